@@ -1,0 +1,1 @@
+"""From an operation and its payload to a typed value; knows no endpoint by name."""

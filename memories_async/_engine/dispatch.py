@@ -1,0 +1,146 @@
+"""Where the namespaces hand over: sources are checked off the loop, and the engine started late."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import (
+    AsyncIterable,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterable,
+    Mapping,
+    Sequence,
+)
+from typing import TYPE_CHECKING, TypeVar
+
+from memories_async.errors import ClosedError
+
+if TYPE_CHECKING:
+    import ssl
+
+    from memories_async._engine.clock import Clock
+    from memories_async._engine.limiters import Limiter
+    from memories_async._engine.pipeline import Pipeline
+    from memories_async._engine.request import ProgressHook
+    from memories_async._engine.sources import Attachment
+    from memories_async.config import CallOptions, Settings
+    from memories_async.models import Outcome
+    from memories_async.operations import Operation
+
+S = TypeVar("S")
+T = TypeVar("T")
+
+_PIPELINE = "memories_async._engine.pipeline"
+
+
+class Dispatcher:
+    """One client's way to the engine. Making one touches no event loop and no network."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        limiter: Limiter | None,
+        clock: Clock | None,
+        ssl_context: ssl.SSLContext | None,
+    ) -> None:
+        self.settings = settings
+        self._limiter = limiter
+        self._clock = clock
+        self._ssl_context = ssl_context
+        self._pipeline: Pipeline | None = None
+        self._closed = False
+
+    async def send(
+        self,
+        operation: Operation[T],
+        fields: Mapping[str, object],
+        *,
+        attach: Callable[[], Sequence[Attachment]] | None = None,
+        known: Mapping[str, object] | None = None,
+        options: CallOptions | None = None,
+        on_progress: ProgressHook | None = None,
+    ) -> T:
+        """Check the sources, make the request and send it.
+
+        Args:
+            operation: The row of the table.
+            fields: Wire names to values.
+            attach: Checks the sources and returns what to send; it may block.
+            known: Fields of the result that the answer does not repeat.
+            options: What differs from the client's own settings.
+            on_progress: Told of accepted bytes.
+        """
+        self.settings.key(operation.service)  # a missing key is told before any file is touched
+        pipeline = await self.engine()
+        from memories_async._engine.request import Request
+
+        return await pipeline.send(
+            Request(
+                operation,
+                fields,
+                self.settings.policy.with_options(options),
+                files=await self.run(attach) if attach else (),
+                known=known,
+                on_progress=on_progress,
+            )
+        )
+
+    async def run(self, function: Callable[[], T]) -> T:
+        """Run a blocking function in one of the client's worker threads."""
+        return await (await self.engine()).share.run(function)
+
+    def batch(
+        self,
+        items: Iterable[S] | AsyncIterable[S],
+        call: Callable[[S], Awaitable[T]],
+        *,
+        concurrency: int,
+        ordered: bool,
+    ) -> AsyncIterator[Outcome[T]]:
+        """Call for every item, so many at once; see batches.py."""
+        from memories_async import batches
+
+        return batches.run(items, call, concurrency=concurrency, ordered=ordered)
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait by the client's clock."""
+        await (await self.engine()).clock.sleep(seconds)
+
+    async def engine(self) -> Pipeline:
+        """Return the engine, imported and made at the first call.
+
+        Importing aiohttp takes some 100 ms; a worker thread does it, so the loop goes on.
+        """
+        if self._closed:
+            raise ClosedError("the client has been closed")
+        if self._pipeline is None:
+            if _PIPELINE not in sys.modules:
+                import asyncio  # late like the rest: it is half of what importing us would cost
+
+                await asyncio.to_thread(importlib.import_module, _PIPELINE)
+            self._pipeline = self._pipeline or self._assemble()
+        return self._pipeline
+
+    def _assemble(self) -> Pipeline:
+        from memories_async._engine.clock import SystemClock
+        from memories_async._engine.limiters import SHARED
+        from memories_async._engine.pipeline import Pipeline
+        from memories_async._engine.writer import Share
+
+        return Pipeline(
+            self.settings,
+            share=Share(),
+            limiter=self._limiter or SHARED,
+            clock=self._clock or SystemClock(),
+            ssl_context=self._ssl_context,
+        )
+
+    async def aclose(self) -> None:
+        """Close connections and threads; calls from now on raise ClosedError."""
+        self._closed = True
+        pipeline, self._pipeline = self._pipeline, None
+        if pipeline is not None:
+            await pipeline.aclose()

@@ -1,0 +1,217 @@
+"""One decoder for every envelope that the three hosts and their gateways send; no I/O."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import TypeGuard
+
+import orjson
+
+from memories_async.errors import (
+    ApiError,
+    AuthenticationError,
+    BadRequest,
+    CapacityReached,
+    Conflict,
+    InsufficientCredits,
+    NotFound,
+    NotJson,
+    PermissionDenied,
+    RateLimited,
+    ServerError,
+    UnexpectedShape,
+)
+
+SUCCESS_CODES = frozenset({"0000", "0", "200"})
+"""What any host may call success: the documentation changed under its clients before."""
+
+# https://api-tools.memories.ai/api-reference/getting-started/error-codes and the older code list.
+# HTTP statuses stand here too: the newest host repeats its status as code, gateways send no code.
+_ERRORS: dict[str, type[ApiError]] = {
+    "0001": BadRequest,
+    "0003": BadRequest,
+    "0401": AuthenticationError,
+    "0402": InsufficientCredits,
+    "0403": PermissionDenied,
+    "0409": Conflict,
+    "0429": RateLimited,
+    "9009": PermissionDenied,
+    "16": CapacityReached,
+    "400": BadRequest,
+    "401": AuthenticationError,
+    "402": InsufficientCredits,
+    "403": PermissionDenied,
+    "404": NotFound,
+    "405": BadRequest,
+    "409": Conflict,
+    "413": BadRequest,
+    "415": BadRequest,
+    "422": BadRequest,
+    "429": RateLimited,
+}
+
+# Where the code says nothing (the captioning host only knows -1) or too much (0001), the text
+# decides. The rate limiter's exact sentence is trusted only with these codes: the newest host sends
+# the same one with HTTP 400 for refused files, which must not be sent again.
+_MESSAGES: tuple[tuple[frozenset[str], re.Pattern[str], type[ApiError]], ...] = (
+    (
+        frozenset({"-1", "0001"}),
+        re.compile(r"request has exceeded the limit", re.IGNORECASE),
+        RateLimited,
+    ),
+    (frozenset({"0001"}), re.compile(r"network abnormal", re.IGNORECASE), ServerError),
+    (frozenset({"-1"}), re.compile(r"failed to upload file", re.IGNORECASE), ServerError),
+    (
+        frozenset({"-1"}),
+        re.compile(
+            r"is not allowed|is not null|not support|exceeds the limit|failed to fetch",
+            re.IGNORECASE,
+        ),
+        BadRequest,
+    ),
+    (frozenset({"0001", "400"}), re.compile(r"not found|does not exist", re.IGNORECASE), NotFound),
+)
+
+
+def decode(status: int, headers: Mapping[str, str], body: bytes) -> object:
+    """Return the ``data`` of a successful answer.
+
+    Args:
+        status: HTTP status.
+        headers: HTTP headers; any mapping that looks names up without regard to case, or with
+            names in lower case.
+        body: The whole body, unpacked.
+
+    Raises:
+        ApiError: The service or a gateway refused; the subclass says why.
+        DecodeError: The answer is not JSON, or not of a known shape.
+    """
+    if 300 <= status < 400:
+        raise ApiError("redirect refused", code=str(status), status=status)
+    try:
+        answer: object = orjson.loads(body) if body else None
+    except orjson.JSONDecodeError:
+        if status >= 400:
+            raise _error(str(status), status, _reason(status, body), headers) from None
+        raise NotJson(
+            f"the answer is not JSON (HTTP {status}, {headers.get('content-type', 'no type')})",
+            status=status,
+            snippet=_snippet(body),
+        ) from None
+    if not _is_object(answer):
+        if status >= 400:
+            raise _error(str(status), status, _reason(status, body), headers)
+        raise _unexpected("no envelope", status, body)
+    return _open(answer, status, headers, body)
+
+
+def _open(
+    answer: dict[str, object], status: int, headers: Mapping[str, str], body: bytes
+) -> object:
+    code = _code_of(answer)
+    message = _text(answer.get("msg")) or _text(answer.get("message"))
+    if code is None:
+        # A chat completion has no envelope; a gateway's body has its own fields and no code.
+        error = answer.get("error")
+        if answer.get("status") == "errored" or _is_object(error):
+            inner: dict[str, object] = error if _is_object(error) else {}
+            raise _error(
+                _code_of(inner) or str(status),
+                status,
+                _text(inner.get("message")) or "the service reported an error",
+                headers,
+            )
+        if status >= 400:
+            raise _error(str(status), status, _text(error) or _reason(status, body), headers)
+        if answer.get("status") == "completed":
+            return answer
+        raise _unexpected("no code", status, body)
+    refused = answer.get("failed") is True or answer.get("success") is False or status >= 400
+    if code not in SUCCESS_CODES or refused:
+        if code in SUCCESS_CODES:
+            code = str(status) if status >= 400 else code
+        raise _error(code, status, message or _reason(status, b""), headers)
+    return _flatten(answer.get("data"))
+
+
+def _flatten(data: object) -> object:
+    """Lift the inner ``data`` of ``{data: {data: {...}, token: ...}}`` (the video captions)."""
+    if _is_object(data) and _is_object(inner := data.get("data")):
+        return {**{key: value for key, value in data.items() if key != "data"}, **inner}
+    return data
+
+
+def _code_of(answer: Mapping[str, object]) -> str | None:
+    code = answer.get("code")
+    if isinstance(code, bool) or not isinstance(code, int | str):
+        return None
+    text = str(code).strip()
+    # The chat stream and the webhooks spell success as a word.
+    return "0" if text.upper() == "SUCCESS" else text
+
+
+def _error(code: str, status: int, message: str, headers: Mapping[str, str]) -> ApiError:
+    kind = _kind(code, status, message)
+    if kind is RateLimited:
+        return RateLimited(message, code=code, status=status, retry_after=_retry_after(headers))
+    return kind(message, code=code, status=status)
+
+
+def _kind(code: str, status: int, message: str) -> type[ApiError]:
+    if status == 429:
+        return RateLimited
+    for codes, pattern, kind in _MESSAGES:
+        if code in codes and pattern.search(message):
+            return kind
+    if status >= 500:
+        return ServerError
+    # 16 is a business code; as an HTTP status it cannot occur.
+    return (
+        _ERRORS.get(code)
+        or _ERRORS.get(str(status))
+        or (ServerError if code.isdigit() and len(code) == 3 and code[0] == "5" else ApiError)
+    )
+
+
+def _retry_after(headers: Mapping[str, str]) -> float | None:
+    """Read ``Retry-After``: seconds or a date; what is neither, or no real time, is no hint."""
+    value = (headers.get("Retry-After") or headers.get("retry-after") or "").strip()
+    if not value:
+        return None
+    if re.fullmatch(r"\d{1,9}(?:\.\d{1,9})?", value):
+        return float(value)
+    from datetime import UTC, datetime
+    from email.utils import parsedate_to_datetime
+
+    try:
+        moment = parsedate_to_datetime(value)
+    except ValueError:
+        return None
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    return max((moment - datetime.now(UTC)).total_seconds(), 0.0)
+
+
+def _reason(status: int, body: bytes) -> str:
+    snippet = _snippet(body)
+    return f"HTTP {status}: {snippet}" if snippet else f"HTTP {status} without a message"
+
+
+def _unexpected(what: str, status: int, body: bytes) -> UnexpectedShape:
+    return UnexpectedShape(
+        f"the answer has {what} (HTTP {status})", status=status, snippet=_snippet(body)
+    )
+
+
+def _snippet(body: bytes) -> str:
+    text = body[:800].decode("utf-8", "replace")
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())[:200]
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def _is_object(value: object) -> TypeGuard[dict[str, object]]:
+    return isinstance(value, dict)

@@ -1,0 +1,261 @@
+"""Pace, attempt, decode: from a request to a value, by the only retry loop in the package."""
+
+from __future__ import annotations
+
+import logging
+import ssl
+from typing import Generic, NoReturn, TypeVar, cast
+
+import attrs
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception
+
+from memories_async._engine import envelope
+from memories_async._engine.body import Recipe, recipe
+from memories_async._engine.clock import Clock
+from memories_async._engine.convert import structure
+from memories_async._engine.http import Failure, Fault, Http
+from memories_async._engine.limiters import Limiter
+from memories_async._engine.pacing import Lane, Pacer
+from memories_async._engine.request import Request, State
+from memories_async._engine.retry import Verdict, backoff, judge
+from memories_async._engine.writer import Share, Transfer
+from memories_async.config import Settings
+from memories_async.errors import (
+    AnswerTimeout,
+    AnswerTooLarge,
+    ConnectError,
+    ConnectTimeout,
+    DeadlineExceeded,
+    DnsError,
+    MemoriesError,
+    NotFound,
+    OutcomeUnknown,
+    RateLimited,
+    StallTimeout,
+    TlsError,
+)
+from memories_async.models import Result, Results
+from memories_async.operations import Replay
+
+T = TypeVar("T")
+
+log = logging.getLogger("memories_async")
+
+
+class Pipeline:
+    """What turns requests into values for one client."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        share: Share,
+        limiter: Limiter,
+        clock: Clock,
+        ssl_context: ssl.SSLContext | None,
+    ) -> None:
+        self.settings = settings
+        self.share = share
+        self.clock = clock
+        self.http = Http(settings, ssl_context)
+        self._pacer = Pacer(settings.rates, limiter, clock)
+
+    async def send(self, request: Request[T]) -> T:
+        """Send a request as often as the replay rule, the attempts and the time allow.
+
+        Raises:
+            MemoriesError: The call failed; see errors.py for what each subclass says.
+        """
+        operation = request.operation
+        lane = self._pacer.lane(self.settings.key(operation.service), operation.bucket)
+        call = _Call(self, request, lane, recipe(request))
+        retrying = AsyncRetrying(
+            sleep=self.clock.sleep,
+            wait=call.wait,
+            stop=call.must_stop,
+            retry=retry_if_exception(call.may_retry),
+            reraise=True,
+        )
+        try:
+            return await retrying(call.attempt)
+        except MemoriesError as error:
+            # The frames below are ours and tenacity's: they tell the caller nothing.
+            raise error.with_traceback(None)  # noqa: B904  # it is the same error
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self.http.aclose()
+
+
+@attrs.define(eq=False)
+class _Call(Generic[T]):
+    """One call, through all its attempts."""
+
+    pipeline: Pipeline
+    request: Request[T]
+    lane: Lane
+    body: Recipe | None
+    started: float = attrs.field(init=False)
+    number: int = 0
+    verdict: Verdict = Verdict.RAISE
+    pause: float = 0.0
+    waited: float = 0.0
+    transfer: Transfer = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.started = self.pipeline.clock.monotonic()
+        self.transfer = self._transfer()
+
+    def _transfer(self) -> Transfer:
+        length = self.body.length if self.body else 0
+        return Transfer(length, max(self.number, 1), self.request.on_progress)
+
+    @property
+    def _until(self) -> float | None:
+        deadline = self.request.policy.deadline
+        return None if deadline is None else self.started + deadline
+
+    async def attempt(self) -> T:
+        """Make one attempt; what it raises has its verdict in ``self.verdict``."""
+        self.number += 1
+        self.verdict = Verdict.RAISE
+        self.transfer = self._transfer()
+        try:
+            return self._with_attempts(await self._try_once())
+        except MemoriesError as error:
+            error.operation = str(self.request.operation)
+            error.attempts = self.number
+            self._settle(error)
+
+    async def _try_once(self) -> T:
+        request, transfer, pipeline = self.request, self.transfer, self.pipeline
+        await self.lane.enter(self._until)
+        log.debug("%s: attempt %d", request.operation, self.number)
+        try:
+            outcome = await pipeline.http.exchange(
+                request, self.body, transfer, pipeline.share, self._left()
+            )
+        finally:
+            if transfer.state is State.NOT_SENT:
+                self.lane.leave_unused()
+        if transfer.failure is not None:
+            raise transfer.failure
+        if isinstance(outcome, Failure):
+            raise self._error_of(outcome)
+        data = envelope.decode(outcome.status, outcome.headers, outcome.body)
+        if data is None and request.operation.null_means:
+            raise NotFound(request.operation.null_means, code="404", status=outcome.status)
+        value = structure(data, request.operation.result, request.known)
+        self.lane.succeeded()
+        return value
+
+    def _left(self) -> float | None:
+        return None if self._until is None else self._until - self.pipeline.clock.monotonic()
+
+    def _with_attempts(self, value: T) -> T:
+        answer: object = value
+        if self.number > 1:
+            if isinstance(answer, Result):
+                return cast("T", attrs.evolve(answer, attempts=self.number))
+            if isinstance(answer, Results):
+                answer.attempts = self.number
+        return value
+
+    def _settle(self, error: MemoriesError) -> NoReturn:
+        """Judge a failed attempt, and raise what the caller is to see if it was the last."""
+        policy, operation = self.request.policy, self.request.operation
+        self.verdict = judge(
+            error, self.transfer.state, operation.replay, policy.replay == "accept_double_billing"
+        )
+        if self.verdict is Verdict.THROTTLED:
+            hint = error.retry_after if isinstance(error, RateLimited) else None
+            self.pause = self.lane.throttled(hint)
+            if isinstance(error, RateLimited) and hint is None:
+                error.retry_after = self.pause
+        if self.verdict is Verdict.UNKNOWN and not isinstance(error, OutcomeUnknown):
+            raise self._unknown(
+                OutcomeUnknown,
+                f"the service failed: {error.message}",
+                getattr(error, "status", None),
+            ) from error
+        raise error
+
+    def may_retry(self, error: BaseException) -> bool:
+        """Tell tenacity whether the attempt may be repeated at all."""
+        return self.verdict in (Verdict.RETRY, Verdict.THROTTLED)
+
+    def wait(self, state: RetryCallState) -> float:
+        """Tell tenacity how long to wait; a throttled call waits with its whole lane instead."""
+        if self.verdict is Verdict.THROTTLED:
+            return 0.0
+        return backoff(self.number, self.pipeline.clock.random())
+
+    def must_stop(self, state: RetryCallState) -> bool:
+        """Tell tenacity whether attempts, time or the source are used up."""
+        wait = self.pause if self.verdict is Verdict.THROTTLED else state.upcoming_sleep
+        left = self._left()
+        consumed = self.transfer.state is not State.NOT_SENT and not self.request.replayable
+        stop = (
+            consumed
+            or self.number >= self.request.policy.attempts
+            or self.waited + wait > self.request.policy.retry_time
+            or (left is not None and wait > left)
+        )
+        if not stop:
+            self.waited += wait
+            log.info(
+                "%s: attempt %d failed, again in %.1f s: %s",
+                self.request.operation,
+                self.number,
+                wait,
+                state.outcome.exception() if state.outcome else None,
+            )
+        return stop
+
+    def _error_of(self, failure: Failure) -> MemoriesError:
+        """Say what a failed exchange means to the caller."""
+        fault, whole = failure.fault, self.transfer.state is State.SENT
+        detail = f" ({failure.detail})" if failure.detail else ""
+        message = fault.value + detail
+        if fault is Fault.TOO_LARGE:
+            return AnswerTooLarge("the answer exceeds 16 MiB", status=failure.status)
+        if whole:
+            if fault is Fault.TIMED_OUT:
+                limit = self.request.policy.answer_timeout
+                return self._unknown(AnswerTimeout, f"no answer within {limit:g} s", failure.status)
+            return self._unknown(OutcomeUnknown, message, failure.status)
+        if fault is Fault.TIMED_OUT:
+            return DeadlineExceeded(f"the deadline passed{self._progress()}")
+        if fault is Fault.STALLED:
+            seconds = self.request.policy.stall_timeout
+            return StallTimeout(f"the peer accepted no byte for {seconds:g} s{self._progress()}")
+        kind = {
+            Fault.DNS: DnsError,
+            Fault.CERTIFICATE: TlsError,
+            Fault.CONNECT_TIMEOUT: ConnectTimeout,
+        }.get(fault, ConnectError)
+        return kind(message + self._progress())
+
+    def _progress(self) -> str:
+        if self.transfer.state is State.NOT_SENT:
+            return " before anything was sent"
+        return f" after {self.transfer.sent} of {self.transfer.total} bytes"
+
+    def _unknown(
+        self, kind: type[OutcomeUnknown], message: str, status: int | None
+    ) -> OutcomeUnknown:
+        operation = self.request.operation
+        error = kind(
+            message,
+            state=self.transfer.state.name,
+            bytes_sent=self.transfer.sent,
+            elapsed=self.pipeline.clock.monotonic() - self.started,
+            sent_at=self.transfer.sent_at,
+            request_digest=self.request.digest(),
+            status=status,
+            operation=str(operation),
+            attempts=self.number,
+        )
+        if operation.replay is Replay.FREE_READ:
+            error.advice = "The call is free and changes nothing: call again"
+        return error

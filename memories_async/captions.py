@@ -1,0 +1,388 @@
+"""client.captions: what is to be seen in images and videos, in words."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, TypeVar, cast
+
+import attrs
+
+from memories_async.errors import ConfigurationError
+from memories_async.formats import (
+    AVI,
+    FLV,
+    JPEG,
+    MATROSKA,
+    MP4,
+    MPEG,
+    PNG,
+    QUICKTIME,
+    THREE_GPP,
+    WEBM,
+    WMV,
+)
+from memories_async.media import (
+    GIBIBYTE,
+    MediaRule,
+    Source,
+    check_url,
+    inspect_all,
+    inspect_source,
+    is_url,
+    read_all,
+)
+from memories_async.models import Caption, CaptionTask, Outcome, Progress
+from memories_async.operations import (
+    CAPTION_IMAGE_BASE64,
+    CAPTION_IMAGE_FILE,
+    CAPTION_IMAGE_URL,
+    CAPTION_VIDEO_FILE,
+    CAPTION_VIDEO_URL,
+    SUBMIT_VIDEO_FILE,
+    SUBMIT_VIDEO_URL,
+    Operation,
+)
+
+if TYPE_CHECKING:
+    from memories_async._engine.dispatch import Dispatcher
+    from memories_async.config import CallOptions
+
+T = TypeVar("T")
+
+CAPTION_IMAGE = MediaRule("an image to caption", frozenset({PNG, JPEG}))
+CAPTION_VIDEO = MediaRule(
+    "a video to caption",
+    frozenset({MP4, QUICKTIME, THREE_GPP, MATROSKA, WEBM, AVI, FLV, WMV, MPEG}),
+    max_size=8 * GIBIBYTE,
+    max_duration=2 * 60 * 60,
+)
+MOST_PERSONS = 5
+VIDEO_SYSTEM_PROMPT = "You are a video understanding system."
+"""The documentation's own example; the service requires one for videos."""
+
+
+@attrs.frozen
+class Person:
+    """Someone to recognise in a video.
+
+    Args:
+        name: What the caption shall call them.
+        url: Public address of a picture of them (PNG or JPEG).
+    """
+
+    name: str
+    url: str
+
+
+class Captions:
+    """Captions of images and videos; the host wants the captioning key."""
+
+    def __init__(self, dispatcher: Dispatcher) -> None:
+        self._dispatcher = dispatcher
+
+    async def image(
+        self,
+        source: Source | Sequence[Source],
+        prompt: str,
+        *,
+        system_prompt: str | None = None,
+        thinking: bool = False,
+        qa: bool = False,
+        reasoning_effort: int | str | None = None,
+        as_base64: bool = False,
+        on_progress: Callable[[Progress], object] | None = None,
+        options: CallOptions | None = None,
+    ) -> Caption:
+        """Describe an image, or several images together in one text.
+
+        Args:
+            source: A PNG or JPEG: URL, path, bytes, binary file object or ``Media``; or a
+                sequence of them, either all URLs or all local.
+            prompt: What to say or to answer.
+            system_prompt: What the model is told to be.
+            thinking: Use the reasoning model.
+            qa: Answer in the style of a conversation instead of a caption.
+            reasoning_effort: 1 to 10, or -1 to let the model decide; applies when thinking.
+            as_base64: Send a single local image inside the JSON request.
+            on_progress: Called with the bytes accepted so far.
+            options: Deadline, attempts and timeouts of this call.
+
+        Returns:
+            The text and the tokens used.
+
+        Raises:
+            ConfigurationError: No captioning key, no prompt, a bad option or a bad URL.
+            MediaError: A file cannot be sent; nothing was.
+            ApiError: The service refused.
+            OutcomeUnknown: It was sent and no answer came; it may have been billed.
+
+        Source: POST /v1/understand/uploadImg, uploadImgFile, uploadImgFileBase64
+        (https://api-tools.memories.ai/platform/image-caption).
+        """
+        sources = _as_sequence(source)
+        fields = _prompts(prompt, system_prompt, thinking, qa, reasoning_effort)
+        if not sources:
+            raise ConfigurationError("no image given")
+        urls = [_url(item, "image URL") for item in sources if is_url(item)]
+        if urls and len(urls) < len(sources):
+            raise ConfigurationError("one request takes image URLs or local images, not both")
+        if as_base64:
+            if urls or len(sources) > 1:
+                raise ConfigurationError(
+                    "as_base64 sends one local image: the service does not say how several are "
+                    "named; use captions.images for one call per image"
+                )
+            return await self._image_as_base64(sources[0], fields, on_progress, options)
+        if urls:
+            address: dict[str, object] = {"url": urls[0]} if len(urls) == 1 else {"urls": urls}
+            return await self._dispatcher.send(
+                CAPTION_IMAGE_URL, address | fields, options=options, on_progress=on_progress
+            )
+        return await self._dispatcher.send(
+            CAPTION_IMAGE_FILE,
+            fields,
+            attach=lambda: inspect_all(sources, CAPTION_IMAGE),
+            options=options,
+            on_progress=on_progress,
+        )
+
+    def images(
+        self,
+        sources: Iterable[Source] | AsyncIterable[Source],
+        prompt: str,
+        *,
+        concurrency: int = 4,
+        ordered: bool = False,
+        system_prompt: str | None = None,
+        thinking: bool = False,
+        qa: bool = False,
+        reasoning_effort: int | str | None = None,
+        as_base64: bool = False,
+        options: CallOptions | None = None,
+    ) -> AsyncIterator[Outcome[Caption]]:
+        """Describe many images, each in a call of its own.
+
+        Args:
+            sources: Images as for ``image``; any iterable or async iterable, taken lazily.
+            prompt: What to say of each.
+            concurrency: How many calls may be in flight (default 4).
+            ordered: Yield in the order of the sources instead of as answers come.
+            system_prompt: As for ``image``.
+            thinking: As for ``image``.
+            qa: As for ``image``.
+            reasoning_effort: As for ``image``.
+            as_base64: As for ``image``; URLs are then refused.
+            options: Deadline, attempts and timeouts of each call.
+
+        Returns:
+            An iterator of outcomes: one image's failure leaves the others alone.
+
+        Raises:
+            ConfigurationError: ``concurrency`` is below 1.
+
+        Source: POST /v1/understand/uploadImg, uploadImgFile, uploadImgFileBase64
+        (https://api-tools.memories.ai/platform/image-caption).
+        """
+
+        async def call(source: Source) -> Caption:
+            return await self.image(
+                source,
+                prompt,
+                system_prompt=system_prompt,
+                thinking=thinking,
+                qa=qa,
+                reasoning_effort=reasoning_effort,
+                as_base64=as_base64,
+                options=options,
+            )
+
+        return self._dispatcher.batch(sources, call, concurrency=concurrency, ordered=ordered)
+
+    async def video(
+        self,
+        source: Source,
+        prompt: str,
+        *,
+        system_prompt: str = VIDEO_SYSTEM_PROMPT,
+        persons: Sequence[Person] = (),
+        thinking: bool = False,
+        qa: bool = False,
+        reasoning_effort: int | str | None = None,
+        on_progress: Callable[[Progress], object] | None = None,
+        options: CallOptions | None = None,
+    ) -> Caption:
+        """Describe a video and wait for the answer.
+
+        Args:
+            source: A video of at most 8 GB and 2 hours: URL, path, bytes, binary file object or
+                ``Media``. A file is streamed from where it lies.
+            prompt: What to say or to answer.
+            system_prompt: What the model is told to be; the service requires one.
+            persons: Up to 5 people to recognise (human re-identification).
+            thinking: Use the reasoning model.
+            qa: Answer in the style of a conversation instead of a caption.
+            reasoning_effort: 1 to 10, or -1 to let the model decide; applies when thinking.
+            on_progress: Called with the bytes accepted so far.
+            options: Deadline, attempts and timeouts of this call.
+
+        Returns:
+            The text and the tokens used.
+
+        Raises:
+            ConfigurationError: No captioning key, no prompt, a bad option or a bad URL.
+            MediaError: The file cannot be sent; nothing was.
+            ApiError: The service refused.
+            OutcomeUnknown: It was sent and no answer came; it may have been billed.
+
+        Source: POST /v1/understand/uploadSync, uploadFileSync
+        (https://api-tools.memories.ai/platform/video-caption).
+        """
+        fields = _prompts(prompt, system_prompt, thinking, qa, reasoning_effort)
+        fields |= _persons(persons)
+        return await self._send_video(
+            CAPTION_VIDEO_URL, CAPTION_VIDEO_FILE, source, fields, on_progress, options
+        )
+
+    async def submit_video(
+        self,
+        source: Source,
+        prompt: str,
+        *,
+        callback: str,
+        system_prompt: str = VIDEO_SYSTEM_PROMPT,
+        persons: Sequence[Person] = (),
+        thinking: bool = False,
+        qa: bool = False,
+        reasoning_effort: int | str | None = None,
+        on_progress: Callable[[Progress], object] | None = None,
+        options: CallOptions | None = None,
+    ) -> CaptionTask:
+        """Hand in a video whose description the service will POST to an address of yours.
+
+        The result comes only by that callback, unsigned and at most once as far as is known;
+        there is no way to ask for it.
+
+        Args:
+            source: A video of at most 8 GB and 2 hours, as for ``video``.
+            prompt: What to say or to answer.
+            callback: Public http(s) address that the result is POSTed to.
+            system_prompt: What the model is told to be; the service requires one.
+            persons: Up to 5 people to recognise (human re-identification).
+            thinking: Use the reasoning model.
+            qa: Answer in the style of a conversation instead of a caption.
+            reasoning_effort: 1 to 10, or -1 to let the model decide; applies when thinking.
+            on_progress: Called with the bytes accepted so far.
+            options: Deadline, attempts and timeouts of this call.
+
+        Returns:
+            The task's identifier, which the callback repeats.
+
+        Raises:
+            ConfigurationError: No captioning key, no prompt, a bad option or a bad URL.
+            MediaError: The file cannot be sent; nothing was.
+            ApiError: The service refused.
+            OutcomeUnknown: It was sent and no answer came; it may have been billed.
+
+        Source: POST /v1/understand/upload, uploadFile
+        (https://api-tools.memories.ai/platform/video-caption).
+        """
+        fields = _prompts(prompt, system_prompt, thinking, qa, reasoning_effort)
+        fields |= {"callback": check_url(callback, "callback")} | _persons(persons)
+        return await self._send_video(
+            SUBMIT_VIDEO_URL, SUBMIT_VIDEO_FILE, source, fields, on_progress, options
+        )
+
+    async def _send_video(
+        self,
+        by_url: Operation[T],
+        by_file: Operation[T],
+        source: Source,
+        fields: dict[str, object],
+        on_progress: Callable[[Progress], object] | None,
+        options: CallOptions | None,
+    ) -> T:
+        if is_url(source):
+            return await self._dispatcher.send(
+                by_url,
+                {"video_url": _url(source, "video URL")} | fields,
+                options=options,
+                on_progress=on_progress,
+            )
+        return await self._dispatcher.send(
+            by_file,
+            fields,
+            attach=lambda: (inspect_source(source, CAPTION_VIDEO),),
+            options=options,
+            on_progress=on_progress,
+        )
+
+    async def _image_as_base64(
+        self,
+        source: Source,
+        fields: dict[str, object],
+        on_progress: Callable[[Progress], object] | None,
+        options: CallOptions | None,
+    ) -> Caption:
+        def encode() -> dict[str, object]:
+            attachment = inspect_source(source, CAPTION_IMAGE)
+            return {
+                "image_base64": base64.b64encode(read_all(attachment)).decode("ascii"),
+                "img_type": attachment.content_type,
+            }
+
+        image = await self._dispatcher.run(encode)
+        return await self._dispatcher.send(
+            CAPTION_IMAGE_BASE64, image | fields, options=options, on_progress=on_progress
+        )
+
+
+def _as_sequence(source: Source | Sequence[Source]) -> Sequence[Source]:
+    if isinstance(source, Sequence) and not isinstance(source, str | bytes):
+        return source
+    return (source,)
+
+
+def _url(source: object, field: str) -> str:
+    return check_url(cast("str", source), field)
+
+
+def _prompts(
+    prompt: str,
+    system_prompt: str | None,
+    thinking: bool,
+    qa: bool,
+    reasoning_effort: int | str | None,
+) -> dict[str, object]:
+    """Name the fields that every caption has, as the pages' examples send them."""
+    if not prompt.strip():
+        raise ConfigurationError("the prompt is empty")
+    fields: dict[str, object] = {"user_prompt": prompt}
+    if system_prompt is not None:
+        if not system_prompt.strip():
+            raise ConfigurationError("the system_prompt is empty")
+        fields["system_prompt"] = system_prompt
+    fields |= {"thinking": thinking, "qa": qa}
+    if reasoning_effort is not None:
+        if str(reasoning_effort) not in _EFFORTS:
+            raise ConfigurationError(
+                f"reasoning_effort is 1 to 10, or -1 for its own choice, not {reasoning_effort!r}"
+            )
+        fields["reasoning_effort"] = str(reasoning_effort)
+    return fields
+
+
+_EFFORTS = frozenset(str(effort) for effort in (-1, *range(1, 11)))
+
+
+def _persons(persons: Sequence[Person]) -> dict[str, object]:
+    if len(persons) > MOST_PERSONS:
+        raise ConfigurationError(
+            f"persons: {len(persons)} given; the limit is {MOST_PERSONS} reference images"
+        )
+    for index, person in enumerate(persons):
+        if not person.name.strip():
+            raise ConfigurationError(f"persons[{index}].name is empty")
+        check_url(person.url, f"persons[{index}].url")
+    listed = [{"name": person.name, "url": person.url} for person in persons]
+    return {"persons": listed} if listed else {}

@@ -1,0 +1,258 @@
+"""Settings, services and keys, from arguments and the environment: the one place they come from."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import re
+from collections.abc import Mapping
+from typing import Literal
+from urllib.parse import urlsplit
+
+import attrs
+
+from memories_async.errors import ConfigurationError
+from memories_async.operations import Bucket, Service
+
+API_KEY_VARIABLE = "MEMORIES_API_KEY"
+CAPTION_KEY_VARIABLE = "MEMORIES_CAPTION_KEY"
+BASE_URL_VARIABLE = "MEMORIES_BASE_URL"
+
+ORIGINS: Mapping[Service, str] = {
+    Service.CAPTION: "https://security.memories.ai",
+    Service.VISUAL_SEARCH: "https://api.memories.ai",
+    Service.VISUAL_INTELLIGENCE: "https://mavi-backend.memories.ai",
+}
+
+
+class Secret:
+    """A key that shows itself to nobody but ``reveal``, and that no pickle carries."""
+
+    __slots__ = ("_value", "_variable")
+
+    def __init__(self, value: str, variable: str) -> None:
+        self._value = value
+        self._variable = variable
+
+    def reveal(self) -> str:
+        """Return the key, for the header of a request to its own service and nothing else."""
+        return self._value
+
+    def __repr__(self) -> str:
+        return (
+            f"Secret('{self._value[:3]}…{self._value[-4:]}')"
+            if len(self._value) > 16
+            else "Secret('…')"
+        )
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and other._value == self._value
+
+    def __hash__(self) -> int:
+        return hash(self._value)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # Where the pickle is loaded, the key is looked up again: it never travels.
+        return secret_from_environment, (self._variable,)
+
+
+def secret_from_environment(variable: str) -> Secret | None:
+    """Return the key that an environment variable holds, or None."""
+    return _secret(os.environ.get(variable), variable)
+
+
+def _secret(value: str | None, variable: str) -> Secret | None:
+    value = (value or "").strip()
+    if not value:
+        return None
+    if not value.isascii() or not value.isprintable() or " " in value:
+        raise ConfigurationError(
+            f"the key for {variable} has spaces or characters that no header can carry; "
+            "pass the bare key, without 'Bearer'"
+        )
+    return Secret(value, variable)
+
+
+@attrs.frozen
+class Rate:
+    """So many calls in so many seconds.
+
+    Args:
+        calls: How many calls may start within any period.
+        seconds: The length of the period.
+    """
+
+    calls: int
+    seconds: float = 1.0
+
+    def __attrs_post_init__(self) -> None:
+        if self.calls < 1 or not self.seconds > 0:
+            raise ConfigurationError(f"{self} allows no call at all")
+
+
+# The documented limits, per account; where two pages disagree, the lower one. Nothing is written of
+# image uploads and clip search but that a limit exists, so they get the lowest that others have.
+DOCUMENTED_RATES: Mapping[Bucket, Rate] = {
+    Bucket.CAPTION_IMAGE: Rate(5),
+    Bucket.CAPTION_VIDEO: Rate(1),
+    Bucket.IMAGE_UPLOAD: Rate(1),
+    Bucket.VIDEO_UPLOAD: Rate(1, 60),
+    Bucket.SEARCH: Rate(1),
+    Bucket.METADATA: Rate(1),
+    Bucket.EMBEDDING: Rate(1),
+}
+
+Replaying = Literal["safe", "accept_double_billing"]
+
+
+@attrs.frozen(kw_only=True)
+class CallOptions:
+    """How one call waits and retries; what is left None is as the client was told.
+
+    Args:
+        deadline: Seconds from the call's start within which it must have finished. By default
+            there is none: a slow upload never dies of old age.
+        attempts: How often the request may be sent at most, the first time included (default 5).
+        retry_time: Seconds within which a further attempt may start (default 120).
+        connect_timeout: Seconds to establish a connection (default 10).
+        stall_timeout: Seconds without the peer accepting a single byte (default 60).
+        answer_timeout: Seconds from the body's last byte to the answer's last (default 300).
+        replay: ``"safe"`` (default) never risks paying twice; ``"accept_double_billing"`` sends a
+            billed call again also where its first outcome is unknown.
+
+    Raises:
+        ConfigurationError: A value is not positive, or ``replay`` is neither word.
+    """
+
+    deadline: float | None = None
+    attempts: int | None = None
+    retry_time: float | None = None
+    connect_timeout: float | None = None
+    stall_timeout: float | None = None
+    answer_timeout: float | None = None
+    replay: Replaying | None = None
+
+    def __attrs_post_init__(self) -> None:
+        for name, value in attrs.asdict(self).items():
+            if name == "replay":
+                if value not in (None, "safe", "accept_double_billing"):
+                    raise ConfigurationError(f"replay is not {value!r}; see CallOptions")
+            elif value is not None and not value > 0:
+                raise ConfigurationError(f"{name} must be positive, not {value!r}")
+
+
+@attrs.frozen(kw_only=True)
+class Policy:
+    """Call options with every blank filled in."""
+
+    deadline: float | None = None
+    attempts: int = 5
+    retry_time: float = 120.0
+    connect_timeout: float = 10.0
+    stall_timeout: float = 60.0
+    answer_timeout: float = 300.0
+    replay: Replaying = "safe"
+
+    def with_options(self, options: CallOptions | None) -> Policy:
+        """Return this policy as changed by the options that are given."""
+        if options is None:
+            return self
+        given = attrs.asdict(options, filter=lambda _, value: value is not None)
+        return attrs.evolve(self, **given)
+
+
+@attrs.frozen(kw_only=True)
+class Settings:
+    """Everything a client was told, checked; holds no connection and no loop."""
+
+    api_key: Secret | None
+    caption_key: Secret | None
+    base_url: str | None
+    policy: Policy
+    rates: Mapping[Bucket, Rate]
+    max_connections: int
+
+    @classmethod
+    def gather(
+        cls,
+        *,
+        api_key: str | None,
+        caption_key: str | None,
+        base_url: str | None,
+        options: CallOptions | None,
+        rates: Mapping[Bucket, Rate] | None,
+        max_connections: int,
+    ) -> Settings:
+        """Fill in from the environment what was not given, and check it all.
+
+        Raises:
+            ConfigurationError: No key at all, a malformed key or address, or a bad option.
+        """
+        settings = cls(
+            api_key=_secret(api_key, API_KEY_VARIABLE) or secret_from_environment(API_KEY_VARIABLE),
+            caption_key=_secret(caption_key, CAPTION_KEY_VARIABLE)
+            or secret_from_environment(CAPTION_KEY_VARIABLE),
+            base_url=_checked_base_url(base_url or os.environ.get(BASE_URL_VARIABLE)),
+            policy=Policy().with_options(options),
+            rates=rates if rates is not None else {},
+            max_connections=max_connections,
+        )
+        if settings.api_key is None and settings.caption_key is None:
+            raise ConfigurationError(f"no key: pass api_key or set {API_KEY_VARIABLE}")
+        if max_connections < 1:
+            raise ConfigurationError(f"max_connections must be at least 1, not {max_connections}")
+        if rates is None and settings.base_url is None:
+            settings = attrs.evolve(settings, rates=DOCUMENTED_RATES)
+        return settings
+
+    def origin(self, service: Service) -> str:
+        """Return the address before a service's paths."""
+        return self.base_url or ORIGINS[service]
+
+    def key(self, service: Service) -> Secret:
+        """Return the key that a service wants.
+
+        Raises:
+            ConfigurationError: It was not given.
+        """
+        caption = service is Service.CAPTION
+        key = self.caption_key if caption else self.api_key
+        if key is None:
+            argument, variable = (
+                ("caption_key", CAPTION_KEY_VARIABLE) if caption else ("api_key", API_KEY_VARIABLE)
+            )
+            raise ConfigurationError(
+                f"the {service.value} service needs a key of its own: "
+                f"pass {argument} or set {variable}"
+            )
+        return key
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether a host name or address stays on this machine."""
+    if host.lower() == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _checked_base_url(base_url: str | None) -> str | None:
+    if not base_url:
+        return None
+    shown = re.sub(r"//[^/@]*@", "//…@", base_url)
+    try:
+        parts = urlsplit(base_url)
+        host, _ = parts.hostname, parts.port
+    except ValueError as error:
+        raise ConfigurationError(f"base_url {shown!r}: {error}") from None
+    if parts.scheme not in ("http", "https") or not host:
+        raise ConfigurationError(f"base_url must be an http(s) address, not {shown!r}")
+    if parts.username is not None or parts.query or parts.fragment:
+        raise ConfigurationError(f"base_url {shown!r} must have no user, query or fragment")
+    if parts.scheme == "http" and not is_loopback(host):
+        raise ConfigurationError(
+            f"base_url {shown!r} would send the key in the clear: use https (http is for loopback)"
+        )
+    return base_url.rstrip("/")

@@ -1,0 +1,118 @@
+"""client.embeddings: pictures as vectors."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
+from typing import TYPE_CHECKING
+
+from memories_async.errors import ConfigurationError
+from memories_async.formats import BMP, GIF, JPEG, PNG, TIFF, WEBP
+from memories_async.media import MediaRule, Source, inspect_source, is_url
+from memories_async.models import Embedding, Outcome, Progress
+from memories_async.operations import EMBED_IMAGE_ASSET, EMBED_IMAGE_FILE
+
+if TYPE_CHECKING:
+    from memories_async._engine.dispatch import Dispatcher
+    from memories_async.config import CallOptions
+
+EMBEDDED_IMAGE = MediaRule("an image to embed", frozenset({JPEG, PNG, GIF, WEBP, BMP, TIFF}))
+DEFAULT_MODEL = "multimodalembedding@001"
+
+
+class Embeddings:
+    """Embedding vectors; their host wants the general key."""
+
+    def __init__(self, dispatcher: Dispatcher) -> None:
+        self._dispatcher = dispatcher
+
+    async def image(
+        self,
+        source: Source | None = None,
+        *,
+        asset_id: str | None = None,
+        model: str = DEFAULT_MODEL,
+        on_progress: Callable[[Progress], object] | None = None,
+        options: CallOptions | None = None,
+    ) -> Embedding:
+        """Embed an image, given as a file or by the asset that it already is.
+
+        Args:
+            source: A local image (JPEG, PNG, GIF, WebP, BMP or TIFF): path, bytes, binary file
+                object or ``Media``.
+            asset_id: An uploaded asset instead, e.g. ``re_6574...``; exactly one of the two.
+            model: ``multimodalembedding@001`` (default) or ``mobileclip``.
+            on_progress: Called with the bytes accepted so far.
+            options: Deadline, attempts and timeouts of this call.
+
+        Returns:
+            The vector, whose length depends on the model. $0.0001 per image.
+
+        Raises:
+            ConfigurationError: No key, neither or both of source and asset_id, or no model.
+            MediaError: The image cannot be sent; nothing was.
+            NotFound: There is no such asset.
+            ApiError: The service refused.
+            OutcomeUnknown: It was sent and no answer came; it may have been billed.
+
+        Source: POST /serve/api/v2/embeddings/image
+        (https://api-tools.memories.ai/api-reference/embeddings/image-embedding).
+        """
+        if not model.strip():
+            raise ConfigurationError("model is empty")
+        known = {"model": model}
+        if asset_id is not None and source is None:
+            if not asset_id.strip():
+                raise ConfigurationError("asset_id is empty")
+            return await self._dispatcher.send(
+                EMBED_IMAGE_ASSET,
+                {"asset_id": asset_id, "model": model},
+                known=known,
+                options=options,
+                on_progress=on_progress,
+            )
+        if source is None or asset_id is not None:
+            raise ConfigurationError("give either an image or an asset_id")
+        if is_url(source):
+            raise ConfigurationError("an embedding takes a local image or an asset_id, not a URL")
+        image = source
+        return await self._dispatcher.send(
+            EMBED_IMAGE_FILE,
+            {"model": model},
+            attach=lambda: (inspect_source(image, EMBEDDED_IMAGE),),
+            known=known,
+            options=options,
+            on_progress=on_progress,
+        )
+
+    def images(
+        self,
+        sources: Iterable[Source] | AsyncIterable[Source],
+        *,
+        model: str = DEFAULT_MODEL,
+        concurrency: int = 4,
+        ordered: bool = False,
+        options: CallOptions | None = None,
+    ) -> AsyncIterator[Outcome[Embedding]]:
+        """Embed many images, each in a call of its own.
+
+        Args:
+            sources: Images as for ``image``; any iterable or async iterable, taken lazily.
+            model: ``multimodalembedding@001`` (default) or ``mobileclip``.
+            concurrency: How many calls may be in flight (default 4).
+            ordered: Yield in the order of the sources instead of as answers come.
+            options: Deadline, attempts and timeouts of each call.
+
+        Returns:
+            An iterator of outcomes: one image's failure leaves the others alone.
+
+        Raises:
+            ConfigurationError: ``concurrency`` is below 1.
+
+        Source: POST /serve/api/v2/embeddings/image
+        (https://api-tools.memories.ai/api-reference/embeddings/image-embedding).
+        """
+
+        async def call(source: Source) -> Embedding:
+            return await self.image(source, model=model, options=options)
+
+        return self._dispatcher.batch(sources, call, concurrency=concurrency, ordered=ordered)

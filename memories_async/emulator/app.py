@@ -1,0 +1,204 @@
+"""One request's life, from its headers to the last byte of its answer."""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+import logging
+from collections.abc import Callable, Coroutine, Sequence
+from typing import TYPE_CHECKING
+
+import attrs
+from aiohttp import web
+
+from memories_async.emulator.access import Keys, Limiter, names_loopback
+from memories_async.emulator.bodies import UnsupportedBody, receive, suits
+from memories_async.emulator.delivery import deliver
+from memories_async.emulator.envelopes import (
+    Answer,
+    Reason,
+    Refusal,
+    failure,
+    gateway,
+    success,
+    unknown_path,
+)
+from memories_async.emulator.faults import Cut, Drip, Fault, Faults, Moment, Outcome
+from memories_async.emulator.handlers import HANDLERS, Call, Reply
+from memories_async.emulator.ledger import FileEntry, Ledger
+from memories_async.emulator.resources import Resources
+from memories_async.operations import OPERATIONS, Operation
+
+if TYPE_CHECKING:
+    from memories_async.emulator.spool import Spool
+
+logger = logging.getLogger(__name__)
+
+_FORBIDDEN = Answer(status=403, body=b"Forbidden\n", headers={"Content-Type": "text/plain"})
+
+
+class _Instead(Exception):
+    """Something else comes in place of the handler's answer."""
+
+    def __init__(self, outcome: Outcome) -> None:
+        self.outcome = outcome
+
+
+@attrs.frozen(kw_only=True)
+class App:
+    """The service's front door: routes, gate, faults, ledger.
+
+    Attributes:
+        resources: What the handlers work with.
+        ledger: Where requests are recorded.
+        faults: What goes wrong on request.
+        keys: Who may come in.
+        limiter: How often.
+        remote: Whether callers from other machines are let in, by their key.
+        spawn: Starts work that goes on after the answer.
+        stopped: Set when the emulator stops.
+    """
+
+    resources: Resources
+    ledger: Ledger
+    faults: Faults
+    keys: Keys
+    limiter: Limiter
+    remote: bool
+    spawn: Callable[[Coroutine[object, object, None]], None]
+    stopped: asyncio.Event
+
+    def application(self) -> web.Application:
+        """Return the aiohttp application, routed from the operations table."""
+        rows: dict[tuple[str, str], list[Operation[object]]] = collections.defaultdict(list)
+        for row in OPERATIONS:
+            rows[row.method, row.path].append(row)
+        application = web.Application()
+        for (method, path), choices in rows.items():
+            application.router.add_route(method, path, self._entrance(choices))
+        application.router.add_route("*", "/{path:.*}", self._entrance([]))
+        return application
+
+    def _entrance(
+        self, rows: Sequence[Operation[object]]
+    ) -> Callable[[web.Request], Coroutine[object, object, web.StreamResponse]]:
+        async def enter(request: web.Request) -> web.StreamResponse:
+            if not self._admits(request):
+                return await deliver(request, _FORBIDDEN, self.resources.sleep, self.stopped)
+            operation = next((row for row in rows if suits(row.body, request.content_type)), None)
+            return await self._serve(request, operation, bool(rows))
+
+        return enter
+
+    def _admits(self, request: web.Request) -> bool:
+        """Keep out the web pages of a browser (DNS rebinding), or whoever has no key."""
+        if self.remote:
+            return self.keys.accept_any(request.headers.get("Authorization", ""))
+        return names_loopback(request.headers.get("Host", ""))
+
+    async def _serve(
+        self, request: web.Request, operation: Operation[object] | None, known: bool
+    ) -> web.StreamResponse:
+        number = self.ledger.begin(operation, request.method, request.path, self.resources.clock())
+        fault = self.faults.due(operation.name if operation else None)
+        spool = self.resources.spool()
+        reply: Reply | None = None
+        outcome: Outcome | None
+        try:
+            try:
+                await self._strike(fault, "headers", operation)
+                if operation is None:
+                    raise _Instead(_nowhere(request, known))
+                call = await self._receive(request, operation, number, spool)
+                await self._strike(fault, "body", operation)
+                reply, outcome = await self._process(request, operation, number, call)
+                await self._strike(fault, "processed", operation, outcome)
+            except _Instead as instead:
+                outcome = instead.outcome
+            except ConnectionError:
+                outcome = None  # the client has gone
+            except Exception:
+                logger.exception("Request %d (%s) failed", number, operation)
+                outcome = gateway(500, request.path)
+            sent = outcome if isinstance(outcome, Answer) else None
+            self.ledger.answered(number, sent, self.resources.clock())
+            return await deliver(request, outcome, self.resources.sleep, self.stopped)
+        finally:
+            if reply is not None and reply.afterwards is not None:
+                self.spawn(_finish(reply.afterwards, spool))
+            else:
+                await spool.discard()
+
+    async def _strike(
+        self,
+        fault: Fault | None,
+        moment: Moment,
+        operation: Operation[object] | None,
+        answer: Answer | None = None,
+    ) -> None:
+        """Let the fault act, if this is its moment."""
+        if fault is None or fault.moment != moment:
+            return
+        if fault.latency:
+            await self.resources.sleep(fault.latency)
+        match fault.effect:
+            case None:
+                return
+            case Reason() as reason:
+                raise _Instead(failure(operation.service, reason) if operation else gateway(500))
+            case (Cut() | Drip()) as effect if effect.answer is None:
+                raise _Instead(attrs.evolve(effect, answer=answer))
+            case outcome:
+                raise _Instead(outcome)
+
+    async def _receive(
+        self, request: web.Request, operation: Operation[object], number: int, spool: Spool
+    ) -> Call:
+        try:
+            received = await receive(request, operation.body, spool)
+        except Refusal as refusal:
+            answer = failure(operation.service, refusal.reason, refusal.message)
+            raise _Instead(answer) from refusal
+        except UnsupportedBody as error:
+            raise _Instead(gateway(415, request.path)) from error
+        self.ledger.received(
+            number,
+            received.fields,
+            [
+                FileEntry(file.part, file.name, file.content_type, file.size, file.sha256)
+                for file in received.files
+            ],
+        )
+        return Call(
+            fields=received.fields, files=received.files, spool=spool, resources=self.resources
+        )
+
+    async def _process(
+        self, request: web.Request, operation: Operation[object], number: int, call: Call
+    ) -> tuple[Reply | None, Answer]:
+        """Check the key and the rate, do the work, bill it, and wrap it up."""
+        authorization = request.headers.get("Authorization", "")
+        try:
+            if not self.keys.accept(operation.service, authorization):
+                raise Refusal(Reason.KEY)
+            if not self.limiter.admit(self.keys.account(authorization), operation.bucket):
+                raise Refusal(Reason.THROTTLED)
+            reply = await HANDLERS[operation.name](call)
+        except Refusal as refusal:
+            return None, failure(operation.service, refusal.reason, refusal.message)
+        self.ledger.bill(number, operation)
+        return reply, success(operation.service, reply.data)
+
+
+async def _finish(afterwards: Callable[[], Coroutine[object, object, None]], spool: Spool) -> None:
+    try:
+        await afterwards()
+    except Exception:
+        logger.exception("What follows an answer failed")
+    finally:
+        await spool.discard()
+
+
+def _nowhere(request: web.Request, known: bool) -> Answer:
+    """Answer for a path that is unknown, or known but not for this content type."""
+    return gateway(415, request.path) if known else unknown_path(request.path)

@@ -1,0 +1,133 @@
+"""From a request's body to fields and files, in the layout that its operation has."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator, Mapping
+from typing import cast
+
+import aiohttp
+import attrs
+import orjson
+from aiohttp import web
+
+from memories_async.emulator.envelopes import Reason, Refusal
+from memories_async.emulator.spool import Spool, SpooledFile
+from memories_async.operations import Body
+
+JSON_LIMIT = 64 << 20
+FIELD_LIMIT = 1 << 20
+READ_SIZE = 256 << 10
+
+_LISTS = frozenset({"tags"})
+_INDEXED = re.compile(r"^(\w+)\[\d*\]$")
+
+
+class UnsupportedBody(Exception):
+    """The content type is not one that the endpoint takes."""
+
+
+@attrs.frozen
+class Received:
+    """What a request brought."""
+
+    fields: Mapping[str, object]
+    files: tuple[SpooledFile, ...] = ()
+
+
+def suits(layout: Body, content_type: str) -> bool:
+    """Return whether a content type is the one of a layout."""
+    match layout:
+        case Body.QUERY:
+            return True
+        case Body.JSON:
+            return content_type == "application/json"
+        case Body.REQ_AND_FILES | Body.FIELDS_AND_FILES:
+            return content_type == "multipart/form-data"
+
+
+async def receive(request: web.Request, layout: Body, spool: Spool) -> Received:
+    """Read the whole body, files straight to disk.
+
+    Raises:
+        Refusal: It cannot be read.
+        UnsupportedBody: The part ``req`` is not JSON.
+        ConnectionError: The client has gone.
+    """
+    try:
+        match layout:
+            case Body.QUERY:
+                received = Received(dict(request.query))
+            case Body.JSON:
+                received = Received(_object(await _read(request.content.iter_any(), JSON_LIMIT)))
+            case Body.REQ_AND_FILES | Body.FIELDS_AND_FILES:
+                received = await _receive_multipart(request, layout, spool)
+        while await request.content.readany():
+            pass  # what follows the last boundary
+    except aiohttp.ClientError as error:  # a body that ends early
+        raise ConnectionResetError("The client has gone") from error
+    return received
+
+
+async def _receive_multipart(request: web.Request, layout: Body, spool: Spool) -> Received:
+    fields: dict[str, object] = {}
+    files: list[SpooledFile] = []
+    try:
+        reader = await request.multipart()
+        while (part := await reader.next()) is not None:
+            if not isinstance(part, aiohttp.BodyPartReader):
+                raise ValueError("nested multipart")  # it is the client's value
+            name = part.name or ""
+            content_type = part.headers.get("Content-Type", "")
+            if name == "req" and layout is Body.REQ_AND_FILES:
+                if content_type.partition(";")[0].strip() != "application/json":
+                    raise UnsupportedBody(content_type)
+                fields.update(_object(await _read(_pieces(part), FIELD_LIMIT)))
+            elif part.filename is None:
+                value = (await _read(_pieces(part), FIELD_LIMIT)).decode()
+                _add(fields, name, value)
+            else:
+                pieces = _pieces(part)
+                files.append(
+                    await spool.save(
+                        pieces, part=name, name=part.filename, content_type=content_type
+                    )
+                )
+    except ValueError as error:
+        message = "Failed to parse multipart servlet request"
+        raise Refusal(Reason.BAD_REQUEST, message) from error
+    return Received(fields, tuple(files))
+
+
+async def _pieces(part: aiohttp.BodyPartReader) -> AsyncIterator[bytes]:
+    while piece := await part.read_chunk(READ_SIZE):
+        yield piece
+
+
+async def _read(pieces: AsyncIterator[bytes], limit: int) -> bytes:
+    buffer = bytearray()
+    async for piece in pieces:
+        buffer += piece
+        if len(buffer) > limit:
+            raise Refusal(Reason.BAD_REQUEST, f"A field exceeds the limit of {limit} bytes")
+    return bytes(buffer)
+
+
+def _object(data: bytes) -> dict[str, object]:
+    try:
+        value = orjson.loads(data)
+    except ValueError:
+        value = None
+    if not isinstance(value, dict):
+        raise Refusal(Reason.BAD_REQUEST, "Required request body is missing or not a JSON object")
+    return cast("dict[str, object]", value)
+
+
+def _add(fields: dict[str, object], name: str, value: str) -> None:
+    """Add a form field; lists come repeated (``tags``) or numbered (``tags[0]``)."""
+    if numbered := _INDEXED.match(name):
+        name = numbered[1]
+    if name in _LISTS:
+        cast("list[str]", fields.setdefault(name, [])).append(value)
+    else:
+        fields[name] = value

@@ -1,0 +1,146 @@
+"""What the service wraps around data and refusals: three services, three spellings."""
+
+from __future__ import annotations
+
+import enum
+import uuid
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from http import HTTPStatus
+from typing import cast
+
+import attrs
+import orjson
+
+from memories_async.operations import Service
+
+
+@attrs.frozen(kw_only=True)
+class Answer:
+    """An HTTP answer, as a value.
+
+    Attributes:
+        status: The HTTP status.
+        body: Bytes are sent as they are, anything else as JSON.
+        headers: Sent as given; the content type is JSON unless they say otherwise.
+        chunks: Sent in place of ``body``, chunked, for as long as the client takes them; may be
+            endless.
+    """
+
+    status: int = 200
+    body: object = b""
+    headers: Mapping[str, str] = attrs.field(factory=dict[str, str])
+    chunks: Iterable[bytes] | None = None
+
+    def payload(self) -> bytes:
+        """Return the body as it goes on the wire."""
+        return self.body if isinstance(self.body, bytes) else orjson.dumps(self.body)
+
+    @property
+    def code(self) -> str | int | None:
+        """The envelope's business code, or None where there is no envelope."""
+        body = self.body
+        code = cast("dict[str, object]", body).get("code") if isinstance(body, dict) else None
+        return code if isinstance(code, str | int) else None
+
+
+class Reason(enum.Enum):
+    """Why the service refuses; each service has its own code for it, and some a text."""
+
+    BAD_REQUEST = enum.auto()
+    KEY = enum.auto()
+    NO_CREDITS = enum.auto()
+    ACCOUNT_DISABLED = enum.auto()
+    CONFLICT = enum.auto()
+    THROTTLED = enum.auto()
+    SERVER = enum.auto()
+
+
+class Refusal(Exception):
+    """The service answers no.
+
+    Attributes:
+        reason: What is said in the service's own code.
+        message: What is said in words; None is the reason's usual text.
+    """
+
+    def __init__(self, reason: Reason, message: str | None = None) -> None:
+        super().__init__(reason, message)
+        self.reason = reason
+        self.message = message
+
+
+# https://api-tools.memories.ai/api-reference/getting-started/error-codes for the third service;
+# the second has one code for a bad parameter and for its own trouble, the first has -1 for all.
+_CODES = {
+    Reason.BAD_REQUEST: ("0001", 400),
+    Reason.KEY: ("0401", 401),
+    Reason.NO_CREDITS: ("0402", 402),
+    Reason.ACCOUNT_DISABLED: ("0403", 403),
+    Reason.CONFLICT: ("0409", 409),
+    Reason.THROTTLED: ("0429", 429),
+    Reason.SERVER: ("0001", 500),
+}
+_MESSAGES = {
+    Reason.BAD_REQUEST: "Invalid request parameters",
+    Reason.KEY: "Unauthorized",
+    Reason.NO_CREDITS: "Insufficient credits",
+    Reason.ACCOUNT_DISABLED: "Account disabled",
+    Reason.CONFLICT: "Operation cannot be repeated",
+    Reason.THROTTLED: "Request has exceeded the limit.",
+    Reason.SERVER: "Network abnormal",
+}
+
+
+def success(service: Service, data: object) -> Answer:
+    """Wrap data as the service does."""
+    match service:
+        case Service.CAPTION:
+            return Answer(body={"code": 0, "msg": "success", "data": data})
+        case Service.VISUAL_SEARCH:
+            return Answer(body=_flagged("0000", "success", data))
+        case Service.VISUAL_INTELLIGENCE:
+            return Answer(body=_flagged(200, "success", data))
+
+
+def failure(service: Service, reason: Reason, message: str | None = None) -> Answer:
+    """Say no as the service does: two of them at HTTP 200, one with the code as status."""
+    text_code, number_code = _CODES[reason]
+    match service:
+        case Service.CAPTION:
+            message = f"failure: {message or _MESSAGES[reason]}"
+            return Answer(body={"code": -1, "msg": message, "data": None})
+        case Service.VISUAL_SEARCH:
+            return Answer(body=_flagged(text_code, message or _MESSAGES[reason], None))
+        case Service.VISUAL_INTELLIGENCE:
+            if reason is Reason.THROTTLED:
+                message = message or "Rate limit exceeded"
+            body = _flagged(number_code, message or _MESSAGES[reason], None)
+            return Answer(status=number_code, body=body)
+
+
+def gateway(status: int, path: str = "/") -> Answer:
+    """Answer as the gateway before the services does: without a code."""
+    return Answer(
+        status=status,
+        body={
+            "timestamp": datetime.now(UTC).isoformat(timespec="milliseconds"),
+            "path": path,
+            "status": status,
+            "error": HTTPStatus(status).phrase,
+            "requestId": uuid.uuid4().hex[:8],
+        },
+    )
+
+
+def unknown_path(path: str) -> Answer:
+    """Answer for a path that no operation has."""
+    if path.startswith("/serve/api/v1/"):
+        missing = f"No static resource {path.removeprefix('/serve/')}."
+        return failure(Service.VISUAL_SEARCH, Reason.BAD_REQUEST, missing)
+    return gateway(404, path)
+
+
+def _flagged(code: str | int, message: str, data: object) -> dict[str, object]:
+    failed = code not in {"0000", 200}
+    return {"code": code, "msg": message, "data": data, "success": not failed, "failed": failed}

@@ -1,0 +1,142 @@
+"""Faults on request: which call, at which moment, and what happens instead."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Literal, TypeAlias, overload
+
+import attrs
+
+from memories_async.emulator.envelopes import Answer, Reason
+from memories_async.emulator.ledger import matches
+from memories_async.operations import OPERATIONS
+
+Moment: TypeAlias = Literal["headers", "body", "processed"]
+
+
+@attrs.frozen
+class Cut:
+    """The connection is lost.
+
+    Attributes:
+        after: ``"nothing"`` resets the connection; ``"status"`` sends the status line and closes;
+            ``"half"`` sends the headers and half of the body, then closes.
+        answer: What is cut; None is the real answer, which exists once the call is processed.
+    """
+
+    after: Literal["nothing", "status", "half"] = "nothing"
+    answer: Answer | None = None
+
+
+@attrs.frozen
+class Drip:
+    """The answer's body comes byte by byte.
+
+    Attributes:
+        seconds: The pause before each byte.
+        answer: What drips; None is the real answer, which exists once the call is processed.
+    """
+
+    seconds: float = 1.0
+    answer: Answer | None = None
+
+
+@attrs.frozen
+class Raw:
+    """These bytes come in place of an HTTP answer, then the connection closes."""
+
+    data: bytes
+
+
+@attrs.frozen
+class Hang:
+    """No answer comes until the emulator stops."""
+
+
+Outcome: TypeAlias = Answer | Cut | Drip | Raw | Hang
+"""What may happen on the connection once a request has been dealt with."""
+
+Effect: TypeAlias = Outcome | Reason
+"""The same, or a refusal that each service says in its own words."""
+
+
+@attrs.frozen
+class Fault:
+    """What goes wrong, for which requests, and when.
+
+    ``Fault("captions.video", Reason.THROTTLED, times=3)`` throttles the next three video captions
+    in the service's own words; ``Fault(None, Cut(), nth=2)`` resets the second request of all.
+
+    Attributes:
+        operation: A row of the table (``caption_video_url``), a call (``captions.video``), or
+            None for any request.
+        effect: What is sent in place of the real answer; None changes nothing but the latency.
+        nth: The first matching request that is hit, counting from 1 when the fault is added.
+        times: How many matching requests are hit from there on; None is all of them.
+        moment: ``"headers"``: at once, while the body is still arriving. ``"body"``: when the
+            whole body has arrived and nothing has been done. ``"processed"``: when the work is
+            done and billed.
+        latency: Seconds to wait at that moment.
+    """
+
+    operation: str | None = None
+    effect: Effect | None = None
+    nth: int = attrs.field(default=1, kw_only=True)
+    times: int | None = attrs.field(default=1, kw_only=True)
+    moment: Moment = attrs.field(default="body", kw_only=True)
+    latency: float = attrs.field(default=0.0, kw_only=True)
+
+    def __attrs_post_init__(self) -> None:
+        if self.operation is not None and not any(
+            matches(self.operation, row.name) for row in OPERATIONS
+        ):
+            raise ValueError(f"No operation is called {self.operation!r}")
+        real_answer = isinstance(self.effect, Cut | Drip) and self.effect.answer is None
+        if real_answer and self.effect != Cut() and self.moment != "processed":
+            raise ValueError(f"{self.effect} needs an answer, or moment='processed'")
+
+
+class Faults(Sequence[Fault]):
+    """The faults that are switched on; for each request the first that is due acts."""
+
+    def __init__(self) -> None:
+        self._faults: list[Fault] = []
+        self._seen: list[int] = []
+
+    @overload
+    def __getitem__(self, index: int) -> Fault: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Fault]: ...
+    def __getitem__(self, index: int | slice) -> Fault | list[Fault]:
+        return self._faults[index]
+
+    def __len__(self) -> int:
+        return len(self._faults)
+
+    def __iter__(self) -> Iterator[Fault]:
+        return iter(list(self._faults))
+
+    def __repr__(self) -> str:
+        return f"<Faults: {self._faults}>"
+
+    def add(self, *faults: Fault) -> None:
+        """Switch faults on; each counts matching requests from now."""
+        self._faults += faults
+        self._seen += [0] * len(faults)
+
+    def clear(self) -> None:
+        """Switch all faults off."""
+        self._faults.clear()
+        self._seen.clear()
+
+    def due(self, operation: str | None) -> Fault | None:
+        """Count a request and return the fault that hits it, if one does."""
+        hits: list[Fault] = []
+        for position, fault in enumerate(self._faults):
+            if not matches(fault.operation, operation):
+                continue
+            self._seen[position] += 1
+            late = self._seen[position] - fault.nth
+            if late >= 0 and (fault.times is None or late < fault.times):
+                hits.append(fault)
+        return hits[0] if hits else None

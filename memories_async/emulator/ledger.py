@@ -1,0 +1,149 @@
+"""Every request the emulator has seen, and which of them were billed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, overload
+
+import attrs
+
+from memories_async.operations import OPERATIONS, Operation, Replay
+
+if TYPE_CHECKING:
+    from memories_async.emulator.envelopes import Answer
+
+_LONGEST_VALUE = 4096
+
+
+@attrs.frozen
+class FileEntry:
+    """A file as it arrived: what the client said about it, and what its bytes were."""
+
+    part: str
+    name: str
+    content_type: str
+    size: int
+    sha256: str
+
+
+@attrs.frozen(kw_only=True)
+class Entry:
+    """One request; never the key.
+
+    Attributes:
+        number: Counts requests from 1.
+        operation: The name of the row in the operations table, or None if none matched.
+        method: HTTP method.
+        path: Path without the query.
+        fields: The JSON object, form fields or query, however they came; very long texts
+            (base64) are shortened.
+        files: The files, in the order of their parts.
+        status: HTTP status of the answer, or None if none was sent.
+        code: Business code of the answer, or None.
+        billed: Whether the account paid: only ever for a success that is not a free read.
+        complete: Whether the whole body arrived.
+        started_at: When the request line and headers had arrived, in seconds since the epoch.
+        finished_at: When the answer was ready or the connection lost; None until then.
+    """
+
+    number: int
+    operation: str | None
+    method: str
+    path: str
+    started_at: float
+    fields: Mapping[str, object] = attrs.field(factory=dict[str, object])
+    files: tuple[FileEntry, ...] = ()
+    status: int | None = None
+    code: str | int | None = None
+    billed: bool = False
+    complete: bool = False
+    finished_at: float | None = None
+
+
+class Ledger(Sequence[Entry]):
+    """The requests in the order in which they began; a snapshot of each, replaced as it goes on."""
+
+    def __init__(self) -> None:
+        self._entries: list[Entry] = []
+        self._forgotten = 0
+
+    @overload
+    def __getitem__(self, index: int) -> Entry: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Entry]: ...
+    def __getitem__(self, index: int | slice) -> Entry | list[Entry]:
+        return self._entries[index]
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __iter__(self) -> Iterator[Entry]:
+        return iter(list(self._entries))
+
+    def __repr__(self) -> str:
+        return f"<Ledger: {len(self)} requests, {self.billed()} billed>"
+
+    def of(self, operation: str) -> list[Entry]:
+        """Return the requests of a row (``caption_video_url``) or a call (``captions.video``)."""
+        return [entry for entry in self if matches(operation, entry.operation)]
+
+    def billed(self, operation: str | None = None) -> int:
+        """Count the billed requests, of one row or call or of all."""
+        return sum(entry.billed for entry in (self if operation is None else self.of(operation)))
+
+    def clear(self) -> None:
+        """Forget everything; requests under way are forgotten as well."""
+        self._forgotten += len(self._entries)
+        self._entries.clear()
+
+    def begin(
+        self, operation: Operation[object] | None, method: str, path: str, started_at: float
+    ) -> int:
+        """Record a request whose headers have arrived; return its number."""
+        entry = Entry(
+            number=self._forgotten + len(self._entries) + 1,
+            operation=operation.name if operation else None,
+            method=method,
+            path=path,
+            started_at=started_at,
+        )
+        self._entries.append(entry)
+        return entry.number
+
+    def received(
+        self, number: int, fields: Mapping[str, object], files: Sequence[FileEntry]
+    ) -> None:
+        """Record that the whole body has arrived."""
+        fields = {name: _shortened(value) for name, value in fields.items()}
+        self._change(number, fields=fields, files=tuple(files), complete=True)
+
+    def bill(self, number: int, operation: Operation[object]) -> None:
+        """Record a success: billed, unless it is a free read."""
+        self._change(number, billed=operation.replay is not Replay.FREE_READ)
+
+    def answered(self, number: int, answer: Answer | None, finished_at: float) -> None:
+        """Record what is about to be sent, or None if nothing whole is."""
+        status, code = (answer.status, answer.code) if answer else (None, None)
+        self._change(number, status=status, code=code, finished_at=finished_at)
+
+    def _change(self, number: int, **changes: Any) -> None:
+        position = number - self._forgotten - 1
+        if position >= 0:  # it may have been forgotten in the meantime
+            self._entries[position] = attrs.evolve(self._entries[position], **changes)
+
+
+def matches(pattern: str | None, operation: str | None) -> bool:
+    """Return whether a row's name is meant by a row name, a call name or None for any."""
+    return pattern is None or pattern == operation or operation in _ROWS_OF_CALL.get(pattern, ())
+
+
+_ROWS_OF_CALL = {
+    row.call: frozenset(other.name for other in OPERATIONS if other.call == row.call)
+    for row in OPERATIONS
+}
+
+
+def _shortened(value: object) -> object:
+    if isinstance(value, str) and len(value) > _LONGEST_VALUE:
+        return f"{value[:100]}… ({len(value)} characters)"
+    return value

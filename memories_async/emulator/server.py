@@ -1,0 +1,248 @@
+"""The emulator: a memories.ai service in this process, on a free loopback port."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import importlib.util
+import mimetypes
+import os
+import secrets
+import shutil
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+import anyio
+from aiohttp import web
+from anyio import CapacityLimiter, to_thread
+
+from memories_async.emulator.access import Keys, Limiter, RateLimit, is_loopback
+from memories_async.emulator.app import App
+from memories_async.emulator.checks import CAPTION_VIDEO_BYTES
+from memories_async.emulator.faults import Faults
+from memories_async.emulator.ledger import Ledger
+from memories_async.emulator.outside import Outside
+from memories_async.emulator.resources import Resources
+from memories_async.emulator.store import Store, Stored, new_asset_id
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping
+
+    from memories_async.emulator.engine import Engine
+    from memories_async.operations import Bucket
+
+_WRITERS = 4
+_PICTURE_PACKAGES = ("PIL", "av", "numpy")
+
+
+class Emulator:
+    """A memories.ai service that needs no account and no internet.
+
+    All three services answer at ``url``, on their own paths. Its answers have the real service's
+    shape; its captions, embeddings and clips show what can be measured in pixels, and are no
+    substitute for the real service's intelligence.
+
+    Args:
+        engine: What looks at the pictures. By default real pixels where the extra ``[emulator]``
+            is installed, else answers derived from the content's hash.
+        host: The address to listen on; any but loopback needs ``allow_remote`` and both keys.
+        port: The port to listen on; 0 is a free one.
+        folder: Where uploads are kept for the next start; by default in a temporary folder that is
+            removed when the emulator stops.
+        api_key: The only key accepted for visual search and visual intelligence; by default any.
+        caption_key: The only key accepted for captions; by default any.
+        allow_remote: Whether other machines may call; they are let in by the keys.
+        callback_hosts: Hosts other than loopback to which callbacks may be posted.
+        fetch_hosts: Hosts other than loopback from which media may be fetched.
+        fetch_limit: Bytes that are fetched from one address, at most.
+        limits: Rate limits per account, none by default; ``emulator.limits`` may be changed at
+            any time.
+        batch_limit: Files in one image upload, at most.
+        index_seconds: How long a library video stays ``UNPARSE``.
+        engine_seconds: How long the engine may take for one answer.
+        clock: Returns seconds since the epoch.
+        sleep: Waits for faults' latencies and for indexing.
+
+    Attributes:
+        ledger: Every request, billed or not.
+        faults: What goes wrong on request.
+    """
+
+    def __init__(
+        self,
+        engine: Engine | None = None,
+        *,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        folder: str | os.PathLike[str] | None = None,
+        api_key: str | None = None,
+        caption_key: str | None = None,
+        allow_remote: bool = False,
+        callback_hosts: Collection[str] = (),
+        fetch_hosts: Collection[str] = (),
+        fetch_limit: int = CAPTION_VIDEO_BYTES,
+        limits: Mapping[Bucket, RateLimit] | None = None,
+        batch_limit: int = 100,
+        index_seconds: float = 0.0,
+        engine_seconds: float = 120.0,
+        clock: Callable[[], float] = time.time,
+        sleep: Callable[[float], Awaitable[object]] = anyio.sleep,
+    ) -> None:
+        if not is_loopback(host) and not (allow_remote and api_key and caption_key):
+            raise ValueError(
+                f"{host} is not loopback: it needs allow_remote=True, api_key and caption_key"
+            )
+        self.ledger = Ledger()
+        self.faults = Faults()
+        self._limits: dict[Bucket, RateLimit] = dict(limits or {})
+        self._engine = engine
+        self._address = host, port
+        self._folder = folder
+        self._keys = Keys(api_key, caption_key)
+        self._fetching = Outside(fetch_hosts, "fetch_hosts")
+        self._calling_back = Outside(callback_hosts, "callback_hosts")
+        self._clock = clock
+        self._resources = functools.partial(
+            Resources,
+            fetching=self._fetching,
+            calling_back=self._calling_back,
+            fetch_limit=fetch_limit,
+            batch_limit=batch_limit,
+            index_seconds=index_seconds,
+            engine_seconds=engine_seconds,
+            clock=clock,
+            sleep=sleep,
+            writers=CapacityLimiter(_WRITERS),
+            thinkers=CapacityLimiter(os.cpu_count() or 1),
+        )
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._url = ""
+        self._store: Store | None = None
+        self._cleanup = contextlib.AsyncExitStack()
+
+    @property
+    def url(self) -> str:
+        """The address of all three services, e.g. ``http://127.0.0.1:43121``."""
+        self._running()
+        return self._url
+
+    @property
+    def limits(self) -> dict[Bucket, RateLimit]:
+        """The rate limits in force, per account; change them at any time."""
+        return self._limits
+
+    def __repr__(self) -> str:
+        return f"<Emulator: {self._url or 'stopped'}>"
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.stop()
+
+    async def start(self) -> None:
+        """Listen; answers come from the next moment on.
+
+        Raises:
+            RuntimeError: It is running already.
+            OSError: The port is taken.
+        """
+        if self._store is not None:
+            raise RuntimeError("The emulator is running already")
+        async with contextlib.AsyncExitStack() as cleanup:
+            folder = self._folder
+            if folder is None:
+                folder = tempfile.mkdtemp(prefix="memories-emulator-")
+                remove = functools.partial(shutil.rmtree, folder, ignore_errors=True)
+                cleanup.push_async_callback(to_thread.run_sync, remove)
+            store = await to_thread.run_sync(Store, Path(folder))
+            # In a thread, as NumPy and PyAV take a while to import.
+            engine = self._engine
+            if engine is None:
+                engine = await to_thread.run_sync(default_engine)
+            cleanup.push_async_callback(self._fetching.close)
+            cleanup.push_async_callback(self._calling_back.close)
+            cleanup.push_async_callback(self._end_tasks)
+            stopped = asyncio.Event()
+            app = App(
+                resources=self._resources(store=store, engine=engine),
+                ledger=self.ledger,
+                faults=self.faults,
+                keys=self._keys,
+                limiter=Limiter(self._limits, self._clock),
+                remote=not is_loopback(self._address[0]),
+                spawn=self._spawn,
+                stopped=stopped,
+            )
+            runner = web.AppRunner(app.application(), access_log=None, shutdown_timeout=0.1)
+            await runner.setup()
+            cleanup.push_async_callback(runner.cleanup)
+            cleanup.callback(stopped.set)
+            await web.TCPSite(runner, *self._address).start()
+            host, port, *_ = runner.addresses[0]
+            self._url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+            self._store = store
+            self._cleanup = cleanup.pop_all()
+
+    async def stop(self) -> None:
+        """Stop listening, drop what is under way, and remove a temporary folder."""
+        self._store = None
+        self._url = ""
+        await self._cleanup.aclose()
+
+    def add_asset(self, path: str | os.PathLike[str]) -> str:
+        """Copy an image into the asset store, as an upload to the service would.
+
+        Args:
+            path: The image.
+
+        Returns:
+            The ``asset_id`` for embeddings.
+
+        Raises:
+            RuntimeError: The emulator is not running.
+            OSError: The file cannot be read.
+        """
+        store = self._running()
+        source = Path(path)
+        copy = store.incoming / secrets.token_hex(16)
+        shutil.copyfile(source, copy)
+        asset = Stored(
+            id=new_asset_id(),
+            name=source.name,
+            content_type=mimetypes.guess_type(source.name)[0] or "application/octet-stream",
+            size=copy.stat().st_size,
+            created_at=int(self._clock() * 1000),
+        )
+        store.assets.add([(asset, copy)])
+        return asset.id
+
+    def _running(self) -> Store:
+        if self._store is None:
+            raise RuntimeError("The emulator is not running: use it in 'async with'")
+        return self._store
+
+    def _spawn(self, work: Coroutine[object, object, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _end_tasks(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+def default_engine() -> Engine:
+    """Return the engine that the installed packages allow: pixels, else hashes."""
+    if all(importlib.util.find_spec(package) for package in _PICTURE_PACKAGES):
+        from memories_async.emulator.pixels import PixelEngine
+
+        return PixelEngine()
+    from memories_async.emulator.hash_engine import HashEngine
+
+    return HashEngine()

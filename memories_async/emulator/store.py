@@ -1,0 +1,134 @@
+"""The library behind the emulator: videos, images and assets in a folder, under random names."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+import attrs
+import orjson
+
+from memories_async.emulator.engine import VideoFacts
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@attrs.frozen(kw_only=True)
+class Stored:
+    """A file that the library keeps.
+
+    Attributes:
+        id: Random, and the name of the file on disk.
+        name: What the client called it: never a path.
+        content_type: What the client said it was.
+        size: Bytes.
+        created_at: Milliseconds since the epoch.
+        unique_id: The namespace it belongs to.
+        details: The other fields that came with it.
+    """
+
+    id: str
+    name: str
+    content_type: str
+    size: int
+    created_at: int
+    unique_id: str = "default"
+    details: Mapping[str, object] = attrs.field(factory=dict[str, object])
+
+
+def _facts(value: VideoFacts | dict[str, Any] | None) -> VideoFacts | None:
+    """Read facts back from a record."""
+    return VideoFacts(**value) if isinstance(value, dict) else value
+
+
+@attrs.frozen(kw_only=True)
+class StoredVideo(Stored):
+    """A video with what indexing made of it: ``UNPARSE``, then ``PARSE`` or ``FAILED``."""
+
+    status: str = "UNPARSE"
+    facts: VideoFacts | None = attrs.field(default=None, converter=_facts)
+    cause: str | None = None
+
+
+S = TypeVar("S", bound=Stored)
+
+
+class Shelf(Generic[S]):
+    """The stored files of one kind: each a file and a JSON record beside it. All calls block."""
+
+    def __init__(self, folder: Path, record: type[S]) -> None:
+        self._folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+        self._records: dict[str, S] = {}
+        for path in sorted(folder.glob("*.json")):
+            stored = record(**orjson.loads(path.read_bytes()))
+            self._records[stored.id] = stored
+
+    def get(self, id: str) -> S | None:
+        """Return a record by its id."""
+        return self._records.get(id)
+
+    def path(self, stored: S) -> Path:
+        """Return where the content is."""
+        return self._folder / stored.id
+
+    def add(self, files: Sequence[tuple[S, Path]]) -> None:
+        """Move files in, all of them or none."""
+        try:
+            for stored, source in files:
+                source.replace(self.path(stored))
+                self.save(stored)
+        except OSError:
+            for stored, _ in files:
+                self._records.pop(stored.id, None)
+                self.path(stored).unlink(missing_ok=True)
+                self._record_path(stored).unlink(missing_ok=True)
+            raise
+
+    def save(self, stored: S) -> None:
+        """Write a record, new or changed."""
+        new = self._folder / f"{stored.id}.new"
+        new.write_bytes(orjson.dumps(attrs.asdict(stored)))
+        new.replace(self._record_path(stored))
+        self._records[stored.id] = stored
+
+    def _record_path(self, stored: S) -> Path:
+        return self._folder / f"{stored.id}.json"
+
+
+class Store:
+    """Everything the emulator keeps; it lasts as long as its folder.
+
+    Args:
+        folder: Made if it does not exist.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.videos = Shelf(folder / "videos", StoredVideo)
+        self.images = Shelf(folder / "images", Stored)
+        self.assets = Shelf(folder / "assets", Stored)
+        self.incoming = folder / "incoming"
+        self.incoming.mkdir(exist_ok=True)
+        for left_over in self.incoming.iterdir():
+            left_over.unlink()
+
+
+def new_video_no() -> str:
+    """Return an unused video number, e.g. ``VI625239098370850816``."""
+    return f"VI{_eighteen_digits()}"
+
+
+def new_image_id() -> str:
+    """Return an unused image id: an int64 that no float can hold."""
+    return str(_eighteen_digits() | 1)
+
+
+def new_asset_id() -> str:
+    """Return an unused asset id, e.g. ``re_625239098370850816``."""
+    return f"re_{_eighteen_digits()}"
+
+
+def _eighteen_digits() -> int:
+    return 10**17 + secrets.randbelow(9 * 10**17)

@@ -1,0 +1,201 @@
+"""What the API returns, as frozen values in our names."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Generic, TypeVar
+
+import attrs
+
+T = TypeVar("T")
+
+SEARCHABLE = "PARSE"
+"""The status of a video that is indexed and can be searched."""
+
+FAILED_STATUSES = frozenset({"FAILED", "FAIL", "PARSE_ERROR"})
+"""Every spelling of a failed index run that the service is known to use; all are final."""
+
+
+def wire(*names: str) -> dict[str, tuple[str, ...]]:
+    """Name the other spellings under which the service sends a field."""
+    return {"wire": names}
+
+
+@attrs.frozen(kw_only=True)
+class Result:
+    """What every answer carries beside its own fields.
+
+    Attributes:
+        extra: The fields of the answer that this version does not know, as they came.
+        attempts: How many attempts the call took.
+    """
+
+    extra: Mapping[str, object] = attrs.field(factory=dict[str, object], repr=False)
+    attempts: int = attrs.field(default=1, eq=False, repr=False)
+
+
+class Results(list[T]):
+    """A list of answers that also says how many attempts the call took."""
+
+    attempts: int = 1
+
+
+@attrs.frozen
+class TokenUsage(Result):
+    """Tokens that a caption used: what captions are billed by."""
+
+    input: int = 0
+    output: int = 0
+    total: int = 0
+
+
+@attrs.frozen
+class Caption(Result):
+    """What the service says about an image, several images or a video.
+
+    Attributes:
+        text: The caption. It is model output about untrusted media: treat it as untrusted text.
+        tokens: Tokens used, or None if the service did not say.
+    """
+
+    text: str = attrs.field(metadata=wire("response"))
+    tokens: TokenUsage | None = attrs.field(default=None, metadata=wire("token"))
+
+
+@attrs.frozen
+class CaptionTask(Result):
+    """A video caption under way; its result is POSTed to the callback address.
+
+    Attributes:
+        task_id: The identifier that the callback repeats. There is no way to poll it.
+    """
+
+    task_id: str
+
+
+@attrs.frozen
+class LibraryImage(Result):
+    """An image that is now in the private image library.
+
+    Attributes:
+        id: The exact identifier (beyond 2**53, so never a float).
+    """
+
+    id: int
+
+
+@attrs.frozen
+class Clip(Result):
+    """A time range of a video that matches the query.
+
+    Attributes:
+        start_time: Seconds from the start of the video.
+        end_time: Seconds from the start of the video.
+        score: How well it matches; higher is better.
+    """
+
+    start_time: float
+    end_time: float
+    score: float
+
+
+@attrs.frozen
+class Embedding(Result):
+    """An embedding vector.
+
+    Attributes:
+        vector: The numbers as sent; the length depends on the model and may change.
+        model: The model that was asked for.
+    """
+
+    vector: list[float] = attrs.field(metadata=wire("embedding"))
+    model: str
+
+
+@attrs.frozen
+class Video(Result):
+    """A video of the private library.
+
+    Attributes:
+        video_no: The video's identifier, e.g. ``VI625239098370850816``.
+        name: The stored name; the service may change the name that was sent.
+        status: ``UNPARSE`` while indexing, ``PARSE`` once searchable, or a failure word.
+        duration: Seconds.
+        size: Bytes.
+        created_at: When it was uploaded, in UTC.
+        cause: Why indexing failed, if the service says so.
+        url: Where the service keeps it, if it says so.
+        width: Pixels.
+        height: Pixels.
+        fps: Frames per second.
+        resolution_label: The service's word for the resolution, e.g. ``720p``.
+    """
+
+    video_no: str
+    name: str | None = attrs.field(default=None, metadata=wire("video_name"))
+    status: str | None = attrs.field(default=None, metadata=wire("video_status"))
+    duration: float | None = None
+    size: int | None = None
+    created_at: datetime | None = attrs.field(
+        default=None, metadata=wire("create_time", "upload_time")
+    )
+    cause: str | None = None
+    url: str | None = attrs.field(default=None, metadata=wire("video_url"))
+    width: int | None = None
+    height: int | None = None
+    fps: float | None = None
+    resolution_label: str | None = None
+
+    @property
+    def searchable(self) -> bool:
+        """Whether the video is indexed."""
+        return self.status == SEARCHABLE
+
+    @property
+    def failed(self) -> bool:
+        """Whether indexing failed for good."""
+        return self.status in FAILED_STATUSES
+
+
+@attrs.frozen
+class Outcome(Generic[T]):
+    """What became of one item of a batch: a value or an error, never both.
+
+    Attributes:
+        index: The item's position in the batch, from 0.
+        source: The item as it was given.
+        value: The result, or None.
+        error: The exception, or None.
+    """
+
+    index: int
+    source: object
+    value: T | None = None
+    error: Exception | None = None
+
+    def unwrap(self) -> T:
+        """Return the value, or raise the error that took its place."""
+        if self.error is not None:
+            raise self.error
+        return self.value  # type: ignore[return-value]  # one of the two is always set
+
+
+@attrs.frozen
+class Progress:
+    """How much of a request's body the network has accepted.
+
+    Attributes:
+        sent: Bytes accepted in this attempt; it steps back when an attempt is thrown away.
+        total: Bytes of the whole body, or None for a stream of unknown length.
+        attempt: The number of this attempt, from 1.
+    """
+
+    sent: int
+    total: int | None
+    attempt: int = 1
+
+    @property
+    def fraction(self) -> float | None:
+        """``sent / total`` from 0 to 1, or None if the total is unknown."""
+        return None if self.total is None else (self.sent / self.total if self.total else 1.0)

@@ -1,0 +1,273 @@
+"""The HTTP API as a table: one row per endpoint and way in, with all that differs between them."""
+
+from __future__ import annotations
+
+import enum
+from typing import Any, Generic, TypeVar
+
+import attrs
+
+from memories_async.models import (
+    Caption,
+    CaptionTask,
+    Clip,
+    Embedding,
+    LibraryImage,
+    Results,
+    Video,
+)
+
+T = TypeVar("T")
+
+
+class Service(enum.Enum):
+    """The three hosts, each with the key it wants (config.py has addresses and keys)."""
+
+    CAPTION = "caption"
+    VISUAL_SEARCH = "visual search"
+    VISUAL_INTELLIGENCE = "visual intelligence"
+
+
+class Body(enum.Enum):
+    """How a request's fields and files go on the wire."""
+
+    QUERY = "fields in the query string, no body"
+    JSON = "fields as a JSON object"
+    REQ_AND_FILES = "multipart: fields as JSON in a part named req, then the files"
+    FIELDS_AND_FILES = "multipart: one part per field, then the files"
+
+
+class Replay(enum.Enum):
+    """What sending a request twice would cost: the whole basis for retrying."""
+
+    FREE_READ = "free, changes nothing"
+    BILLED = "billed, leaves no lasting object"
+    BILLED_CREATES = "billed, and a lasting object is created"
+
+
+class Bucket(enum.Enum):
+    """Which of the account's rate limits a call counts against."""
+
+    CAPTION_IMAGE = "caption image"
+    CAPTION_VIDEO = "caption video"
+    IMAGE_UPLOAD = "image upload"
+    VIDEO_UPLOAD = "video upload"
+    SEARCH = "search"
+    METADATA = "metadata"
+    EMBEDDING = "embedding"
+
+
+@attrs.frozen(eq=False)
+class Operation(Generic[T]):
+    """One row of the table.
+
+    Attributes:
+        name: Unique name of the row.
+        call: The public method that sends it, as ``namespace.method``.
+        method: HTTP method.
+        service: The host, and with it the key.
+        path: Path from the root of the host.
+        body: How fields and files are laid out.
+        result: What the answer's ``data`` becomes.
+        bucket: The rate limit it counts against.
+        replay: What sending it twice would cost.
+        file_part: Name of the multipart part that carries a file.
+        null_means: What a successful answer without data says, where it says something.
+    """
+
+    name: str
+    call: str
+    method: str
+    service: Service
+    path: str
+    body: Body
+    result: type[T]
+    bucket: Bucket
+    replay: Replay
+    file_part: str = ""
+    null_means: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.call} ({self.method} {self.path})"
+
+
+# https://api-tools.memories.ai/platform/image-caption
+CAPTION_IMAGE_URL = Operation(
+    name="caption_image_url",
+    call="captions.image",
+    method="POST",
+    service=Service.CAPTION,
+    path="/v1/understand/uploadImg",
+    body=Body.JSON,
+    result=Caption,
+    bucket=Bucket.CAPTION_IMAGE,
+    replay=Replay.BILLED,
+)
+CAPTION_IMAGE_FILE = Operation(
+    name="caption_image_file",
+    call="captions.image",
+    method="POST",
+    service=Service.CAPTION,
+    path="/v1/understand/uploadImgFile",
+    body=Body.REQ_AND_FILES,
+    file_part="file",
+    result=Caption,
+    bucket=Bucket.CAPTION_IMAGE,
+    replay=Replay.BILLED,
+)
+CAPTION_IMAGE_BASE64 = Operation(
+    name="caption_image_base64",
+    call="captions.image",
+    method="POST",
+    service=Service.CAPTION,
+    path="/v1/understand/uploadImgFileBase64",
+    body=Body.JSON,
+    result=Caption,
+    bucket=Bucket.CAPTION_IMAGE,
+    replay=Replay.BILLED,
+)
+
+# https://api-tools.memories.ai/platform/video-caption
+CAPTION_VIDEO_URL = Operation(
+    name="caption_video_url",
+    call="captions.video",
+    method="POST",
+    service=Service.CAPTION,
+    path="/v1/understand/uploadSync",
+    body=Body.JSON,
+    result=Caption,
+    bucket=Bucket.CAPTION_VIDEO,
+    replay=Replay.BILLED,
+)
+CAPTION_VIDEO_FILE = Operation(
+    name="caption_video_file",
+    call="captions.video",
+    method="POST",
+    service=Service.CAPTION,
+    path="/v1/understand/uploadFileSync",
+    body=Body.REQ_AND_FILES,
+    file_part="files",
+    result=Caption,
+    bucket=Bucket.CAPTION_VIDEO,
+    replay=Replay.BILLED,
+)
+SUBMIT_VIDEO_URL = Operation(
+    name="submit_video_url",
+    call="captions.submit_video",
+    method="POST",
+    service=Service.CAPTION,
+    path="/v1/understand/upload",
+    body=Body.JSON,
+    result=CaptionTask,
+    bucket=Bucket.CAPTION_VIDEO,
+    replay=Replay.BILLED,
+)
+SUBMIT_VIDEO_FILE = Operation(
+    name="submit_video_file",
+    call="captions.submit_video",
+    method="POST",
+    service=Service.CAPTION,
+    path="/v1/understand/uploadFile",
+    body=Body.REQ_AND_FILES,
+    file_part="files",
+    result=CaptionTask,
+    bucket=Bucket.CAPTION_VIDEO,
+    replay=Replay.BILLED,
+)
+
+# https://api-tools.memories.ai/visual-search/upload-image-from-file
+ADD_IMAGES = Operation(
+    name="add_images",
+    call="library.add_images",
+    method="POST",
+    service=Service.VISUAL_SEARCH,
+    path="/serve/api/v1/upload_img",
+    body=Body.FIELDS_AND_FILES,
+    file_part="files",
+    result=Results[LibraryImage],
+    bucket=Bucket.IMAGE_UPLOAD,
+    replay=Replay.BILLED_CREATES,
+)
+
+# https://api-tools.memories.ai/platform/search-clips-by-image
+SEARCH_CLIPS = Operation(
+    name="search_clips",
+    call="library.search_clips",
+    method="POST",
+    service=Service.VISUAL_SEARCH,
+    path="/serve/api/v1/search_clips_by_image",
+    body=Body.FIELDS_AND_FILES,
+    file_part="file",
+    result=Results[Clip],
+    bucket=Bucket.SEARCH,
+    replay=Replay.BILLED,
+)
+
+# https://api-tools.memories.ai/api-reference/embeddings/image-embedding
+EMBED_IMAGE_FILE = Operation(
+    name="embed_image_file",
+    call="embeddings.image",
+    method="POST",
+    service=Service.VISUAL_INTELLIGENCE,
+    path="/serve/api/v2/embeddings/image",
+    body=Body.FIELDS_AND_FILES,
+    file_part="file",
+    result=Embedding,
+    bucket=Bucket.EMBEDDING,
+    replay=Replay.BILLED,
+)
+EMBED_IMAGE_ASSET = Operation(
+    name="embed_image_asset",
+    call="embeddings.image",
+    method="POST",
+    service=Service.VISUAL_INTELLIGENCE,
+    path="/serve/api/v2/embeddings/image",
+    body=Body.JSON,
+    result=Embedding,
+    bucket=Bucket.EMBEDDING,
+    replay=Replay.BILLED,
+)
+
+# https://api-tools.memories.ai/visual-search/upload-video-from-file
+ADD_VIDEO_FILE = Operation(
+    name="add_video_file",
+    call="library.add_video",
+    method="POST",
+    service=Service.VISUAL_SEARCH,
+    path="/serve/api/v1/upload",
+    body=Body.FIELDS_AND_FILES,
+    file_part="file",
+    result=Video,
+    bucket=Bucket.VIDEO_UPLOAD,
+    replay=Replay.BILLED_CREATES,
+)
+
+# https://api-tools.memories.ai/visual-search/get-metadata
+GET_VIDEO = Operation(
+    name="get_video",
+    call="library.video",
+    method="GET",
+    service=Service.VISUAL_SEARCH,
+    path="/serve/api/v1/get_metadata",
+    body=Body.QUERY,
+    result=Video,
+    bucket=Bucket.METADATA,
+    replay=Replay.FREE_READ,
+    null_means="no such video",
+)
+
+OPERATIONS: tuple[Operation[Any], ...] = (
+    CAPTION_IMAGE_URL,
+    CAPTION_IMAGE_FILE,
+    CAPTION_VIDEO_URL,
+    CAPTION_VIDEO_FILE,
+    SUBMIT_VIDEO_URL,
+    SUBMIT_VIDEO_FILE,
+    ADD_IMAGES,
+    SEARCH_CLIPS,
+    EMBED_IMAGE_FILE,
+    EMBED_IMAGE_ASSET,
+    ADD_VIDEO_FILE,
+    GET_VIDEO,
+)
+"""Every row."""
