@@ -10,6 +10,7 @@ import aiohttp
 import attrs
 import orjson
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from memories_async.emulator.envelopes import Reason, Refusal
 from memories_async.emulator.spool import Spool, SpooledFile
@@ -64,6 +65,9 @@ async def receive(request: web.Request, layout: Body, spool: Spool) -> Received:
                 received = await _receive_multipart(request, layout, spool)
         while await request.content.readany():
             pass  # what follows the last boundary
+    except HttpProcessingError as error:
+        message = f"Failed to parse multipart servlet request: {error.message}"
+        raise Refusal(Reason.BAD_REQUEST, message) from error
     except aiohttp.ClientError as error:  # a body that ends early
         raise ConnectionResetError("The client has gone") from error
     return received
@@ -100,8 +104,8 @@ async def _receive_multipart(request: web.Request, layout: Body, spool: Spool) -
 
 
 async def _pieces(part: aiohttp.BodyPartReader) -> AsyncIterator[bytes]:
-    while piece := await part.read_chunk(READ_SIZE):
-        yield piece
+    while not part.at_eof():
+        yield await part.read_chunk(READ_SIZE)
 
 
 async def _read(pieces: AsyncIterator[bytes], limit: int) -> bytes:

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import hashlib
 import itertools
+from pathlib import Path
 
 import aiohttp
 import pytest
