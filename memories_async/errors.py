@@ -162,9 +162,9 @@ class ClosedError(MemoriesError):
 
 
 class ConnectError(MemoriesError):
-    """No connection could be made; nothing was sent and nothing billed."""
+    """No connection could be made, or it was lost before the whole request had been sent."""
 
-    advice = "Nothing was sent: check the network and the address, then call again"
+    advice = "Nothing whole was sent and nothing billed: check the network, then call again"
 
 
 class DnsError(ConnectError):

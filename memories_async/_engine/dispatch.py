@@ -15,7 +15,7 @@ from collections.abc import (
 )
 from typing import TYPE_CHECKING, TypeVar
 
-from memories_async.errors import ClosedError
+from memories_async.errors import ClosedError, MemoriesError
 
 if TYPE_CHECKING:
     import ssl
@@ -73,8 +73,13 @@ class Dispatcher:
             options: What differs from the client's own settings.
             on_progress: Told of accepted bytes.
         """
-        self.settings.key(operation.service)  # a missing key is told before any file is touched
-        pipeline = await self.engine()
+        try:
+            self.settings.key(operation.service)  # a missing key is told before a file is touched
+            pipeline = await self.engine()
+            files = await pipeline.share.run(attach) if attach else ()
+        except MemoriesError as error:
+            error.operation = str(operation)
+            raise
         from memories_async._engine.request import Request
 
         return await pipeline.send(
@@ -82,7 +87,7 @@ class Dispatcher:
                 operation,
                 fields,
                 self.settings.policy.with_options(options),
-                files=await self.run(attach) if attach else (),
+                files=files,
                 known=known,
                 on_progress=on_progress,
             )

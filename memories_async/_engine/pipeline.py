@@ -26,6 +26,7 @@ from memories_async.errors import (
     ConnectError,
     ConnectTimeout,
     DeadlineExceeded,
+    DecodeError,
     DnsError,
     MemoriesError,
     NotFound,
@@ -40,6 +41,13 @@ from memories_async.operations import Replay
 T = TypeVar("T")
 
 log = logging.getLogger("memories_async")
+
+_NOT_CONNECTED: dict[Fault, type[ConnectError]] = {
+    Fault.DNS: DnsError,
+    Fault.CERTIFICATE: TlsError,
+    Fault.CONNECT: ConnectError,
+    Fault.CONNECT_TIMEOUT: ConnectTimeout,
+}
 
 
 class Pipeline:
@@ -74,6 +82,7 @@ class Pipeline:
             wait=call.wait,
             stop=call.must_stop,
             retry=retry_if_exception(call.may_retry),
+            before_sleep=call.note_retry,
             reraise=True,
         )
         try:
@@ -83,8 +92,9 @@ class Pipeline:
             raise error.with_traceback(None)  # noqa: B904  # it is the same error
 
     async def aclose(self) -> None:
-        """Close the connections."""
+        """Close connections and threads."""
         await self.http.aclose()
+        self.share.close()
 
 
 @attrs.define(eq=False)
@@ -117,19 +127,22 @@ class _Call(Generic[T]):
 
     async def attempt(self) -> T:
         """Make one attempt; what it raises has its verdict in ``self.verdict``."""
-        self.number += 1
         self.verdict = Verdict.RAISE
+        try:
+            await self.lane.enter(self._until)
+        except MemoriesError as error:
+            self._complete(error)
+            raise
+        self.number += 1
         self.transfer = self._transfer()
         try:
             return self._with_attempts(await self._try_once())
         except MemoriesError as error:
-            error.operation = str(self.request.operation)
-            error.attempts = self.number
+            self._complete(error)
             self._settle(error)
 
     async def _try_once(self) -> T:
         request, transfer, pipeline = self.request, self.transfer, self.pipeline
-        await self.lane.enter(self._until)
         log.debug("%s: attempt %d", request.operation, self.number)
         try:
             outcome = await pipeline.http.exchange(
@@ -160,6 +173,18 @@ class _Call(Generic[T]):
             if isinstance(answer, Results):
                 answer.attempts = self.number
         return value
+
+    def _complete(self, error: MemoriesError) -> None:
+        """Complete an error with what only the call knows, and take the key out of its texts."""
+        error.operation = str(self.request.operation)
+        error.attempts = self.number
+        # An echoing gateway may send our own header back in the text that errors quote.
+        key = self.pipeline.settings.key(self.request.operation.service).reveal()
+        if key in error.message or key in getattr(error, "snippet", ""):
+            error.message = error.message.replace(key, "…")
+            error.args = (error.message,)
+            if isinstance(error, DecodeError):
+                error.snippet = error.snippet.replace(key, "…")
 
     def _settle(self, error: MemoriesError) -> NoReturn:
         """Judge a failed attempt, and raise what the caller is to see if it was the last."""
@@ -195,51 +220,40 @@ class _Call(Generic[T]):
         wait = self.pause if self.verdict is Verdict.THROTTLED else state.upcoming_sleep
         left = self._left()
         consumed = self.transfer.state is not State.NOT_SENT and not self.request.replayable
-        stop = (
+        return (
             consumed
             or self.number >= self.request.policy.attempts
             or self.waited + wait > self.request.policy.retry_time
             or (left is not None and wait > left)
         )
-        if not stop:
-            self.waited += wait
-            log.info(
-                "%s: attempt %d failed, again in %.1f s: %s",
-                self.request.operation,
-                self.number,
-                wait,
-                state.outcome.exception() if state.outcome else None,
-            )
-        return stop
+
+    def note_retry(self, state: RetryCallState) -> None:
+        """Count and log a wait that is about to begin."""
+        wait = self.pause if self.verdict is Verdict.THROTTLED else state.upcoming_sleep
+        self.waited += wait
+        error = state.outcome.exception() if state.outcome else None
+        log.info("%s: again in %.1f s: %s", self.request.operation, wait, error)
 
     def _error_of(self, failure: Failure) -> MemoriesError:
         """Say what a failed exchange means to the caller."""
-        fault, whole = failure.fault, self.transfer.state is State.SENT
-        detail = f" ({failure.detail})" if failure.detail else ""
-        message = fault.value + detail
+        fault = failure.fault
+        message = f"{fault.value} ({failure.detail})" if failure.detail else fault.value
+        if (kind := _NOT_CONNECTED.get(fault)) is not None:
+            return kind(message)
         if fault is Fault.TOO_LARGE:
             return AnswerTooLarge("the answer exceeds 16 MiB", status=failure.status)
-        if whole:
+        if self.transfer.state is State.SENT:
             if fault is Fault.TIMED_OUT:
-                limit = self.request.policy.answer_timeout
-                return self._unknown(AnswerTimeout, f"no answer within {limit:g} s", failure.status)
+                late = "before the deadline" if (self._left() or 1) <= 0 else "in time"
+                return self._unknown(AnswerTimeout, f"no answer came {late}", failure.status)
             return self._unknown(OutcomeUnknown, message, failure.status)
+        so_far = f"after {self.transfer.sent} of {self.transfer.total} bytes"
         if fault is Fault.TIMED_OUT:
-            return DeadlineExceeded(f"the deadline passed{self._progress()}")
+            return DeadlineExceeded(f"the deadline passed {so_far}")
         if fault is Fault.STALLED:
             seconds = self.request.policy.stall_timeout
-            return StallTimeout(f"the peer accepted no byte for {seconds:g} s{self._progress()}")
-        kind = {
-            Fault.DNS: DnsError,
-            Fault.CERTIFICATE: TlsError,
-            Fault.CONNECT_TIMEOUT: ConnectTimeout,
-        }.get(fault, ConnectError)
-        return kind(message + self._progress())
-
-    def _progress(self) -> str:
-        if self.transfer.state is State.NOT_SENT:
-            return " before anything was sent"
-        return f" after {self.transfer.sent} of {self.transfer.total} bytes"
+            return StallTimeout(f"the peer accepted no byte for {seconds:g} s {so_far}")
+        return ConnectError(f"{message} {so_far}")
 
     def _unknown(
         self, kind: type[OutcomeUnknown], message: str, status: int | None

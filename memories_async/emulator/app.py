@@ -120,14 +120,16 @@ class App:
             except Exception:
                 logger.exception("Request %d (%s) failed", number, operation)
                 outcome = gateway(500, request.path)
-            sent = outcome if isinstance(outcome, Answer) else None
-            self.ledger.answered(number, sent, self.resources.clock())
-            return await deliver(request, outcome, self.resources.sleep, self.stopped)
         finally:
-            if reply is not None and reply.afterwards is not None:
-                self.spawn(_finish(reply.afterwards, spool))
-            else:
+            afterwards = reply.afterwards if reply else None
+            if afterwards is None:
                 await spool.discard()
+        sent = outcome if isinstance(outcome, Answer) else None
+        self.ledger.answered(number, sent, self.resources.clock())
+        response = await deliver(request, outcome, self.resources.sleep, self.stopped)
+        if afterwards is not None:
+            self.spawn(_finish(afterwards, spool))
+        return response
 
     async def _strike(
         self,

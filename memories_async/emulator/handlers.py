@@ -103,14 +103,6 @@ async def _describe_images(call: Call, prompt: str, pictures: Sequence[SpooledFi
 # --- video captions ---------------------------------------------------------------------------
 
 
-@attrs.frozen
-class _Subject:
-    """A video to caption and the people to look for in it."""
-
-    video: SpooledFile
-    persons: tuple[tuple[str, SpooledFile], ...]
-
-
 async def _caption_video_url(call: Call) -> Reply:
     return await _caption_now(call, _video_by_url)
 
@@ -254,9 +246,7 @@ async def _get_video(call: Call) -> Reply:
 
 
 async def _search_clips(call: Call) -> Reply:
-    fields = call.fields
-    checks.required(fields, "video_no", "The video_no parameter cannot be empty!")
-    prompt = checks.required(fields, "prompt", "The prompt parameter cannot be empty!")
+    prompt = checks.required(call.fields, "prompt", "The prompt parameter cannot be empty!")
     [picture, *_] = checks.files(call.files, operations.SEARCH_CLIPS.file_part)
     checks.library_image(picture)
     video = await _look_up(call)
@@ -264,9 +254,9 @@ async def _search_clips(call: Call) -> Reply:
         raise checks.refuse("video not found")
     if video.status != "PARSE":
         raise checks.refuse(f"Video is not parsed: {video.id}")
-    path = call.resources.store.videos.path(video)
+    film = call.resources.store.videos.file(video)
     hits = await call.resources.ask(
-        [picture], call.resources.engine.find_clips, path, picture.path, prompt
+        [film, picture], call.resources.engine.find_clips, film.path, picture.path, prompt
     )
     return Reply([attrs.asdict(hit) for hit in hits])
 
@@ -284,10 +274,9 @@ async def _look_up(call: Call) -> StoredVideo | None:
 async def _indexed(call: Call, video: StoredVideo) -> StoredVideo:
     """Return the video as indexing left it."""
     resources = call.resources
-    path = resources.store.videos.path(video)
-    file = SpooledFile("file", video.name, video.content_type, video.size, "", path)
+    film = resources.store.videos.file(video)
     try:
-        facts = await resources.ask([file], resources.engine.probe_video, path)
+        facts = await resources.ask([film], resources.engine.probe_video, film.path)
         video = attrs.evolve(video, status="PARSE", facts=facts)
     except Refusal as refusal:
         video = attrs.evolve(video, status="FAILED", cause=str(refusal.message))
@@ -323,6 +312,7 @@ def _stored(
         name=file.name,
         content_type=file.content_type,
         size=file.size,
+        sha256=file.sha256,
         created_at=int(call.resources.clock() * 1000),
         unique_id=_unique_id(call),
         details=details,
@@ -348,9 +338,7 @@ async def _embed_image_asset(call: Call) -> Reply:
     asset = call.resources.store.assets.get(checks.text(call.fields, "asset_id"))
     if asset is None:
         raise checks.refuse("Asset not found")
-    path = call.resources.store.assets.path(asset)
-    picture = SpooledFile("asset_id", asset.id, asset.content_type, asset.size, "", path)
-    return await _embed(call, picture, model)
+    return await _embed(call, call.resources.store.assets.file(asset), model)
 
 
 async def _embed(call: Call, picture: SpooledFile, model: str) -> Reply:

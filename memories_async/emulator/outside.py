@@ -45,6 +45,7 @@ class Outside:
         """Close all connections."""
         if self._session is not None:
             await self._session.close()
+            self._session = None
 
     async def fetch(self, url: str, spool: Spool, *, part: str, limit: int) -> SpooledFile:
         """Spool what is at an address, named after it.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import hashlib
 import importlib.util
 import mimetypes
 import os
@@ -209,13 +210,15 @@ class Emulator:
         """
         store = self._running()
         source = Path(path)
+        content = source.read_bytes()
         copy = store.incoming / secrets.token_hex(16)
-        shutil.copyfile(source, copy)
+        copy.write_bytes(content)
         asset = Stored(
             id=new_asset_id(),
             name=source.name,
             content_type=mimetypes.guess_type(source.name)[0] or "application/octet-stream",
-            size=copy.stat().st_size,
+            size=len(content),
+            sha256=hashlib.sha256(content).hexdigest(),
             created_at=int(self._clock() * 1000),
         )
         store.assets.add([(asset, copy)])

@@ -10,6 +10,7 @@ import attrs
 import orjson
 
 from memories_async.emulator.engine import VideoFacts
+from memories_async.emulator.spool import SpooledFile
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,6 +25,7 @@ class Stored:
         name: What the client called it: never a path.
         content_type: What the client said it was.
         size: Bytes.
+        sha256: Of the content.
         created_at: Milliseconds since the epoch.
         unique_id: The namespace it belongs to.
         details: The other fields that came with it.
@@ -33,6 +35,7 @@ class Stored:
     name: str
     content_type: str
     size: int
+    sha256: str
     created_at: int
     unique_id: str = "default"
     details: Mapping[str, object] = attrs.field(factory=dict[str, object])
@@ -70,20 +73,27 @@ class Shelf(Generic[S]):
         """Return a record by its id."""
         return self._records.get(id)
 
-    def path(self, stored: S) -> Path:
-        """Return where the content is."""
-        return self._folder / stored.id
+    def file(self, stored: S) -> SpooledFile:
+        """Return the content as it once came in."""
+        return SpooledFile(
+            part="",
+            name=stored.name,
+            content_type=stored.content_type,
+            size=stored.size,
+            sha256=stored.sha256,
+            path=self._path(stored),
+        )
 
     def add(self, files: Sequence[tuple[S, Path]]) -> None:
         """Move files in, all of them or none."""
         try:
             for stored, source in files:
-                source.replace(self.path(stored))
+                source.replace(self._path(stored))
                 self.save(stored)
         except OSError:
             for stored, _ in files:
                 self._records.pop(stored.id, None)
-                self.path(stored).unlink(missing_ok=True)
+                self._path(stored).unlink(missing_ok=True)
                 self._record_path(stored).unlink(missing_ok=True)
             raise
 
@@ -93,6 +103,9 @@ class Shelf(Generic[S]):
         new.write_bytes(orjson.dumps(attrs.asdict(stored)))
         new.replace(self._record_path(stored))
         self._records[stored.id] = stored
+
+    def _path(self, stored: S) -> Path:
+        return self._folder / stored.id
 
     def _record_path(self, stored: S) -> Path:
         return self._folder / f"{stored.id}.json"

@@ -162,3 +162,11 @@ async def test_the_callback_follows_the_answer(
     go_on.set()
     _, callback = await site.callbacks.get()
     assert callback["data"]["text"] == "done"
+
+
+async def test_a_restarted_emulator_fetches_again(engine: KnownEngine, site: Site) -> None:
+    url = site.file("a.png", "image/png", PNG)
+    emulator = Emulator(engine)
+    for _ in range(2):
+        async with emulator, session_for(emulator) as client:
+            assert await caption(client, url) == "success"

@@ -1,0 +1,177 @@
+"""A stage for faults: an emulator, a proxy in front of it, a client, and time under control."""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import itertools
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+
+from memories_async import CallOptions, Memories, MemoriesError
+from memories_async.emulator import Emulator
+from memories_async.emulator.hash_engine import HashEngine
+from tests.faults.proxy import Proxy
+
+SENTINEL = "sk-mavi-SENTINEL0123456789abcdefKEY0"
+CAPTION_SENTINEL = "sk-SENTINELfedcba9876543210CAPTION0"
+
+PNG = b"\x89PNG\r\n\x1a\n" + bytes(100)
+FILM_SIZE = 50 * 1024 * 1024
+"""The 50 MB upload of the matrix: at 75 % more is left than all socket buffers hold."""
+
+
+class VirtualClock:
+    """Time that passes only in sleep: the earliest sleeper wakes after a moment of real time.
+
+    Args:
+        chance: What ``random`` returns: the share of the longest backoff.
+        settle: Real seconds in which sockets may move before time leaps.
+
+    Attributes:
+        slept: Every sleep that was asked for.
+        on_sleep: Called with the number of each sleep, from 1.
+    """
+
+    def __init__(self, chance: float = 0.5, settle: float = 0.001) -> None:
+        self.now = 1000.0
+        self.slept: list[float] = []
+        self.on_sleep: Callable[[int], Awaitable[object] | None] = lambda number: None
+        self._chance = chance
+        self._settle = settle
+        self._order = itertools.count()
+        self._sleepers: list[tuple[float, int, asyncio.Future[None]]] = []
+        self._leaping = False
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def wall(self) -> float:
+        return 1_700_000_000.0 + self.now
+
+    def random(self) -> float:
+        return self._chance
+
+    async def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        if (pending := self.on_sleep(len(self.slept))) is not None:
+            await pending
+        wake: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        heapq.heappush(self._sleepers, (self.now + seconds, next(self._order), wake))
+        self._schedule()
+        await wake
+
+    def _schedule(self) -> None:
+        if not self._leaping and self._sleepers:
+            self._leaping = True
+            asyncio.get_running_loop().call_later(self._settle, self._leap)
+
+    def _leap(self) -> None:
+        self._leaping = False
+        while self._sleepers:
+            at, _, wake = heapq.heappop(self._sleepers)
+            if not wake.done():
+                self.now = max(self.now, at)
+                wake.set_result(None)
+                break
+        self._schedule()
+
+
+@attrs.define
+class Stage:
+    """What one row plays on.
+
+    Attributes:
+        emulator: The service, with its ledger and its fault switch.
+        proxy: What clients connect to.
+        clock: The engine's time.
+    """
+
+    emulator: Emulator
+    proxy: Proxy
+    clock: VirtualClock
+    _clients: list[Memories] = attrs.field(factory=list)
+
+    @property
+    def url(self) -> str:
+        """The proxy's address."""
+        return f"http://localhost:{self.proxy.port}"
+
+    def client(self, **changes: Any) -> Memories:
+        """Make a client that is closed with the stage."""
+        arguments: dict[str, Any] = {"caption_key": CAPTION_SENTINEL, "base_url": self.url}
+        client = Memories(SENTINEL, **(arguments | {"clock": self.clock} | changes))
+        self._clients.append(client)
+        return client
+
+    async def saw(self, requests: int, billed: int) -> None:
+        """Assert what the emulator's ledger holds once every request has come to its end."""
+        ledger = self.emulator.ledger
+        await until(lambda: all(entry.finished_at is not None for entry in ledger))
+        assert (len(ledger), ledger.billed()) == (requests, billed), list(ledger)
+
+    async def aclose(self) -> None:
+        for client in self._clients:
+            await client.aclose()
+        await self.proxy.stop()
+
+
+@pytest.fixture
+async def stage() -> AsyncIterator[Stage]:
+    async with Emulator(HashEngine()) as emulator:
+        proxy = Proxy(port_of(emulator.url))
+        await proxy.start()
+        stage = Stage(emulator, proxy, VirtualClock())
+        try:
+            yield stage
+        finally:
+            await stage.aclose()
+
+
+@pytest.fixture(scope="session")
+def film(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A film of 50 MB, of which the disk holds one block."""
+    path = tmp_path_factory.mktemp("films") / "film.mp4"
+    with open(path, "wb") as file:
+        file.write(b"\x00\x00\x00\x18ftypmp42")
+        file.truncate(FILM_SIZE)
+    yield path
+    path.unlink()
+
+
+def port_of(url: str) -> int:
+    """Return the port in an address."""
+    return int(url.rpartition(":")[2])
+
+
+async def until(condition: Callable[[], object], within: float = 10.0) -> None:
+    """Wait for what another task does without telling."""
+    async with asyncio.timeout(within):
+        while not condition():  # noqa: ASYNC110  # there is no event to wait for
+            await asyncio.sleep(0.001)
+
+
+async def failure_of(call: Awaitable[object]) -> MemoriesError:
+    """Return the error that a call ends with."""
+    with pytest.raises(MemoriesError) as caught:
+        await call
+    return caught.value
+
+
+def caption(client: Memories, options: CallOptions | None = None) -> Awaitable[object]:
+    """Make the matrix's light billed call: one small multipart request."""
+    return client.captions.image(PNG, "what", options=options)
+
+
+def embed(client: Memories, options: CallOptions | None = None) -> Awaitable[object]:
+    """Make a billed call on another bucket and host."""
+    return client.embeddings.image(PNG, options=options)
+
+
+def read(client: Memories, options: CallOptions | None = None) -> Awaitable[object]:
+    """Make the matrix's free read; the video need not exist."""
+    return client.library.video("VI1", options=options)

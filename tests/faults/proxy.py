@@ -1,0 +1,208 @@
+"""A TCP proxy that breaks connections at a chosen byte, in front of the emulator."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import socket
+import ssl
+import struct
+from collections import deque
+from types import TracebackType
+from typing import Literal, Self
+
+import attrs
+
+PIECE = 16 * 1024
+RESET = struct.pack("ii", 1, 0)
+CONTENT_LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
+
+
+@attrs.frozen(kw_only=True)
+class Plan:
+    """What happens on one connection.
+
+    Attributes:
+        accept: Strike at once: the connection is established and nothing is passed on.
+        request: Strike once so many bytes of the client's stream have been passed on.
+        body: Strike once this share of the request's body has been passed on: 0 is right after
+            the headers, 1 right after the last byte.
+        withhold: So many bytes less of it than that.
+        answer: Strike once so many bytes of the server's stream have been passed on.
+        how: ``"reset"`` (RST) or ``"close"`` (FIN) cut the connection to the client, while the
+            server may read what it was sent; ``"stall"`` stops reading and passing on.
+        drip: Pass on the client's stream in pieces of so many bytes, one each tick.
+        reply: What to send to the client before striking.
+    """
+
+    accept: bool = False
+    request: int | None = None
+    body: float | None = None
+    withhold: int = 0
+    answer: int | None = None
+    how: Literal["reset", "close", "stall"] = "reset"
+    drip: int | None = None
+    reply: bytes = b""
+
+
+class Proxy:
+    """Passes everything on, except on connections for which there is a plan.
+
+    Args:
+        target: The port on loopback to pass on to.
+        tls: Speak TLS to the client.
+        tick: Seconds between two dripping pieces.
+
+    Attributes:
+        plans: One for each connection to come; without one, everything is passed on.
+        connections: How many were accepted.
+        received: Bytes of the clients' streams.
+        returned: Bytes of the server's streams.
+    """
+
+    def __init__(
+        self, target: int, *, tls: ssl.SSLContext | None = None, tick: float = 0.001
+    ) -> None:
+        self.target = target
+        self.plans: deque[Plan] = deque()
+        self.connections = 0
+        self.received = 0
+        self.returned = 0
+        self._tls = tls
+        self._tick = tick
+        self._tasks: set[asyncio.Task[object]] = set()
+        self._server: asyncio.Server | None = None
+        self._listener = socket.socket()
+        self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        # Accepted connections inherit it: a peer that stops reading is felt at once.
+        self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, PIECE)
+        self._listener.bind(("127.0.0.1", 0))
+
+    @property
+    def port(self) -> int:
+        """Where to connect to; until ``start`` connections are refused."""
+        return int(self._listener.getsockname()[1])
+
+    async def start(self) -> None:
+        """Accept connections from now on."""
+        if self._server is None:
+            self._server = await asyncio.start_server(
+                self._accept, sock=self._listener, ssl=self._tls, limit=PIECE
+            )
+
+    async def stop(self) -> None:
+        """Drop all connections."""
+        if self._server is not None:
+            self._server.close()
+        self._listener.close()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.stop()
+
+    async def _accept(self, client: asyncio.StreamReader, to_client: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        self.connections += 1
+        plan = self.plans.popleft() if self.plans else Plan()
+        struck = plan.accept
+        try:
+            if not plan.accept:
+                server, to_server = await asyncio.open_connection("127.0.0.1", self.target)
+                struck = await _Connection(self, plan, client, to_client, server, to_server).run()
+            if struck:
+                await _strike(plan, to_client)
+        except (ConnectionError, asyncio.CancelledError):
+            struck = True
+        finally:
+            self._tasks.discard(task)
+            to_client.transport.abort() if struck and plan.how != "close" else to_client.close()
+
+
+@attrs.define
+class _Connection:
+    """One client's connection and ours to the server."""
+
+    proxy: Proxy
+    plan: Plan
+    client: asyncio.StreamReader
+    to_client: asyncio.StreamWriter
+    server: asyncio.StreamReader
+    to_server: asyncio.StreamWriter
+
+    async def run(self) -> bool:
+        """Pass on until a stream reaches its point or the connection has ended; tell which."""
+        up, down = asyncio.create_task(self._up()), asyncio.create_task(self._down())
+        try:
+            done, _ = await asyncio.wait({up, down}, return_when=asyncio.FIRST_COMPLETED)
+            return any(task.result() for task in done)
+        finally:
+            for task in (up, down):
+                task.cancel()
+            await asyncio.gather(up, down, return_exceptions=True)
+            # FIN and no RST to the server: what it was sent, it may read.
+            self.to_server.close()
+
+    async def _up(self) -> bool:
+        """Pass on what the client says; returns whether the point was reached."""
+        passed, head, point = 0, b"", self.plan.request
+        size = self.plan.drip or PIECE
+        while data := await self.client.read(size):
+            if point is None and self.plan.body is not None:
+                head += data
+                point = _point(head, self.plan.body, self.plan.withhold)
+                head = head[-PIECE:] if point is None else b""
+            if self.plan.drip:
+                await asyncio.sleep(self.proxy._tick)
+            room = data if point is None else data[: max(point - passed, 0)]
+            self.to_server.write(room)
+            passed += len(room)
+            self.proxy.received += len(room)
+            await self.to_server.drain()
+            if point is not None and passed >= point:
+                return True
+        return False
+
+    async def _down(self) -> bool:
+        passed, point = 0, self.plan.answer
+        while data := await self.server.read(PIECE):
+            room = data if point is None else data[: point - passed]
+            self.to_client.write(room)
+            passed += len(room)
+            self.proxy.returned += len(room)
+            await self.to_client.drain()
+            if point is not None and passed >= point:
+                return True
+        return False
+
+
+def _point(head: bytes, share: float, withhold: int) -> int | None:
+    """Return the position in the stream at which to strike, once the headers are there."""
+    end = head.find(b"\r\n\r\n")
+    length = CONTENT_LENGTH.search(head[: end + 4]) if end >= 0 else None
+    if end < 0:
+        return None
+    return end + 4 + int(share * int(length[1] if length else 0)) - withhold
+
+
+async def _strike(plan: Plan, to_client: asyncio.StreamWriter) -> None:
+    if plan.reply:
+        to_client.write(plan.reply)
+        await to_client.drain()
+    if plan.how == "stall":
+        await asyncio.Event().wait()
+    connection = to_client.get_extra_info("socket")
+    if plan.how == "reset" and connection is not None:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
