@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from memories_async.errors import ConfigurationError, DeadlineExceeded, TaskFailed
 from memories_async.formats import AVI, BMP, GIF, JPEG, MATROSKA, MP4, PNG, QUICKTIME, WEBP
 from memories_async.media import (
     GIBIBYTE,
     MEBIBYTE,
-    Media,
     MediaRule,
     Source,
     inspect_all,
     inspect_source,
     is_url,
+    listed,
 )
 from memories_async.models import Clip, LibraryImage, Progress, Results, Video
 from memories_async.operations import ADD_IMAGES, ADD_VIDEO_FILE, GET_VIDEO, SEARCH_CLIPS
@@ -88,7 +87,7 @@ class Library:
         Source: POST /serve/api/v1/upload_img
         (https://api-tools.memories.ai/visual-search/upload-image-from-file).
         """
-        images = _as_list(sources)
+        images = listed(sources)
         if not images:
             raise ConfigurationError("no image given")
         fields = _present(
@@ -263,12 +262,6 @@ class Library:
             await self._dispatcher.sleep(pause)
             waited += pause
             pause = min(pause * 1.5, LONGEST_POLL)
-
-
-def _as_list(sources: Source | Iterable[Source]) -> list[Source]:
-    if isinstance(sources, str | bytes | os.PathLike | Media) or hasattr(sources, "read"):
-        return [cast("Source", sources)]
-    return list(sources)
 
 
 def _present(**fields: object) -> dict[str, object]:

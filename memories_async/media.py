@@ -8,8 +8,8 @@ import io
 import os
 import re
 import stat
-from collections.abc import AsyncIterable, Callable, Sequence
-from typing import BinaryIO, TypeAlias
+from collections.abc import AsyncIterable, Callable, Iterable, Sequence
+from typing import BinaryIO, TypeAlias, cast
 from urllib.parse import urlsplit
 
 import attrs
@@ -85,6 +85,13 @@ class MediaRule:
     def extensions(self) -> str:
         """The allowed extensions, for messages."""
         return " ".join(sorted(name for format in self.formats for name in format.extensions))
+
+
+def listed(sources: Source | Iterable[Source]) -> list[Source]:
+    """Return one source, or all that an iterable yields, as a list."""
+    if isinstance(sources, str | bytes | os.PathLike | Media) or hasattr(sources, "read"):
+        return [cast("Source", sources)]
+    return list(sources)
 
 
 def is_url(source: object) -> bool:
@@ -180,6 +187,8 @@ def _look_at(media: Media) -> _Found:
         label = media.name or f"an image or video of {len(content)} bytes"
         attachment = Attachment(media.name or "", "", len(content), label, content=content)
         return _Found(attachment, content[:HEAD_SIZE], lambda at, size: content[at : at + size])
+    if is_url(content):
+        raise MediaError(f"{str(content)[:80]!r} is a URL; this takes local files only")
     if isinstance(content, str | os.PathLike):
         return _look_at_path(media, os.fspath(content))
     if isinstance(content, AsyncIterable):

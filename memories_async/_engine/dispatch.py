@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from collections.abc import (
     AsyncIterable,
@@ -51,7 +52,12 @@ class Dispatcher:
         self._clock = clock
         self._ssl_context = ssl_context
         self._pipeline: Pipeline | None = None
+        self._process = os.getpid()
         self._closed = False
+
+    def __getstate__(self) -> dict[str, object]:
+        # A pickle carries what the client was told; where it is loaded, it connects anew.
+        return self.__dict__ | {"_pipeline": None, "_closed": False}
 
     async def send(
         self,
@@ -121,6 +127,9 @@ class Dispatcher:
         """
         if self._closed:
             raise ClosedError("the client has been closed")
+        if self._process != os.getpid():
+            # A forked child has none of its parent's threads, and no business with its sockets.
+            self._pipeline, self._process = None, os.getpid()
         if self._pipeline is None:
             if _PIPELINE not in sys.modules:
                 import asyncio  # late like the rest: it is half of what importing us would cost

@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 import enum
 import functools
+import os
 import ssl
 import struct
 import sys
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Mapping
 from typing import Any, cast
 from urllib.parse import urlsplit
-from weakref import WeakKeyDictionary
+from weakref import WeakSet
 
 import aiohttp
 import attrs
@@ -25,6 +26,7 @@ from memories_async._engine.request import Request, State
 from memories_async._engine.writer import Share, Transfer, write
 from memories_async._version import __version__
 from memories_async.config import Settings, is_loopback
+from memories_async.errors import ClosedError
 
 LARGEST_ANSWER = 16 * 1024 * 1024
 IDLE_CONNECTION = 2.0
@@ -86,8 +88,8 @@ class Http:
     def __init__(self, settings: Settings, ssl_context: ssl.SSLContext | None = None) -> None:
         self._settings = settings
         self._ssl_context = ssl_context
-        self._sessions: WeakKeyDictionary[asyncio.AbstractEventLoop, aiohttp.ClientSession]
-        self._sessions = WeakKeyDictionary()
+        self._open: dict[asyncio.AbstractEventLoop, _Open] = {}
+        self._closed = False
         self._proxy_of = functools.cache(_proxy_from_environment)
         self._url_of = functools.cache(URL)
 
@@ -164,7 +166,7 @@ class Http:
         }
         if payload is not None:
             headers["Content-Type"] = payload.recipe.content_type
-        return await self._session().request(
+        return await (await self._session()).request(
             operation.method,
             url,
             data=payload,
@@ -174,33 +176,99 @@ class Http:
             timeout=_connect_timeout(request.policy.connect_timeout),
         )
 
-    def _session(self) -> aiohttp.ClientSession:
+    async def _session(self) -> aiohttp.ClientSession:
         loop = asyncio.get_running_loop()
-        session = self._sessions.get(loop)
-        if session is None or session.closed:
-            session = self._sessions[loop] = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(
-                    limit=self._settings.max_connections,
-                    keepalive_timeout=IDLE_CONNECTION,
-                    ssl=self._ssl_context or True,
-                ),
-                cookie_jar=aiohttp.DummyCookieJar(),
-                headers={"User-Agent": USER_AGENT},
-                # Proxies are looked up here; aiohttp's trust_env would also read ~/.netrc, and
-                # what stands there must never replace the key.
-                trust_env=False,
-            )
-        return session
+        opened = self._open.get(loop)
+        if opened is None or opened.session.closed:
+            if self._closed:
+                raise ClosedError("the client was closed while the call was under way")
+            self._forget_ended_loops()
+            session = self._new_session()
+            opened = self._open[loop] = _Open(session, _until_the_loop_ends(session))
+            _ALL_OPEN.add(opened)
+            await anext(opened.life)
+        return opened.session
+
+    def _new_session(self) -> aiohttp.ClientSession:
+        return aiohttp.ClientSession(
+            connector=_Connector(
+                limit=self._settings.max_connections,
+                keepalive_timeout=IDLE_CONNECTION,
+                ssl=self._ssl_context or True,
+            ),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            headers={"User-Agent": USER_AGENT},
+            # Proxies are looked up here; aiohttp's trust_env would also read ~/.netrc, and
+            # what stands there must never replace the key.
+            trust_env=False,
+        )
+
+    def _forget_ended_loops(self) -> None:
+        for loop in [loop for loop in self._open if loop.is_closed()]:
+            self._open.pop(loop).abandon()
 
     async def aclose(self) -> None:
         """Close the connections of this loop, and those of loops that still run elsewhere."""
+        self._closed = True
+        self._forget_ended_loops()
         here = asyncio.get_running_loop()
-        for loop, session in list(self._sessions.items()):
+        for loop, opened in list(self._open.items()):
             if loop is here:
-                await session.close()
+                await opened.life.aclose()
             elif loop.is_running():
-                asyncio.run_coroutine_threadsafe(session.close(), loop)
-        self._sessions.clear()
+                asyncio.run_coroutine_threadsafe(opened.session.close(), loop)
+        self._open.clear()
+
+
+class _Connector(aiohttp.TCPConnector):
+    """Connections that are left alone once the loop that they belong to is out of reach."""
+
+    abandoned = False
+
+    def __del__(self) -> None:
+        if not self.abandoned:
+            super().__del__()
+
+
+@attrs.define(eq=False)
+class _Open:
+    """A session, and what closes it when its loop ends."""
+
+    session: aiohttp.ClientSession
+    life: AsyncGenerator[None, None]
+
+    def abandon(self) -> None:
+        """Give the session up without touching its loop, which has ended or is another process's.
+
+        Closing it would wake a closed loop or, after a fork, take the parent's sockets out of the
+        set that both processes watch.
+        """
+        if isinstance(connector := self.session.connector, _Connector):
+            connector.abandoned = True
+        self.session.detach()
+
+
+async def _until_the_loop_ends(session: aiohttp.ClientSession) -> AsyncGenerator[None, None]:
+    """Close a session when its loop shuts its generators down, as ``asyncio.run`` does at the end.
+
+    So a client may be used in one ``asyncio.run`` after another, closed or not.
+    """
+    try:
+        yield
+    finally:
+        await session.close()
+
+
+_ALL_OPEN: WeakSet[_Open] = WeakSet()
+
+
+def _abandon_inherited() -> None:
+    for opened in list(_ALL_OPEN):
+        opened.abandon()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_abandon_inherited)
 
 
 @functools.cache
@@ -244,7 +312,8 @@ _FAULTS: tuple[tuple[type[BaseException], Fault], ...] = (
 
 def _read_failure(error: Exception) -> Failure:
     cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
-    detail = f"{type(cause).__name__}: {cause}"
+    # aiohttp quotes what it could not parse, over several lines and at any length.
+    detail = " ".join(f"{type(cause).__name__}: {cause}".split())[:200]
     if isinstance(cause, ssl.SSLEOFError | ssl.SSLZeroReturnError | ConnectionError):
         # The handshake was cut, which says nothing against the certificate.
         connecting = isinstance(error, aiohttp.ClientConnectorError)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Protocol, cast
 
 from pyrate_limiter import InMemoryBucket, RateItem
@@ -49,6 +50,10 @@ class MemoryLimiter:
             return 0.0
         return max(cast("int", bucket.waiting(item)), 1) / 1000
 
+    def forget(self) -> None:
+        """Start counting anew."""
+        self._buckets = {}
+
     async def aclose(self) -> None:
         """Nothing is open."""
 
@@ -60,3 +65,7 @@ def pyrate(rate: Rate) -> PyrateRate:
 
 SHARED = MemoryLimiter()
 """What clients of one process use together unless told otherwise: limits are per account."""
+
+if hasattr(os, "register_at_fork"):
+    # A forked child counts for itself; a bucket's lock may be held by a thread it does not have.
+    os.register_at_fork(after_in_child=SHARED.forget)

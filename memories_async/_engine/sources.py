@@ -11,7 +11,7 @@ from typing import BinaryIO, Protocol
 
 import attrs
 
-from memories_async.errors import MediaChanged
+from memories_async.errors import MediaChanged, MediaError
 
 OPEN_FLAGS = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 
@@ -155,7 +155,7 @@ class ObjectReader:
 
     def fill(self, view: memoryview) -> int | None:
         """Copy from memory, where the object is memory."""
-        if not isinstance(self.file, io.BytesIO):
+        if type(self.file) is not io.BytesIO or self.file.closed:  # a subclass may do anything
             return None
         data = self.read(len(view))
         view[: len(data)] = data
@@ -219,8 +219,15 @@ def whole(attachment: Attachment) -> bytes:
             raise MediaChanged(f"{attachment.label} became shorter while it was being sent")
         reader.verify()
         return parts[0] if len(parts) == 1 else b"".join(parts)
+    except (OSError, ValueError) as error:
+        raise unreadable(attachment.label, error) from None
     finally:
         reader.close()
+
+
+def unreadable(label: str, error: OSError | ValueError) -> MediaError:
+    """Say why a source could not be read; a file object closed meanwhile is a ValueError."""
+    return MediaError(f"{label} cannot be read: {getattr(error, 'strerror', None) or error}")
 
 
 def pread(descriptor: int, size: int, position: int) -> bytes:

@@ -14,7 +14,7 @@ import attrs
 
 from memories_async._engine.body import Recipe
 from memories_async._engine.request import ProgressHook, State
-from memories_async._engine.sources import COLD_READ, Attachment, Reader, whole
+from memories_async._engine.sources import COLD_READ, Attachment, Reader, unreadable, whole
 from memories_async.errors import MediaChanged, MediaError
 from memories_async.models import Progress
 
@@ -276,8 +276,8 @@ class _Pass:
         self._pending = pending
         try:
             result = await asyncio.wrap_future(pending)
-        except OSError as error:
-            raise MediaError(f"{self.label} cannot be read: {error.strerror}") from None
+        except (OSError, ValueError) as error:
+            raise unreadable(self.label, error) from None
         self._pending = None
         return result
 

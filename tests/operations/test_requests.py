@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import ExitStack
@@ -105,9 +106,14 @@ class EveryHostHere(AbstractResolver):
 
     port = 0
 
-    async def resolve(self, host: str, port: int = 0, family: int = 0) -> list[ResolveResult]:
+    def __init__(self, loop: object = None) -> None:
+        pass
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
         here = ResolveResult(
-            hostname=host, host="127.0.0.1", port=self.port, family=2, proto=0, flags=0
+            hostname=host, host="127.0.0.1", port=self.port, family=family, proto=0, flags=0
         )
         return [here]
 
