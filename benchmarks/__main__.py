@@ -34,9 +34,10 @@ def run(given: argparse.Namespace) -> list[Table]:
     with running_sink() as sink, files() as test_files:
         bench = Bench(sink, test_files, given.size * MEBIBYTE, given.calls, given.rounds)
         for topic in given.topics or TOPICS:
-            tables += TOPICS[topic](bench)
+            done = TOPICS[topic](bench)
+            tables += done
             if not given.markdown:
-                print(report.as_text(tables[-1:]), end="\n\n", flush=True)
+                print(report.as_text(done), end="\n\n", flush=True)
     return tables
 
 

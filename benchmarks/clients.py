@@ -180,24 +180,25 @@ class Requests:
     def __init__(self, target: Target) -> None:
         import requests
 
-        self.url = target.url
+        self.url, self.verify = target.url, target.certificate
         self.session = requests.Session()
-        self.session.verify = target.certificate
 
     async def upload(self, path: str) -> object:
         with open(path, "rb") as file:
             files = {"files": ("f", file, "video/mp4")}
-            return self.session.post(f"{self.url}/upload", files=files)
+            return self.session.post(f"{self.url}/upload", files=files, verify=self.verify)
 
 
 class RequestsToolbelt(Requests):
     async def upload(self, path: str) -> object:
-        from requests_toolbelt import MultipartEncoder
+        from requests_toolbelt import MultipartEncoder  # type: ignore[import-untyped]  # has none
 
         with open(path, "rb") as file:
             body = MultipartEncoder({"files": ("f", file, "video/mp4")})
             headers = {"Content-Type": body.content_type}
-            return self.session.post(f"{self.url}/upload", data=body, headers=headers)
+            return self.session.post(
+                f"{self.url}/upload", data=body, headers=headers, verify=self.verify
+            )
 
 
 CLIENTS: dict[str, Callable[[Target], Any]] = {

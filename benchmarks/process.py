@@ -117,12 +117,13 @@ async def measure(job: Job, target: Target) -> Sample:
     if job.beside:
         await client.embed()
         tasks.append(asyncio.create_task(small_calls(client.embed, latency)))
+    gc.collect()
+    forget_peak()
+    idle = memory("VmRSS")
     await asyncio.sleep(10 * BEAT)
     lateness.clear()
     latency.clear()
-    gc.collect()
-    forget_peak()
-    idle, cpu, wall = memory("VmRSS"), cpu_seconds(), time.perf_counter()
+    cpu, wall = cpu_seconds(), time.perf_counter()
     await rush(lambda: method(job.path) if job.path else method(), job.count, job.at_once)
     wall, cpu, peak = time.perf_counter() - wall, cpu_seconds() - cpu, memory("VmHWM")
     for task in tasks:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import attrs
+import cattrs
 
 from benchmarks.process import Sample
 
@@ -168,14 +169,4 @@ def as_json(tables: Sequence[Table], machine: dict[str, str]) -> dict[str, Any]:
 
 def from_json(results: dict[str, Any]) -> tuple[list[Table], dict[str, str]]:
     """Read back what ``as_json`` gave."""
-    tables = [
-        Table(
-            **{
-                **table,
-                "columns": tuple(Column(**column) for column in table["columns"]),
-                "goals": tuple(Goal(**goal) for goal in table["goals"]),
-            }
-        )
-        for table in results["tables"]
-    ]
-    return tables, results["machine"]
+    return cattrs.structure(results["tables"], list[Table]), results["machine"]

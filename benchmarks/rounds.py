@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -30,7 +30,7 @@ class Sink:
 
 
 @contextmanager
-def running_sink() -> Iterator[Sink]:
+def running_sink() -> Generator[Sink, None, None]:
     """Run a sink on the last core and keep this process, with all it starts, on the first."""
     cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else [0]
     with subprocess.Popen(
@@ -90,7 +90,7 @@ def run_command(command: list[str]) -> Sample:
     return {
         "cpu": usage.ru_utime + usage.ru_stime,
         "wall": time.perf_counter() - started,
-        "total_memory": usage.ru_maxrss / 1024,
+        "memory": usage.ru_maxrss / 1024,
     }
 
 
@@ -157,7 +157,7 @@ class Files:
 
 
 @contextmanager
-def files() -> Iterator[Files]:
+def files() -> Generator[Files, None, None]:
     """Give test files a place on a disk: /tmp is memory on some systems."""
     with tempfile.TemporaryDirectory(dir="/var/tmp" if Path("/var/tmp").is_dir() else None) as name:
         yield Files(name)

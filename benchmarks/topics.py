@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import shutil
 from collections.abc import Callable
 
@@ -119,8 +120,9 @@ def upload(bench: Bench) -> list[Table]:
     smaller = max(bench.size // 8, MEBIBYTE)
     note = (
         f"One file of {readable(bench.size)} in the page cache; the last {len(SLOW_PEERS)} rows "
-        f"send {readable(smaller)}. Median (least-most); ratios are of the same round. curl's process "
-        "starts within its figure. Blocking clients have no loop."
+        f"send {readable(smaller)}. Median (least-most); ratios are of the same round. curl's "
+        "time includes its start, some 10 ms, and its memory is all it has. Blocking clients have "
+        "no loop."
     )
     tables: list[Table] = []
     for target, most in ((bench.sink.https, 0.80), (bench.sink.http, 1.0)):
@@ -335,7 +337,7 @@ def imports(bench: Bench) -> list[Table]:
                 Column("÷ openai", "import", per="openai", digits=3),
                 Column("whole process, ms", "wall", digits=0),
             ),
-            {name: (lambda module=module: run_import(module)) for name, module in modules.items()},
+            {name: functools.partial(run_import, module) for name, module in modules.items()},
             (Goal("memories_async", "÷ openai", 1 / 6),),
         )
     ]

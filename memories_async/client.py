@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Memories:
-    """A client for memories.ai: asyncio here, blocking in ``memories_async.sync``.
+    """A client for memories.ai: asyncio in ``memories_async``, blocking in ``memories_async.sync``.
 
     Making one touches no event loop and no network. Use it in an ``async with`` block (blocking:
     ``with``), or close it when done. One client serves any number of concurrent calls. A pickle

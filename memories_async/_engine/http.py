@@ -190,7 +190,7 @@ class Http:
         return opened.session
 
     def _new_session(self) -> aiohttp.ClientSession:
-        return aiohttp.ClientSession(
+        session = aiohttp.ClientSession(
             connector=_Connector(
                 limit=self._settings.max_connections,
                 keepalive_timeout=IDLE_CONNECTION,
@@ -202,6 +202,9 @@ class Http:
             # what stands there must never replace the key.
             trust_env=False,
         )
+        # aiohttp would send a free read a second time by itself, and no attempt would count it.
+        session._retry_connection = False  # pyright: ignore[reportPrivateUsage]
+        return session
 
     def _forget_ended_loops(self) -> None:
         for loop in [loop for loop in self._open if loop.is_closed()]:
@@ -225,9 +228,9 @@ class _Connector(aiohttp.TCPConnector):
 
     abandoned = False
 
-    def __del__(self) -> None:
+    def __del__(self, *arguments: Any) -> None:
         if not self.abandoned:
-            super().__del__()
+            super().__del__(*arguments)
 
 
 @attrs.define(eq=False)

@@ -85,7 +85,9 @@ class Lane:
             return
         self._waiting += 1
         try:
-            ahead = (self._waiting - 1) * max(self.interval, self._spacing)
+            others = self._waiting - 1
+            periods = others // self._rate.calls * self._rate.seconds if self._rate else 0.0
+            ahead = max(periods, others * self._spacing)
             self._refuse_if_late(
                 max(self._paused_until - self._clock.monotonic(), 0.0) + ahead, until
             )

@@ -35,13 +35,14 @@ class LeapingClock(HurriedClock):
         moment: Real seconds before time leaps to the earliest sleeper.
 
     Attributes:
+        moment: The same.
         on_sleep: Called with the number of each sleep, from 1.
     """
 
     def __init__(self, chance: float = 0.5, moment: float = 0.001) -> None:
         super().__init__(chance)
         self.on_sleep: Callable[[int], object] = lambda number: None
-        self._moment = moment
+        self.moment = moment
         self._order = itertools.count()
         self._sleepers: list[tuple[float, int, asyncio.Future[None]]] = []
         self._leaping = False
@@ -57,7 +58,7 @@ class LeapingClock(HurriedClock):
     def _schedule(self) -> None:
         if not self._leaping and self._sleepers:
             self._leaping = True
-            asyncio.get_running_loop().call_later(self._moment, self._leap)
+            asyncio.get_running_loop().call_later(self.moment, self._leap)
 
     def _leap(self) -> None:
         self._leaping = False

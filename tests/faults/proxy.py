@@ -166,14 +166,14 @@ class _Connection:
             done, _ = await asyncio.wait({up, down}, return_when=asyncio.FIRST_COMPLETED)
             return any(task.result() for task in done)
         finally:
-            for task in (up, down):
-                task.cancel()
-            await asyncio.gather(up, down, return_exceptions=True)
             if self.plan.body == 1 and not self.plan.withhold:
                 # It was sent a whole request: let it answer, though nobody will hear.
                 self.proxy._lingering.append(self.to_server)
             else:
                 self.to_server.close()
+            for task in (up, down):
+                task.cancel()
+            await asyncio.gather(up, down, return_exceptions=True)
 
     async def _up(self) -> bool:
         """Pass on what the client says; returns whether the point was reached."""

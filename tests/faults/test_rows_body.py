@@ -111,7 +111,7 @@ def _feed(descriptor: int) -> None:
 
 async def test_row_14_a_peer_that_stops_reading(stage: Stage, film: Path) -> None:
     stage.proxy.plans.append(Plan(body=0.5, how="stall"))
-    result = await upload(stage.client(), film, CallOptions(stall_timeout=0.2))
+    result = await upload(stage.client(), film, CallOptions(stall_timeout=0.5))
     assert result.attempts == 2
     await stage.aclose()
     await stage.saw(requests=2, billed=1)
