@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 import attrs
 
 from memories_async._engine.sources import (
+    EARLY_READ,
     OPEN_FLAGS,
     Attachment,
     FileReader,
@@ -213,21 +214,22 @@ def _look_at_path(media: Media, path: str) -> _Found:
             raise MediaError(f"{label} is a directory")
         if not stat.S_ISREG(status.st_mode):
             raise MediaError(f"{label} is no regular file: open it and pass the file object")
-        head = _read_path(path, 0, HEAD_SIZE)
+        seen = Fingerprint.of(status)
+        head = _read_path(path, 0, seen.size if seen.size <= EARLY_READ else HEAD_SIZE)
     except FileNotFoundError:
         raise MediaError(f"{label}: no such file") from None
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise MediaError(f"{label!r} cannot be read: {reason}") from None
-    seen = Fingerprint.of(status)
     attachment = Attachment(
         media.name or os.path.basename(path),
         "",
         seen.size,
         label,
         open=functools.partial(FileReader.at_path, path, seen, label),
+        early=head if len(head) == seen.size else None,
     )
-    return _Found(attachment, head, functools.partial(_read_path, path))
+    return _Found(attachment, head[:HEAD_SIZE], functools.partial(_read_path, path))
 
 
 def _read_path(path: str, position: int, size: int) -> bytes:

@@ -18,6 +18,10 @@ OPEN_FLAGS = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY",
 COLD_READ = 1024 * 1024
 """One read in a worker thread: the hop costs as much as copying 256 KiB, so it must bring more."""
 
+EARLY_READ = 256 * 1024
+"""A file up to this size is read in the hop that checks it: a second hop would cost its call half
+as much CPU again."""
+
 # Returns what the page cache holds and never waits for the disk (Linux 4.14); elsewhere every
 # read takes the way through a worker thread.
 _NOWAIT: int | None = getattr(os, "RWF_NOWAIT", None) if hasattr(os, "preadv") else None
@@ -56,6 +60,7 @@ class Attachment:
         open: Starts a pass from the beginning; blocks.
         stream: The async iterable, where the source is one.
         replayable: Whether a second pass is possible.
+        early: All bytes of a small file, read in the hop that checked it; for a first attempt.
     """
 
     name: str
@@ -66,6 +71,7 @@ class Attachment:
     open: Callable[[], Reader] | None = attrs.field(default=None, repr=False)
     stream: AsyncIterable[bytes] | None = attrs.field(default=None, repr=False)
     replayable: bool = True
+    early: bytes | None = attrs.field(default=None, repr=False)
 
 
 @attrs.frozen

@@ -182,6 +182,9 @@ class _Writing:
     async def put_file(self, attachment: Attachment) -> None:
         """Write a file or file object."""
         size = attachment.size
+        if attachment.early is not None and self.transfer.attempt == 1:
+            await self.put(attachment.early)
+            return
         if size is not None and size <= self.share.portion(COLD_READ):
             # A picture takes one hop: open, read, check and close.
             await self.put(await self.share.run(lambda: whole(attachment)))

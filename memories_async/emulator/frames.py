@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import attrs
 import av
@@ -41,6 +41,10 @@ _VIDEO_OPTIONS = {
     "format_whitelist": "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,flv,asf,mpeg,mpegts,mpegvideo",
     "protocol_whitelist": "file",
 }
+# Titles that are not UTF-8 say nothing against a video; from PyAV 19 on that goes without saying.
+_METADATA: dict[str, Any] = (
+    {"metadata_errors": "ignore"} if int(av.__version__.partition(".")[0]) < 19 else {}
+)
 _MAX_OPEN_SECONDS = 20.0
 _ASSUMED_FPS = 25.0  # for the rare container that does not say
 
@@ -119,8 +123,8 @@ def _opened(path: Path) -> Generator[tuple[InputContainer, VideoStream]]:
         av.open(
             f"file:{path}",  # the prefix keeps FFmpeg from reading a protocol into the name
             options=_VIDEO_OPTIONS,
-            metadata_errors="ignore",
             timeout=_MAX_OPEN_SECONDS,
+            **_METADATA,
         ) as container,
     ):
         if not container.streams.video:

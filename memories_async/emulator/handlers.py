@@ -6,7 +6,7 @@ import base64
 import binascii
 import logging
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import TypeAlias, TypeVar
 
 import attrs
@@ -39,11 +39,19 @@ class Call:
 
 
 @attrs.frozen
+class Callback:
+    """What is posted later: where to, and how its body comes about."""
+
+    url: str
+    body: Callable[[], Awaitable[dict[str, object]]]
+
+
+@attrs.frozen
 class Reply:
-    """A success: the envelope's data, and what is done once the answer has gone out."""
+    """A success: the envelope's data, and what is posted once the answer has gone out."""
 
     data: object
-    afterwards: Callable[[], Coroutine[object, object, None]] | None = None
+    callback: Callback | None = None
 
 
 Handler: TypeAlias = Callable[[Call], Awaitable[Reply]]
@@ -129,22 +137,21 @@ async def _caption_now(call: Call, get_video: _GetVideo) -> Reply:
 async def _caption_later(call: Call, get_video: _GetVideo) -> Reply:
     prompt = checks.video_prompts(call.fields)
     url = checks.callback(call.fields)
-    call.resources.calling_back.check(url)
+    call.resources.callbacks.check(url)
     # As in the real service, everything is fetched before the answer.
     video = await get_video(call)
     persons = await _persons(call)
     task_id = str(uuid.uuid4())
 
-    async def call_back() -> None:
+    async def result() -> dict[str, object]:
         try:
             text, token = await _describe_video(call, video, prompt, persons)
-            body = callbacks.caption_done(task_id, text, token)
+            return callbacks.caption_done(task_id, text, token)
         except Exception:
             logger.info("Task %s failed", task_id, exc_info=True)
-            body = callbacks.caption_failed(task_id)
-        await call.resources.calling_back.post(url, body)
+            return callbacks.caption_failed(task_id)
 
-    return Reply({"task_id": task_id}, call_back)
+    return Reply({"task_id": task_id}, Callback(url, result))
 
 
 async def _video_by_url(call: Call) -> SpooledFile:
@@ -220,14 +227,14 @@ async def _add_video_file(call: Call) -> Reply:
     details = checks.details(call.fields, checks.MOST_VIDEO_TAGS)
     url = checks.library_callback(call.fields)
     if url:
-        resources.calling_back.check(url)
+        resources.callbacks.check(url)
     video = _stored(call, StoredVideo, store.new_video_no(), file, details)
     await resources.write(resources.store.videos.add, [(video, file.path)])
 
-    async def call_back() -> None:
+    async def result() -> dict[str, object]:
         await resources.sleep(resources.index_seconds)
         indexed = await _indexed(call, video)
-        await resources.calling_back.post(url, callbacks.video_indexed(video.id, indexed.status))
+        return callbacks.video_indexed(video.id, indexed.status)
 
     return Reply(
         {
@@ -236,7 +243,7 @@ async def _add_video_file(call: Call) -> Reply:
             "videoStatus": video.status,
             "uploadTime": str(video.created_at),
         },
-        call_back if url else None,
+        Callback(url, result) if url else None,
     )
 
 

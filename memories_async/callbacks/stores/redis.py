@@ -232,8 +232,8 @@ class _Connection:
             await asyncio.sleep(RECONNECT_SECONDS)
 
     async def _pass_on(self, subscription: PubSub, waiters: Waiters) -> None:
-        listen = subscription.listen  # pyright: ignore[reportUnknownMemberType]  # not annotated
-        messages = cast("AsyncIterator[dict[str, object]]", listen())
+        messages: AsyncIterator[dict[str, object]]
+        messages = subscription.listen()  # pyright: ignore[reportUnknownMemberType]  # untyped
         async for message in messages:
             if message["type"] == "subscribe":
                 self._subscribed.set()
