@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime
 from types import TracebackType
@@ -57,7 +57,7 @@ class Share:
     @property
     def turn(self) -> float:
         """Seconds that one upload may take of the loop before it lets others run."""
-        return TURN / max(self.active, 1)
+        return max(TURN / max(self.active, 1), 0.0001)
 
     def submit(self, function: Callable[[], T]) -> Future[T]:
         """Run a blocking function in a worker thread."""
@@ -219,7 +219,7 @@ class _Writing:
         label, size, count = attachment.label, attachment.size, 0
         chunks = aiter(attachment.stream)
         try:
-            async for chunk in chunks:
+            while (chunk := await self._draw(chunks)) is not None:
                 count += len(chunk)
                 if size is not None and count > size:
                     break
@@ -232,6 +232,14 @@ class _Writing:
             raise MediaError(f"{label} yielded nothing (a stream can be sent only once)")
         if size is not None and count != size:
             raise MediaChanged(f"{label} yielded {count} bytes or more instead of {size}")
+
+    async def _draw(self, chunks: AsyncIterator[bytes]) -> bytes | None:
+        try:
+            return await anext(chunks, None)
+        except Exception as error:
+            # The source's own trouble, even where it looks like that of our connection.
+            self.transfer.failure = error
+            raise
 
 
 class _Pass:

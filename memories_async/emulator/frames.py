@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import attrs
 import av
@@ -116,17 +116,19 @@ def _scaled(image: Image.Image) -> Pixels:
     return np.asarray(small.convert("RGB"), dtype=np.uint8)
 
 
+def _container(path: Path) -> InputContainer:
+    opened: object = av.open(
+        f"file:{path}",  # the prefix keeps FFmpeg from reading a protocol into the name
+        options=_VIDEO_OPTIONS,
+        timeout=_MAX_OPEN_SECONDS,
+        **_METADATA,
+    )
+    return cast("InputContainer", opened)
+
+
 @contextmanager
 def _opened(path: Path) -> Generator[tuple[InputContainer, VideoStream]]:
-    with (
-        _readable(path, "video"),
-        av.open(
-            f"file:{path}",  # the prefix keeps FFmpeg from reading a protocol into the name
-            options=_VIDEO_OPTIONS,
-            timeout=_MAX_OPEN_SECONDS,
-            **_METADATA,
-        ) as container,
-    ):
+    with _readable(path, "video"), _container(path) as container:
         if not container.streams.video:
             raise UnreadableMediaError(f"{path.name} has no video stream")
         stream = container.streams.video[0]
