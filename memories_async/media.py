@@ -134,7 +134,8 @@ def inspect_all(sources: Sequence[Source], rule: MediaRule) -> tuple[Attachment,
     refusals: list[MediaError] = []
     for source in sources:
         try:
-            attachments.append(inspect_source(source, rule))
+            # Many small files are no small memory.
+            attachments.append(inspect_source(source, rule, early=len(sources) == 1))
         except MediaError as error:
             refusals.append(error)
     if len(refusals) == 1:
@@ -150,15 +151,20 @@ def inspect_all(sources: Sequence[Source], rule: MediaRule) -> tuple[Attachment,
     return tuple(attachments)
 
 
-def inspect_source(source: Source, rule: MediaRule) -> Attachment:
+def inspect_source(source: Source, rule: MediaRule, *, early: bool = True) -> Attachment:
     """Check one source against an endpoint's rule; blocks on file I/O.
+
+    Args:
+        source: What the caller gave.
+        rule: What the endpoint takes.
+        early: Whether a small file is read at once.
 
     Raises:
         MediaError: It cannot be sent; the message names the source and the limit.
         ConfigurationError: It is not a kind of source.
     """
     media = source if isinstance(source, Media) else Media(source)
-    found = _look_at(media)
+    found = _look_at(media, EARLY_READ if early else 0)
     attachment = found.attachment
     if attachment.size == 0:
         raise MediaError(f"{attachment.label} is empty")
@@ -182,7 +188,7 @@ class _Found:
     read_at: Callable[[int, int], bytes] | None = None
 
 
-def _look_at(media: Media) -> _Found:
+def _look_at(media: Media, early: int) -> _Found:
     content = media.content
     if isinstance(content, bytes):
         label = media.name or f"an image or video of {len(content)} bytes"
@@ -191,7 +197,7 @@ def _look_at(media: Media) -> _Found:
     if is_url(content):
         raise MediaError(f"{str(content)[:80]!r} is a URL; this takes local files only")
     if isinstance(content, str | os.PathLike):
-        return _look_at_path(media, os.fspath(content))
+        return _look_at_path(media, os.fspath(content), early)
     if isinstance(content, AsyncIterable):
         name = media.name or ""
         attachment = Attachment(
@@ -206,7 +212,7 @@ def _look_at(media: Media) -> _Found:
     )
 
 
-def _look_at_path(media: Media, path: str) -> _Found:
+def _look_at_path(media: Media, path: str, early: int) -> _Found:
     label = media.name or path
     try:
         status = os.stat(path)
@@ -215,7 +221,8 @@ def _look_at_path(media: Media, path: str) -> _Found:
         if not stat.S_ISREG(status.st_mode):
             raise MediaError(f"{label} is no regular file: open it and pass the file object")
         seen = Fingerprint.of(status)
-        head = _read_path(path, 0, seen.size if seen.size <= EARLY_READ else HEAD_SIZE)
+        whole_file = _read_small(path, seen) if seen.size <= early else None
+        head = _read_path(path, 0, HEAD_SIZE) if whole_file is None else whole_file[:HEAD_SIZE]
     except FileNotFoundError:
         raise MediaError(f"{label}: no such file") from None
     except (OSError, ValueError) as error:
@@ -227,9 +234,20 @@ def _look_at_path(media: Media, path: str) -> _Found:
         seen.size,
         label,
         open=functools.partial(FileReader.at_path, path, seen, label),
-        early=head if len(head) == seen.size else None,
+        early=whole_file,
     )
-    return _Found(attachment, head[:HEAD_SIZE], functools.partial(_read_path, path))
+    return _Found(attachment, head, functools.partial(_read_path, path))
+
+
+def _read_small(path: str, seen: Fingerprint) -> bytes | None:
+    """Read a whole file; None if it is not the file that was seen, or not at rest."""
+    descriptor = os.open(path, OPEN_FLAGS)
+    try:
+        data = pread(descriptor, seen.size, 0)
+        at_rest = len(data) == seen.size and Fingerprint.of(os.fstat(descriptor)) == seen
+        return data if at_rest else None
+    finally:
+        os.close(descriptor)
 
 
 def _read_path(path: str, position: int, size: int) -> bytes:

@@ -213,7 +213,9 @@ def test_policies() -> None:
     assert gathered(options=CallOptions(attempts=1)).policy == Policy(attempts=1)
 
 
-@pytest.mark.parametrize(("calls", "seconds"), [(0, 1), (-1, 1), (1, 0), (1, -1), (1, float("nan"))])
+@pytest.mark.parametrize(
+    ("calls", "seconds"), [(0, 1), (-1, 1), (1, 0), (1, -1), (1, float("nan"))]
+)
 def test_a_rate_allows_some_call(calls: int, seconds: float) -> None:
     with pytest.raises(ConfigurationError, match="allows no call at all"):
         Rate(calls, seconds)
@@ -263,8 +265,8 @@ def shown(value: object) -> str:
 
 def test_no_key_in_anything_that_shows(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = gathered(KEY, CAPTION)
-    for value in (settings, settings.api_key, settings.policy):
-        assert "SENTINEL" not in shown(value)
+    for setting in (settings, settings.api_key, settings.policy):
+        assert "SENTINEL" not in shown(setting)
     client = Memories(KEY, caption_key=CAPTION)
     for value in (client, client.captions, client.library, client.embeddings):
         for text in (repr(value), str(value), repr(vars(value))):

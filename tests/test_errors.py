@@ -6,6 +6,7 @@ import copy
 import inspect
 import pickle
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 
@@ -63,7 +64,7 @@ MemoriesError
 
 KINDS = [getattr(errors, name) for name in errors.__all__]
 
-MORE = {
+MORE: dict[str, dict[str, Any]] = {
     "MediaError": {"problems": ("a.png is empty", "b.png is empty")},
     "OutcomeUnknown": {
         "state": "ANSWERED",
@@ -81,7 +82,7 @@ MORE = {
 }
 
 
-def attributes_of(kind: type[MemoriesError]) -> dict[str, object]:
+def attributes_of(kind: type[MemoriesError]) -> dict[str, Any]:
     """Return a value for everything that the nearest class with attributes of its own takes."""
     for base in kind.__mro__:
         if base.__name__ in MORE:
@@ -90,7 +91,9 @@ def attributes_of(kind: type[MemoriesError]) -> dict[str, object]:
 
 
 def made(kind: type[MemoriesError]) -> MemoriesError:
-    return kind("it went wrong", operation="captions.image (POST /x)", attempts=3, **attributes_of(kind))
+    return kind(
+        "it went wrong", operation="captions.image (POST /x)", attempts=3, **attributes_of(kind)
+    )
 
 
 def test_the_tree_is_the_contract_s() -> None:

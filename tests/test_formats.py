@@ -58,10 +58,7 @@ from tests.containers import FILE_TYPE, box, element, encode, matroska, movie_he
 def test_by_extension(extensions: str, content_type: str) -> None:
     for extension in extensions.split():
         for spelling in (extension, extension.upper(), extension.title()):
-            format = by_extension(spelling)
-            assert format is not None
-            assert format.content_type == content_type
-    assert format.extensions == tuple(extensions.split())
+            assert by_extension(spelling) == Format(content_type, tuple(extensions.split()))
 
 
 def test_no_format_by_extension() -> None:

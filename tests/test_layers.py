@@ -17,7 +17,7 @@ LAYERS = (
     {"sync", "cli", "bulk", "callbacks", "emulator"},
     {"client"},
     {"captions", "library", "embeddings", "assets"},
-    {"batches", "_engine"},
+    {"batches", "limiters", "_engine"},
     {"operations", "media", "formats", "config", "progress"},
     {"models"},
     {"errors"},
@@ -134,4 +134,13 @@ def _is_row(value: object) -> bool:
 
 @EACH_MODULE
 def test_no_file_is_named_for_nothing(path: Path) -> None:
-    assert path.stem not in {"utils", "util", "helpers", "helper", "base", "common", "manager", "misc"}
+    assert path.stem not in {
+        "utils",
+        "util",
+        "helpers",
+        "helper",
+        "base",
+        "common",
+        "manager",
+        "misc",
+    }

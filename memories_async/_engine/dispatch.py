@@ -82,26 +82,27 @@ class Dispatcher:
         try:
             self.settings.key(operation.service)  # a missing key is told before a file is touched
             pipeline = await self.engine()
-            files = await pipeline.share.run(attach) if attach else ()
+            files = await pipeline.share.check(attach) if attach else ()
         except MemoriesError as error:
             error.operation = str(operation)
             raise
         from memories_async._engine.request import Request
 
-        return await pipeline.send(
-            Request(
-                operation,
-                fields,
-                self.settings.policy.with_options(options),
-                files=files,
-                known=known,
-                on_progress=on_progress,
+        with pipeline.share.holding(files) as held:
+            return await pipeline.send(
+                Request(
+                    operation,
+                    fields,
+                    self.settings.policy.with_options(options),
+                    files=held,
+                    known=known,
+                    on_progress=on_progress,
+                )
             )
-        )
 
     async def run(self, function: Callable[[], T]) -> T:
         """Run a blocking function in one of the client's worker threads."""
-        return await (await self.engine()).share.run(function)
+        return await (await self.engine()).share.check(function)
 
     def batch(
         self,
@@ -131,10 +132,12 @@ class Dispatcher:
             # A forked child has none of its parent's threads, and no business with its sockets.
             self._pipeline, self._process = None, os.getpid()
         if self._pipeline is None:
-            if _PIPELINE not in sys.modules:
+            # A module that another call is just importing is listed, but not yet whole.
+            if not hasattr(sys.modules.get(_PIPELINE), "Pipeline"):
                 import asyncio  # late like the rest: it is half of what importing us would cost
 
                 await asyncio.to_thread(importlib.import_module, _PIPELINE)
+                return await self.engine()
             self._pipeline = self._pipeline or self._assemble()
         return self._pipeline
 

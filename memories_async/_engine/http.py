@@ -26,7 +26,7 @@ from memories_async._engine.body import Recipe
 from memories_async._engine.request import Request, State
 from memories_async._engine.writer import Share, Transfer, write
 from memories_async._version import __version__
-from memories_async.config import Settings, is_loopback
+from memories_async.config import Secret, Settings, is_loopback
 from memories_async.errors import ClosedError
 
 LARGEST_ANSWER = 16 * 1024 * 1024
@@ -67,7 +67,13 @@ class Failure:
 
 @attrs.frozen
 class Reply:
-    """A whole answer."""
+    """A whole answer.
+
+    Attributes:
+        status: The HTTP status.
+        headers: Those that mean something, by their names in lower case.
+        body: The body, unpacked.
+    """
 
     status: int
     headers: Mapping[str, str]
@@ -115,6 +121,7 @@ class Http:
         ends = None if within is None else loop.time() + within
         payload = None if recipe is None else _Payload(recipe, transfer, share, request)
         failure = Failure(Fault.LOST)
+        key = self._settings.key(request.operation.service)
         scope = asyncio.timeout_at(ends)
 
         def await_answer() -> None:
@@ -128,7 +135,7 @@ class Http:
                 if payload is None:
                     transfer.whole()
                 response = await self._request(request, payload)
-                return Reply(response.status, response.headers, await _read(response))
+                return await _reply(response, key)
         except _AnswerTooLargeError:
             failure = Failure(Fault.TOO_LARGE)
         except (aiohttp.ClientError, OSError, ValueError) as error:
@@ -139,7 +146,7 @@ class Http:
             elif payload is not None and payload.stalled:
                 failure = Failure(Fault.STALLED)
             else:
-                failure = _read_failure(error)
+                failure = _read_failure(error, key)
         except asyncio.CancelledError as error:
             if transfer.state is State.SENT:
                 error.add_note(
@@ -292,6 +299,16 @@ class _AnswerTooLargeError(Exception):
     pass
 
 
+async def _reply(response: aiohttp.ClientResponse, key: Secret) -> Reply:
+    """Read a whole answer; should it echo the key, no message, log or traceback will know."""
+    headers = {
+        name: key.hide(value.encode()).decode()
+        for name in ("content-type", "retry-after")
+        if (value := response.headers.get(name)) is not None
+    }
+    return Reply(response.status, headers, key.hide(await _read(response)))
+
+
 async def _read(response: aiohttp.ClientResponse) -> bytes:
     """Read an answer, unpacked as it comes, up to the cap: a few KB may unpack to gigabytes."""
     body = bytearray()
@@ -314,10 +331,11 @@ _FAULTS: tuple[tuple[type[BaseException], Fault], ...] = (
 )
 
 
-def _read_failure(error: Exception) -> Failure:
+def _read_failure(error: Exception, key: Secret) -> Failure:
     cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
     # aiohttp quotes what it could not parse, over several lines and at any length.
-    detail = " ".join(f"{type(cause).__name__}: {cause}".split())[:200]
+    quoted = key.hide(str(cause).encode("utf-8", "replace")).decode()
+    detail = " ".join(f"{type(cause).__name__}: {quoted}".split())[:200]
     if isinstance(cause, ssl.SSLEOFError | ssl.SSLZeroReturnError | ConnectionError):
         # The handshake was cut, which says nothing against the certificate.
         connecting = isinstance(error, aiohttp.ClientConnectorError)

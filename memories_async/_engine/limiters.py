@@ -6,12 +6,13 @@ import asyncio
 import contextlib
 import functools
 import os
+import secrets
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Iterator
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from collections.abc import Callable, Generator
+from typing import TYPE_CHECKING, Protocol, TypeVar, cast
 
 import attrs
-from pyrate_limiter import InMemoryBucket, RateItem, RedisBucket, SQLiteBucket, SQLiteQueries
+from pyrate_limiter import InMemoryBucket, RateItem, SQLiteBucket, SQLiteQueries
 from pyrate_limiter import Rate as PyrateRate
 
 from memories_async._engine.clock import Clock
@@ -19,7 +20,7 @@ from memories_async.config import Rate
 from memories_async.errors import LimiterUnavailable
 
 if TYPE_CHECKING:
-    from redis.asyncio import Redis
+    from redis import Redis
 
 T = TypeVar("T")
 
@@ -76,7 +77,7 @@ class MemoryLimiter:
             bucket = self._buckets[lane, rate] = InMemoryBucket([_pyrate(rate)])
         item = RateItem(lane, round(clock.monotonic() * 1000))
         bucket.leak(item.timestamp)
-        return _turn(bucket.put(item), bucket.waiting(item), item)
+        return _turn(bucket, item)
 
     async def give_back(self, lane: str, rate: Rate, turn: Turn) -> None:
         """Take back from memory."""
@@ -109,10 +110,15 @@ class SqliteLimiter:
         """Count in the file, in a worker thread."""
 
         def count(bucket: SQLiteBucket) -> Turn:
-            # Asked only now that the file is ours: nobody can have counted a later call.
+            # Asked only when the file is ours, so nobody can have counted a later call; what is
+            # later nevertheless was counted before the clock was set back.
             item = RateItem(lane, round(clock.wall() * 1000))
+            bucket.conn.execute(
+                f'DELETE FROM "{bucket.table}" WHERE item_timestamp > ?',  # noqa: S608  # our name
+                (item.timestamp + _milliseconds(rate),),
+            )
             bucket.leak(item.timestamp)
-            return _turn(bucket.put(item), bucket.waiting(item), item)
+            return _turn(bucket, item)
 
         return await self._run(lane, rate, count)
 
@@ -130,7 +136,7 @@ class SqliteLimiter:
 
     async def _run(self, lane: str, rate: Rate, work: Callable[[SQLiteBucket], T]) -> T:
         def work_in_a_transaction() -> T:
-            with self._transaction(f"{lane} {rate.calls}/{rate.seconds:g}s") as (connection, table):
+            with self._transaction(_name(lane, rate)) as (connection, table):
                 return work(SQLiteBucket([_pyrate(rate)], connection, table))
 
         try:
@@ -139,7 +145,7 @@ class SqliteLimiter:
             raise LimiterUnavailable(f"the limiter's file {self._path}: {error}") from None
 
     @contextlib.contextmanager
-    def _transaction(self, table: str) -> Iterator[tuple[sqlite3.Connection, str]]:
+    def _transaction(self, table: str) -> Generator[tuple[sqlite3.Connection, str], None, None]:
         """Hold the file's write lock, which SQLite shares out among threads and processes."""
         connection = sqlite3.connect(self._path, timeout=self._patience, factory=_OneTransaction)
         with contextlib.closing(connection):
@@ -159,10 +165,11 @@ class _OneTransaction(sqlite3.Connection):
 
 
 class RedisLimiter:
-    """Counts in Redis or Valkey, for many hosts; their clocks should agree (NTP).
+    """Counts in Redis or Valkey, for many hosts whose clocks agree to within a rate's period.
 
-    Each count has a connection of its own: a lane counts a few times a second at most, and so the
-    object may be used from any event loop, carried through a fork, and needs no closing.
+    Each count has a connection of its own, as a lane counts a few times a second at most: the
+    object may be used from any event loop or thread and carried through a fork, and needs no
+    closing.
 
     Args:
         url: ``redis://``, ``rediss://`` or ``unix://``, with user, password and database.
@@ -173,57 +180,90 @@ class RedisLimiter:
         ImportError: The extra ``[redis]`` is not installed.
     """
 
-    def __init__(
-        self, url: str, *, prefix: str = "memories-async", patience: float = 2.0
-    ) -> None:
-        from redis.asyncio import Redis
-        from redis.asyncio.retry import Retry
+    def __init__(self, url: str, *, prefix: str = "memories-async", patience: float = 2.0) -> None:
+        from redis import Redis
         from redis.backoff import NoBackoff
+        from redis.retry import Retry
 
         self._prefix = prefix
         self._patience = patience
         self._connect: Callable[[], Redis] = functools.partial(
-            Redis.from_url, url, single_connection_client=True, retry=Retry(NoBackoff(), 0)
+            Redis.from_url,  # pyright: ignore[reportUnknownMemberType]
+            url,
+            socket_timeout=patience,
+            socket_connect_timeout=patience,
+            retry=Retry(NoBackoff(), 0),
         )
 
     def __repr__(self) -> str:
         return f"RedisLimiter(prefix={self._prefix!r})"  # the address may hold a password
 
     async def take(self, lane: str, rate: Rate, clock: Clock) -> Turn:
-        """Count in Redis."""
-        async with self._bucket(lane, rate) as (redis, key):
-            bucket = await RedisBucket.init([_pyrate(rate)], redis, key)
-            item = RateItem(lane, round(clock.wall() * 1000))
-            turn = _turn(await bucket.put(item), await bucket.waiting(item), item)
-            await bucket.leak(item.timestamp)
-            await redis.pexpire(key, _milliseconds(rate) + 1)
-            return turn
+        """Count in Redis, from a worker thread."""
+
+        def count(redis: Redis, key: str) -> Turn:
+            now, member = round(clock.wall() * 1000), secrets.token_hex(8)
+            reply = redis.eval(  # pyright: ignore[reportUnknownMemberType]
+                _COUNT, 1, key, now, _milliseconds(rate), rate.calls, member
+            )
+            wait, stamp = cast("tuple[int, int]", reply)
+            return Turn(wait / 1000, stamp)
+
+        return await self._run(lane, rate, count)
 
     async def give_back(self, lane: str, rate: Rate, turn: Turn) -> None:
-        """Take back from Redis."""
-        async with self._bucket(lane, rate) as (redis, key):
-            counted = await redis.zrange(key, turn.stamp, turn.stamp, byscore=True, offset=0, num=1)
-            if counted:
-                await redis.zrem(key, *counted)
+        """Take back from Redis, from a worker thread."""
 
-    @contextlib.asynccontextmanager
-    async def _bucket(self, lane: str, rate: Rate) -> AsyncIterator[tuple[Redis, str]]:
+        def discount(redis: Redis, key: str) -> None:
+            counted = redis.zrangebyscore(  # pyright: ignore[reportUnknownMemberType]
+                key, turn.stamp, turn.stamp, start=0, num=1
+            )
+            if counted:
+                redis.zrem(key, cast("bytes", counted[0]))
+
+        await self._run(lane, rate, discount)
+
+    async def _run(self, lane: str, rate: Rate, work: Callable[[Redis, str], T]) -> T:
         from redis.exceptions import RedisError
 
+        def connect_and_work() -> T:
+            with self._connect() as redis:
+                return work(redis, f"{self._prefix}:{_name(lane, rate)}")
+
         try:
-            async with asyncio.timeout(self._patience), self._connect() as redis:
-                yield redis, f"{self._prefix}:{lane}:{rate.calls}/{rate.seconds:g}s"
+            async with asyncio.timeout(self._patience):
+                return await asyncio.to_thread(connect_and_work)
         except (RedisError, OSError) as error:
-            name = type(error).__name__
-            raise LimiterUnavailable(f"the limiter's Redis: {name}: {error}") from None
+            reason = str(error) or f"no answer within {self._patience:g} s"
+            raise LimiterUnavailable(f"the limiter's Redis: {reason}") from None
 
 
-def _turn(taken: object, waiting: object, item: RateItem) -> Turn:
-    """Read what a bucket said."""
-    if taken:
+# pyrate-limiter's own script leaves out what is stamped later than the caller's clock says, and so
+# lets two hosts through together whose clocks, or whose packets, are a millisecond apart.
+_COUNT = """
+local key, period, limit = KEYS[1], tonumber(ARGV[2]), tonumber(ARGV[3])
+redis.call('ZREMRANGEBYSCORE', key, '(' .. (ARGV[1] + period), '+inf')
+local newest = redis.call('ZRANGE', key, -1, -1, 'WITHSCORES')[2]
+local now = math.max(tonumber(ARGV[1]), tonumber(newest or 0))
+redis.call('ZREMRANGEBYSCORE', key, '-inf', '(' .. (now - period))
+if redis.call('ZCARD', key) < limit then
+    redis.call('ZADD', key, now, ARGV[4])
+    redis.call('PEXPIRE', key, 2 * period + 1)
+    return {0, now}
+end
+local blocking = redis.call('ZRANGE', key, -limit, -limit, 'WITHSCORES')[2]
+return {blocking + period + 1 - ARGV[1], 0}
+"""
+
+
+def _turn(bucket: InMemoryBucket | SQLiteBucket, item: RateItem) -> Turn:
+    if bucket.put(item):
         return Turn(0.0, item.timestamp)
-    assert isinstance(waiting, int)
-    return Turn(max(waiting, 1) / 1000)
+    return Turn(max(cast("int", bucket.waiting(item)), 1) / 1000)
+
+
+def _name(lane: str, rate: Rate) -> str:
+    return f"{lane}:{rate.calls}/{rate.seconds:g}s"
 
 
 def _pyrate(rate: Rate) -> PyrateRate:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from weakref import WeakKeyDictionary
 
 from memories_async._engine.clock import Clock
@@ -86,7 +86,9 @@ class Lane:
             return Turn()
         self._waiting += 1
         try:
-            ahead = (self._waiting - 1) * max(self.interval, self._spacing)
+            others = self._waiting - 1
+            periods = others // self._rate.calls * self._rate.seconds if self._rate else 0.0
+            ahead = max(periods, others * self._spacing)
             self._refuse_if_late(
                 max(self._paused_until - self._clock.monotonic(), 0.0) + ahead, until
             )
@@ -157,7 +159,7 @@ class Lane:
             )
 
     @contextlib.asynccontextmanager
-    async def _head_of_queue(self, until: float | None) -> AsyncIterator[None]:
+    async def _head_of_queue(self, until: float | None) -> AsyncGenerator[None, None]:
         """Wait to be the first in line: one call sleeps there, and those behind keep their order.
 
         One that is cancelled, at the head or behind it, harms nobody.

@@ -26,7 +26,6 @@ from memories_async.errors import (
     ConnectError,
     ConnectTimeout,
     DeadlineExceeded,
-    DecodeError,
     DnsError,
     MemoriesError,
     NotFound,
@@ -163,6 +162,8 @@ class _Call(Generic[T]):
         request, transfer, pipeline = self.request, self.transfer, self.pipeline
         log.debug("%s: attempt %d", request.operation, self.number)
         try:
+            if request.policy.before_sending is not None:
+                await request.policy.before_sending()
             outcome = await pipeline.http.exchange(
                 request, self.body, transfer, pipeline.share, self._left()
             )
@@ -193,17 +194,9 @@ class _Call(Generic[T]):
         return value
 
     def _complete(self, error: MemoriesError) -> None:
-        """Complete an error with what only the call knows, and take the key out of its texts."""
+        """Complete an error with what only the call knows."""
         error.operation = str(self.request.operation)
         error.attempts = self.number
-        # An echoing gateway may send our own header back in the text that errors quote.
-        # A key of a few letters, as tests use, is no secret and would take words apart.
-        key = self.pipeline.settings.key(self.request.operation.service).reveal()
-        if len(key) > 8 and (key in error.message or key in getattr(error, "snippet", "")):
-            error.message = error.message.replace(key, "…")
-            error.args = (error.message,)
-            if isinstance(error, DecodeError):
-                error.snippet = error.snippet.replace(key, "…")
 
     def _settle(self, error: MemoriesError) -> NoReturn:
         """Judge a failed attempt, and raise what the caller is to see if it was the last."""

@@ -19,8 +19,8 @@ COLD_READ = 1024 * 1024
 """One read in a worker thread: the hop costs as much as copying 256 KiB, so it must bring more."""
 
 EARLY_READ = 256 * 1024
-"""A file up to this size is read in the hop that checks it: a second hop would cost its call half
-as much CPU again."""
+"""A file up to this size is read when it is checked: another hop to a thread would cost its call
+half as much CPU again."""
 
 # Returns what the page cache holds and never waits for the disk (Linux 4.14); elsewhere every
 # read takes the way through a worker thread.
@@ -60,7 +60,7 @@ class Attachment:
         open: Starts a pass from the beginning; blocks.
         stream: The async iterable, where the source is one.
         replayable: Whether a second pass is possible.
-        early: All bytes of a small file, read in the hop that checked it; for a first attempt.
+        early: All bytes of a small file, read when it was checked; for the first attempt.
     """
 
     name: str

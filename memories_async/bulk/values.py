@@ -116,9 +116,7 @@ class Counts:
     @property
     def total(self) -> int:
         """All items of the job."""
-        return (
-            self.planned + self.sending + self.done + self.failed + self.unknown + self.skipped
-        )
+        return self.planned + self.sending + self.done + self.failed + self.unknown + self.skipped
 
     @property
     def finished(self) -> int:
@@ -160,7 +158,7 @@ class StopReason(enum.StrEnum):
     CREDITS = "credits"
     """The account's balance does not cover the next call (0402): top up, then run again."""
     KEY = "key"
-    """The key is missing, wrong or may not do this (0401, 0403, 9009)."""
+    """A key is missing or wrong, or may not do this (0401, 0403, 9009)."""
     UNREACHABLE = "unreachable"
     """The service, or the shared limiter, could not be reached within the retry time."""
     FAILING = "failing"

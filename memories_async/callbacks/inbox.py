@@ -313,15 +313,17 @@ class CallbackInbox:
 
     async def _wait(self, name: str, timeout: float | None) -> Arrival | None:
         arrival = await self._store.find(name)  # once, however short the time
+        limit = asyncio.timeout(timeout)
         try:
-            async with asyncio.timeout(timeout):
+            async with limit:
                 if arrival is None:
                     async with self._store.watch(name) as came:
                         while (arrival := await self._store.find(name)) is None:
                             await came.wait()
                             came.clear()
         except TimeoutError:
-            return None
+            if not limit.expired():
+                raise  # the store's own
         return arrival
 
     async def _sealing_key(self) -> bytes:

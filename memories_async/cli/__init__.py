@@ -11,7 +11,7 @@ WITHOUT_EXTRA: Mapping[str, tuple[str, str]] = {
         "memories_async.emulator.__main__",
         "Serve a memories.ai service on this machine, without an account.",
     ),
-    "callbacks": (
+    "callbacks serve": (
         "memories_async.callbacks.__main__",
         "Receive the results of captions that are sent by callback.",
     ),
@@ -31,10 +31,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit status, one of :class:`memories_async.cli.exits.Exit`.
     """
     tokens = list(sys.argv[1:] if arguments is None else arguments)
-    if tokens and tokens[0] in WITHOUT_EXTRA:
-        module, _ = WITHOUT_EXTRA[tokens[0]]
-        status: int = importlib.import_module(module).main(tokens[1:])
-        return status
+    for name, (module, _) in WITHOUT_EXTRA.items():
+        words = name.split()
+        if tokens[: len(words)] == words:
+            status: int = importlib.import_module(module).main(tokens[len(words) :])
+            return status
     try:
         from memories_async.cli import app
     except ModuleNotFoundError as error:
@@ -49,7 +50,7 @@ def _without_extra(tokens: Sequence[str], missing: str) -> int:
     asked = tokens in (["--help"], ["-h"])
     print(
         "Usage: memories-async COMMAND\n\n"
-        + "".join(f"  {name:12}{summary}\n" for name, (_, summary) in WITHOUT_EXTRA.items())
+        + "".join(f"  {name:17}{summary}\n" for name, (_, summary) in WITHOUT_EXTRA.items())
         + f"\nThe other commands need the package {missing}: pip install '{EXTRA}'",
         file=sys.stdout if asked else sys.stderr,
     )

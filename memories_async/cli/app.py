@@ -11,7 +11,13 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 
-from cyclopts import App, CycloptsError, Parameter, UnusedCliTokensError
+from cyclopts import (
+    App,
+    CycloptsError,
+    Parameter,
+    UnknownCommandError,
+    UnusedCliTokensError,
+)
 
 from memories_async._version import __version__
 from memories_async.cli import WITHOUT_EXTRA
@@ -40,14 +46,19 @@ def application() -> App:
         name="memories-async",
         help="Work with memories.ai: captions, embeddings, the private library, search.",
         version=__version__,
+        help_format="plaintext",  # markup would cost an import of 20 ms
         default_parameter=Parameter(negative=()),
     )
     for name, place, summary in COMMANDS:
         app.command(f"memories_async.cli.{place}", name=name, help=summary)
-    for name, (module, summary) in WITHOUT_EXTRA.items():
-        # Only for the list: main() has handed these on before anything is parsed here.
-        app.command(f"{module}:main", name=name, help=summary)
-    app.register_install_completion_command(help="Install completion for the shell you are in.")
+    for name, (_, summary) in WITHOUT_EXTRA.items():
+        # Only for the lists: main() has handed these on before anything is parsed here.
+        parent = app
+        for word in name.split():
+            parent = parent.command(App(name=word, help=summary))
+    app.register_install_completion_command(  # pyright: ignore[reportUnknownMemberType]  # **kwargs
+        help="Install completion for the shell you are in."
+    )
     return app
 
 
@@ -56,7 +67,7 @@ def run(tokens: Sequence[str]) -> int:
     if any(_KEY_OPTION.match(token) for token in tokens):
         say(
             "a key is never an argument, where every user of this machine could read it: "
-            "set MEMORIES_API_KEY or MEMORIES_CAPTION_KEY, or store it with memories-async config key"
+            "set MEMORIES_API_KEY or MEMORIES_CAPTION_KEY, or run memories-async config key"
         )
         return Exit.USAGE
     debug = "--debug" in tokens
@@ -98,6 +109,9 @@ def _call(command: Callable[..., object], bound: inspect.BoundArguments) -> int:
 def _usage(error: CycloptsError, tokens: Sequence[str]) -> str:
     """Say what is wrong with the arguments without repeating what may be a key."""
     error.verbose = False
+    if isinstance(error, UnknownCommandError):
+        # Its own text would import every command for their names.
+        return f"there is no command {_KEY.sub('sk-…', (error.unused_tokens or [''])[0])!r}"
     if isinstance(error, UnusedCliTokensError):
         return f"{' '.join(error.command_chain or ())} takes fewer arguments"
     text = str(error).strip().rstrip(".")

@@ -11,7 +11,7 @@ from memories_async.captions import VIDEO_SYSTEM_PROMPT, Person
 from memories_async.cli.exits import Exit
 from memories_async.cli.keys import account, connect
 from memories_async.cli.options import MAKING, RUNNING, SHARED, Kind, Making, Running, Shared
-from memories_async.cli.output import Output, row_of
+from memories_async.cli.output import Output, extra
 from memories_async.cli.running import start
 from memories_async.cli.sources import kind_of, one_of
 from memories_async.config import CallOptions
@@ -99,7 +99,10 @@ async def caption(
                     on_progress=hook,
                     options=call,
                 )
-    output.result({"source": label, "status": "done"} | row_of(found), found.text)
+    row: dict[str, object] = {"source": label, "status": "done", "text": found.text}
+    if found.tokens:
+        row |= {"input_tokens": found.tokens.input, "output_tokens": found.tokens.output}
+    output.result(row | extra(found), found.text)
     return Exit.DONE
 
 

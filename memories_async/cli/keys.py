@@ -1,12 +1,13 @@
-"""Where keys come from: the environment, a profile's file or keyring, or a prompt; never an argument."""
+"""Where keys come from: the environment, a profile or a prompt, and never an argument."""
 
 from __future__ import annotations
 
 import contextlib
 import getpass
 import os
+import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator
 from types import ModuleType
 
 import attrs
@@ -58,7 +59,7 @@ def account(profile: str | None) -> Account:
     """
     named = profile or os.environ.get(PROFILE_VARIABLE)
     base_url = os.environ.get(BASE_URL_VARIABLE) or None
-    in_environment = {
+    in_environment: dict[KeyName, str] = {
         name: value for name, variable in VARIABLES.items() if (value := os.environ.get(variable))
     }
     if not named and in_environment:
@@ -75,9 +76,7 @@ def account(profile: str | None) -> Account:
             f"{BASE_URL_VARIABLE} is set but no key is, and the keys of profile {name!r} are for "
             f"{found.base_url or 'the real service'}: set {API_KEY_VARIABLE} or name a profile"
         )
-    return Account(
-        origin=f"profile {name!r}", base_url=found.base_url, keys=_keys_of(name, found)
-    )
+    return Account(origin=f"profile {name!r}", base_url=found.base_url, keys=_keys_of(name, found))
 
 
 def connect(account: Account, needed: KeyName) -> Memories:
@@ -96,22 +95,31 @@ def connect(account: Account, needed: KeyName) -> Memories:
         )
 
 
-def ask(name: KeyName, origin: str) -> str:
+def ask(name: KeyName, origin: str, *, piped: bool = False) -> str:
     """Ask for a key at the terminal, unseen.
+
+    Args:
+        name: Which key.
+        origin: What lacks it, for messages.
+        piped: Whether standard input, where it is no terminal, holds the key.
 
     Raises:
         NoKey: Nobody is there to ask, or the answer is empty.
     """
     advice = f"set {VARIABLES[name]}, or store it with: memories-async config key {name}"
-    if not sys.stdin.isatty():
+    if sys.stdin.isatty():
+        with _interruptible():
+            key = getpass.getpass(f"{name} for memories.ai (not shown): ").strip()
+    elif piped:
+        key = sys.stdin.readline().strip()
+    else:
         raise NoKey(f"{origin} has no {name}: {advice}")
-    key = getpass.getpass(f"{name} for memories.ai (not shown): ").strip()
     if not key:
         raise NoKey(f"no {name} given: {advice}")
     return key
 
 
-def store_in_keyring(profile: str, name: KeyName, key: str) -> None:
+def keep_in_keyring(profile: str, name: KeyName, key: str) -> None:
     """Put a key into the system's keyring.
 
     Raises:
@@ -119,6 +127,18 @@ def store_in_keyring(profile: str, name: KeyName, key: str) -> None:
     """
     with _keyring() as keyring:
         keyring.set_password(KEYRING_SERVICE, f"{profile}/{name}", key)
+
+
+def forget_in_keyring(profile: str) -> None:
+    """Remove a profile's keys from the system's keyring.
+
+    Raises:
+        ConfigurationError: The package keyring is missing, or there is no keyring.
+    """
+    with _keyring() as keyring:
+        for name in VARIABLES:
+            if keyring.get_password(KEYRING_SERVICE, f"{profile}/{name}") is not None:
+                keyring.delete_password(KEYRING_SERVICE, f"{profile}/{name}")
 
 
 def _keys_of(name: str, profile: Profile) -> dict[KeyName, str]:
@@ -135,7 +155,7 @@ def _keys_of(name: str, profile: Profile) -> dict[KeyName, str]:
 
 
 @contextlib.contextmanager
-def _keyring() -> Iterator[ModuleType]:
+def _keyring() -> Generator[ModuleType]:
     """Give the package keyring, and say in one line what it may complain of."""
     try:
         import keyring
@@ -151,7 +171,17 @@ def _keyring() -> Iterator[ModuleType]:
 
 
 @contextlib.contextmanager
-def _environment_hidden() -> Iterator[None]:
+def _interruptible() -> Generator[None]:
+    """Let Ctrl-C end what blocks: a running loop would only note it for later."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@contextlib.contextmanager
+def _environment_hidden() -> Generator[None]:
     """Keep a client from filling up from the environment what the account does not have."""
     names = (*VARIABLES.values(), BASE_URL_VARIABLE)
     hidden = {name: os.environ.pop(name) for name in names if name in os.environ}

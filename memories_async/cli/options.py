@@ -43,7 +43,7 @@ class Running:
         concurrency: Calls in flight at once.
         unknown: What to do with items that may have been billed although no answer came.
         failed: What to do with items that failed in an earlier run.
-        output: Write the results to this file (.jsonl, .parquet or .npy) and not to stdout.
+        output: Write the results to this file (.jsonl or .parquet) and not to stdout.
     """
 
     dry_run: bool = False

@@ -1,4 +1,4 @@
-"""Named profiles in one TOML file that nobody else may read: addresses, and keys or where they are."""
+"""Named profiles, each an address and its keys, in a TOML file that nobody else may read."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def read() -> dict[str, Profile]:
     return {name: _profile(name, entry) for name, entry in table.items()}
 
 
-def change(name: str, **fields: str | bool | None) -> None:
+def change(name: str, fields: Mapping[str, str | bool | None]) -> None:
     """Set fields of a profile, or remove those that are None; comments in the file stay.
 
     Raises:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from typing import cast
 from urllib.parse import urlsplit
 
+from memories_async.bulk.inputs import JSON_LINES, LIST
 from memories_async.cli.options import Kind
 from memories_async.errors import ConfigurationError, MediaError
 from memories_async.formats import HEAD_SIZE, by_extension, detect
 from memories_async.media import is_url
 
-_LISTS = (".jsonl", ".txt")
+_LISTS = (*JSON_LINES, *LIST)
 
 
 def one_of(sources: Sequence[str]) -> str | None:
@@ -31,7 +33,7 @@ def kind_of(sources: Sequence[str]) -> Kind:
         ConfigurationError: The sources do not say, or are of both kinds.
         MediaError: A file cannot be read.
     """
-    kinds = {_kind(source) for source in sources}
+    kinds: set[Kind] = {_kind(source) for source in sources}
     if len(kinds) > 1:
         raise ConfigurationError("these are images and videos: give them in two commands")
     return kinds.pop()
@@ -47,7 +49,8 @@ def _kind(source: str) -> Kind:
         except OSError as error:
             raise MediaError(f"{source}: {error.strerror}") from None
     if format is not None:
-        return "image" if format.content_type.startswith("image/") else "video"
+        kind, _, _ = format.content_type.partition("/")
+        return cast("Kind", kind)  # the table has no others
     if not is_url(source) and one_of([source]) and not os.path.exists(source):
         raise MediaError(f"{source}: no such file")
     raise ConfigurationError(f"{source} does not say what it is: add --as image or --as video")

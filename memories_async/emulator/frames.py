@@ -17,7 +17,7 @@ from memories_async.emulator.engine import UnreadableMediaError, VideoFacts
 from memories_async.emulator.looks import SIDE, Pixels, Vector, look
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator
+    from collections.abc import Callable, Generator, Iterator
     from pathlib import Path
 
     from av.container import InputContainer
@@ -117,13 +117,13 @@ def _scaled(image: Image.Image) -> Pixels:
 
 
 def _container(path: Path) -> InputContainer:
-    opened: object = av.open(
+    open_untyped = cast("Callable[..., InputContainer]", av.open)  # _METADATA fits no overload
+    return open_untyped(
         f"file:{path}",  # the prefix keeps FFmpeg from reading a protocol into the name
         options=_VIDEO_OPTIONS,
         timeout=_MAX_OPEN_SECONDS,
         **_METADATA,
     )
-    return cast("InputContainer", opened)
 
 
 @contextmanager

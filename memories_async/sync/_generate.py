@@ -132,7 +132,7 @@ def _client(source: Source, node: ast.ClassDef, namespaces: dict[str, str], used
     functions = {item.name: item for item in node.body if isinstance(item, Function)}
     declared = next(item for item in node.body if isinstance(item, ast.AnnAssign))
     init = functions["__init__"]
-    _check(init, "Memories.__init__", documented=False)
+    check(init, "Memories.__init__", documented=False)
     head = f"class Memories:\n{_docstring(source, node, 'Memories')}\n\n" + source.copy(
         declared.lineno, _last_before(node, init)
     )
@@ -170,7 +170,7 @@ def _methods(source: Source, node: ast.ClassDef, used: set[Name]) -> Iterator[st
 
 
 def _method(source: Source, node: Function, label: str, used: set[Name]) -> str:
-    _check(node, label)
+    check(node, label)
     wrappers: dict[str, str] = {}
     lazy = _returns_iterator(node)
     for argument in _every_argument(node):
@@ -197,7 +197,12 @@ def _method(source: Source, node: Function, label: str, used: set[Name]) -> str:
     )
 
 
-def _check(node: Function, label: str, *, documented: bool = True) -> None:
+def check(node: Function, label: str, *, documented: bool = True) -> None:
+    """Refuse a method that no twin can be written for.
+
+    Raises:
+        UnwrappableError: Says which and why.
+    """
     problem = None
     if node.args.vararg or node.args.kwarg:
         problem = "takes *args or **kwargs"

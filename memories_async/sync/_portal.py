@@ -363,14 +363,16 @@ class _LoopThread:
     def _serve(self, loop: asyncio.AbstractEventLoop) -> None:
         _RUNNING.add(self)
         try:
-            with asyncio.Runner(loop_factory=lambda: loop) as runner:
-                runner.run(self._live())
+            loop.run_until_complete(self._stopping.wait())
         finally:
             self._stopped = True
+            loop.run_until_complete(self._end())
+            # Not by asyncio.Runner, which at the interpreter's exit would start a thread to join
+            # the idle ones: too late for that.
+            loop.close()
             _RUNNING.discard(self)
 
-    async def _live(self) -> None:
-        await self._stopping.wait()
+    async def _end(self) -> None:
         await asyncio.sleep(0)  # what was submitted before has begun after this
         calls = asyncio.all_tasks() - {asyncio.current_task()}
         for call in calls:
@@ -378,6 +380,7 @@ class _LoopThread:
         if calls:
             await asyncio.wait(calls, timeout=UNWINDING)
         await self._aclose()
+        await asyncio.get_running_loop().shutdown_asyncgens()
 
     def stop(self) -> None:
         """Take no more calls, cancel those under way, and let the thread end. May be repeated."""

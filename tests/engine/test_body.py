@@ -8,6 +8,7 @@ import json
 import tracemalloc
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import pytest
@@ -36,7 +37,7 @@ PNG = b"\x89PNG\r\n\x1a\n"
 
 
 def laid_out(
-    operation: Operation[object],
+    operation: Operation[Any],
     fields: Mapping[str, object] | None = None,
     files: Sequence[Attachment] = (),
 ) -> Recipe:
@@ -50,9 +51,7 @@ def attachment(name: str = "a.png", data: bytes = PNG, kind: str = "image/png") 
 
 
 def written(body: Recipe) -> bytes:
-    return b"".join(
-        piece if isinstance(piece, bytes) else whole(piece) for piece in body.pieces
-    )
+    return b"".join(piece if isinstance(piece, bytes) else whole(piece) for piece in body.pieces)
 
 
 def parts(body: Recipe) -> list[Part]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Coroutine
+from typing import ClassVar
 
 import pytest
 from hypothesis import given, settings
@@ -11,7 +13,7 @@ from hypothesis import strategies as st
 
 from memories_async import Bucket, Rate, RateLimited
 from memories_async._engine.clock import Clock, SystemClock
-from memories_async._engine.limiters import MemoryLimiter
+from memories_async._engine.limiters import MemoryLimiter, Turn
 from memories_async._engine.pacing import SLOWEST, Lane, Pacer
 from memories_async.config import Secret
 from tests.virtual_clock import START, VirtualClock, settle
@@ -100,6 +102,36 @@ def test_no_window_ever_holds_more_than_the_rate(
         assert beyond - first >= seconds - 0.002  # counted in whole milliseconds
 
 
+@settings(max_examples=30, deadline=None)
+@given(
+    calls=st.integers(1, 3),
+    takes=st.lists(st.tuples(st.floats(0, 3), st.one_of(st.none(), st.floats(0, 3))), max_size=15),
+)
+def test_unused_turns_break_no_window(calls: int, takes: list[tuple[float, float | None]]) -> None:
+    """Each take waits a while, enters, and may find after another while that it was unused."""
+
+    async def run() -> list[float]:
+        clock = VirtualClock()
+        shared = lane(clock, Rate(calls, 2))
+        made: list[float] = []
+
+        async def call(pause: float, unused_after: float | None) -> None:
+            await clock.sleep(pause)
+            turn = await shared.enter(None)
+            if unused_after is None:
+                made.append(clock.now)
+            else:
+                await clock.sleep(unused_after)
+                shared.leave_unused(turn)
+
+        await clock.run(several(*(call(*take) for take in takes)))
+        return sorted(made)
+
+    made = asyncio.run(run())
+    for first, beyond in zip(made, made[calls:], strict=False):
+        assert beyond - first >= 2 - 0.002
+
+
 async def test_two_lanes_do_not_wait_for_each_other(clock: VirtualClock) -> None:
     pacer = Pacer({Bucket.SEARCH: Rate(1)}, MemoryLimiter(), clock)
     key, other = Secret("key", "X"), Secret("other", "X")
@@ -123,14 +155,13 @@ async def test_clients_that_share_a_limiter_share_an_account_s_limit(clock: Virt
     await clock.run(several(*(each.enter("a") for each in entries for _ in range(2))))
     times = sorted(when for each in entries for _, when in each.came)
     assert times == pytest.approx([0, 1, 2, 3], abs=0.02)
-    await limiter.aclose()
 
 
 async def test_the_limiter_never_sees_the_key(clock: VirtualClock) -> None:
     class Spy(MemoryLimiter):
-        lanes: list[str] = []
+        lanes: ClassVar[list[str]] = []
 
-        async def take(self, lane: str, rate: Rate, clock: Clock) -> float:
+        async def take(self, lane: str, rate: Rate, clock: Clock) -> Turn:
             self.lanes.append(lane)
             return await super().take(lane, rate, clock)
 
@@ -155,7 +186,9 @@ async def test_a_sleeper_that_is_cancelled_harms_nobody(clock: VirtualClock) -> 
     assert tasks[1].cancelled()
     assert tasks[2].cancelled()
     await clock.run(entries.enter("e"))
-    assert entries.came[-1] == ("e", pytest.approx(2, abs=0.02))
+    name, when = entries.came[-1]
+    assert name == "e"
+    assert when == pytest.approx(2, abs=0.02)
 
 
 # The shared pause.
@@ -227,7 +260,7 @@ async def test_a_turn_that_comes_too_late_is_refused_at_once(clock: VirtualClock
 async def test_a_pause_beyond_the_deadline_is_refused_at_once(clock: VirtualClock) -> None:
     paused = lane(clock)
     paused.throttled(30)
-    with pytest.raises(RateLimited, match="the next turn comes in 30.0 s"):
+    with pytest.raises(RateLimited, match=r"the next turn comes in 30\.0 s"):
         await paused.enter(clock.now + 29)
     assert clock.slept == []
 
@@ -263,27 +296,42 @@ async def _finish(task: asyncio.Task[None]) -> None:
 
 async def test_an_unused_turn_goes_to_the_next(clock: VirtualClock) -> None:
     shared = lane(clock, Rate(1, 60))
-    await shared.enter(None)
-    shared.leave_unused()
+    shared.leave_unused(await shared.enter(None))
     await shared.enter(None)
     assert clock.slept == []
     with pytest.raises(RateLimited):
         await shared.enter(clock.now + 1)
 
 
-async def test_an_unused_turn_does_not_keep(clock: VirtualClock) -> None:
+@pytest.mark.parametrize("after", [0.3, 0.9, 1.1, 100])
+async def test_an_unused_turn_counts_from_when_it_is_used(
+    after: float, clock: VirtualClock
+) -> None:
     shared = lane(clock, Rate(1))
+    turn = await shared.enter(None)
+    clock.now += after
+    shared.leave_unused(turn)
     await shared.enter(None)
-    shared.leave_unused()
-    clock.now += 100
-    await shared.enter(None)
-    with pytest.raises(RateLimited):
+    assert clock.slept == []
+    with pytest.raises(RateLimited) as caught:
         await shared.enter(clock.now + 0.5)
+    assert caught.value.retry_after == pytest.approx(1, abs=0.01)
+
+
+async def test_several_unused_turns_are_several(clock: VirtualClock) -> None:
+    shared = lane(clock, Rate(3, 10))
+    turns = [await shared.enter(None) for _ in range(3)]
+    for turn in turns[:2]:
+        shared.leave_unused(turn)
+    for _ in range(2):
+        await shared.enter(clock.now)
+    with pytest.raises(RateLimited):
+        await shared.enter(clock.now + 5)
 
 
 async def test_without_a_rate_there_are_no_turns_to_give_back(clock: VirtualClock) -> None:
     free = lane(clock)
-    free.leave_unused()
+    free.leave_unused(await free.enter(None))
     await free.enter(None)
     assert clock.slept == []
 
@@ -298,7 +346,7 @@ async def gaps(entries: Entries, count: int) -> list[float]:
     for number in range(count):
         await entries.enter(str(number))
     times = [when for _, when in entries.came]
-    return [round(after - before, 3) for before, after in zip(times, times[1:], strict=False)]
+    return [round(after - before, 3) for before, after in itertools.pairwise(times)]
 
 
 async def test_repeated_throttling_lowers_the_rate_and_success_raises_it(
@@ -345,10 +393,14 @@ async def test_success_forgets_the_throttling_before(clock: VirtualClock) -> Non
 def test_a_lane_serves_loop_after_loop() -> None:
     clock = VirtualClock()
     shared = lane(clock, Rate(2, 60))
+
+    async def enter_once(until: float | None = None) -> None:
+        await shared.enter(until)
+
     for _ in range(2):
-        asyncio.run(shared.enter(None))
+        asyncio.run(enter_once())
     with pytest.raises(RateLimited):
-        asyncio.run(shared.enter(clock.now + 1))
+        asyncio.run(enter_once(clock.now + 1))
 
 
 async def test_the_system_s_clock() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import heapq
 import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -110,8 +111,9 @@ class Stage:
         await self.proxy.stop()
 
 
-@pytest.fixture
-async def stage() -> AsyncIterator[Stage]:
+@contextlib.asynccontextmanager
+async def on_stage() -> AsyncIterator[Stage]:
+    """Set a stage, and clear it whatever happens on it."""
     async with Emulator(HashEngine()) as emulator:
         proxy = Proxy(port_of(emulator.url))
         proxy.start()
@@ -120,6 +122,12 @@ async def stage() -> AsyncIterator[Stage]:
             yield stage
         finally:
             await stage.aclose()
+
+
+@pytest.fixture
+async def stage() -> AsyncIterator[Stage]:
+    async with on_stage() as stage:
+        yield stage
 
 
 @pytest.fixture(scope="session")
@@ -152,14 +160,14 @@ async def failure_of(call: Awaitable[object]) -> MemoriesError:
     return caught.value
 
 
-def caption(client: Memories, options: CallOptions | None = None) -> Awaitable[object]:
+async def caption(client: Memories, options: CallOptions | None = None) -> object:
     """Make the matrix's light billed call: one small multipart request."""
-    return client.captions.image(PNG, "what", options=options)
+    return await client.captions.image(PNG, "what", options=options)
 
 
-def embed(client: Memories, options: CallOptions | None = None) -> Awaitable[object]:
+async def embed(client: Memories, options: CallOptions | None = None) -> object:
     """Make a billed call on another bucket and host."""
-    return client.embeddings.image(PNG, options=options)
+    return await client.embeddings.image(PNG, options=options)
 
 
 async def stored_video(stage: Stage) -> str:

@@ -420,4 +420,3 @@ async def test_throttling_in_every_spelling(
     result = await client.captions.image(PNG, "what")
     assert result.attempts == 2
     await stage.saw(requests=7, billed=1)
-

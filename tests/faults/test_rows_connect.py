@@ -102,9 +102,7 @@ async def test_row_02_a_name_that_never_resolves(
     await stage.saw(requests=0, billed=0)
 
 
-async def test_row_02_a_free_read_says_the_same(
-    stage: Stage, resolver: type[FakeResolver]
-) -> None:
+async def test_row_02_a_free_read_says_the_same(stage: Stage, resolver: type[FakeResolver]) -> None:
     resolver.failures = 99
     error = await failure_of(stage.client().library.video("VI1"))
     assert type(error) is DnsError
@@ -195,9 +193,7 @@ BAD_CERTIFICATES = {
 async def test_row_06_a_certificate_that_cannot_be_trusted(stage: Stage, trouble: str) -> None:
     context = tls_server(BAD_CERTIFICATES[trouble])
     async with Proxy(port_of(stage.emulator.url), tls=context) as proxy:
-        client = stage.client(
-            base_url=f"https://localhost:{proxy.port}", ssl_context=tls_client()
-        )
+        client = stage.client(base_url=f"https://localhost:{proxy.port}", ssl_context=tls_client())
         error = await failure_of(caption(client))
         assert type(error) is TlsError
         assert_nothing_sent(error, attempts=1)
@@ -218,9 +214,7 @@ async def test_row_07_a_handshake_that_is_cut(stage: Stage, at: Plan, how: str) 
         Proxy(front.port) as proxy,
     ):
         proxy.plans.append(attrs.evolve(at, how=how))
-        client = stage.client(
-            base_url=f"https://localhost:{proxy.port}", ssl_context=tls_client()
-        )
+        client = stage.client(base_url=f"https://localhost:{proxy.port}", ssl_context=tls_client())
         result = await client.captions.image(b"\x89PNG\r\n\x1a\n", "what")
         assert result.attempts == 2
         assert proxy.connections == 2
@@ -240,7 +234,7 @@ async def test_row_09_no_key_goes_out_in_the_clear(address: str) -> None:
 async def test_row_10_a_full_pool_waits(stage: Stage) -> None:
     stage.emulator.faults.add(Fault("captions.image", Hang()))
     client = stage.client(max_connections=1)
-    occupant = asyncio.create_task(caption(client))  # type: ignore[arg-type]  # a coroutine
+    occupant = asyncio.create_task(caption(client))
     await until(lambda: stage.emulator.ledger)
     error = await failure_of(caption(client, CallOptions(deadline=0.05)))
     assert type(error) is DeadlineExceeded

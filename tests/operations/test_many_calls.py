@@ -1,4 +1,4 @@
-"""The calls that make several calls: batches of captions and embeddings, and waiting for a video."""
+"""What makes several calls: batches of captions and embeddings, and waiting for a video."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from memories_async import (
     TaskFailed,
     UnsupportedMedia,
 )
+from memories_async.media import Source
 from tests.operations.caption_cases import IMAGE_ANSWER, IMAGE_CAPTION
 from tests.operations.cases import GENERAL_KEY, JPEG, PNG
 from tests.operations.library_cases import EMBEDDING_ANSWER, VECTOR
@@ -31,7 +32,8 @@ async def test_each_image_is_captioned_in_a_call_of_its_own(
     recorder: Recorder, client: Memories, folder: Path
 ) -> None:
     recorder.answer(IMAGE_ANSWER)
-    sources = [str(folder / "test.png"), b"no picture", "https://example.com/test_image.png"]
+    url = "https://example.com/test_image.png"
+    sources: list[Source] = [str(folder / "test.png"), b"no picture", url]
     outcomes = [
         outcome
         async for outcome in client.captions.images(
@@ -81,7 +83,9 @@ async def test_embeddings_take_an_async_iterable(recorder: Recorder, client: Mem
     ]
     assert [outcome.unwrap().vector for outcome in outcomes] == [VECTOR, VECTOR]
     assert [outcome.unwrap().model for outcome in outcomes] == ["mobileclip", "mobileclip"]
-    sent = [parts_of(request.headers["Content-Type"], request.body) for request in recorder.requests]
+    sent = [
+        parts_of(request.headers["Content-Type"], request.body) for request in recorder.requests
+    ]
     assert [parts[1].content for parts in sent] == [PNG, JPEG]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from operator import attrgetter
 from pathlib import Path
+from typing import Any
 
 import attrs
 import pytest
@@ -25,7 +26,7 @@ pytestmark = pytest.mark.anyio
 
 URL = "https://example.com/a.png"
 FILM = "https://example.com/a.mp4"
-BACK = {"callback": "https://yourserver.com/callback"}
+BACK: dict[str, Any] = {"callback": "https://yourserver.com/callback"}
 ALICE = Person("Alice", "https://example.com/alice.jpg")
 
 
@@ -70,9 +71,7 @@ REFUSALS = (
     refusal("captions.image", "https://[::1/a.png", "What?", says="image URL is not a URL"),
     refusal("captions.video", FILM, "", says="the prompt is empty"),
     refusal("captions.video", FILM, "What?", system_prompt="", says="the system_prompt is empty"),
-    refusal(
-        "captions.video", FILM, "Who?", persons=[ALICE] * 6, says=("persons: 6", "limit is 5")
-    ),
+    refusal("captions.video", FILM, "Who?", persons=[ALICE] * 6, says=("persons: 6", "limit is 5")),
     refusal("captions.video", FILM, "Who?", persons=[ALICE, Person("", URL)], says="persons[1]"),
     refusal(
         "captions.video", FILM, "Who?", persons=[Person("A", "alice.jpg")], says="persons[0].url"

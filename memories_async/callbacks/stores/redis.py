@@ -232,8 +232,10 @@ class _Connection:
             await asyncio.sleep(RECONNECT_SECONDS)
 
     async def _pass_on(self, subscription: PubSub, waiters: Waiters) -> None:
-        messages: AsyncIterator[dict[str, object]]
-        messages = subscription.listen()  # pyright: ignore[reportUnknownMemberType]  # untyped
+        messages = cast(
+            "AsyncIterator[dict[str, object]]",
+            subscription.listen(),  # pyright: ignore[reportUnknownMemberType]  # not annotated
+        )
         async for message in messages:
             if message["type"] == "subscribe":
                 self._subscribed.set()
