@@ -91,6 +91,7 @@ def test_file_objects_are_read_from_where_they_stand(png: Path) -> None:
         png.open("rb", buffering=0),
         png.open("r+b"),
         io.BytesIO(png.read_bytes()),
+        io.BufferedReader(io.BytesIO(png.read_bytes())),
         spooled,
         named,
     ]

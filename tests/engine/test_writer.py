@@ -117,6 +117,19 @@ async def test_each_source_arrives_whole(
     assert share.active == 0
 
 
+async def test_a_file_that_is_not_in_the_page_cache(
+    share: Share, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def would_block(*arguments: object) -> int:
+        raise BlockingIOError
+
+    path = tmp_path / "a.mp4"
+    path.write_bytes(film(3 * COLD_READ))
+    monkeypatch.setattr("memories_async._engine.sources.os.preadv", would_block)
+    sent, _ = await send(body_of(checked(path)), share)
+    assert sent == path.read_bytes()
+
+
 async def test_no_piece_is_larger_than_agreed(share: Share, tmp_path: Path) -> None:
     path = tmp_path / "a.mp4"
     path.write_bytes(film(4 * COLD_READ))
