@@ -207,6 +207,25 @@ def fork_with_the_asyncio_client() -> None:
     loop.close()
 
 
+def fork_and_close_the_asyncio_client() -> None:
+    async def call() -> str:
+        return "captioned" if (await asyncio_client.captions.image(PNG, "what")).text else ""
+
+    loop = asyncio.new_event_loop()
+    say("parent", loop.run_until_complete(call()))
+
+    def in_child() -> None:
+        # On the loop that both have: what the parent keeps open there must stay open.
+        loop.run_until_complete(asyncio_client.aclose())
+        say("child closed")
+        os._exit(0)
+
+    say("child ended with", fork_and(in_child))
+    say("parent", loop.run_until_complete(call()))
+    loop.run_until_complete(asyncio_client.aclose())
+    loop.close()
+
+
 def caption_in_a_worker(number: int) -> str:
     return f"worker {caption()}"
 
