@@ -84,7 +84,6 @@ class CallbackInbox:
         self._secret = _checked_secret(secret)
         self._networks = _networks(allow_from)
         self._clock = clock or SystemClock()
-        self._key: bytes | None = None
 
     def __repr__(self) -> str:
         return f"CallbackInbox({self._address!r}, store={self._store!r})"
@@ -324,12 +323,10 @@ class CallbackInbox:
         return arrival
 
     async def _sealing_key(self) -> bytes:
-        if self._key is None:
-            if self._secret is not None:
-                self._key = self._secret.reveal().encode()
-            else:
-                self._key = await self._store.secret(secrets.token_bytes(32))
-        return self._key
+        if self._secret is None:
+            kept = await self._store.secret(secrets.token_urlsafe(32))
+            self._secret = Secret(kept, SECRET_VARIABLE)
+        return self._secret.reveal().encode()
 
 
 def _checked_address(address: str) -> str:

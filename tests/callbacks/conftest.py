@@ -17,6 +17,7 @@ import pytest
 from memories_async._engine.clock import SystemClock
 from memories_async.callbacks import CallbackInbox, MemoryStore, RedisStore, SqliteStore, Store
 
+STORES = ["memory", "sqlite", "redis"]
 ADDRESS = "https://app.example.com/memories"
 NOW = 1_790_000_000.0
 SOON = 5.0
@@ -89,7 +90,7 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-@pytest.fixture(params=["memory", "sqlite", "redis"])
+@pytest.fixture(params=STORES)
 async def place(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[StorePlace]:
     url = request.getfixturevalue("redis_url") if request.param == "redis" else ""
     place = StorePlace(request.param, tmp_path, url)
