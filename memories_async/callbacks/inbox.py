@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Self
 
 from memories_async._engine.clock import SystemClock
 from memories_async.callbacks.addresses import Kind, last_segment, new_token, seal, unseal
-from memories_async.callbacks.bodies import READERS, read_caption, read_video
+from memories_async.callbacks.bodies import READERS, Notice, read_caption, read_video
 from memories_async.callbacks.receiving import (
     ACKNOWLEDGED,
     MOST_BYTES,
@@ -274,7 +274,8 @@ class CallbackInbox:
         except DecodeError as error:
             if opened:
                 logger.warning("Refused a callback: %s", error)
-            return NOT_READABLE
+                return NOT_READABLE
+            notice = Notice(token, final=True, result=None)
         if opened and not notice.final:
             logger.info("A callback says that %r goes on", notice.subject)
             return ACKNOWLEDGED

@@ -36,7 +36,14 @@ from memories_async.emulator import (
     Repeated,
     Rewritten,
 )
-from tests.callbacks.conftest import ADDRESS, SOON, STORES, StoppedClock, StorePlace, free_port
+from tests.callbacks.conftest import (
+    ADDRESS,
+    IN_EVERY_STORE,
+    SOON,
+    StoppedClock,
+    StorePlace,
+    free_port,
+)
 from tests.emulator.conftest import MP4, KnownEngine, until
 
 pytestmark = pytest.mark.anyio
@@ -63,9 +70,6 @@ class World:
     def address_of(self, number: int) -> str:
         """Return the callback address that a request asked for."""
         return str(self.emulator.ledger[number].fields["callback"])
-
-
-IN_EVERY_STORE = pytest.mark.parametrize("place", STORES, indirect=True)
 
 
 @pytest.fixture

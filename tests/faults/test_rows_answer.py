@@ -233,7 +233,8 @@ async def test_row_40_a_hint_of_up_to_two_minutes(
 @pytest.mark.parametrize("hint", ["121", "86400", TOMORROW])
 async def test_row_40_a_longer_hint_is_for_the_caller(stage: Stage, hint: str) -> None:
     stage.emulator.faults.add(Fault(CAPTIONS, too_many(hint)))
-    error = await failure_of(caption(stage.client()))
+    patient = CallOptions(retry_time=1e6)
+    error = await failure_of(caption(stage.client(), patient))
     assert type(error) is RateLimited
     assert error.retry_after is not None
     assert error.retry_after > 120
