@@ -8,6 +8,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Coroutine
+from contextlib import closing
 from typing import Any
 
 from memories_async.errors import ClosedError
@@ -77,19 +78,19 @@ class LoopThread:
             loop.close()
             raise
         self._loop, self._thread = loop, thread
+        _RUNNING.add(self)
         return loop
 
     def _serve(self, loop: asyncio.AbstractEventLoop) -> None:
-        _RUNNING.add(self)
-        try:
-            loop.run_until_complete(self._stopping.wait())
-        finally:
-            self._stopped = True
-            loop.run_until_complete(self._end())
-            # Not by asyncio.Runner, which at the interpreter's exit would start a thread to join
-            # the idle ones: too late for that.
-            loop.close()
-            _RUNNING.discard(self)
+        # Not by asyncio.Runner, which at the interpreter's exit would start a thread to join the
+        # idle ones: too late for that.
+        with closing(loop):
+            try:
+                loop.run_until_complete(self._stopping.wait())
+            finally:
+                self._stopped = True
+                loop.run_until_complete(self._end())
+        _RUNNING.discard(self)
 
     async def _end(self) -> None:
         await asyncio.sleep(0)  # what was submitted before has begun after this

@@ -170,12 +170,12 @@ class Caller:
                 return
             function()
 
-    def wait_for_end(self, seconds: float) -> None:
-        """Wait until woken, at most so long, and run nothing any more."""
+    def wait_until(self, condition: Callable[[], bool], seconds: float) -> None:
+        """Wait until woken by what was waited for, at most so long; run nothing any more."""
         until = time.monotonic() + seconds
         with suppress(Empty):
-            while self._mail.get(timeout=max(until - time.monotonic(), 0.0)) is not None:
-                pass
+            while not condition():
+                self._mail.get(timeout=max(until - time.monotonic(), 0.0))
 
 
 class _Items(AsyncIterator[S]):
@@ -210,6 +210,7 @@ class _Call(Generic[T]):
         self.caller = Caller(thread)
         self._coroutine: Coroutine[Any, Any, T] | None = None
         self._task: asyncio.Task[T] | None = None
+        self._over = False
 
     def start(self, coroutine: Coroutine[Any, Any, T]) -> None:
         """Begin on the loop, in the caller's context.
@@ -235,6 +236,7 @@ class _Call(Generic[T]):
     def _ended(self, task: asyncio.Task[T]) -> None:
         if not task.cancelled():
             task.exception()  # seen, although a caller that was interrupted will not look
+        self._over = True
         if not self.thread.silent:
             self.caller.wake()
 
@@ -249,16 +251,16 @@ class _Call(Generic[T]):
         with suppress(ClosedError):  # then the loop is ending, and cancels the call by itself
             self.thread.submit(self._cancel)
         if not self.thread.current:
-            self.caller.wait_for_end(UNWINDING)
+            self.caller.wait_until(lambda: self._over, UNWINDING)
             for note in _notes(self._task):
                 error.add_note(note)
 
     def _cancel(self) -> None:
-        if self._task is None:  # interrupted before it could begin
-            if self._coroutine is not None:
-                self._coroutine.close()
-            self.caller.wake()
-        elif not self._task.cancel():  # it had ended just before
+        if self._task is not None:
+            self._task.cancel()
+        elif self._coroutine is not None:  # interrupted before it could begin
+            self._coroutine.close()
+            self._over = True
             self.caller.wake()
 
     def result(self) -> T:

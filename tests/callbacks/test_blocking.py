@@ -17,7 +17,7 @@ from memories_async.callbacks import BlockingInbox, CallbackInbox, SqliteStore, 
 from memories_async.callbacks.portal import Portal
 from memories_async.emulator import CallbackFault, Emulator, Held
 from tests.callbacks.conftest import SOON, free_port
-from tests.emulator.conftest import MP4, KnownEngine
+from tests.emulator.conftest import MP4, KnownEngine, until
 
 pytestmark = pytest.mark.anyio
 
@@ -62,8 +62,7 @@ async def test_many_threads_wait_at_once(blocking: BlockingInbox) -> None:
             return blocking.result(task, timeout=SOON).text.split(" [")[0]
 
         views = [asyncio.create_task(asyncio.to_thread(view, number)) for number in range(5)]
-        while len(emulator.callbacks.held) < 5:
-            await asyncio.sleep(0.005)
+        await until(lambda: len(emulator.callbacks.held) == 5)
         await emulator.callbacks.release()
         assert await asyncio.gather(*views) == [f"What is {number}?" for number in range(5)]
         await asyncio.to_thread(blocking.run, client.aclose())
