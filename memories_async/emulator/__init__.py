@@ -1,9 +1,10 @@
-"""An offline memories.ai service: the ten documented operations, without an account."""
+"""An offline memories.ai service: every operation of the table, without an account."""
 
 from memories_async.emulator.access import RateLimit
 from memories_async.emulator.engine import (
     Engine,
     Hit,
+    Line,
     Person,
     UnreadableMediaError,
     VideoFacts,
@@ -26,6 +27,7 @@ __all__ = [
     "Hang",
     "Hit",
     "Ledger",
+    "Line",
     "Person",
     "RateLimit",
     "Raw",
