@@ -82,7 +82,7 @@ class Resources:
                 return await to_thread.run_sync(
                     question, *args, limiter=self.thinkers, abandon_on_cancel=True
                 )
-        except UnreadableMediaError as error:
+        except (UnreadableMediaError, FileNotFoundError) as error:  # or deleted in the meantime
             raise Refusal(Reason.BAD_REQUEST, named(str(error), files)) from error
         except TimeoutError as error:
             message = f"The engine took longer than {self.engine_seconds:g} s"
