@@ -23,7 +23,12 @@ from memories_async import Memories as AsyncMemories
 from memories_async.sync import Memories
 
 PATH = "/v1/understand/uploadImg"
-FIELDS = {"url": "https://example.com/a.png", "user_prompt": "what", "thinking": False, "qa": False}
+FIELDS: dict[str, str | bool] = {
+    "url": "https://example.com/a.png",
+    "user_prompt": "what",
+    "thinking": False,
+    "qa": False,
+}
 IMAGE, PROMPT = "https://example.com/a.png", "what"
 
 ASYNCIO, TWIN = "asyncio client", "blocking twin"
@@ -53,7 +58,7 @@ def clients(address: str, stack: ExitStack) -> Mapping[str, Rush]:
 
     def rush_asyncio_run(count: int) -> None:
         for _ in range(count):
-            asyncio.run(another.captions.image(IMAGE, PROMPT))  # type: ignore[arg-type]
+            asyncio.run(another.captions.image(IMAGE, PROMPT))
 
     def rush_requests(count: int) -> None:
         for _ in range(count):

@@ -57,7 +57,7 @@ class Dispatcher:
 
     def __getstate__(self) -> dict[str, object]:
         # A pickle carries what the client was told; where it is loaded, it connects anew.
-        return self.__dict__ | {"_pipeline": None, "_closed": False}
+        return {**self.__dict__, "_pipeline": None, "_closed": False}
 
     async def send(
         self,

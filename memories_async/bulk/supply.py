@@ -64,7 +64,9 @@ class Supply:
     async def _page(self, count: int) -> list[records.Row]:
         while self._freed:
             ids, self._freed = self._freed, []
-            if page := await self._journal.ask(records.planned_by_id, ids):
+            freed = await self._journal.ask(records.planned_by_id, ids)
+            # Those beyond the place come with a page of their own.
+            if page := [row for row in freed if (row.variant, row.item.id) <= self._place]:
                 return page
         page = await self._journal.ask(records.planned_after, self._place, max(PAGE, count))
         if page:

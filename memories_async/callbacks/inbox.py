@@ -312,18 +312,15 @@ class CallbackInbox:
         return token, address
 
     async def _wait(self, name: str, timeout: float | None) -> Arrival | None:
-        arrival = await self._store.find(name)  # once, however short the time
-        limit = asyncio.timeout(timeout)
-        try:
-            async with limit:
-                if arrival is None:
-                    async with self._store.watch(name) as came:
-                        while (arrival := await self._store.find(name)) is None:
-                            await came.wait()
-                            came.clear()
-        except TimeoutError:
-            if not limit.expired():
-                raise  # the store's own
+        deadline = None if timeout is None else asyncio.get_running_loop().time() + timeout
+        async with self._store.watch(name) as came:
+            while (arrival := await self._store.find(name)) is None:
+                try:
+                    async with asyncio.timeout_at(deadline):
+                        await came.wait()
+                except TimeoutError:
+                    return None
+                came.clear()
         return arrival
 
     async def _sealing_key(self) -> bytes:

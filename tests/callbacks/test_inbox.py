@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import logging
 import pickle
 from collections.abc import AsyncIterator
@@ -92,7 +93,7 @@ async def held(world: World, count: int = 1) -> None:
 
 async def post(address: str, body: object) -> tuple[int, object]:
     """Post what somebody might; return the status and the answer."""
-    data = body if isinstance(body, bytes) else orjson.dumps(body)
+    data = io.BytesIO(body if isinstance(body, bytes) else orjson.dumps(body))
     async with aiohttp.ClientSession() as session, session.post(address, data=data) as response:
         return response.status, await response.json()
 

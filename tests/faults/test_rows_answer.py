@@ -28,7 +28,7 @@ from memories_async import (
 )
 from memories_async._engine.limiters import MemoryLimiter
 from memories_async.emulator import Answer, Fault, Reason, gateway
-from tests.faults.conftest import PNG, Stage, caption, embed, failure_of, stored_video
+from tests.faults.conftest import PNG, Stage, caption, embed, failure_of, stored_video, until
 from tests.faults.proxy import Proxy
 
 pytestmark = pytest.mark.anyio
@@ -145,8 +145,7 @@ async def test_row_38_the_others_wait_and_another_bucket_does_not(stage: Stage) 
 
     stage.clock.moment = 0.05  # the pause lasts until the embedding has had its chance
     throttled = asyncio.create_task(note("throttled", lambda: caption(client)))
-    while not stage.clock.slept:
-        await asyncio.sleep(0.001)
+    await until(lambda: stage.clock.slept)
     began = stage.clock.now
     await asyncio.gather(
         note("other bucket", lambda: embed(client)), note("waiting", lambda: caption(client))
@@ -163,8 +162,7 @@ async def test_row_38_a_cancelled_sleeper_harms_nobody(stage: Stage) -> None:
     client = stage.client()
     stage.clock.moment = 0.05
     throttled = asyncio.ensure_future(caption(client))
-    while not stage.clock.slept:
-        await asyncio.sleep(0.001)
+    await until(lambda: stage.clock.slept)
     waiting = asyncio.ensure_future(caption(client))
     await asyncio.sleep(0.001)
     throttled.cancel()

@@ -32,6 +32,12 @@ PROGRAMS = {
         CHILD_ENDED,
         "parent captioned",
     ],
+    "fork_and_close_the_asyncio_client": [
+        "parent captioned",
+        "child closed",
+        CHILD_ENDED,
+        "parent captioned",
+    ],
     "forked_workers": [
         "parent captioned",
         " ".join(["worker captioned"] * 4),

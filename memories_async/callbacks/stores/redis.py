@@ -173,7 +173,7 @@ class RedisStore:
     async def watch(self, name: str) -> AsyncGenerator[asyncio.Event]:
         """Within the context, set the event when a callback for a name comes."""
         with self._waiters.watch(name) as event:
-            await self._here().listening(f"{self._prefix}arrived", self._waiters)
+            self._here().listen(f"{self._prefix}arrived", self._waiters)
             yield event
 
     async def aclose(self) -> None:
@@ -209,13 +209,11 @@ class _Connection:
         self.bind = self.redis.register_script(forget_early + _BIND)
         self.deliver = self.redis.register_script(forget_early + _DELIVER)
         self._listener: asyncio.Task[None] | None = None
-        self._subscribed = asyncio.Event()
 
-    async def listening(self, channel: str, waiters: Waiters) -> None:
-        """Return once waiters are woken by what is published."""
+    def listen(self, channel: str, waiters: Waiters) -> None:
+        """Have waiters woken by what is published; do nothing if they are already."""
         if self._listener is None:
             self._listener = asyncio.create_task(self._listen(channel, waiters))
-        await self._subscribed.wait()
 
     async def _listen(self, channel: str, waiters: Waiters) -> None:
         from redis.asyncio.client import PubSub
@@ -228,7 +226,6 @@ class _Connection:
                     await self._pass_on(subscription, waiters)
             except (RedisError, OSError) as error:
                 logger.warning("Waiting for callbacks without Redis: %s", error)
-            self._subscribed.clear()
             await asyncio.sleep(RECONNECT_SECONDS)
 
     async def _pass_on(self, subscription: PubSub, waiters: Waiters) -> None:
@@ -238,7 +235,6 @@ class _Connection:
         )
         async for message in messages:
             if message["type"] == "subscribe":
-                self._subscribed.set()
                 waiters.wake_all()  # something may have come while nobody listened
             elif message["type"] == "message":
                 waiters.wake([cast("bytes", message["data"]).decode()])
