@@ -54,7 +54,6 @@ async def test_the_document_is_served(emulator: Emulator) -> None:
     assert len(emulator.ledger) == 0
 
 
-EXAMPLES = 15
 SAMPLES = {Kind.TEXT: "text", Kind.TEXTS: ["text"], Kind.INTEGER: 1, Kind.NUMBER: 1.5}
 
 
@@ -125,9 +124,10 @@ def no_names(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NO_PROXY", "*")
 
 
+@pytest.mark.parametrize("examples", [8, pytest.param(150, marks=pytest.mark.slow)])
 @EACH_ROW
 def test_no_request_breaks_the_emulator(
-    running: Running, no_names: None, row: Operation[object]
+    running: Running, no_names: None, row: Operation[object], examples: int
 ) -> None:
     schema = schemathesis.openapi.from_dict(openapi.document())
     schema.config.update(base_url=running.url)
@@ -145,7 +145,7 @@ def test_no_request_breaks_the_emulator(
 
     @given(case=valid | valid.map(known) | invalid)
     @settings(
-        max_examples=EXAMPLES,
+        max_examples=examples,
         deadline=None,
         derandomize=True,
         database=None,
