@@ -16,6 +16,10 @@ from memories_async.operations import OPERATIONS, Answer, Body, Operation, Servi
 PATH = "/openapi.json"
 
 _SEVERAL_FILES = frozenset({operations.CAPTION_IMAGE_FILE, operations.ADD_IMAGES})
+_VIDEO_FILES = frozenset(
+    {operations.CAPTION_VIDEO_FILE, operations.SUBMIT_VIDEO_FILE, operations.ADD_VIDEO_FILE}
+)
+_ANY_FILES = frozenset({operations.UPLOAD_ASSET, operations.SEND_SIGNED})
 
 _MEDIA_TYPES = {
     Body.JSON: "application/json",
@@ -114,36 +118,32 @@ def _body(row: Operation[object], fields: Sequence[Field]) -> dict[str, object]:
     file: dict[str, object] = {"type": "string", "format": "binary"}
     if row in _SEVERAL_FILES:
         file = {"type": "array", "items": file, "minItems": 1}
+    encoding = {row.file_part: {"contentType": _file_types(row)}}
     if row.body is Body.REQ_AND_FILES:
-        return {
-            "schema": {
-                "type": "object",
-                "properties": {"req": schema, row.file_part: file},
-                "required": ["req", row.file_part],
-            },
-            "encoding": {"req": {"contentType": "application/json"}},
-        }
-    properties = {field.name: _schema(field) for field in fields}
-    required = [*_required(fields), row.file_part]
+        schema = {"type": "object", "properties": {"req": schema}, "required": ["req"]}
+        encoding["req"] = {"contentType": "application/json"}
     return {
         "schema": {
             "type": "object",
-            "properties": {**properties, row.file_part: file},
-            "required": required,
-        }
+            "properties": {**cast("dict[str, object]", schema["properties"]), row.file_part: file},
+            "required": [*cast("list[str]", schema["required"]), row.file_part],
+        },
+        "encoding": encoding,
     }
+
+
+def _file_types(row: Operation[object]) -> str:
+    if row in _ANY_FILES:
+        return "video/*, audio/*, image/*"
+    return "video/*" if row in _VIDEO_FILES else "image/*"
 
 
 def _object(fields: Sequence[Field]) -> dict[str, object]:
     return {
         "type": "object",
         "properties": {field.name: _schema(field) for field in fields},
-        "required": _required(fields),
+        "required": [field.name for field in fields if field.missing is not None],
     }
-
-
-def _required(fields: Sequence[Field]) -> list[str]:
-    return [field.name for field in fields if field.missing is not None]
 
 
 def _schema(field: Field) -> dict[str, object]:

@@ -284,7 +284,7 @@ async def test_a_video_that_is_deleted_while_it_is_indexed_stays_deleted(
 
 
 async def test_download(emulator: Emulator) -> None:
-    video_no = await upload(emulator, 'a "film" – 2\r\n.mp4')
+    video_no = await upload(emulator, 'a "film" (2)\r\n.mp4')
     url = f"{emulator.url}/serve/api/v1/download"
     response = await in_thread(requests.post, url, json={"video_no": video_no})
     assert response.content == MP4
