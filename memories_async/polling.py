@@ -60,9 +60,11 @@ async def until_ready(
                 task_id=identifier,
             )
         if waited + pause > within:
-            raise DeadlineExceeded(
+            error = DeadlineExceeded(
                 f"{identifier} is still {answer.status or 'in no known state'} after {waited:.0f} s"
             )
+            error.advice = "Asking later is free"
+            raise error
         await sleep(pause)
         waited += pause
         pause = min(pause * GROWTH, LONGEST_PAUSE)
