@@ -19,7 +19,7 @@ import attrs
 
 from benchmarks.clients import BLOCKING, CLIENTS, Target
 
-BEAT = 0.002
+BEAT = 0.005
 """Seconds between two beats of the heart that shows how late the event loop is."""
 BESIDE = 0.005
 """Seconds between two small calls made beside the uploads."""

@@ -26,6 +26,7 @@ LAYERS = (
 RANK = {room: number for number, layer in enumerate(LAYERS) for room in layer}
 NAMESPACES = {"captions", "library", "embeddings", "assets"}
 
+
 # What media.py has checked is what the engine opens: the one value that they share.
 ALLOWED = {("media", "_engine")}
 

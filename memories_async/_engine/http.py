@@ -90,7 +90,7 @@ class _HeaderKey(str):
 
 
 class Http:
-    """The client's connections: a session for each event loop that it is used from."""
+    """What one client sends requests through."""
 
     def __init__(self, settings: Settings, ssl_context: ssl.SSLContext | None = None) -> None:
         self._settings = settings
@@ -180,7 +180,7 @@ class Http:
             headers["Authorization"] = _HeaderKey(key.reveal())
         if payload is not None:
             headers["Content-Type"] = payload.recipe.content_type
-        return await (await self._sessions.here()).request(
+        return await (await self._sessions.current()).request(
             operation.method,
             url,
             data=payload,

@@ -1,4 +1,4 @@
-"""One aiohttp session per event loop, closed with its loop, and left alone after a fork."""
+"""One aiohttp session per event loop, and how each of them ends."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ USER_AGENT = f"memories-async/{__version__} aiohttp/{aiohttp.__version__}"
 
 
 class Sessions:
-    """One client's sessions: a client may be used from several loops, at once or in turn."""
+    """The client's connections: a session for each event loop that it is used from."""
 
     def __init__(self, max_connections: int, ssl_context: ssl.SSLContext | None) -> None:
         self._max_connections = max_connections
@@ -30,8 +30,12 @@ class Sessions:
         self._open: dict[asyncio.AbstractEventLoop, _Open] = {}
         self._closed = False
 
-    async def here(self) -> aiohttp.ClientSession:
-        """Return the session of the running loop, opened at its first call."""
+    async def current(self) -> aiohttp.ClientSession:
+        """Return the running loop's session.
+
+        Raises:
+            ClosedError: The client was closed.
+        """
         loop = asyncio.get_running_loop()
         opened = self._open.get(loop)
         if opened is None or opened.session.closed:
@@ -53,7 +57,7 @@ class Sessions:
             ),
             cookie_jar=aiohttp.DummyCookieJar(),
             headers={"User-Agent": USER_AGENT},
-            # Proxies are looked up here; aiohttp's trust_env would also read ~/.netrc, and
+            # Proxies are looked up per request; aiohttp's trust_env would also read ~/.netrc, and
             # what stands there must never replace the key.
             trust_env=False,
         )
@@ -66,7 +70,7 @@ class Sessions:
             self._open.pop(loop).abandon()
 
     async def aclose(self) -> None:
-        """Close the connections of this loop, and those of loops that still run elsewhere."""
+        """Close the session of this loop, and those of loops that still run elsewhere."""
         self._closed = True
         self._forget_ended_loops()
         here = asyncio.get_running_loop()

@@ -16,21 +16,20 @@ import orjson
 from memories_async.bulk.values import Counts, Item, JournalError, Status
 from memories_async.errors import MemoriesError
 
-_ITEM = """
+_SELECT = """
     SELECT item.id, item.source, item.status, variant.options, item.extra, item.size, item.sha256,
-        item.request, item.result, item.vector, item.error, item.details, item.duplicate_of,
+        item.request, {result}, {vector}, item.error, item.details, item.duplicate_of,
         item.waiting, item.variant, item.mtime, item.inode
     FROM item JOIN variant ON variant.id = item.variant
 """
+_ITEM = _SELECT.format(result="item.result", vector="item.vector")
 # A duplicate has its original's answer.
-_ITEM_WITH_ANSWER = """
-    SELECT item.id, item.source, item.status, variant.options, item.extra, item.size, item.sha256,
-        item.request, ifnull(item.result, original.result), ifnull(item.vector, original.vector),
-        item.error, item.details, item.duplicate_of, item.waiting, item.variant, item.mtime,
-        item.inode
-    FROM item JOIN variant ON variant.id = item.variant
+_ITEM_WITH_ANSWER = f"""
+    {_SELECT}
     LEFT JOIN item AS original ON original.id = item.duplicate_of
-"""
+""".format(
+    result="ifnull(item.result, original.result)", vector="ifnull(item.vector, original.vector)"
+)
 
 
 @attrs.frozen

@@ -298,7 +298,8 @@ class Run:
 
     def _halt(self, reason: StopReason, message: str, error: MemoriesError | None = None) -> None:
         """Take no more items; unless a limit was reached, send nothing further either."""
-        self._stop = self._stop or Stop(reason, message, error)
+        if self._stop is None or self._stop.reason in stops.LIMITS:
+            self._stop = Stop(reason, message, error)
         self._probed.set()
         if reason not in stops.LIMITS:
             self._held = True

@@ -1,7 +1,9 @@
 """Runs jobs in processes of their own, to be killed at a given step of the journal or at any time.
 
 A server that imports once and forks for each run: ``python -m tests.bulk.killed_runs`` reads an
-order per line, as JSON, and answers with how the run ended and how many commits it saw.
+order per line, as JSON, and answers with how the run ended and how many commits it saw. An order
+says when to kill: ``before`` or ``after`` a commit, after so many ``seconds``, or once the file
+``flag`` exists.
 """
 
 from __future__ import annotations
@@ -60,6 +62,8 @@ def obey(order: Order) -> dict[str, int]:
     child = os.fork()
     if child == 0:
         os.close(receiver)
+        # A test run in the background of a shell has inherited that Ctrl-C is ignored.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         die_at(order)
         try:
             asyncio.run(create(order) if "create" in order else run(order))
@@ -67,8 +71,10 @@ def obey(order: Order) -> dict[str, int]:
             os._exit(130)
         os._exit(0)
     os.close(order["pipe"])
-    if "seconds" in order:
-        time.sleep(order["seconds"])
+    if "seconds" in order or "flag" in order:
+        time.sleep(order.get("seconds", 0))
+        while "flag" in order and not os.path.exists(order["flag"]):
+            time.sleep(0.005)
         os.kill(child, order.get("signal", signal.SIGKILL))
     _, status = os.waitpid(child, 0)
     commits = 0

@@ -145,4 +145,4 @@ def main(folder: str, count: int, concurrency: int) -> dict[str, object]:
 
 
 if __name__ == "__main__":
-    print(json.dumps(main(sys.argv[1], int(sys.argv[2]), concurrency=16)))
+    print(json.dumps(main(sys.argv[1], int(sys.argv[2]), concurrency=32)))

@@ -152,13 +152,12 @@ async def test_row_51_ctrl_c_leaves_a_job_that_resumes(
 ) -> None:
     emulator.faults.add(Fault(None, Hang(), nth=2, times=None, moment="processed"))
     async with await Job.create(tmp_path / "job", "embed_images", images(6)) as job:
-        ended = await kill(
-            tmp_path / "job",
-            emulator.url,
-            run={"concurrency": 1},
-            seconds=1.0,
-            signal=signal.SIGINT,
-        )
+        flag = tmp_path / "now"
+        order = {"run": {"concurrency": 1}, "signal": signal.SIGINT, "flag": str(flag)}
+        run = asyncio.create_task(kill(tmp_path / "job", emulator.url, **order))
+        await until(lambda: emulator.ledger.billed() == 2)
+        flag.touch()
+        ended = await run
         assert ended["status"] == 130
         counts = await job.counts()
         assert (counts.done, counts.unknown, counts.planned) == (1, 1, 4)

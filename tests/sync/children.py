@@ -12,8 +12,9 @@ import threading
 import traceback
 from collections.abc import Callable, Iterator
 
-from memories_async import Caption, ClosedError, Outcome
+from memories_async import Bucket, Caption, ClosedError, Outcome, Rate
 from memories_async import Memories as AsyncMemories
+from memories_async._engine.limiters import SHARED
 from memories_async.sync import Memories
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(100)
@@ -173,6 +174,20 @@ def fork_in_the_middle() -> None:
     thread.join()
     say("parent", "uploaded" if texts else "failed")
     say("parent", caption())
+
+
+def fork_after_a_counted_call() -> None:
+    global client
+    rates = {Bucket.CAPTION_IMAGE: Rate(100)}
+    client = Memories("sk-mavi", caption_key="sk-mavi", base_url=sys.argv[2], rates=rates)
+    say("parent", caption(), len(SHARED._buckets))
+
+    def in_child() -> None:
+        # A bucket has a lock, which a thread may hold that the child does not have.
+        say("child", len(SHARED._buckets), caption())
+
+    say("child ended with", fork_and(in_child))
+    say("parent", caption(), len(SHARED._buckets))
 
 
 def fork_within_a_batch() -> None:
