@@ -7,6 +7,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from memories_async._engine.dispatch import Dispatcher
+from memories_async.assets import Assets
 from memories_async.captions import Captions
 from memories_async.config import CallOptions, Rate, Settings
 from memories_async.embeddings import Embeddings
@@ -51,7 +52,9 @@ class Memories:
     library: Library
     """The private image and video library."""
     embeddings: Embeddings
-    """Pictures as vectors."""
+    """Pictures, texts and videos as vectors."""
+    assets: Assets
+    """Files uploaded once and used by their identifier."""
 
     def __init__(
         self,
@@ -80,6 +83,7 @@ class Memories:
         self.captions = Captions(self._dispatcher)
         self.library = Library(self._dispatcher)
         self.embeddings = Embeddings(self._dispatcher)
+        self.assets = Assets(self._dispatcher)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(base_url={self._settings.base_url!r})"

@@ -104,6 +104,12 @@ DOCUMENTED_RATES: Mapping[Bucket, Rate] = {
     Bucket.VIDEO_UPLOAD: Rate(1, 60),
     Bucket.SEARCH: Rate(1),
     Bucket.METADATA: Rate(1),
+    Bucket.LIST: Rate(5),
+    Bucket.DELETE: Rate(5),
+    Bucket.DOWNLOAD: Rate(12, 60),
+    Bucket.TRANSCRIPTION: Rate(1),
+    Bucket.ASSET_UPLOAD: Rate(1),
+    Bucket.ASSET: Rate(1),
     Bucket.EMBEDDING: Rate(1),
 }
 
@@ -219,14 +225,16 @@ class Settings:
 
     def origin(self, service: Service) -> str:
         """Return the address before a service's paths."""
-        return self.base_url or ORIGINS[service]
+        return self.base_url or ORIGINS.get(service, "")
 
-    def key(self, service: Service) -> Secret:
-        """Return the key that a service wants.
+    def key(self, service: Service) -> Secret | None:
+        """Return the key that a service wants; None where an address alone is the permission.
 
         Raises:
             ConfigurationError: It was not given.
         """
+        if service is Service.STORAGE:
+            return None
         caption = service is Service.CAPTION
         key = self.caption_key if caption else self.api_key
         if key is None:

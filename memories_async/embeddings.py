@@ -1,15 +1,16 @@
-"""client.embeddings: pictures as vectors."""
+"""client.embeddings: pictures, texts and videos as vectors."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from memories_async.errors import ConfigurationError
+from memories_async.errors import ConfigurationError, UnexpectedShape
+from memories_async.fields import filled, present
 from memories_async.formats import BMP, GIF, JPEG, PNG, TIFF, WEBP
 from memories_async.media import MediaRule, Source, inspect_source, is_url
-from memories_async.models import Embedding, Outcome, Progress
-from memories_async.operations import EMBED_IMAGE_ASSET, EMBED_IMAGE_FILE
+from memories_async.models import Embedding, Outcome, Progress, Results
+from memories_async.operations import EMBED_IMAGE_ASSET, EMBED_IMAGE_FILE, EMBED_TEXTS, EMBED_VIDEO
 
 if TYPE_CHECKING:
     from memories_async._engine.dispatch import Dispatcher
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 EMBEDDED_IMAGE = MediaRule("an image to embed", frozenset({JPEG, PNG, GIF, WEBP, BMP, TIFF}))
 DEFAULT_MODEL = "multimodalembedding@001"
+TEXT_MODEL = "gemini-embedding-001"
 
 
 class Embeddings:
@@ -57,15 +59,11 @@ class Embeddings:
         Source: POST /serve/api/v2/embeddings/image
         (https://api-tools.memories.ai/api-reference/embeddings/image-embedding).
         """
-        if not model.strip():
-            raise ConfigurationError("model is empty")
-        known = {"model": model}
+        known = {"model": filled("model", model)}
         if asset_id is not None and source is None:
-            if not asset_id.strip():
-                raise ConfigurationError("asset_id is empty")
             return await self._dispatcher.send(
                 EMBED_IMAGE_ASSET,
-                {"asset_id": asset_id, "model": model},
+                {"asset_id": filled("asset_id", asset_id), "model": model},
                 known=known,
                 options=options,
                 on_progress=on_progress,
@@ -82,6 +80,86 @@ class Embeddings:
             known=known,
             options=options,
             on_progress=on_progress,
+        )
+
+    async def text(
+        self,
+        texts: str | Sequence[str],
+        *,
+        model: str = TEXT_MODEL,
+        dimensionality: int | None = None,
+        options: CallOptions | None = None,
+    ) -> Results[Embedding]:
+        """Embed texts in one call.
+
+        Args:
+            texts: One text or several.
+            model: ``gemini-embedding-001`` (default).
+            dimensionality: Length of the vectors, e.g. 256, 512 or 768; by default the model's.
+            options: Deadline, attempts and timeouts of this call.
+
+        Returns:
+            One embedding for each text, in their order. $0.0000002 per token.
+
+        Raises:
+            ConfigurationError: No key, no text or an empty one, or no model.
+            ApiError: The service refused.
+            UnexpectedShape: The answer has another number of vectors; it has been billed.
+            OutcomeUnknown: It was sent and no answer came; it may have been billed.
+
+        Source: POST /serve/api/v2/embeddings/text
+        (https://api-tools.memories.ai/visual-intelligence/embeddings/text-embedding).
+        """
+        inputs = [texts] if isinstance(texts, str) else list(texts)
+        if not inputs:
+            raise ConfigurationError("no text given")
+        for index, text in enumerate(inputs):
+            filled(f"texts[{index}]", text)
+        embeddings = await self._dispatcher.send(
+            EMBED_TEXTS,
+            present(input=inputs, model=filled("model", model), dimensionality=dimensionality),
+            known={"model": model},
+            options=options,
+        )
+        if len(embeddings) != len(inputs):
+            raise UnexpectedShape(
+                f"{len(embeddings)} vectors came for {len(inputs)} texts",
+                operation=str(EMBED_TEXTS),
+                attempts=embeddings.attempts,
+            )
+        return embeddings
+
+    async def video(
+        self,
+        asset_id: str,
+        *,
+        model: str = DEFAULT_MODEL,
+        options: CallOptions | None = None,
+    ) -> Embedding:
+        """Embed a whole video, given by the asset that it is.
+
+        Args:
+            asset_id: An uploaded video asset.
+            model: ``multimodalembedding@001`` (default).
+            options: Deadline, attempts and timeouts of this call.
+
+        Returns:
+            One vector for the whole video.
+
+        Raises:
+            ConfigurationError: No key, no asset_id or no model.
+            NotFound: There is no such asset.
+            ApiError: The service refused.
+            OutcomeUnknown: It was sent and no answer came; it may have been billed.
+
+        Source: POST /serve/api/v2/embeddings/video
+        (https://api-tools.memories.ai/api-reference/Embeddings/video-embedding).
+        """
+        return await self._dispatcher.send(
+            EMBED_VIDEO,
+            {"asset_id": filled("asset_id", asset_id), "model": filled("model", model)},
+            known={"model": model},
+            options=options,
         )
 
     def images(

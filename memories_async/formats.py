@@ -1,4 +1,4 @@
-"""Picture and video formats: by extension, by first bytes, and how long a video lasts."""
+"""Picture, video and audio formats: by extension, by first bytes, and how long a video lasts."""
 
 from __future__ import annotations
 
@@ -42,10 +42,17 @@ AVI = Format("video/x-msvideo", (".avi",))
 FLV = Format("video/x-flv", (".flv",))
 WMV = Format("video/x-ms-wmv", (".wmv",))
 MPEG = Format("video/mpeg", (".mpeg", ".mpg"))
+MP3 = Format("audio/mpeg", (".mp3",))
+WAV = Format("audio/wav", (".wav",))
+AAC = Format("audio/aac", (".aac",))
+FLAC = Format("audio/flac", (".flac",))
+OGG = Format("audio/ogg", (".ogg",))
+M4A = Format("audio/mp4", (".m4a",))
 
 FORMATS = (
     PNG, JPEG, GIF, BMP, WEBP, TIFF,
     MP4, QUICKTIME, THREE_GPP, MATROSKA, WEBM, AVI, FLV, WMV, MPEG,
+    MP3, WAV, AAC, FLAC, OGG, M4A,
 )  # fmt: skip
 _BY_EXTENSION = {extension: format for format in FORMATS for extension in format.extensions}
 
@@ -68,6 +75,7 @@ _SIGNATURES: tuple[tuple[int, bytes, Format], ...] = (
     (0, b"MM\0*", TIFF),
     (4, b"ftypqt  ", QUICKTIME),
     (4, b"ftyp3g", THREE_GPP),
+    (4, b"ftypM4A", M4A),
     (4, b"ftyp", MP4),
     (4, b"moov", QUICKTIME),
     (4, b"mdat", QUICKTIME),
@@ -79,6 +87,15 @@ _SIGNATURES: tuple[tuple[int, bytes, Format], ...] = (
     (0, b"\x30\x26\xb2\x75\x8e\x66\xcf\x11", WMV),
     (0, b"\0\0\x01\xba", MPEG),
     (0, b"\0\0\x01\xb3", MPEG),
+    (0, b"ID3", MP3),
+    (0, b"\xff\xfb", MP3),
+    (0, b"\xff\xf3", MP3),
+    (0, b"\xff\xf2", MP3),
+    (8, b"WAVE", WAV),
+    (0, b"\xff\xf1", AAC),
+    (0, b"\xff\xf9", AAC),
+    (0, b"fLaC", FLAC),
+    (0, b"OggS", OGG),
 )
 _EBML = b"\x1a\x45\xdf\xa3"
 
@@ -87,7 +104,7 @@ def detect(head: bytes) -> Format | None:
     """Return the format that the first bytes of a file show, if it is a known one."""
     if head.startswith(_EBML):
         return WEBM if b"webm" in head else MATROSKA
-    if head.startswith(b"RIFF") and head[8:12] not in (b"WEBP", b"AVI "):
+    if head.startswith(b"RIFF") and head[8:12] not in (b"WEBP", b"AVI ", b"WAVE"):
         return None
     for offset, signature, format in _SIGNATURES:
         if head.startswith(signature, offset):

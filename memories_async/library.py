@@ -2,24 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import os
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
-from memories_async.errors import ConfigurationError, DeadlineExceeded, TaskFailed
+from memories_async import polling
+from memories_async.errors import ConfigurationError, Conflict
+from memories_async.fields import at_most, between, filled, limited, milliseconds, moment, present
 from memories_async.formats import AVI, BMP, GIF, JPEG, MATROSKA, MP4, PNG, QUICKTIME, WEBP
 from memories_async.media import (
     GIBIBYTE,
     MEBIBYTE,
     MediaRule,
     Source,
+    check_url,
     inspect_all,
     inspect_source,
     is_url,
     listed,
 )
-from memories_async.models import Clip, LibraryImage, Progress, Results, Video
-from memories_async.operations import ADD_IMAGES, ADD_VIDEO_FILE, GET_VIDEO, SEARCH_CLIPS
+from memories_async.models import (
+    Clip,
+    Download,
+    LibraryImage,
+    Progress,
+    Results,
+    SearchHit,
+    Transcript,
+    Video,
+)
+from memories_async.operations import (
+    ADD_IMAGES,
+    ADD_VIDEO_FILE,
+    ADD_VIDEO_URL,
+    DELETE_VIDEOS,
+    DOWNLOAD_VIDEO,
+    GET_AUDIO_TRANSCRIPT,
+    GET_VIDEO,
+    GET_VIDEO_CAPTIONS,
+    LIST_VIDEOS,
+    SEARCH_CLIPS,
+    SEARCH_LIBRARY,
+    SEARCH_SIMILAR,
+)
 
 if TYPE_CHECKING:
     from memories_async._engine.dispatch import Dispatcher
@@ -32,9 +58,15 @@ LIBRARY_VIDEO = MediaRule(
     "a library video", frozenset({MP4, AVI, MATROSKA, QUICKTIME}), max_size=3 * GIBIBYTE
 )
 MOST_TAGS = 50
+MOST_VIDEO_TAGS = 20
 LONGEST_CAMERA_MODEL = 200
-TIME_FORMAT = "%Y-%m-%d %H:%M:%S"
-FIRST_POLL, LONGEST_POLL = 2.0, 30.0
+LONGEST_CALLBACK = 299
+MOST_DELETIONS = 100
+MOST_SEARCHED_VIDEOS = 100
+
+SearchBy = Literal["clip", "audio", "caption", "image"]
+FilteringLevel = Literal["low", "medium", "high"]
+MOST_HITS: Mapping[SearchBy, int] = {"clip": 1000, "audio": 1000, "caption": 200, "image": 1000}
 
 
 class Library:
@@ -90,13 +122,13 @@ class Library:
         images = listed(sources)
         if not images:
             raise ConfigurationError("no image given")
-        fields = _present(
+        fields = present(
             unique_id=unique_id,
-            datetime_taken=_moment(datetime_taken),
-            camera_model=_limited("camera_model", camera_model, LONGEST_CAMERA_MODEL),
-            latitude=_degrees("latitude", latitude, 90),
-            longitude=_degrees("longitude", longitude, 180),
-            tags=_tags(tags),
+            datetime_taken=moment("datetime_taken", datetime_taken),
+            camera_model=limited("camera_model", camera_model, LONGEST_CAMERA_MODEL),
+            latitude=between("latitude", latitude, -90, 90),
+            longitude=between("longitude", longitude, -180, 180),
+            tags=at_most("tags", tags, MOST_TAGS),
         )
         return await self._dispatcher.send(
             ADD_IMAGES,
@@ -139,9 +171,9 @@ class Library:
         Source: POST /serve/api/v1/search_clips_by_image
         (https://api-tools.memories.ai/platform/search-clips-by-image).
         """
-        fields = _present(
-            video_no=_filled("video_no", video_no),
-            prompt=_filled("prompt", prompt),
+        fields = present(
+            video_no=filled("video_no", video_no),
+            prompt=filled("prompt", prompt),
             unique_id=unique_id,
         )
         return await self._dispatcher.send(
@@ -157,15 +189,36 @@ class Library:
         source: Source,
         *,
         unique_id: str | None = None,
+        folder_id: int | None = None,
+        callback: str | None = None,
+        datetime_taken: datetime | str | None = None,
+        camera_model: str | None = None,
+        latitude: float | None = None,
+        longitude: float | None = None,
+        tags: Sequence[str] = (),
+        retain_original_video: bool | None = None,
+        video_transcription_prompt: str | None = None,
         on_progress: Callable[[Progress], object] | None = None,
         options: CallOptions | None = None,
     ) -> Video:
-        """Add a video file to the private video library; it is indexed afterwards.
+        """Add a video to the private video library; it is indexed afterwards.
 
         Args:
-            source: A local video (MP4, MOV, AVI or MKV of at most 3 GB): path, bytes, binary
-                file object or ``Media``. A file is streamed from where it lies.
+            source: A video (MP4, MOV, AVI or MKV of at most 3 GB): path, bytes, binary file
+                object or ``Media``; or a public URL (MP4, or M3U8 with absolute links; at most
+                1 GB without special permission). A file is streamed from where it lies.
             unique_id: Namespace within the account.
+            folder_id: Folder within the account; newer accounts have folders instead of
+                namespaces.
+            callback: Public http(s) address, of at most 299 characters, that is told when the
+                video has been indexed.
+            datetime_taken: When it was taken: a datetime, or text as ``2025-09-07 22:52:00``.
+            camera_model: At most 200 characters.
+            latitude: Degrees, -90 to 90.
+            longitude: Degrees, -180 to 180.
+            tags: At most 20; the service adds the tag ``api``.
+            retain_original_video: Whether the service keeps the original (its default: yes).
+            video_transcription_prompt: What to pay attention to when it is transcribed.
             on_progress: Called with the bytes accepted so far.
             options: Deadline, attempts and timeouts of this call.
 
@@ -173,19 +226,38 @@ class Library:
             The video, as yet with status ``UNPARSE``: see ``wait_until_searchable``.
 
         Raises:
-            ConfigurationError: No key.
+            ConfigurationError: No key, a bad URL, or a field is beyond its limit.
             MediaError: The file cannot be sent; nothing was.
             ApiError: The service refused.
             OutcomeUnknown: It was sent and no answer came; the video may exist and be billed.
 
-        Source: POST /serve/api/v1/upload
+        Source: POST /serve/api/v1/upload, POST /serve/api/v1/upload_url
         (https://api-tools.memories.ai/visual-search/upload-video-from-file).
         """
-        if is_url(source):
-            raise ConfigurationError("add_video takes a local video, not a URL")
+        if callback is not None:
+            limited("callback", check_url(callback, "callback"), LONGEST_CALLBACK)
+        fields = present(
+            callback=callback,
+            unique_id=unique_id,
+            folder_id=folder_id,
+            datetime_taken=moment("datetime_taken", datetime_taken),
+            camera_model=limited("camera_model", camera_model, LONGEST_CAMERA_MODEL),
+            latitude=between("latitude", latitude, -90, 90),
+            longitude=between("longitude", longitude, -180, 180),
+            tags=at_most("tags", tags, MOST_VIDEO_TAGS),
+            retain_original_video=retain_original_video,
+            video_transcription_prompt=video_transcription_prompt,
+        )
+        if isinstance(source, str) and is_url(source):
+            return await self._dispatcher.send(
+                ADD_VIDEO_URL,
+                {"url": check_url(source, "video URL")} | fields,
+                options=options,
+                on_progress=on_progress,
+            )
         return await self._dispatcher.send(
             ADD_VIDEO_FILE,
-            _present(unique_id=unique_id),
+            fields,
             attach=lambda: (inspect_source(source, LIBRARY_VIDEO),),
             options=options,
             on_progress=on_progress,
@@ -216,7 +288,7 @@ class Library:
         Source: GET /serve/api/v1/get_metadata
         (https://api-tools.memories.ai/visual-search/get-metadata).
         """
-        fields = _present(video_no=_filled("video_no", video_no), unique_id=unique_id)
+        fields = present(video_no=filled("video_no", video_no), unique_id=unique_id)
         return await self._dispatcher.send(GET_VIDEO, fields, options=options)
 
     async def wait_until_searchable(
@@ -247,62 +319,320 @@ class Library:
         Source: GET /serve/api/v1/get_metadata
         (https://api-tools.memories.ai/visual-search/get-metadata).
         """
-        waited, pause = 0.0, FIRST_POLL
-        while True:
-            video = await self.video(video_no, unique_id=unique_id, options=options)
-            if video.searchable:
-                return video
-            if video.failed:
-                cause = f": {video.cause}" if video.cause else ""
-                raise TaskFailed(f"indexing of {video_no} failed{cause}", task_id=video_no)
-            if waited + pause > within:
-                raise DeadlineExceeded(
-                    f"{video_no} is still {video.status or 'unknown'} after {waited:.0f} s"
+        return await polling.until_ready(
+            lambda: self.video(video_no, unique_id=unique_id, options=options),
+            lambda video: video.searchable,
+            identifier=video_no,
+            within=within,
+            sleep=self._dispatcher.sleep,
+        )
+
+    def videos(
+        self,
+        *,
+        name: str | None = None,
+        video_nos: Sequence[str] = (),
+        status: str | None = None,
+        camera_model: str | None = None,
+        tag: str | None = None,
+        taken_since: datetime | None = None,
+        latitude: float | None = None,
+        longitude: float | None = None,
+        unique_id: str | None = None,
+        folder_id: int | None = None,
+        page_size: int = 200,
+        options: CallOptions | None = None,
+    ) -> AsyncIterator[Video]:
+        """List the videos of the library; pages are fetched as the iteration goes. Free.
+
+        Args:
+            name: Only videos of this stored name.
+            video_nos: Only these videos.
+            status: Only videos of this status: ``PARSE``, ``UNPARSE`` or ``FAILED``.
+            camera_model: Only videos of this camera.
+            tag: Only videos with this tag.
+            taken_since: Only videos taken at this time or later; a naive one is local time.
+            latitude: With ``longitude``: only videos taken within about 20 km, in degrees.
+            longitude: With ``latitude``.
+            unique_id: Namespace within the account.
+            folder_id: Folder within the account.
+            page_size: Videos in one request (default 200).
+            options: Deadline, attempts and timeouts of each request.
+
+        Returns:
+            An iterator of videos.
+
+        Raises:
+            ConfigurationError: No key, or a field is beyond its limit.
+            ApiError: The service refused.
+
+        Source: POST /serve/api/v1/list_videos
+        (https://api-tools.memories.ai/visual-search/list-videos).
+        """
+        if page_size < 1:
+            raise ConfigurationError(f"page_size must be at least 1, not {page_size}")
+        fields = present(
+            size=page_size,
+            video_name=name,
+            video_nos=list(video_nos) or None,
+            status=status,
+            camera_model=camera_model,
+            tag=tag,
+            datetime_taken=milliseconds(taken_since),
+            latitude=between("latitude", latitude, -90, 90),
+            longitude=between("longitude", longitude, -180, 180),
+            unique_id=unique_id,
+            folder_id=folder_id,
+        )
+
+        async def pages() -> AsyncIterator[Video]:
+            number, seen = 1, 0
+            while True:
+                page = await self._dispatcher.send(
+                    LIST_VIDEOS, {"page": number} | fields, options=options
                 )
-            await self._dispatcher.sleep(pause)
-            waited += pause
-            pause = min(pause * 1.5, LONGEST_POLL)
+                for video in page.videos:
+                    yield video
+                number, seen = number + 1, seen + len(page.videos)
+                # A short page does not end the list where the service caps its pages lower.
+                if not page.videos or (
+                    seen >= page.total if page.total is not None else len(page.videos) < page_size
+                ):
+                    return
 
+        return pages()
 
-def _present(**fields: object) -> dict[str, object]:
-    """Keep the fields that were given, in this order: the service tells absent from empty."""
-    return {name: value for name, value in fields.items() if value is not None}
+    async def delete_videos(
+        self,
+        video_nos: Sequence[str],
+        *,
+        unique_id: str | None = None,
+        options: CallOptions | None = None,
+    ) -> None:
+        """Delete videos; free, and the same when repeated.
 
+        Args:
+            video_nos: The videos; more than 100 go in several requests. The service ignores
+                those that it does not know.
+            unique_id: Namespace within the account.
+            options: Deadline, attempts and timeouts of each request.
 
-def _filled(field: str, value: str) -> str:
-    if not value.strip():
-        raise ConfigurationError(f"{field} is empty")
-    return value
+        Raises:
+            ConfigurationError: No key, or one text instead of a sequence.
+            Conflict: The service says that they were deleted before.
+            ApiError: The service refused.
 
+        Source: POST /serve/api/v1/delete_videos
+        (https://api-tools.memories.ai/visual-search/delete-videos).
+        """
+        if isinstance(video_nos, str):
+            raise ConfigurationError("video_nos is a sequence of texts, not one text")
+        for start in range(0, len(video_nos), MOST_DELETIONS):
+            some = list(video_nos[start : start + MOST_DELETIONS])
+            try:
+                await self._dispatcher.send(
+                    DELETE_VIDEOS, present(video_nos=some, unique_id=unique_id), options=options
+                )
+            except Conflict as error:
+                if error.attempts == 1:
+                    raise
+                # An earlier attempt of ours deleted them, and its answer was lost.
 
-def _limited(field: str, value: str | None, limit: int) -> str | None:
-    if value is not None and len(value) > limit:
-        raise ConfigurationError(f"{field} has {len(value)} characters; the limit is {limit}")
-    return value
+    async def download(
+        self,
+        video_no: str,
+        destination: str | os.PathLike[str],
+        *,
+        unique_id: str | None = None,
+        on_progress: Callable[[Progress], object] | None = None,
+        options: CallOptions | None = None,
+    ) -> Download:
+        """Download a video to a file; $0.12 per GB.
 
+        Args:
+            video_no: The video's identifier.
+            destination: Path of the file. It appears when the download is whole; until then the
+                bytes lie beside it, in ``<destination>.part``. Names that the service gives are
+                never used.
+            unique_id: Namespace within the account.
+            on_progress: Called with the bytes received so far.
+            options: Deadline, attempts and timeouts of this call.
 
-def _degrees(field: str, value: float | None, limit: int) -> float | None:
-    if value is not None and not -limit <= value <= limit:
-        raise ConfigurationError(f"{field} must be between -{limit} and {limit}, not {value}")
-    return value
+        Returns:
+            Where the file lies, its size and type.
 
+        Raises:
+            ConfigurationError: No key or no video_no.
+            MediaError: The file cannot be written.
+            NotFound: There is no such video.
+            ApiError: The service refused.
 
-def _tags(tags: Sequence[str]) -> list[str] | None:
-    if isinstance(tags, str):
-        raise ConfigurationError("tags is a sequence of texts, not one text")
-    if len(tags) > MOST_TAGS:
-        raise ConfigurationError(f"tags: {len(tags)} given; the limit is {MOST_TAGS}")
-    return list(tags) or None
+        Source: POST /serve/api/v1/download
+        (https://api-tools.memories.ai/visual-search/download-video).
+        """
+        return await self._dispatcher.send(
+            DOWNLOAD_VIDEO,
+            present(video_no=filled("video_no", video_no), unique_id=unique_id),
+            options=options,
+            on_progress=on_progress,
+            destination=destination,
+        )
 
+    async def search(
+        self,
+        query: str,
+        *,
+        by: SearchBy = "clip",
+        top_k: int | None = None,
+        filtering_level: FilteringLevel | None = None,
+        video_nos: Sequence[str] = (),
+        tag: str | None = None,
+        camera_model: str | None = None,
+        taken_since: datetime | None = None,
+        latitude: float | None = None,
+        longitude: float | None = None,
+        unique_id: str | None = None,
+        options: CallOptions | None = None,
+    ) -> Results[SearchHit]:
+        """Search the whole library by words; billed.
 
-def _moment(value: datetime | str | None) -> str | None:
-    if isinstance(value, datetime):
-        return value.strftime(TIME_FORMAT)
-    if value is not None:
-        try:
-            datetime.strptime(value, TIME_FORMAT)
-        except ValueError:
-            raise ConfigurationError(
-                f"datetime_taken is yyyy-MM-dd HH:mm:ss, not {value!r}"
-            ) from None
-    return value
+        Args:
+            query: What to look for.
+            by: What to search: ``"clip"`` what is to be seen in videos, ``"audio"`` what is said
+                in them, ``"caption"`` what was written of them, ``"image"`` the image library.
+            top_k: Hits at most, 1 to 1000 (by caption 1 to 200).
+            filtering_level: ``"low"``, ``"medium"`` or ``"high"``: how alike hits must be.
+            video_nos: Only these videos, at most 100.
+            tag: Only with this tag.
+            camera_model: Only of this camera.
+            taken_since: Only taken at this time or later; a naive one is local time.
+            latitude: With ``longitude``: only taken near, in degrees.
+            longitude: With ``latitude``.
+            unique_id: Namespace within the account.
+            options: Deadline, attempts and timeouts of this call.
+
+        Returns:
+            The hits, best first as the service sorts them.
+
+        Raises:
+            ConfigurationError: No key, no query, or a field is beyond its limit.
+            ApiError: The service refused.
+            OutcomeUnknown: It was sent and no answer came; it may have been billed.
+
+        Source: POST /serve/api/v1/search
+        (https://api-tools.memories.ai/visual-search/search-by-text).
+        """
+        if by not in MOST_HITS:
+            raise ConfigurationError(f"by is one of {', '.join(MOST_HITS)}, not {by!r}")
+        return await self._dispatcher.send(
+            SEARCH_LIBRARY,
+            present(
+                search_param=filled("query", query),
+                search_type=f"BY_{by.upper()}",
+                top_k=between("top_k", top_k, 1, MOST_HITS[by]),
+                filtering_level=filtering_level,
+                video_nos=at_most("video_nos", video_nos, MOST_SEARCHED_VIDEOS),
+                tag=tag,
+                camera_tag=camera_model,
+                datetime_taken=milliseconds(taken_since),
+                latitude=between("latitude", latitude, -90, 90),
+                longitude=between("longitude", longitude, -180, 180),
+                unique_id=unique_id,
+            ),
+            options=options,
+        )
+
+    async def search_similar(
+        self,
+        image: Source,
+        *,
+        similarity: float | None = None,
+        unique_id: str | None = None,
+        on_progress: Callable[[Progress], object] | None = None,
+        options: CallOptions | None = None,
+    ) -> Results[SearchHit]:
+        """Find where in the whole video library something like an image is to be seen; billed.
+
+        Args:
+            image: The query image (JPEG, PNG, GIF, BMP or WebP of at most 20 MB): path, bytes,
+                binary file object or ``Media``.
+            similarity: How alike it must be, 0 to 1 (the service's default: 0.85).
+            unique_id: Namespace within the account.
+            on_progress: Called with the bytes accepted so far.
+            options: Deadline, attempts and timeouts of this call.
+
+        Returns:
+            The hits; older answers leave out the end of a range.
+
+        Raises:
+            ConfigurationError: No key, or ``similarity`` is outside its range.
+            MediaError: The image cannot be sent; nothing was.
+            ApiError: The service refused.
+            OutcomeUnknown: It was sent and no answer came; it may have been billed.
+
+        Source: POST /serve/api/v1/search_similar_images
+        (https://api-tools.memories.ai/visual-search/search-by-image).
+        """
+        return await self._dispatcher.send(
+            SEARCH_SIMILAR,
+            present(similarity=between("similarity", similarity, 0, 1), unique_id=unique_id),
+            attach=lambda: (inspect_source(image, QUERY_IMAGE),),
+            options=options,
+            on_progress=on_progress,
+        )
+
+    async def audio_transcript(
+        self,
+        video_no: str,
+        *,
+        unique_id: str | None = None,
+        options: CallOptions | None = None,
+    ) -> Transcript:
+        """Return what is said in a video.
+
+        Args:
+            video_no: The video's identifier.
+            unique_id: Namespace within the account.
+            options: Deadline, attempts and timeouts of this call.
+
+        Returns:
+            The lines with their times in seconds.
+
+        Raises:
+            ConfigurationError: No key or no video_no.
+            NotFound: There is no such video.
+            ApiError: The service refused.
+
+        Source: GET /serve/api/v1/get_audio_transcription
+        (https://api-tools.memories.ai/visual-search/get-audio-transcription).
+        """
+        fields = present(video_no=filled("video_no", video_no), unique_id=unique_id)
+        return await self._dispatcher.send(GET_AUDIO_TRANSCRIPT, fields, options=options)
+
+    async def video_captions(
+        self,
+        video_no: str,
+        *,
+        unique_id: str | None = None,
+        options: CallOptions | None = None,
+    ) -> Transcript:
+        """Return what was written of a video when it was indexed.
+
+        Args:
+            video_no: The video's identifier.
+            unique_id: Namespace within the account.
+            options: Deadline, attempts and timeouts of this call.
+
+        Returns:
+            The lines with their times in seconds.
+
+        Raises:
+            ConfigurationError: No key or no video_no.
+            NotFound: There is no such video.
+            ApiError: The service refused.
+
+        Source: GET /serve/api/v1/get_video_caption
+        (https://api-tools.memories.ai/visual-search/get-video-caption).
+        """
+        fields = present(video_no=filled("video_no", video_no), unique_id=unique_id)
+        return await self._dispatcher.send(GET_VIDEO_CAPTIONS, fields, options=options)

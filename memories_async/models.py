@@ -159,6 +159,147 @@ class Video(Result):
 
 
 @attrs.frozen
+class VideoPage(Result):
+    """One page of the video library.
+
+    Attributes:
+        videos: The videos of this page.
+        page: The page's number, from 1.
+        page_size: Videos on a full page.
+        total: Videos in all.
+    """
+
+    videos: list[Video]
+    page: int | None = attrs.field(default=None, metadata=wire("current_page"))
+    page_size: int | None = None
+    total: int | None = attrs.field(default=None, metadata=wire("total_count"))
+
+
+@attrs.frozen
+class SearchHit(Result):
+    """Something in the library that matches a search: a range of a video, or an image.
+
+    Attributes:
+        video_no: The video; None for an image of the image library.
+        name: The video's or image's stored name.
+        start_time: Seconds from the start of the video.
+        end_time: Seconds from the start of the video; older answers may leave it out.
+        score: How well it matches; higher is better.
+        text: What is said or captioned there, where the search was for that.
+        image_id: The image of the image library.
+        url: Where the service keeps the image.
+    """
+
+    video_no: str | None = None
+    name: str | None = attrs.field(default=None, metadata=wire("video_name"))
+    start_time: float | None = None
+    end_time: float | None = None
+    score: float | None = None
+    text: str | None = attrs.field(default=None, metadata=wire("audio_ts"))
+    image_id: int | None = attrs.field(default=None, metadata=wire("id"))
+    url: str | None = attrs.field(default=None, metadata=wire("img_url"))
+
+
+@attrs.frozen
+class TranscriptLine(Result):
+    """What is said or seen in one stretch of a video.
+
+    Attributes:
+        content: The words.
+        start_time: Seconds from the start of the video.
+        end_time: Seconds from the start of the video.
+        index: The line's number.
+    """
+
+    content: str
+    start_time: float | None = None
+    end_time: float | None = None
+    index: int | None = None
+
+
+@attrs.frozen
+class Transcript(Result):
+    """What is said or seen in a video, line by line.
+
+    Attributes:
+        lines: The lines in order.
+        video_no: The video.
+    """
+
+    lines: list[TranscriptLine] = attrs.field(metadata=wire("transcriptions"))
+    video_no: str | None = None
+
+
+@attrs.frozen
+class Asset(Result):
+    """A file that was uploaded for further use.
+
+    Attributes:
+        asset_id: Its identifier, e.g. ``re_657466124521283584``.
+    """
+
+    asset_id: str
+
+
+@attrs.frozen
+class AssetMetadata(Result):
+    """What the service knows of an asset; its other fields are undocumented and in ``extra``.
+
+    Attributes:
+        status: ``WAITING``, ``UPLOADING``, ``SUCCESS`` or ``FAILED``; usable only at ``SUCCESS``.
+    """
+
+    status: str | None = attrs.field(default=None, metadata=wire("upload_status"))
+
+    @property
+    def ready(self) -> bool:
+        """Whether the asset can be used."""
+        return self.status == "SUCCESS"
+
+    @property
+    def failed(self) -> bool:
+        """Whether the upload failed for good."""
+        return self.status in FAILED_STATUSES
+
+
+@attrs.frozen
+class AssetRecord(Result):
+    """The answer in which the metadata of one asset come."""
+
+    resource: list[AssetMetadata]
+
+
+@attrs.frozen
+class SignedUpload(Result):
+    """Permission to upload one asset to an address.
+
+    Attributes:
+        asset_id: The asset that the upload becomes.
+        signed_url: The address; whoever has it may upload, so it is not shown.
+        expires_in: Seconds for which it is valid.
+    """
+
+    asset_id: str
+    signed_url: str = attrs.field(repr=False)
+    expires_in: int | None = None
+
+
+@attrs.frozen
+class Download(Result):
+    """A file that was downloaded.
+
+    Attributes:
+        path: Where it lies now.
+        size: Bytes.
+        content_type: What the service says it is.
+    """
+
+    path: str
+    size: int
+    content_type: str
+
+
+@attrs.frozen
 class Outcome(Generic[T]):
     """What became of one item of a batch: a value or an error, never both.
 

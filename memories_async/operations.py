@@ -8,13 +8,20 @@ from typing import Any, Generic, TypeVar
 import attrs
 
 from memories_async.models import (
+    Asset,
+    AssetRecord,
     Caption,
     CaptionTask,
     Clip,
+    Download,
     Embedding,
     LibraryImage,
     Results,
+    SearchHit,
+    SignedUpload,
+    Transcript,
     Video,
+    VideoPage,
 )
 
 T = TypeVar("T")
@@ -26,6 +33,8 @@ class Service(enum.Enum):
     CAPTION = "caption"
     VISUAL_SEARCH = "visual search"
     VISUAL_INTELLIGENCE = "visual intelligence"
+    STORAGE = "storage"
+    """Where signed addresses lie: the address itself is the permission, and no key goes there."""
 
 
 class Body(enum.Enum):
@@ -33,14 +42,24 @@ class Body(enum.Enum):
 
     QUERY = "fields in the query string, no body"
     JSON = "fields as a JSON object"
+    JSON_ARRAY = "one field as a bare JSON array, the others in the query string"
+    FORM = "fields as application/x-www-form-urlencoded"
     REQ_AND_FILES = "multipart: fields as JSON in a part named req, then the files"
     FIELDS_AND_FILES = "multipart: one part per field, then the files"
+
+
+class Answer(enum.Enum):
+    """What a successful answer is."""
+
+    ENVELOPE = "JSON with a code and data"
+    FILE = "the bytes of a file; JSON instead means an error"
+    STATUS = "an HTTP status; the body says nothing"
 
 
 class Replay(enum.Enum):
     """What sending a request twice would cost: the whole basis for retrying."""
 
-    FREE_READ = "free, changes nothing"
+    FREE_READ = "free, and the same when repeated"
     BILLED = "billed, leaves no lasting object"
     BILLED_CREATES = "billed, and a lasting object is created"
 
@@ -54,6 +73,12 @@ class Bucket(enum.Enum):
     VIDEO_UPLOAD = "video upload"
     SEARCH = "search"
     METADATA = "metadata"
+    LIST = "list"
+    DELETE = "delete"
+    DOWNLOAD = "download"
+    TRANSCRIPTION = "transcription"
+    ASSET_UPLOAD = "asset upload"
+    ASSET = "asset"
     EMBEDDING = "embedding"
 
 
@@ -66,12 +91,14 @@ class Operation(Generic[T]):
         call: The public method that sends it, as ``namespace.method``.
         method: HTTP method.
         service: The host, and with it the key.
-        path: Path from the root of the host.
+        path: Path from the root of the host; ``{name}`` stands for the field of that name.
         body: How fields and files are laid out.
         result: What the answer's ``data`` becomes.
         bucket: The rate limit it counts against.
         replay: What sending it twice would cost.
         file_part: Name of the multipart part that carries a file.
+        array_field: The field that is the body, where the body is a bare array.
+        answer: What a successful answer is.
         null_means: What a successful answer without data says, where it says something.
     """
 
@@ -85,6 +112,8 @@ class Operation(Generic[T]):
     bucket: Bucket
     replay: Replay
     file_part: str = ""
+    array_field: str = ""
+    answer: Answer = Answer.ENVELOPE
     null_means: str = ""
 
     def __str__(self) -> str:
@@ -256,6 +285,210 @@ GET_VIDEO = Operation(
     null_means="no such video",
 )
 
+# https://api-tools.memories.ai/visual-search/upload-video-from-url
+ADD_VIDEO_URL = Operation(
+    name="add_video_url",
+    call="library.add_video",
+    method="POST",
+    service=Service.VISUAL_SEARCH,
+    path="/serve/api/v1/upload_url",
+    body=Body.FORM,
+    result=Video,
+    bucket=Bucket.VIDEO_UPLOAD,
+    replay=Replay.BILLED_CREATES,
+)
+
+# https://api-tools.memories.ai/visual-search/list-videos
+LIST_VIDEOS = Operation(
+    name="list_videos",
+    call="library.videos",
+    method="POST",
+    service=Service.VISUAL_SEARCH,
+    path="/serve/api/v1/list_videos",
+    body=Body.JSON,
+    result=VideoPage,
+    bucket=Bucket.LIST,
+    replay=Replay.FREE_READ,
+)
+
+# https://api-tools.memories.ai/visual-search/delete-videos
+DELETE_VIDEOS = Operation(
+    name="delete_videos",
+    call="library.delete_videos",
+    method="POST",
+    service=Service.VISUAL_SEARCH,
+    path="/serve/api/v1/delete_videos",
+    body=Body.JSON_ARRAY,
+    result=type(None),
+    bucket=Bucket.DELETE,
+    replay=Replay.FREE_READ,
+    array_field="video_nos",
+)
+
+# https://api-tools.memories.ai/visual-search/download-video
+DOWNLOAD_VIDEO = Operation(
+    name="download_video",
+    call="library.download",
+    method="POST",
+    service=Service.VISUAL_SEARCH,
+    path="/serve/api/v1/download",
+    body=Body.JSON,
+    result=Download,
+    bucket=Bucket.DOWNLOAD,
+    replay=Replay.FREE_READ,
+    answer=Answer.FILE,
+)
+
+# https://api-tools.memories.ai/visual-search/search-by-text
+SEARCH_LIBRARY = Operation(
+    name="search_library",
+    call="library.search",
+    method="POST",
+    service=Service.VISUAL_SEARCH,
+    path="/serve/api/v1/search",
+    body=Body.JSON,
+    result=Results[SearchHit],
+    bucket=Bucket.SEARCH,
+    replay=Replay.BILLED,
+)
+
+# https://api-tools.memories.ai/visual-search/search-by-image
+SEARCH_SIMILAR = Operation(
+    name="search_similar",
+    call="library.search_similar",
+    method="POST",
+    service=Service.VISUAL_SEARCH,
+    path="/serve/api/v1/search_similar_images",
+    body=Body.FIELDS_AND_FILES,
+    result=Results[SearchHit],
+    bucket=Bucket.SEARCH,
+    replay=Replay.BILLED,
+    file_part="file",
+)
+
+# https://api-tools.memories.ai/visual-search/get-audio-transcription
+GET_AUDIO_TRANSCRIPT = Operation(
+    name="get_audio_transcript",
+    call="library.audio_transcript",
+    method="GET",
+    service=Service.VISUAL_SEARCH,
+    path="/serve/api/v1/get_audio_transcription",
+    body=Body.QUERY,
+    result=Transcript,
+    bucket=Bucket.TRANSCRIPTION,
+    replay=Replay.FREE_READ,
+    null_means="no such video",
+)
+
+# https://api-tools.memories.ai/visual-search/get-video-caption
+GET_VIDEO_CAPTIONS = Operation(
+    name="get_video_captions",
+    call="library.video_captions",
+    method="GET",
+    service=Service.VISUAL_SEARCH,
+    path="/serve/api/v1/get_video_caption",
+    body=Body.QUERY,
+    result=Transcript,
+    bucket=Bucket.TRANSCRIPTION,
+    replay=Replay.FREE_READ,
+    null_means="no such video",
+)
+
+# https://api-tools.memories.ai/visual-intelligence/base/upload
+UPLOAD_ASSET = Operation(
+    name="upload_asset",
+    call="assets.upload",
+    method="POST",
+    service=Service.VISUAL_INTELLIGENCE,
+    path="/serve/api/v2/upload",
+    body=Body.FIELDS_AND_FILES,
+    result=Asset,
+    bucket=Bucket.ASSET_UPLOAD,
+    replay=Replay.BILLED_CREATES,
+    file_part="file",
+)
+
+# https://api-tools.memories.ai/visual-intelligence/base/get-upload-signed-url
+SIGN_UPLOAD = Operation(
+    name="sign_upload",
+    call="assets.upload",
+    method="POST",
+    service=Service.VISUAL_INTELLIGENCE,
+    path="/serve/api/v2/upload/signed-url",
+    body=Body.JSON,
+    result=SignedUpload,
+    bucket=Bucket.ASSET,
+    replay=Replay.BILLED_CREATES,
+)
+
+SEND_SIGNED = Operation(
+    name="send_signed",
+    call="assets.upload",
+    method="POST",
+    service=Service.STORAGE,
+    path="{signed_url}",
+    body=Body.FIELDS_AND_FILES,
+    result=type(None),
+    bucket=Bucket.ASSET_UPLOAD,
+    replay=Replay.FREE_READ,
+    file_part="file",
+    answer=Answer.STATUS,
+)
+
+# https://api-tools.memories.ai/visual-intelligence/base/metadata
+GET_ASSET = Operation(
+    name="get_asset",
+    call="assets.metadata",
+    method="GET",
+    service=Service.VISUAL_INTELLIGENCE,
+    path="/serve/api/v2/{asset_id}/metadata",
+    body=Body.QUERY,
+    result=AssetRecord,
+    bucket=Bucket.ASSET,
+    replay=Replay.FREE_READ,
+    null_means="no such asset",
+)
+
+# https://api-tools.memories.ai/visual-intelligence/base/download
+DOWNLOAD_ASSET = Operation(
+    name="download_asset",
+    call="assets.download",
+    method="GET",
+    service=Service.VISUAL_INTELLIGENCE,
+    path="/serve/api/v2/{asset_id}/download",
+    body=Body.QUERY,
+    result=Download,
+    bucket=Bucket.DOWNLOAD,
+    replay=Replay.FREE_READ,
+    answer=Answer.FILE,
+)
+
+# https://api-tools.memories.ai/visual-intelligence/embeddings/text-embedding
+EMBED_TEXTS = Operation(
+    name="embed_texts",
+    call="embeddings.text",
+    method="POST",
+    service=Service.VISUAL_INTELLIGENCE,
+    path="/serve/api/v2/embeddings/text",
+    body=Body.JSON,
+    result=Results[Embedding],
+    bucket=Bucket.EMBEDDING,
+    replay=Replay.BILLED,
+)
+
+# https://api-tools.memories.ai/api-reference/Embeddings/video-embedding
+EMBED_VIDEO = Operation(
+    name="embed_video",
+    call="embeddings.video",
+    method="POST",
+    service=Service.VISUAL_INTELLIGENCE,
+    path="/serve/api/v2/embeddings/video",
+    body=Body.JSON,
+    result=Embedding,
+    bucket=Bucket.EMBEDDING,
+    replay=Replay.BILLED,
+)
+
 OPERATIONS: tuple[Operation[Any], ...] = (
     CAPTION_IMAGE_URL,
     CAPTION_IMAGE_FILE,
@@ -270,5 +503,20 @@ OPERATIONS: tuple[Operation[Any], ...] = (
     EMBED_IMAGE_ASSET,
     ADD_VIDEO_FILE,
     GET_VIDEO,
+    ADD_VIDEO_URL,
+    LIST_VIDEOS,
+    DELETE_VIDEOS,
+    DOWNLOAD_VIDEO,
+    SEARCH_LIBRARY,
+    SEARCH_SIMILAR,
+    GET_AUDIO_TRANSCRIPT,
+    GET_VIDEO_CAPTIONS,
+    UPLOAD_ASSET,
+    SIGN_UPLOAD,
+    SEND_SIGNED,
+    GET_ASSET,
+    DOWNLOAD_ASSET,
+    EMBED_TEXTS,
+    EMBED_VIDEO,
 )
 """Every row."""

@@ -5,13 +5,14 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterator, Mapping
 from typing import Any, cast
+from urllib.parse import urlencode
 
 import attrs
 import orjson
 
 from memories_async._engine.request import Request
 from memories_async._engine.sources import Attachment
-from memories_async.operations import Body
+from memories_async.operations import Body, Service
 
 
 @attrs.frozen
@@ -39,6 +40,12 @@ def recipe(request: Request[Any]) -> Recipe | None:
     layout = request.operation.body
     if layout is Body.QUERY:
         return None
+    if layout is Body.FORM:
+        form = urlencode(list(_form_fields(request.fields))).encode()
+        return Recipe("application/x-www-form-urlencoded", (form,))
+    if layout is Body.JSON_ARRAY:
+        array = request.fields[request.operation.array_field]
+        return Recipe("application/json", (orjson.dumps(array),))
     if layout is Body.JSON:
         return Recipe("application/json", (orjson.dumps(dict(request.fields)),))
     # Long and random: no file will hold it, and so nothing in a file can end its part.
@@ -56,7 +63,8 @@ def _multipart(request: Request[Any], boundary: str) -> Iterator[bytes | Attachm
         yield delimiter + _disposition("req", "req.json", "application/json")
         yield orjson.dumps(dict(request.fields)) + b"\r\n"
     else:
-        for name, value in _form_fields(request.fields):
+        signed = request.operation.service is Service.STORAGE  # the only field is the address
+        for name, value in () if signed else _form_fields(request.fields):
             yield delimiter + _disposition(name) + value.encode() + b"\r\n"
     for file in request.files:
         yield delimiter + _disposition(request.operation.file_part, file.name, file.content_type)
@@ -69,7 +77,7 @@ def _form_fields(fields: Mapping[str, object]) -> Iterator[tuple[str, str]]:
     """Yield each form field; a list becomes the field repeated."""
     for name, value in fields.items():
         for item in cast("list[object]", value) if isinstance(value, list) else [value]:
-            yield name, str(item)
+            yield name, str(item).lower() if isinstance(item, bool) else str(item)
 
 
 _QUOTED = str.maketrans({'"': "%22", "\r": "%0D", "\n": "%0A", "\0": ""})

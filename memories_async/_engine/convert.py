@@ -34,8 +34,8 @@ def structure(data: object, target: type[T], known: Mapping[str, object] | None 
     Raises:
         UnexpectedShape: A required field is missing or has a value that cannot be read.
     """
-    if known and isinstance(data, Mapping):
-        data = {**known, **cast("Mapping[str, object]", data)}
+    if known:
+        data = _with_known(data, known)
     try:
         return _CONVERTER.structure(data, target)
     except (cattrs.BaseValidationError, cattrs.StructureHandlerNotFoundError) as error:
@@ -43,6 +43,14 @@ def structure(data: object, target: type[T], known: Mapping[str, object] | None 
         raise UnexpectedShape(f"the answer does not fit {_name(target)}: {problems}") from None
     except (TypeError, ValueError, OverflowError, KeyError) as error:
         raise UnexpectedShape(f"the answer does not fit {_name(target)}: {error}") from None
+
+
+def _with_known(data: object, known: Mapping[str, object]) -> object:
+    if isinstance(data, Mapping):
+        return {**known, **cast("Mapping[str, object]", data)}
+    if isinstance(data, list):
+        return [_with_known(item, known) for item in cast("list[object]", data)]
+    return data
 
 
 def _name(target: object) -> str:
@@ -54,6 +62,9 @@ def _snake_case(name: str) -> str:
 
 
 _snake = functools.lru_cache(maxsize=1024)(_snake_case)
+
+
+_WRAPPERS = ("item", "items", "results", "videos", "images", "clips")
 
 
 def _integer(value: object, _: object = int) -> int:
@@ -101,6 +112,10 @@ def _results_hook(target: object) -> Callable[[object, object], object]:
     structure_item = _CONVERTER.get_structure_hook(item)
 
     def structure_results(value: object, _: object) -> object:
+        if isinstance(value, Mapping):
+            # The library's image search and older answers wrap the list, beside page numbers.
+            inside = cast("Mapping[str, object]", value)
+            value = next((inside[name] for name in _WRAPPERS if name in inside), None)
         if not isinstance(value, list):
             raise ValueError("the answer is not a list")
         items = cast("list[object]", value)
@@ -176,6 +191,7 @@ _CONVERTER.register_structure_hook(int, _integer)
 _CONVERTER.register_structure_hook(float, _real)
 _CONVERTER.register_structure_hook(str, _string)
 _CONVERTER.register_structure_hook(datetime, _moment)
+_CONVERTER.register_structure_hook(type(None), lambda value, _: None)
 _CONVERTER.register_structure_hook_factory(_is_optional, _optional_hook)
 _CONVERTER.register_structure_hook_factory(_is_results, _results_hook)
 _CONVERTER.register_structure_hook_factory(_is_result, _result_hook)

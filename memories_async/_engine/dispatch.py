@@ -68,6 +68,7 @@ class Dispatcher:
         known: Mapping[str, object] | None = None,
         options: CallOptions | None = None,
         on_progress: ProgressHook | None = None,
+        destination: str | os.PathLike[str] | None = None,
     ) -> T:
         """Check the sources, make the request and send it.
 
@@ -78,6 +79,7 @@ class Dispatcher:
             known: Fields of the result that the answer does not repeat.
             options: What differs from the client's own settings.
             on_progress: Told of accepted bytes.
+            destination: Where a downloaded file is to lie.
         """
         try:
             self.settings.key(operation.service)  # a missing key is told before a file is touched
@@ -97,6 +99,7 @@ class Dispatcher:
                     files=held,
                     known=known,
                     on_progress=on_progress,
+                    destination=None if destination is None else os.fspath(destination),
                 )
             )
 

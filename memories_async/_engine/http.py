@@ -1,30 +1,28 @@
-"""One exchange at a time over aiohttp, and what its failures mean."""
+"""One exchange of a request for its answer, and what its failures mean."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import enum
 import functools
 import ssl
-import struct
-import sys
 import urllib.request
-from collections.abc import Mapping
-from typing import Any, cast
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
 from urllib.parse import urlsplit
 
 import aiohttp
 import attrs
-from aiohttp.abc import AbstractStreamWriter
-from aiohttp.http_writer import StreamWriter
 from yarl import URL
 
 from memories_async._engine.body import Recipe
+from memories_async._engine.payload import Payload
 from memories_async._engine.request import Request, State
+from memories_async._engine.saving import save
 from memories_async._engine.sessions import Sessions
-from memories_async._engine.writer import Share, Transfer, write
+from memories_async._engine.writer import Share, Transfer
 from memories_async.config import Secret, Settings, is_loopback
+from memories_async.operations import Service
 
 LARGEST_ANSWER = 16 * 1024 * 1024
 
@@ -36,7 +34,7 @@ class Fault(enum.Enum):
     CERTIFICATE = "the server's certificate or TLS version was refused"
     CONNECT = "no connection could be made"
     CONNECT_TIMEOUT = "the connection was not established in time"
-    STALLED = "the peer stopped accepting bytes"
+    STALLED = "the peer stopped moving bytes"
     LOST = "the connection was lost"
     NOT_HTTP = "what came back is not HTTP"
     TIMED_OUT = "time ran out"
@@ -56,6 +54,15 @@ class Failure:
     fault: Fault
     detail: str = ""
     status: int | None = None
+
+
+@attrs.frozen
+class Saved:
+    """A whole answer that is a file, and lies where it was asked for."""
+
+    path: str
+    size: int
+    content_type: str
 
 
 @attrs.frozen
@@ -88,8 +95,8 @@ class Http:
     def __init__(self, settings: Settings, ssl_context: ssl.SSLContext | None = None) -> None:
         self._settings = settings
         self._sessions = Sessions(settings.max_connections, ssl_context)
-        self._proxy_of = functools.cache(_proxy_from_environment)
-        self._url_of = functools.cache(URL)
+        self._proxy_of = functools.lru_cache(16)(_proxy_from_environment)
+        self._url_of = functools.lru_cache(256)(URL)
 
     async def exchange(
         self,
@@ -98,7 +105,7 @@ class Http:
         transfer: Transfer,
         share: Share,
         within: float | None,
-    ) -> Reply | Failure:
+    ) -> Reply | Saved | Failure:
         """Send one request and read its answer; never raises for what the network does.
 
         Args:
@@ -110,7 +117,7 @@ class Http:
         """
         loop = asyncio.get_running_loop()
         ends = None if within is None else loop.time() + within
-        payload = None if recipe is None else _Payload(recipe, transfer, share, request)
+        payload = None if recipe is None else Payload(recipe, transfer, share, request)
         failure = Failure(Fault.LOST)
         key = self._settings.key(request.operation.service)
         scope = asyncio.timeout_at(ends)
@@ -126,6 +133,9 @@ class Http:
                 if payload is None:
                     transfer.whole()
                 response = await self._request(request, payload)
+                if request.destination is not None and _is_file(response):
+                    scope.reschedule(ends)  # a long download is no late answer
+                    return await _save(response, request.destination, request, transfer, share)
                 return await _reply(response, key)
         except _AnswerTooLargeError:
             failure = Failure(Fault.TOO_LARGE)
@@ -153,16 +163,21 @@ class Http:
         return attrs.evolve(failure, status=response.status if response else None)
 
     async def _request(
-        self, request: Request[Any], payload: _Payload | None
+        self, request: Request[Any], payload: Payload | None
     ) -> aiohttp.ClientResponse:
         operation = request.operation
-        url = self._url_of(self._settings.origin(operation.service) + operation.path)
-        if payload is None and request.fields:
-            url = url.with_query({name: str(value) for name, value in request.fields.items()})
-        headers: dict[str, str] = {
-            "Authorization": _HeaderKey(self._settings.key(operation.service).reveal()),
-            "Accept": "application/json",
-        }
+        key = self._settings.key(operation.service)
+        if operation.service is Service.STORAGE:
+            address = str(request.fields["signed_url"])
+            url = URL(address, encoded=True)
+        else:
+            address = self._settings.origin(operation.service)
+            url = self._url_of(address + request.path())
+        if query := request.query():
+            url = url.with_query(query)
+        headers: dict[str, str] = {"Accept": "*/*" if request.destination else "application/json"}
+        if key is not None:
+            headers["Authorization"] = _HeaderKey(key.reveal())
         if payload is not None:
             headers["Content-Type"] = payload.recipe.content_type
         return await (await self._sessions.current()).request(
@@ -171,12 +186,12 @@ class Http:
             data=payload,
             headers=headers,
             allow_redirects=False,
-            proxy=self._proxy_of(self._settings.origin(operation.service)),
+            proxy=self._proxy_of(_origin_of(address)),
             timeout=_connect_timeout(request.policy.connect_timeout),
         )
 
     async def aclose(self) -> None:
-        """Close the connections."""
+        """Close the connections of this loop, and those of loops that still run elsewhere."""
         await self._sessions.aclose()
 
 
@@ -193,18 +208,52 @@ def _proxy_from_environment(origin: str) -> str | None:
     return urllib.request.getproxies().get(parts.scheme)
 
 
+def _origin_of(address: str) -> str:
+    return "/".join(address.split("/", 3)[:3])
+
+
+def _is_file(response: aiohttp.ClientResponse) -> bool:
+    return response.status == 200 and "json" not in response.content_type
+
+
+async def _save(
+    response: aiohttp.ClientResponse,
+    destination: str,
+    request: Request[Any],
+    transfer: Transfer,
+    share: Share,
+) -> Saved:
+    receiving = Transfer(response.content_length, transfer.attempt, request.on_progress)
+    chunks = _chunks(response, request.policy.stall_timeout)
+    size = await save(chunks, destination, receiving, share)
+    return Saved(destination, size, response.content_type)
+
+
+async def _chunks(response: aiohttp.ClientResponse, stall_timeout: float) -> AsyncIterator[bytes]:
+    while True:
+        async with asyncio.timeout(stall_timeout):
+            chunk = await response.content.readany()
+        if not chunk:
+            return
+        yield chunk
+
+
 class _AnswerTooLargeError(Exception):
     pass
 
 
-async def _reply(response: aiohttp.ClientResponse, key: Secret) -> Reply:
+def _hidden(key: Secret | None, data: bytes) -> bytes:
+    return data if key is None else key.hide(data)
+
+
+async def _reply(response: aiohttp.ClientResponse, key: Secret | None) -> Reply:
     """Read a whole answer; should it echo the key, no message, log or traceback will know."""
     headers = {
-        name: key.hide(value.encode()).decode()
+        name: _hidden(key, value.encode()).decode()
         for name in ("content-type", "retry-after")
         if (value := response.headers.get(name)) is not None
     }
-    return Reply(response.status, headers, key.hide(await _read(response)))
+    return Reply(response.status, headers, _hidden(key, await _read(response)))
 
 
 async def _read(response: aiohttp.ClientResponse) -> bytes:
@@ -226,13 +275,14 @@ _FAULTS: tuple[tuple[type[BaseException], Fault], ...] = (
     (aiohttp.ClientHttpProxyError, Fault.CONNECT),
     (aiohttp.ClientConnectorError, Fault.CONNECT),
     (aiohttp.ClientResponseError, Fault.NOT_HTTP),
+    (TimeoutError, Fault.STALLED),
 )
 
 
-def _read_failure(error: Exception, key: Secret) -> Failure:
+def _read_failure(error: Exception, key: Secret | None) -> Failure:
     cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
     # aiohttp quotes what it could not parse, over several lines and at any length.
-    quoted = key.hide(str(cause).encode("utf-8", "replace")).decode()
+    quoted = _hidden(key, str(cause).encode("utf-8", "replace")).decode()
     detail = " ".join(f"{type(cause).__name__}: {quoted}".split())[:200]
     if isinstance(cause, ssl.SSLEOFError | ssl.SSLZeroReturnError | ConnectionError):
         # The handshake was cut, which says nothing against the certificate.
@@ -242,137 +292,3 @@ def _read_failure(error: Exception, key: Secret) -> Failure:
         if isinstance(error, kind):
             return Failure(fault, detail)
     return Failure(Fault.LOST, detail)
-
-
-class _Payload(aiohttp.Payload):
-    """Hands our writer to aiohttp, and watches that the peer keeps accepting bytes."""
-
-    _autoclose = True
-
-    def __init__(
-        self, recipe: Recipe, transfer: Transfer, share: Share, request: Request[Any]
-    ) -> None:
-        super().__init__(recipe, content_type=recipe.content_type)
-        self.recipe = recipe
-        self.stalled = False
-        self._size = recipe.length
-        self._transfer = transfer
-        self._share = share
-        self._stall_timeout = request.policy.stall_timeout
-        self._task: asyncio.Task[object] | None = None
-        self._transport: asyncio.WriteTransport | None = None
-        self._draining = False
-        self._seen: tuple[int, ...] = ()
-        self._moved_at = 0.0
-        self._tick: asyncio.TimerHandle | None = None
-        self._finished = asyncio.Event()
-
-    def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:
-        """Refuse: a body may be gigabytes."""
-        raise TypeError("a streamed body is no text")
-
-    async def write(self, writer: AbstractStreamWriter) -> None:
-        """Write the whole body."""
-        await self.write_with_length(writer, None)
-
-    async def write_with_length(
-        self, writer: AbstractStreamWriter, content_length: int | None
-    ) -> None:
-        """Write the whole body; aiohttp calls this in a task of its own."""
-        self._task = asyncio.current_task()
-        stream = cast("StreamWriter", writer)
-        transport = stream.transport
-        sink = _Sink(stream, self)
-        try:
-            if transport is None or transport.is_closing():
-                raise aiohttp.ClientConnectionResetError("closed before the first byte")
-            self._transport = transport
-            # (0, 0) with drain() hangs over TLS; (1, 0) does not, and its drain means "all taken".
-            transport.set_write_buffer_limits(high=1, low=0)
-            await write(self.recipe, sink, self._transfer, self._share)
-        except (aiohttp.ClientError, ConnectionError):
-            raise
-        except Exception as error:
-            self._transfer.failure = error
-            raise
-        finally:
-            if self._tick is not None:
-                self._tick.cancel()
-            self._finished.set()
-
-    async def accept(self, writer: StreamWriter, data: bytes | memoryview) -> None:
-        """Hand over bytes and wait until the transport has taken them all."""
-        await writer.write(data, drain=False)
-        transport = self._transport
-        if transport is not None and transport.get_write_buffer_size():
-            if self._tick is None:
-                self._watch(asyncio.get_running_loop())
-            self._draining = True
-            try:
-                await writer.drain()
-            finally:
-                self._draining = False
-
-    def _watch(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Abort the connection once nothing has moved for the stall time."""
-        seen = self._position()
-        if not self._draining or seen != self._seen:
-            self._seen, self._moved_at = seen, loop.time()
-        elif loop.time() - self._moved_at >= self._stall_timeout:
-            self.stalled = True
-            self._abort()
-            return
-        self._tick = loop.call_later(self._stall_timeout / 8, self._watch, loop)
-
-    def _position(self) -> tuple[int, ...]:
-        transport = self._transport
-        if transport is None:
-            return ()
-        return (
-            self._transfer.sent,
-            transport.get_write_buffer_size(),
-            _unacknowledged(transport.get_extra_info("socket")),
-        )
-
-    def _abort(self) -> None:
-        if self._transport is not None:
-            # asyncio's transport fails where it was closed with bytes left and has sent them.
-            with contextlib.suppress(AttributeError):
-                self._transport.abort()
-
-    async def stop(self) -> None:
-        """End a write that is still under way: cancelled, or answered before its end."""
-        if self._task is not None and not self._finished.is_set():
-            self._abort()
-            self._task.cancel()
-            await self._finished.wait()
-
-
-@attrs.frozen
-class _Sink:
-    """The connection as our writer sees it."""
-
-    writer: StreamWriter
-    payload: _Payload
-
-    async def write(self, data: bytes | memoryview) -> None:
-        await self.payload.accept(self.writer, data)
-
-
-def _unacknowledged(socket: object) -> int:
-    """Return how many bytes the peer has not acknowledged yet, where the system says so.
-
-    A peer that reads a kilobyte a second opens its window so rarely that our own buffers may
-    stand still for minutes; this number still moves.
-    """
-    if sys.platform != "linux" or socket is None:
-        return 0
-    import fcntl
-    import termios
-
-    answer = bytearray(4)
-    try:
-        fcntl.ioctl(cast("int", socket), termios.TIOCOUTQ, answer)
-    except OSError:
-        return 0
-    return int(struct.unpack("i", answer)[0])

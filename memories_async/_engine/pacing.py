@@ -28,14 +28,15 @@ class Pacer:
         self._rates = rates
         self._limiter = limiter
         self._clock = clock
-        self._lanes: dict[tuple[Secret, Bucket], Lane] = {}
+        self._lanes: dict[tuple[Secret | None, Bucket], Lane] = {}
 
-    def lane(self, key: Secret, bucket: Bucket) -> Lane:
+    def lane(self, key: Secret | None, bucket: Bucket) -> Lane:
         """Return the lane that all calls of an account and bucket share."""
         lane = self._lanes.get((key, bucket))
         if lane is None:
             # A store shared with other hosts sees a digest, never the key.
-            account = hashlib.sha256(key.reveal().encode()).hexdigest()[:16]
+            secret = key.reveal() if key else ""
+            account = hashlib.sha256(secret.encode()).hexdigest()[:16]
             lane = self._lanes[key, bucket] = Lane(
                 f"{account}:{bucket.name.lower()}",
                 self._rates.get(bucket),

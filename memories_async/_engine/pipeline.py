@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import ssl
-from typing import Generic, NoReturn, TypeVar, cast
+from typing import Any, Generic, NoReturn, TypeVar, cast
 
 import attrs
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception
@@ -13,7 +13,7 @@ from memories_async._engine import envelope
 from memories_async._engine.body import Recipe, recipe
 from memories_async._engine.clock import Clock
 from memories_async._engine.convert import structure
-from memories_async._engine.http import Failure, Fault, Http
+from memories_async._engine.http import Failure, Fault, Http, Reply, Saved
 from memories_async._engine.limiters import Limiter, Turn
 from memories_async._engine.pacing import Lane, Pacer
 from memories_async._engine.request import Request, State
@@ -33,9 +33,10 @@ from memories_async.errors import (
     RateLimited,
     StallTimeout,
     TlsError,
+    UnexpectedShape,
 )
 from memories_async.models import Result, Results
-from memories_async.operations import Replay
+from memories_async.operations import Answer, Operation, Replay
 
 T = TypeVar("T")
 
@@ -125,7 +126,9 @@ class _Call(Generic[T]):
 
     def _transfer(self) -> Transfer:
         length = self.body.length if self.body else 0
-        return Transfer(length, max(self.number, 1), self.request.on_progress)
+        downloading = self.request.destination is not None
+        hook = None if downloading else self.request.on_progress
+        return Transfer(length, max(self.number, 1), hook)
 
     @property
     def _until(self) -> float | None:
@@ -174,9 +177,7 @@ class _Call(Generic[T]):
             raise transfer.failure
         if isinstance(outcome, Failure):
             raise self._error_of(outcome)
-        data = envelope.decode(outcome.status, outcome.headers, outcome.body)
-        if data is None and request.operation.null_means:
-            raise NotFound(request.operation.null_means, code="404", status=outcome.status)
+        data = _data_of(outcome, request.operation)
         value = structure(data, request.operation.result, request.known)
         self.lane.succeeded()
         return value
@@ -286,3 +287,17 @@ class _Call(Generic[T]):
         if operation.replay is Replay.FREE_READ:
             error.advice = "The call is free and changes nothing: call again"
         return error
+
+
+def _data_of(outcome: Reply | Saved, operation: Operation[Any]) -> object:
+    """Return what the operation's result is made of."""
+    if isinstance(outcome, Saved):
+        return attrs.asdict(outcome)
+    if operation.answer is Answer.STATUS and 200 <= outcome.status < 300:
+        return None
+    data = envelope.decode(outcome.status, outcome.headers, outcome.body)
+    if operation.answer is Answer.FILE:
+        raise UnexpectedShape("the answer is JSON instead of a file", status=outcome.status)
+    if data is None and operation.null_means:
+        raise NotFound(operation.null_means, code="404", status=outcome.status)
+    return data

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import enum
 import hashlib
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Generic, TypeVar
+from urllib.parse import quote
 
 import attrs
 import orjson
@@ -13,9 +15,11 @@ import orjson
 from memories_async._engine.sources import Attachment
 from memories_async.config import Policy
 from memories_async.models import Progress
-from memories_async.operations import Operation
+from memories_async.operations import Body, Operation
 
 T = TypeVar("T")
+
+_PLACEHOLDER = re.compile(r"\{(\w+)\}")
 
 ProgressHook = Callable[[Progress], object]
 
@@ -29,6 +33,7 @@ class Request(Generic[T]):
         fields: Wire names to values: JSON members, form fields or query parameters.
         files: What goes into the file parts, in order.
         known: Fields of the result that the answer does not repeat.
+        destination: Where a downloaded file is to lie.
         policy: How to wait and retry.
         on_progress: Told of accepted bytes.
     """
@@ -39,6 +44,21 @@ class Request(Generic[T]):
     files: Sequence[Attachment] = ()
     known: Mapping[str, object] | None = None
     on_progress: ProgressHook | None = None
+    destination: str | None = None
+
+    def path(self) -> str:
+        """Return the operation's path with its placeholders filled in."""
+        return _PLACEHOLDER.sub(
+            lambda match: quote(str(self.fields[match[1]]), safe=""), self.operation.path
+        )
+
+    def query(self) -> dict[str, str]:
+        """Return the fields that go into the query string."""
+        layout = self.operation.body
+        if layout is not Body.QUERY and layout is not Body.JSON_ARRAY:
+            return {}
+        elsewhere = {self.operation.array_field, *_PLACEHOLDER.findall(self.operation.path)}
+        return {name: str(value) for name, value in self.fields.items() if name not in elsewhere}
 
     @property
     def replayable(self) -> bool:

@@ -17,7 +17,7 @@ from memories_async.bulk.records import Planned
 from memories_async.bulk.values import Input, Inputs, One
 from memories_async.captions import Person
 from memories_async.errors import ConfigurationError
-from memories_async.library import TIME_FORMAT
+from memories_async.fields import TIME_FORMAT
 from memories_async.media import MediaRule, check_url, is_url
 
 CHUNK = 500

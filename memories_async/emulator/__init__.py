@@ -1,4 +1,4 @@
-"""An offline memories.ai service: the ten documented operations, without an account."""
+"""An offline memories.ai service: every operation of the table, without an account."""
 
 from memories_async.emulator.access import RateLimit
 from memories_async.emulator.callbacks import (
@@ -17,6 +17,7 @@ from memories_async.emulator.callbacks import (
 from memories_async.emulator.engine import (
     Engine,
     Hit,
+    Line,
     Person,
     UnreadableMediaError,
     VideoFacts,
@@ -46,6 +47,7 @@ __all__ = [
     "Hit",
     "Late",
     "Ledger",
+    "Line",
     "Overtaken",
     "Person",
     "Posted",

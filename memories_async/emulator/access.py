@@ -53,7 +53,12 @@ class Keys:
         return hashlib.blake2b(data, digest_size=16, key=self._salt).hexdigest()
 
     def accept(self, service: Service, authorization: str) -> bool:
-        """Return whether this is the service's key: bare, and without ``Bearer``."""
+        """Return whether this is the service's key: bare, and without ``Bearer``.
+
+        A signed address is its own permission: a key that comes there has leaked.
+        """
+        if service is Service.STORAGE:
+            return not authorization
         required = self._required[service]
         if required:
             return hmac.compare_digest(self.account(authorization), required)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import attrs
 from aiohttp import web
 
+from memories_async.emulator import openapi, parameters
 from memories_async.emulator.access import Keys, Limiter, names_loopback
 from memories_async.emulator.bodies import UnsupportedBody, receive, suits
 from memories_async.emulator.callbacks import CallbackFault, Early
@@ -19,6 +20,7 @@ from memories_async.emulator.envelopes import (
     Answer,
     Reason,
     Refusal,
+    download,
     failure,
     gateway,
     success,
@@ -26,9 +28,10 @@ from memories_async.emulator.envelopes import (
 )
 from memories_async.emulator.faults import Cut, Drip, Fault, Faults, Moment, Outcome
 from memories_async.emulator.handlers import HANDLERS, Call, Callback, Reply
+from memories_async.emulator.handlers.assets import SIGNED_PATH
 from memories_async.emulator.ledger import FileEntry, Ledger
 from memories_async.emulator.resources import Resources
-from memories_async.operations import OPERATIONS, Operation
+from memories_async.operations import OPERATIONS, Operation, Service
 
 if TYPE_CHECKING:
     from memories_async.emulator.spool import Spool
@@ -73,28 +76,38 @@ class App:
         """Return the aiohttp application, routed from the operations table."""
         rows: dict[tuple[str, str], list[Operation[object]]] = collections.defaultdict(list)
         for row in OPERATIONS:
-            rows[row.method, row.path].append(row)
+            path = SIGNED_PATH if row.service is Service.STORAGE else row.path
+            rows[row.method, path].append(row)
         application = web.Application()
         for (method, path), choices in rows.items():
             application.router.add_route(method, path, self._entrance(choices))
+        application.router.add_get(openapi.PATH, self._describe)
         application.router.add_route("*", "/{path:.*}", self._entrance([]))
         return application
+
+    async def _describe(self, request: web.Request) -> web.StreamResponse:
+        answer = Answer(body=openapi.document()) if self._admits(request) else _FORBIDDEN
+        return await deliver(request, answer, self.resources.sleep, self.stopped)
 
     def _entrance(
         self, rows: Sequence[Operation[object]]
     ) -> Callable[[web.Request], Coroutine[object, object, web.StreamResponse]]:
         async def enter(request: web.Request) -> web.StreamResponse:
-            if not self._admits(request):
+            signed = any(row.service is Service.STORAGE for row in rows)
+            if not self._admits(request, signed=signed):
                 return await deliver(request, _FORBIDDEN, self.resources.sleep, self.stopped)
             operation = next((row for row in rows if suits(row.body, request.content_type)), None)
             return await self._serve(request, operation, bool(rows))
 
         return enter
 
-    def _admits(self, request: web.Request) -> bool:
-        """Keep out the web pages of a browser (DNS rebinding), or whoever has no key."""
+    def _admits(self, request: web.Request, *, signed: bool = False) -> bool:
+        """Keep out the web pages of a browser (DNS rebinding), or whoever has no key.
+
+        Who comes by a signed address has no key: there the signature is checked, later.
+        """
         if self.remote:
-            return self.keys.accept_any(request.headers.get("Authorization", ""))
+            return signed or self.keys.accept_any(request.headers.get("Authorization", ""))
         return names_loopback(request.headers.get("Host", ""))
 
     async def _serve(
@@ -177,7 +190,7 @@ class App:
         self, request: web.Request, operation: Operation[object], number: int, spool: Spool
     ) -> Call:
         try:
-            received = await receive(request, operation.body, spool)
+            received = await receive(request, operation, spool)
         except Refusal as refusal:
             answer = failure(operation.service, refusal.reason, refusal.message)
             raise _Instead(answer) from refusal
@@ -192,23 +205,30 @@ class App:
             ],
         )
         return Call(
-            fields=received.fields, files=received.files, spool=spool, resources=self.resources
+            fields=received.fields,
+            files=received.files,
+            origin=f"{request.scheme}://{request.host}",
+            spool=spool,
+            resources=self.resources,
         )
 
     async def _process(
         self, request: web.Request, operation: Operation[object], number: int, call: Call
     ) -> tuple[Reply | None, Answer]:
-        """Check the key and the rate, do the work, bill it, and wrap it up."""
+        """Check the key, the rate and the fields, do the work, bill it, and wrap it up."""
         authorization = request.headers.get("Authorization", "")
         try:
             if not self.keys.accept(operation.service, authorization):
                 raise Refusal(Reason.KEY)
             if not self.limiter.admit(self.keys.account(authorization), operation.bucket):
                 raise Refusal(Reason.THROTTLED)
-            reply = await HANDLERS[operation.name](call)
+            fields = parameters.read(call.fields, parameters.FIELDS[operation.name])
+            reply = await HANDLERS[operation.name](attrs.evolve(call, fields=fields))
         except Refusal as refusal:
             return None, failure(operation.service, refusal.reason, refusal.message)
         self.ledger.bill(number, operation)
+        if (file := reply.file) is not None:
+            return reply, download(file.name, file.content_type, file.path)
         return reply, success(operation.service, reply.data)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncIterator, Mapping
 from typing import cast
+from urllib.parse import parse_qsl
 
 import aiohttp
 import attrs
@@ -14,7 +15,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 
 from memories_async.emulator.envelopes import Reason, Refusal
 from memories_async.emulator.spool import Spool, SpooledFile
-from memories_async.operations import Body
+from memories_async.operations import Body, Operation
 
 JSON_LIMIT = 64 << 20
 FIELD_LIMIT = 1 << 20
@@ -41,28 +42,39 @@ def suits(layout: Body, content_type: str) -> bool:
     match layout:
         case Body.QUERY:
             return True
-        case Body.JSON:
+        case Body.JSON | Body.JSON_ARRAY:
             return content_type == "application/json"
+        case Body.FORM:
+            return content_type == "application/x-www-form-urlencoded"
         case Body.REQ_AND_FILES | Body.FIELDS_AND_FILES:
             return content_type == "multipart/form-data"
 
 
-async def receive(request: web.Request, layout: Body, spool: Spool) -> Received:
-    """Read the whole body, files straight to disk.
+async def receive(request: web.Request, row: Operation[object], spool: Spool) -> Received:
+    """Read path, query and the whole body, files straight to disk.
 
     Raises:
         Refusal: It cannot be read.
         UnsupportedBody: The part ``req`` is not JSON.
         ConnectionError: The client has gone.
     """
+    fields: dict[str, object] = dict(request.match_info)
+    if row.body not in (Body.JSON, Body.REQ_AND_FILES):  # there the service binds JSON alone
+        fields.update(request.query)
+    files: list[SpooledFile] = []
+    content = request.content.iter_any()
     try:
-        match layout:
+        match row.body:
             case Body.QUERY:
-                received = Received(dict(request.query))
+                pass
             case Body.JSON:
-                received = Received(_object(await _read(request.content.iter_any(), JSON_LIMIT)))
+                fields.update(_object(await _read(content, JSON_LIMIT)))
+            case Body.JSON_ARRAY:
+                fields[row.array_field] = _array(await _read(content, JSON_LIMIT))
+            case Body.FORM:
+                _add_form(fields, await _read(content, JSON_LIMIT))
             case Body.REQ_AND_FILES | Body.FIELDS_AND_FILES:
-                received = await _receive_multipart(request, layout, spool)
+                await _receive_multipart(request, row.body, spool, fields, files)
         while await request.content.readany():
             pass  # what follows the last boundary
     except HttpProcessingError as error:
@@ -70,12 +82,16 @@ async def receive(request: web.Request, layout: Body, spool: Spool) -> Received:
         raise Refusal(Reason.BAD_REQUEST, message) from error
     except aiohttp.ClientError as error:  # a body that ends early
         raise ConnectionResetError("The client has gone") from error
-    return received
+    return Received(fields, tuple(files))
 
 
-async def _receive_multipart(request: web.Request, layout: Body, spool: Spool) -> Received:
-    fields: dict[str, object] = {}
-    files: list[SpooledFile] = []
+async def _receive_multipart(
+    request: web.Request,
+    layout: Body,
+    spool: Spool,
+    fields: dict[str, object],
+    files: list[SpooledFile],
+) -> None:
     try:
         reader = await request.multipart()
         while (part := await reader.next()) is not None:
@@ -100,7 +116,6 @@ async def _receive_multipart(request: web.Request, layout: Body, spool: Spool) -
     except ValueError as error:
         message = "Failed to parse multipart servlet request"
         raise Refusal(Reason.BAD_REQUEST, message) from error
-    return Received(fields, tuple(files))
 
 
 async def _pieces(part: aiohttp.BodyPartReader) -> AsyncIterator[bytes]:
@@ -118,13 +133,35 @@ async def _read(pieces: AsyncIterator[bytes], limit: int) -> bytes:
 
 
 def _object(data: bytes) -> dict[str, object]:
-    try:
-        value = orjson.loads(data)
-    except ValueError:
-        value = None
+    value = _json(data)
     if not isinstance(value, dict):
         raise Refusal(Reason.BAD_REQUEST, "Required request body is missing or not a JSON object")
     return cast("dict[str, object]", value)
+
+
+def _array(data: bytes) -> list[object]:
+    value = _json(data)
+    if not isinstance(value, list):
+        raise Refusal(Reason.BAD_REQUEST, "Required request body is missing or not a JSON array")
+    return cast("list[object]", value)
+
+
+def _json(data: bytes) -> object:
+    try:
+        value: object = orjson.loads(data)
+    except ValueError:
+        return None
+    return value
+
+
+def _add_form(fields: dict[str, object], data: bytes) -> None:
+    try:
+        pairs = parse_qsl(data.decode(), keep_blank_values=True, errors="strict")
+    except ValueError as error:
+        message = "Failed to parse form"
+        raise Refusal(Reason.BAD_REQUEST, message) from error
+    for name, value in pairs:
+        _add(fields, name, value)
 
 
 def _add(fields: dict[str, object], name: str, value: str) -> None:

@@ -1,4 +1,4 @@
-"""The service's limits, and the texts with which it refuses."""
+"""The service's limits on files, and the words in which it refuses one."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from datetime import UTC, datetime
 from pathlib import PurePath
 from typing import TypeAlias, cast
 
-from memories_async.emulator.engine import EMBEDDING_LENGTHS
-from memories_async.emulator.envelopes import Reason, Refusal
+import attrs
+
+from memories_async.emulator.parameters import refuse
 from memories_async.emulator.spool import SpooledFile
 
 MB = 1 << 20
@@ -24,12 +25,31 @@ LIBRARY_IMAGE_EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".gif", ".bmp", "
 LIBRARY_IMAGE_BYTES = 20 * MB
 LIBRARY_VIDEO_EXTENSIONS = frozenset({".mp4", ".avi", ".mkv", ".mov"})
 LIBRARY_VIDEO_BYTES = 3 * GB
-MOST_IMAGE_TAGS = 50
-MOST_VIDEO_TAGS = 20
-LONGEST_CAMERA_MODEL = 200
-LONGEST_CALLBACK = 299
+LIBRARY_URL_BYTES = 1 * GB
 
-EMBEDDING_MODELS = tuple(EMBEDDING_LENGTHS)
+ASSET_TYPES = {
+    **dict.fromkeys((".jpg", ".jpeg"), "image/jpeg"),
+    ".png": "image/png",
+    ".gif": "image/gif",
+    ".webp": "image/webp",
+    ".bmp": "image/bmp",
+    **dict.fromkeys((".tif", ".tiff"), "image/tiff"),
+    ".mp4": "video/mp4",
+    ".mov": "video/quicktime",
+    ".avi": "video/x-msvideo",
+    ".webm": "video/webm",
+    ".mkv": "video/x-matroska",
+    ".flv": "video/x-flv",
+    ".wmv": "video/x-ms-wmv",
+    **dict.fromkeys((".mpeg", ".mpg"), "video/mpeg"),
+    ".mp3": "audio/mpeg",
+    ".wav": "audio/wav",
+    ".aac": "audio/aac",
+    ".flac": "audio/flac",
+    ".ogg": "audio/ogg",
+    ".m4a": "audio/mp4",
+}
+"""What an asset may be, by its extension: many clients send no type with a file."""
 EMBEDDING_EXTENSIONS = LIBRARY_IMAGE_EXTENSIONS | {".tif", ".tiff"}
 
 _DATETIME = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d")
@@ -37,27 +57,9 @@ _DATETIME = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d")
 FileCheck: TypeAlias = Callable[[SpooledFile], None]
 
 
-def refuse(message: str) -> Refusal:
-    """Return the refusal of a bad parameter or file."""
-    return Refusal(Reason.BAD_REQUEST, message)
-
-
 def text(fields: Mapping[str, object], name: str) -> str:
-    """Return a field as text; empty if it is absent or blank."""
-    value = fields.get(name)
-    return "" if value is None else str(value).strip()
-
-
-def required(fields: Mapping[str, object], name: str, message: str) -> str:
-    """Return a field as text.
-
-    Raises:
-        Refusal: It is absent or blank.
-    """
-    value = text(fields, name)
-    if not value:
-        raise refuse(message)
-    return value
+    """Return a field as text; empty if it is absent."""
+    return str(fields.get(name, ""))
 
 
 def items(value: object) -> list[object]:
@@ -80,32 +82,6 @@ def files(parts: Sequence[SpooledFile], name: str) -> list[SpooledFile]:
 # --- captions ---------------------------------------------------------------------------------
 
 
-def user_prompt(fields: Mapping[str, object]) -> str:
-    """Return the prompt, which every caption needs."""
-    message = "userPrompt is not allowed, please provide a user prompt"
-    return required(fields, "user_prompt", message)
-
-
-def video_prompts(fields: Mapping[str, object]) -> str:
-    """Return the prompt, having seen the system prompt, which video captions also need."""
-    prompt = user_prompt(fields)
-    message = "systemPrompt is not allowed, please provide a system prompt"
-    required(fields, "system_prompt", message)
-    return prompt
-
-
-def callback(fields: Mapping[str, object]) -> str:
-    """Return the callback address, which asynchronous captions need."""
-    message = "callback is not allowed, please provide a callback URL"
-    return required(fields, "callback", message)
-
-
-def video_url(fields: Mapping[str, object]) -> str:
-    """Return the address of the video to caption."""
-    message = "videoUrl is not allowed, please upload a video file"
-    return required(fields, "video_url", message)
-
-
 def image_urls(fields: Mapping[str, object]) -> list[str]:
     """Return the addresses in ``url`` or ``urls``."""
     given = fields.get("urls") or fields.get("url")
@@ -125,11 +101,18 @@ def persons(fields: Mapping[str, object]) -> list[tuple[str, str]]:
         raise refuse(f"Up to {MOST_PERSONS} reference person images can be provided")
     return [
         (
-            required(entry, "name", "person name is not null,please provide a name"),
-            required(entry, "url", "person url is not null, please upload a image file"),
+            _filled(entry, "name", "person name is not null,please provide a name"),
+            _filled(entry, "url", "person url is not null, please upload a image file"),
         )
         for entry in entries
     ]
+
+
+def _filled(entry: Mapping[str, object], name: str, message: str) -> str:
+    value = text(entry, name).strip()
+    if not value:
+        raise refuse(message)
+    return value
 
 
 def caption_image(file: SpooledFile) -> None:
@@ -180,34 +163,18 @@ def batch(parts: Sequence[SpooledFile], most: int) -> None:
         raise refuse(f"The number of files exceeds the limit of {most} per request")
 
 
-def details(fields: Mapping[str, object], most_tags: int) -> dict[str, object]:
+def details(fields: Mapping[str, object]) -> dict[str, object]:
     """Return the descriptive fields of an upload, and the tag that the service adds.
 
     Raises:
-        Refusal: One of them is out of bounds.
+        Refusal: The time is none.
     """
-    found: dict[str, object] = {}
+    found = {
+        name: fields[name] for name in ("camera_model", "latitude", "longitude") if name in fields
+    }
     if taken := text(fields, "datetime_taken"):
         found["datetime_taken"] = _milliseconds(taken)
-    if camera := text(fields, "camera_model"):
-        if len(camera) > LONGEST_CAMERA_MODEL:
-            raise refuse(f"camera_model exceeds the limit of {LONGEST_CAMERA_MODEL} characters")
-        found["camera_model"] = camera
-    for name, bound in (("latitude", 90), ("longitude", 180)):
-        if value := text(fields, name):
-            found[name] = _coordinate(name, value, bound)
-    tags = items(fields.get("tags") or [])
-    if len(tags) > most_tags:
-        raise refuse(f"tags exceed the limit of {most_tags}")
-    return {**found, "tags": [*tags, "api"]}
-
-
-def library_callback(fields: Mapping[str, object]) -> str:
-    """Return the optional callback address of a library video."""
-    url = text(fields, "callback")
-    if len(url) > LONGEST_CALLBACK:
-        raise refuse(f"callback exceeds the limit of {LONGEST_CALLBACK} characters")
-    return url
+    return {**found, "tags": [*items(fields.get("tags", [])), "api"]}
 
 
 def _library_file(
@@ -235,26 +202,21 @@ def _milliseconds(taken: str) -> str:
     return str(int(moment.timestamp()) * 1000)
 
 
-def _coordinate(name: str, value: str, bound: int) -> float:
-    try:
-        degrees = float(value)
-    except ValueError:
-        degrees = bound + 1.0
-    if not -bound <= degrees <= bound:
-        raise refuse(f"{name} must be a decimal between -{bound} and {bound}")
-    return degrees
+# --- assets and embeddings ---------------------------------------------------------------------
 
 
-# --- embeddings -------------------------------------------------------------------------------
+def asset(file: SpooledFile) -> SpooledFile:
+    """Return the file with its type, which must be that of a video, a sound or a picture.
 
-
-def embedding_model(fields: Mapping[str, object]) -> str:
-    """Return the model, one of the two documented."""
-    model = text(fields, "model")
-    if model not in EMBEDDING_MODELS:
-        allowed = " or ".join(EMBEDDING_MODELS)
-        raise refuse(f"Invalid request parameters: model must be {allowed}")
-    return model
+    Raises:
+        Refusal: It is something else, or empty.
+    """
+    content_type = file.content_type
+    if not content_type.startswith(("video/", "audio/", "image/")):
+        content_type = ASSET_TYPES.get(PurePath(file.name).suffix.lower(), "")
+    if not file.size or not content_type:
+        raise refuse(f"Invalid request parameters: {file.name} is not a supported file")
+    return attrs.evolve(file, content_type=content_type)
 
 
 def embedding_image(file: SpooledFile) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import socket
 import struct
 from http import HTTPStatus
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aiohttp import web
@@ -35,6 +36,8 @@ async def deliver(
     """
     try:
         match outcome:
+            case Answer(file=Path() as file):
+                return web.FileResponse(file, status=outcome.status, headers=outcome.headers)
             case Answer():
                 return await _send(request, outcome)
             case Raw(data):

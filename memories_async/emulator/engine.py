@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 EMBEDDING_LENGTHS = {"multimodalembedding@001": 1408, "mobileclip": 512}
 """The documented embedding models and how many numbers an embedding by each has."""
 
+TEXT_EMBEDDING_LENGTHS = {"gemini-embedding-001": 3072}
+"""The same for texts; here a shorter embedding may be asked for."""
+
 
 class UnreadableMediaError(Exception):
     """The bytes are not a picture or a video that this engine can read; the message says why."""
@@ -45,6 +48,15 @@ class Hit:
     score: float
 
 
+@attrs.frozen
+class Line:
+    """What is to be seen, or is said, in a stretch of a video, in seconds."""
+
+    start_time: float
+    end_time: float
+    text: str
+
+
 class Engine(Protocol):
     """Answers from files on disk. Every method blocks and is run in a worker thread.
 
@@ -60,8 +72,24 @@ class Engine(Protocol):
         """Return a text about the video, naming the persons found and when they appear."""
         ...
 
+    def describe_shots(self, video: Path) -> list[Line]:
+        """Return what is to be seen in each stretch of the video: what text search goes through."""
+        ...
+
+    def transcribe(self, video: Path) -> list[Line]:
+        """Return what is said in the video; nothing where nothing is heard."""
+        ...
+
     def embed_image(self, picture: Path, model: str) -> list[float]:
         """Return a unit vector of the model's documented length: near for near-duplicates."""
+        ...
+
+    def embed_video(self, video: Path, model: str) -> list[float]:
+        """Return one unit vector for the whole video, of the model's documented length."""
+        ...
+
+    def embed_text(self, text: str, length: int) -> list[float]:
+        """Return a unit vector of this length: near for texts that say nearly the same."""
         ...
 
     def probe_video(self, video: Path) -> VideoFacts:

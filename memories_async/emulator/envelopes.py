@@ -1,4 +1,4 @@
-"""What the service wraps around data and refusals: three services, three spellings."""
+"""What the services wrap around data and refusals: each has its own spelling."""
 
 from __future__ import annotations
 
@@ -7,12 +7,17 @@ import uuid
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from http import HTTPStatus
-from typing import cast
+from typing import TYPE_CHECKING, cast
+from urllib.parse import quote
+from xml.sax.saxutils import escape
 
 import attrs
 import orjson
 
 from memories_async.operations import Service
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @attrs.frozen(kw_only=True)
@@ -25,15 +30,19 @@ class Answer:
         headers: Sent as given; the content type is JSON unless they say otherwise.
         chunks: Sent in place of ``body``, chunked, for as long as the client takes them; may be
             endless.
+        file: Sent in place of ``body``, straight from the disk.
     """
 
     status: int = 200
     body: object = b""
     headers: Mapping[str, str] = attrs.field(factory=dict[str, str])
     chunks: Iterable[bytes] | None = None
+    file: Path | None = None
 
     def payload(self) -> bytes:
         """Return the body as it goes on the wire."""
+        if self.file is not None:
+            return self.file.read_bytes()  # only where a fault is to cut it or make it drip
         return self.body if isinstance(self.body, bytes) else orjson.dumps(self.body)
 
     @property
@@ -101,6 +110,8 @@ def success(service: Service, data: object) -> Answer:
             return Answer(body=_flagged("0000", "success", data))
         case Service.VISUAL_INTELLIGENCE:
             return Answer(body=_flagged(200, "success", data))
+        case Service.STORAGE:
+            return Answer(status=204, headers={"Content-Type": "text/html"})
 
 
 def failure(service: Service, reason: Reason, message: str | None = None) -> Answer:
@@ -117,6 +128,24 @@ def failure(service: Service, reason: Reason, message: str | None = None) -> Ans
                 message = message or "Rate limit exceeded"
             body = _flagged(number_code, message or _MESSAGES[reason], None)
             return Answer(status=number_code, body=body)
+        case Service.STORAGE:
+            return Answer(
+                status=number_code,
+                body=f"<Error><Code>{escape(message or _MESSAGES[reason])}</Code></Error>".encode(),
+                headers={"Content-Type": "application/xml"},
+            )
+
+
+def download(name: str, content_type: str, file: Path) -> Answer:
+    """Answer with a file, as both services do."""
+    return Answer(
+        file=file,
+        headers={
+            "Content-Type": content_type or "application/octet-stream",
+            # Encoded, for the name is the client's and this is a header.
+            "Content-Disposition": f'attachment; filename="{quote(name, errors="replace")}"',
+        },
+    )
 
 
 def gateway(status: int, path: str = "/") -> Answer:

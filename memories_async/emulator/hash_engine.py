@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import math
+import mmap
 import os
+import struct
 from typing import TYPE_CHECKING
 
 import attrs
 
-from memories_async import formats
+from memories_async.emulator import words
 from memories_async.emulator.engine import (
     EMBEDDING_LENGTHS,
     Hit,
+    Line,
     Person,
     UnreadableMediaError,
     VideoFacts,
@@ -62,6 +65,21 @@ class HashEngine:
             lines.append(f"{person.name} appears at {at}.")
         return "\n".join([*lines, _DISCLAIMER])
 
+    def describe_shots(self, video: Path) -> list[Line]:
+        """Return one line for each half of the video, which names its hash.
+
+        Raises:
+            UnreadableMediaError: The video is empty.
+        """
+        seed = _digest(video)
+        half = round(_facts(video, seed).duration / 2, 3)
+        text = f"half of a video, {_name(video, seed)}"
+        return [Line(0.0, half, f"First {text}."), Line(half, 2 * half, f"Second {text}.")]
+
+    def transcribe(self, video: Path) -> list[Line]:
+        """Return nothing: a hash hears nothing."""
+        return []
+
     def embed_image(self, picture: Path, model: str) -> list[float]:
         """Return a unit vector of the model's length (a key of ``EMBEDDING_LENGTHS``).
 
@@ -73,8 +91,20 @@ class HashEngine:
         length = math.sqrt(math.fsum(value * value for value in values))
         return [round(value / length, 8) for value in values]
 
+    def embed_video(self, video: Path, model: str) -> list[float]:
+        """Return a unit vector of the model's length (a key of ``EMBEDDING_LENGTHS``).
+
+        Raises:
+            UnreadableMediaError: The file is empty.
+        """
+        return self.embed_image(video, model)
+
+    def embed_text(self, text: str, length: int) -> list[float]:
+        """Return a unit vector that is near for texts of similar words."""
+        return words.embedding(text, length)
+
     def probe_video(self, video: Path) -> VideoFacts:
-        """Return the duration that the container's header gives, else a derived one of 5 to 65 s.
+        """Return the duration that an MP4 states, else a derived one of 5 to 65 s.
 
         Size and frame rate are always 1280 x 720 at 25 frames per second.
 
@@ -132,16 +162,13 @@ def _numbers(seed: bytes, count: int) -> list[float]:
 
 
 def _stated_duration(video: Path) -> float | None:
-    with open(video, "rb") as file:
-
-        def read_at(offset: int, size: int) -> bytes:
-            file.seek(offset)
-            return file.read(size)
-
-        found = formats.detect(read_at(0, formats.HEAD_SIZE))
-        if found is None:
+    """Return what an MP4's movie header says (ISO/IEC 14496-12, 8.2.2), wherever it stands."""
+    with open(video, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        if content[4:8] != b"ftyp":
             return None
-        size = os.fstat(file.fileno()).st_size
-        duration = formats.duration(read_at, size, found)
-    # A damaged header may state anything.
-    return duration if duration and 0 < duration < math.inf else None
+        header = content[max(content.find(b"mvhd"), 0) :][:36]
+    if len(header) < 36 or not header.startswith(b"mvhd"):
+        return None
+    wide = header[4]  # the version: 1 has times of 64 bits
+    timescale, units = struct.unpack_from(">IQ" if wide else ">II", header, 24 if wide else 16)
+    return float(units) / float(timescale) if timescale and units else None

@@ -9,6 +9,7 @@ import attrs
 import numpy as np
 from PIL import Image
 
+from memories_async.emulator.engine import Line
 from memories_async.emulator.looks import LUMA, Pixels
 
 if TYPE_CHECKING:
@@ -68,11 +69,19 @@ def brightness(pixels: Pixels) -> float:
     return float((pixels @ LUMA).mean() / 255)
 
 
+def shots(film: Sequence[Frame]) -> list[Sequence[Frame]]:
+    """Return the frames of each shot."""
+    starts = [
+        index
+        for index, (before, after) in enumerate(pairwise(film), 1)
+        if before.look @ after.look < _CUT
+    ]
+    return [film[start:end] for start, end in pairwise([0, *starts, len(film)])]
+
+
 def cuts(film: Sequence[Frame]) -> list[float]:
     """Return the seconds at which a shot ends and another begins."""
-    return [
-        round(after.time, 2) for before, after in pairwise(film) if before.look @ after.look < _CUT
-    ]
+    return [round(shot[0].time, 2) for shot in shots(film)[1:]]
 
 
 @attrs.frozen
@@ -116,24 +125,37 @@ def describe_picture(picture: Picture) -> str:
 def describe_film(facts: VideoFacts, film: Sequence[Frame], *, every_frame: bool) -> str:
     """Say what a video's length, shots, brightness, colours and motion are."""
     cut_times = cuts(film)
-    pixels = [frame.pixels for frame in film]
-    light = sum(brightness(one) for one in pixels) / len(pixels)
     sentences = [
         f"The video lasts {facts.duration:.1f} seconds at {_size(facts.width, facts.height)} "
         f"and {facts.fps:g} frames per second.",
         _shots(cut_times),
-        f"It is {_word(_BRIGHTNESS, light, 'bright')}, mostly {_colours(pixels)}.",
+        *_describe_frames(film, cut_times),
     ]
-    moving = motion(film, cut_times)
-    if moving is not None:
-        amount = _word(_MOTION, moving.mean, "much motion")
-        most = "" if moving.mean <= _MOTION[0][0] else f", most of it at {moving.peak_time:.1f} s"
-        sentences.append(f"There is {amount}{most}.")
     if not every_frame:
         sentences.append("Being long, it was judged by its key frames alone.")
     if film[-1].until < facts.duration * 0.9 - 1:
         sentences.append(f"Only its first {film[-1].until:.1f} seconds were looked at.")
     return " ".join(sentences)
+
+
+def describe_shots(film: Sequence[Frame]) -> list[Line]:
+    """Say what each shot's brightness, colours and motion are."""
+    return [
+        Line(round(shot[0].time, 3), round(shot[-1].until, 3), " ".join(_describe_frames(shot, ())))
+        for shot in shots(film)
+    ]
+
+
+def _describe_frames(film: Sequence[Frame], cut_times: Sequence[float]) -> list[str]:
+    pixels = [frame.pixels for frame in film]
+    light = sum(brightness(one) for one in pixels) / len(pixels)
+    sentences = [f"It is {_word(_BRIGHTNESS, light, 'bright')}, mostly {_colours(pixels)}."]
+    moving = motion(film, cut_times)
+    if moving is not None:
+        amount = _word(_MOTION, moving.mean, "much motion")
+        most = "" if moving.mean <= _MOTION[0][0] else f", most of it at {moving.peak_time:.1f} s"
+        sentences.append(f"There is {amount}{most}.")
+    return sentences
 
 
 def describe_appearances(name: str, appearances: Sequence[Hit]) -> str:

@@ -6,11 +6,13 @@ import time
 from typing import TYPE_CHECKING
 
 import attrs
+import numpy as np
 
-from memories_async.emulator import frames, matching, measures
+from memories_async.emulator import frames, matching, measures, words
 from memories_async.emulator.engine import (
     EMBEDDING_LENGTHS,
     Hit,
+    Line,
     Person,
     UnreadableMediaError,
     VideoFacts,
@@ -69,11 +71,27 @@ class PixelEngine:
         """
         facts = frames.probe(video)
         spacing = matching.key_frame_spacing(facts)
-        deadline = time.monotonic() + self.time_limit
-        film = list(frames.frames(video, key_frames_every=spacing, deadline=deadline))
+        film = self._watch(video, facts)
         lines = [measures.describe_film(facts, film, every_frame=spacing is None)]
         lines += [_describe_person(person, film) for person in persons]
         return "\n".join([*lines, measures.DISCLAIMER])
+
+    def describe_shots(self, video: Path) -> list[Line]:
+        """Return a line about brightness, colours and motion of each shot.
+
+        Raises:
+            UnreadableMediaError: Not a video.
+        """
+        return measures.describe_shots(self._watch(video, frames.probe(video)))
+
+    def transcribe(self, video: Path) -> list[Line]:
+        """Return nothing: only pixels are measured, and nothing is heard."""
+        return []
+
+    def _watch(self, video: Path, facts: VideoFacts) -> list[frames.Frame]:
+        spacing = matching.key_frame_spacing(facts)
+        deadline = time.monotonic() + self.time_limit
+        return list(frames.frames(video, key_frames_every=spacing, deadline=deadline))
 
     def embed_image(self, picture: Path, model: str) -> list[float]:
         """Return a unit vector of the model's length (a key of ``EMBEDDING_LENGTHS``).
@@ -85,6 +103,20 @@ class PixelEngine:
         """
         pixels = frames.read_picture(picture).pixels
         return embedding(look(pixels), model, EMBEDDING_LENGTHS[model])
+
+    def embed_video(self, video: Path, model: str) -> list[float]:
+        """Return the embedding of what the video's frames look like on average.
+
+        Raises:
+            UnreadableMediaError: Not a video.
+        """
+        film = self._watch(video, frames.probe(video))
+        mean = np.mean([frame.look for frame in film], axis=0)
+        return embedding(mean, model, EMBEDDING_LENGTHS[model])
+
+    def embed_text(self, text: str, length: int) -> list[float]:
+        """Return a unit vector that is near for texts of similar words."""
+        return words.embedding(text, length)
 
     def probe_video(self, video: Path) -> VideoFacts:
         """Return duration, size and frame rate as the container states them.

@@ -30,13 +30,14 @@ class Resources:
         fetching: Gets media by address.
         callbacks: Posts callbacks.
         engine_seconds: What one question to the engine may take.
-        index_seconds: What indexing a library video takes.
+        index_seconds: What indexing a library video, or taking in an asset, takes.
         fetch_limit: Bytes that one address may deliver.
         batch_limit: Files that one image upload may hold.
         clock: Seconds since the epoch.
         sleep: Waits.
         writers: Bounds the threads that write uploads.
         thinkers: Bounds the threads that ask the engine.
+        indexing: Lets one video be indexed at a time, and each only once.
     """
 
     store: Store
@@ -51,6 +52,11 @@ class Resources:
     sleep: Callable[[float], Awaitable[object]]
     writers: CapacityLimiter
     thinkers: CapacityLimiter
+    indexing: anyio.Lock
+
+    def now(self) -> int:
+        """Return milliseconds since the epoch."""
+        return int(self.clock() * 1000)
 
     def spool(self) -> Spool:
         """Return an empty spool."""
@@ -77,7 +83,7 @@ class Resources:
                 return await to_thread.run_sync(
                     question, *args, limiter=self.thinkers, abandon_on_cancel=True
                 )
-        except UnreadableMediaError as error:
+        except (UnreadableMediaError, FileNotFoundError) as error:  # or deleted in the meantime
             raise Refusal(Reason.BAD_REQUEST, named(str(error), files)) from error
         except TimeoutError as error:
             message = f"The engine took longer than {self.engine_seconds:g} s"
@@ -89,6 +95,6 @@ def named(message: str, files: Sequence[SpooledFile]) -> str:
     renamed = message
     for file in files:
         renamed = renamed.replace(str(file.path), file.name).replace(file.path.name, file.name)
-    if not any(file.name in renamed for file in files):
+    if files and not any(file.name in renamed for file in files):
         renamed = f"{', '.join(file.name for file in files)}: {renamed}"
     return renamed

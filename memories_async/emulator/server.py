@@ -28,7 +28,7 @@ from memories_async.emulator.faults import Fault, Faults
 from memories_async.emulator.ledger import Ledger
 from memories_async.emulator.outside import Outside
 from memories_async.emulator.resources import Resources
-from memories_async.emulator.store import Store, Stored, new_asset_id
+from memories_async.emulator.store import Store, StoredAsset, new_asset_id
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping
@@ -63,7 +63,7 @@ class Emulator:
         limits: Rate limits per account, none by default; ``emulator.limits`` may be changed at
             any time.
         batch_limit: Files in one image upload, at most.
-        index_seconds: How long a library video stays ``UNPARSE``.
+        index_seconds: How long a library video stays ``UNPARSE``, and an asset ``UPLOADING``.
         engine_seconds: How long the engine may take for one answer.
         clock: Returns seconds since the epoch.
         sleep: Waits for faults' latencies and for indexing.
@@ -173,7 +173,7 @@ class Emulator:
             cleanup.push_async_callback(self._end_tasks)
             stopped = asyncio.Event()
             app = App(
-                resources=self._resources(store=store, engine=engine),
+                resources=self._resources(store=store, engine=engine, indexing=anyio.Lock()),
                 ledger=self.ledger,
                 faults=self.faults,
                 keys=self._keys,
@@ -199,10 +199,10 @@ class Emulator:
         await self._cleanup.aclose()
 
     def add_asset(self, path: str | os.PathLike[str]) -> str:
-        """Copy an image into the asset store, as an upload to the service would.
+        """Copy a file into the asset store, as an upload to the service would.
 
         Args:
-            path: The image.
+            path: The image, video or sound.
 
         Returns:
             The ``asset_id`` for embeddings.
@@ -216,13 +216,15 @@ class Emulator:
         content = source.read_bytes()
         copy = store.incoming / secrets.token_hex(16)
         copy.write_bytes(content)
-        asset = Stored(
+        now = int(self._clock() * 1000)
+        asset = StoredAsset(
             id=new_asset_id(),
             name=source.name,
             content_type=mimetypes.guess_type(source.name)[0] or "application/octet-stream",
             size=len(content),
             sha256=hashlib.sha256(content).hexdigest(),
-            created_at=int(self._clock() * 1000),
+            created_at=now,
+            received_at=now,
         )
         store.assets.add([(asset, copy)])
         return asset.id

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import secrets
+import threading
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import attrs
 import orjson
 
-from memories_async.emulator.engine import VideoFacts
+from memories_async.emulator.engine import Line, VideoFacts
 from memories_async.emulator.spool import SpooledFile
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+
+DEFAULT_FOLDER = -1
+"""The service's number of the folder in which everything lies that names none."""
 
 
 @attrs.frozen(kw_only=True)
@@ -33,10 +38,10 @@ class Stored:
 
     id: str
     name: str
-    content_type: str
-    size: int
-    sha256: str
     created_at: int
+    content_type: str = ""
+    size: int = 0
+    sha256: str = ""
     unique_id: str = "default"
     details: Mapping[str, object] = attrs.field(factory=dict[str, object])
 
@@ -46,13 +51,56 @@ def _facts(value: VideoFacts | dict[str, Any] | None) -> VideoFacts | None:
     return VideoFacts(**value) if isinstance(value, dict) else value
 
 
+def _lines(values: Sequence[Line | dict[str, Any]]) -> tuple[Line, ...]:
+    """Read lines back from a record."""
+    return tuple(Line(**value) if isinstance(value, dict) else value for value in values)
+
+
 @attrs.frozen(kw_only=True)
 class StoredVideo(Stored):
-    """A video with what indexing made of it: ``UNPARSE``, then ``PARSE`` or ``FAILED``."""
+    """A video with what indexing made of it: ``UNPARSE``, then ``PARSE`` or ``FAILED``.
 
+    Attributes:
+        folder_id: The folder it lies in.
+        retained: Whether the original may be downloaded.
+        status: What indexing has come to.
+        facts: What the container says.
+        seen: What is to be seen in it.
+        heard: What is said in it.
+        cause: Why indexing failed.
+    """
+
+    folder_id: int = DEFAULT_FOLDER
+    retained: bool = True
     status: str = "UNPARSE"
     facts: VideoFacts | None = attrs.field(default=None, converter=_facts)
+    seen: tuple[Line, ...] = attrs.field(default=(), converter=_lines)
+    heard: tuple[Line, ...] = attrs.field(default=(), converter=_lines)
     cause: str | None = None
+
+
+@attrs.frozen(kw_only=True)
+class StoredImage(Stored):
+    """An image of the library.
+
+    Attributes:
+        text: What it can be found by; None until it is first looked for.
+    """
+
+    text: str | None = None
+
+
+@attrs.frozen(kw_only=True)
+class StoredAsset(Stored):
+    """A file to be used by its id.
+
+    Attributes:
+        signature: What a signed address must hold, where there is one.
+        received_at: When its bytes came, in milliseconds since the epoch; None until then.
+    """
+
+    signature: str = ""
+    received_at: int | None = None
 
 
 S = TypeVar("S", bound=Stored)
@@ -64,10 +112,15 @@ class Shelf(Generic[S]):
     def __init__(self, folder: Path, record: type[S]) -> None:
         self._folder = folder
         folder.mkdir(parents=True, exist_ok=True)
-        self._records: dict[str, S] = {}
-        for path in sorted(folder.glob("*.json")):
-            stored = record(**orjson.loads(path.read_bytes()))
-            self._records[stored.id] = stored
+        found = (record(**orjson.loads(path.read_bytes())) for path in folder.glob("*.json"))
+        # In the order in which they came, for that is the order of the pages.
+        in_order = sorted(found, key=lambda stored: (stored.created_at, stored.id))
+        self._records = {stored.id: stored for stored in in_order}
+        self._writing = threading.Lock()
+
+    def all(self) -> list[S]:
+        """Return every record, the oldest first."""
+        return list(self._records.values())
 
     def get(self, id: str) -> S | None:
         """Return a record by its id."""
@@ -89,16 +142,31 @@ class Shelf(Generic[S]):
         try:
             for stored, source in files:
                 source.replace(self._path(stored))
-                self.save(stored)
+                self.insert(stored)
         except OSError:
             for stored, _ in files:
-                self._records.pop(stored.id, None)
-                self._path(stored).unlink(missing_ok=True)
-                self._record_path(stored).unlink(missing_ok=True)
+                self.remove(stored)
             raise
 
-    def save(self, stored: S) -> None:
-        """Write a record, new or changed."""
+    def insert(self, stored: S) -> None:
+        """Write a new record."""
+        with self._writing:
+            self._write(stored)
+
+    def update(self, stored: S) -> None:
+        """Write a changed record, unless it has been deleted in the meantime."""
+        with self._writing:
+            if stored.id in self._records:
+                self._write(stored)
+
+    def remove(self, stored: S) -> None:
+        """Delete a record and its file."""
+        with self._writing:
+            self._records.pop(stored.id, None)
+            self._record_path(stored).unlink(missing_ok=True)
+            self._path(stored).unlink(missing_ok=True)
+
+    def _write(self, stored: S) -> None:
         new = self._folder / f"{stored.id}.new"
         new.write_bytes(orjson.dumps(attrs.asdict(stored)))
         new.replace(self._record_path(stored))
@@ -120,8 +188,8 @@ class Store:
 
     def __init__(self, folder: Path) -> None:
         self.videos = Shelf(folder / "videos", StoredVideo)
-        self.images = Shelf(folder / "images", Stored)
-        self.assets = Shelf(folder / "assets", Stored)
+        self.images = Shelf(folder / "images", StoredImage)
+        self.assets = Shelf(folder / "assets", StoredAsset)
         self.incoming = folder / "incoming"
         self.incoming.mkdir(exist_ok=True)
         for left_over in self.incoming.iterdir():

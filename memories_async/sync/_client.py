@@ -3,25 +3,32 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterable, Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from memories_async import captions, client, embeddings, library
+from memories_async import assets, captions, client, embeddings, library
 from memories_async.captions import VIDEO_SYSTEM_PROMPT, Person
 from memories_async.config import CallOptions, Rate
-from memories_async.embeddings import DEFAULT_MODEL
+from memories_async.embeddings import DEFAULT_MODEL, TEXT_MODEL
+from memories_async.library import FilteringLevel, SearchBy
 from memories_async.media import Source, listed
 from memories_async.models import (
+    Asset,
+    AssetMetadata,
     Caption,
     CaptionTask,
     Clip,
+    Download,
     Embedding,
     LibraryImage,
     Outcome,
     Progress,
     Results,
+    SearchHit,
+    Transcript,
     Video,
 )
 from memories_async.operations import Bucket
@@ -372,15 +379,36 @@ class Library:
         source: Source,
         *,
         unique_id: str | None = None,
+        folder_id: int | None = None,
+        callback: str | None = None,
+        datetime_taken: datetime | str | None = None,
+        camera_model: str | None = None,
+        latitude: float | None = None,
+        longitude: float | None = None,
+        tags: Sequence[str] = (),
+        retain_original_video: bool | None = None,
+        video_transcription_prompt: str | None = None,
         on_progress: Callable[[Progress], object] | None = None,
         options: CallOptions | None = None,
     ) -> Video:
-        """Add a video file to the private video library; it is indexed afterwards.
+        """Add a video to the private video library; it is indexed afterwards.
 
         Args:
-            source: A local video (MP4, MOV, AVI or MKV of at most 3 GB): path, bytes, binary
-                file object or ``Media``. A file is streamed from where it lies.
+            source: A video (MP4, MOV, AVI or MKV of at most 3 GB): path, bytes, binary file
+                object or ``Media``; or a public URL (MP4, or M3U8 with absolute links; at most
+                1 GB without special permission). A file is streamed from where it lies.
             unique_id: Namespace within the account.
+            folder_id: Folder within the account; newer accounts have folders instead of
+                namespaces.
+            callback: Public http(s) address, of at most 299 characters, that is told when the
+                video has been indexed.
+            datetime_taken: When it was taken: a datetime, or text as ``2025-09-07 22:52:00``.
+            camera_model: At most 200 characters.
+            latitude: Degrees, -90 to 90.
+            longitude: Degrees, -180 to 180.
+            tags: At most 20; the service adds the tag ``api``.
+            retain_original_video: Whether the service keeps the original (its default: yes).
+            video_transcription_prompt: What to pay attention to when it is transcribed.
             on_progress: Called with the bytes accepted so far.
             options: Deadline, attempts and timeouts of this call.
 
@@ -388,18 +416,27 @@ class Library:
             The video, as yet with status ``UNPARSE``: see ``wait_until_searchable``.
 
         Raises:
-            ConfigurationError: No key.
+            ConfigurationError: No key, a bad URL, or a field is beyond its limit.
             MediaError: The file cannot be sent; nothing was.
             ApiError: The service refused.
             OutcomeUnknown: It was sent and no answer came; the video may exist and be billed.
 
-        Source: POST /serve/api/v1/upload
+        Source: POST /serve/api/v1/upload, POST /serve/api/v1/upload_url
         (https://api-tools.memories.ai/visual-search/upload-video-from-file).
         """
         return self._portal.run(
             lambda caller: self._asyncio.add_video(
                 source,
                 unique_id=unique_id,
+                folder_id=folder_id,
+                callback=callback,
+                datetime_taken=datetime_taken,
+                camera_model=camera_model,
+                latitude=latitude,
+                longitude=longitude,
+                tags=tags,
+                retain_original_video=retain_original_video,
+                video_transcription_prompt=video_transcription_prompt,
                 on_progress=caller.hook(on_progress),
                 options=options,
             )
@@ -475,6 +512,306 @@ class Library:
             )
         )
 
+    def videos(
+        self,
+        *,
+        name: str | None = None,
+        video_nos: Sequence[str] = (),
+        status: str | None = None,
+        camera_model: str | None = None,
+        tag: str | None = None,
+        taken_since: datetime | None = None,
+        latitude: float | None = None,
+        longitude: float | None = None,
+        unique_id: str | None = None,
+        folder_id: int | None = None,
+        page_size: int = 200,
+        options: CallOptions | None = None,
+    ) -> Iterator[Video]:
+        """List the videos of the library; pages are fetched as the iteration goes. Free.
+
+        Args:
+            name: Only videos of this stored name.
+            video_nos: Only these videos.
+            status: Only videos of this status: ``PARSE``, ``UNPARSE`` or ``FAILED``.
+            camera_model: Only videos of this camera.
+            tag: Only videos with this tag.
+            taken_since: Only videos taken at this time or later; a naive one is local time.
+            latitude: With ``longitude``: only videos taken within about 20 km, in degrees.
+            longitude: With ``latitude``.
+            unique_id: Namespace within the account.
+            folder_id: Folder within the account.
+            page_size: Videos in one request (default 200).
+            options: Deadline, attempts and timeouts of each request.
+
+        Returns:
+            An iterator of videos.
+
+        Raises:
+            ConfigurationError: No key, or a field is beyond its limit.
+            ApiError: The service refused.
+
+        Source: POST /serve/api/v1/list_videos
+        (https://api-tools.memories.ai/visual-search/list-videos).
+        """
+        return self._portal.iterate(
+            lambda caller: self._asyncio.videos(
+                name=name,
+                video_nos=video_nos,
+                status=status,
+                camera_model=camera_model,
+                tag=tag,
+                taken_since=taken_since,
+                latitude=latitude,
+                longitude=longitude,
+                unique_id=unique_id,
+                folder_id=folder_id,
+                page_size=page_size,
+                options=options,
+            )
+        )
+
+    def delete_videos(
+        self,
+        video_nos: Sequence[str],
+        *,
+        unique_id: str | None = None,
+        options: CallOptions | None = None,
+    ) -> None:
+        """Delete videos; free, and the same when repeated.
+
+        Args:
+            video_nos: The videos; more than 100 go in several requests. The service ignores
+                those that it does not know.
+            unique_id: Namespace within the account.
+            options: Deadline, attempts and timeouts of each request.
+
+        Raises:
+            ConfigurationError: No key, or one text instead of a sequence.
+            Conflict: The service says that they were deleted before.
+            ApiError: The service refused.
+
+        Source: POST /serve/api/v1/delete_videos
+        (https://api-tools.memories.ai/visual-search/delete-videos).
+        """
+        return self._portal.run(
+            lambda caller: self._asyncio.delete_videos(
+                video_nos,
+                unique_id=unique_id,
+                options=options,
+            )
+        )
+
+    def download(
+        self,
+        video_no: str,
+        destination: str | os.PathLike[str],
+        *,
+        unique_id: str | None = None,
+        on_progress: Callable[[Progress], object] | None = None,
+        options: CallOptions | None = None,
+    ) -> Download:
+        """Download a video to a file; $0.12 per GB.
+
+        Args:
+            video_no: The video's identifier.
+            destination: Path of the file. It appears when the download is whole; until then the
+                bytes lie beside it, in ``<destination>.part``. Names that the service gives are
+                never used.
+            unique_id: Namespace within the account.
+            on_progress: Called with the bytes received so far.
+            options: Deadline, attempts and timeouts of this call.
+
+        Returns:
+            Where the file lies, its size and type.
+
+        Raises:
+            ConfigurationError: No key or no video_no.
+            MediaError: The file cannot be written.
+            NotFound: There is no such video.
+            ApiError: The service refused.
+
+        Source: POST /serve/api/v1/download
+        (https://api-tools.memories.ai/visual-search/download-video).
+        """
+        return self._portal.run(
+            lambda caller: self._asyncio.download(
+                video_no,
+                destination,
+                unique_id=unique_id,
+                on_progress=caller.hook(on_progress),
+                options=options,
+            )
+        )
+
+    def search(
+        self,
+        query: str,
+        *,
+        by: SearchBy = "clip",
+        top_k: int | None = None,
+        filtering_level: FilteringLevel | None = None,
+        video_nos: Sequence[str] = (),
+        tag: str | None = None,
+        camera_model: str | None = None,
+        taken_since: datetime | None = None,
+        latitude: float | None = None,
+        longitude: float | None = None,
+        unique_id: str | None = None,
+        options: CallOptions | None = None,
+    ) -> Results[SearchHit]:
+        """Search the whole library by words; billed.
+
+        Args:
+            query: What to look for.
+            by: What to search: ``"clip"`` what is to be seen in videos, ``"audio"`` what is said
+                in them, ``"caption"`` what was written of them, ``"image"`` the image library.
+            top_k: Hits at most, 1 to 1000 (by caption 1 to 200).
+            filtering_level: ``"low"``, ``"medium"`` or ``"high"``: how alike hits must be.
+            video_nos: Only these videos, at most 100.
+            tag: Only with this tag.
+            camera_model: Only of this camera.
+            taken_since: Only taken at this time or later; a naive one is local time.
+            latitude: With ``longitude``: only taken near, in degrees.
+            longitude: With ``latitude``.
+            unique_id: Namespace within the account.
+            options: Deadline, attempts and timeouts of this call.
+
+        Returns:
+            The hits, best first as the service sorts them.
+
+        Raises:
+            ConfigurationError: No key, no query, or a field is beyond its limit.
+            ApiError: The service refused.
+            OutcomeUnknown: It was sent and no answer came; it may have been billed.
+
+        Source: POST /serve/api/v1/search
+        (https://api-tools.memories.ai/visual-search/search-by-text).
+        """
+        return self._portal.run(
+            lambda caller: self._asyncio.search(
+                query,
+                by=by,
+                top_k=top_k,
+                filtering_level=filtering_level,
+                video_nos=video_nos,
+                tag=tag,
+                camera_model=camera_model,
+                taken_since=taken_since,
+                latitude=latitude,
+                longitude=longitude,
+                unique_id=unique_id,
+                options=options,
+            )
+        )
+
+    def search_similar(
+        self,
+        image: Source,
+        *,
+        similarity: float | None = None,
+        unique_id: str | None = None,
+        on_progress: Callable[[Progress], object] | None = None,
+        options: CallOptions | None = None,
+    ) -> Results[SearchHit]:
+        """Find where in the whole video library something like an image is to be seen; billed.
+
+        Args:
+            image: The query image (JPEG, PNG, GIF, BMP or WebP of at most 20 MB): path, bytes,
+                binary file object or ``Media``.
+            similarity: How alike it must be, 0 to 1 (the service's default: 0.85).
+            unique_id: Namespace within the account.
+            on_progress: Called with the bytes accepted so far.
+            options: Deadline, attempts and timeouts of this call.
+
+        Returns:
+            The hits; older answers leave out the end of a range.
+
+        Raises:
+            ConfigurationError: No key, or ``similarity`` is outside its range.
+            MediaError: The image cannot be sent; nothing was.
+            ApiError: The service refused.
+            OutcomeUnknown: It was sent and no answer came; it may have been billed.
+
+        Source: POST /serve/api/v1/search_similar_images
+        (https://api-tools.memories.ai/visual-search/search-by-image).
+        """
+        return self._portal.run(
+            lambda caller: self._asyncio.search_similar(
+                image,
+                similarity=similarity,
+                unique_id=unique_id,
+                on_progress=caller.hook(on_progress),
+                options=options,
+            )
+        )
+
+    def audio_transcript(
+        self,
+        video_no: str,
+        *,
+        unique_id: str | None = None,
+        options: CallOptions | None = None,
+    ) -> Transcript:
+        """Return what is said in a video.
+
+        Args:
+            video_no: The video's identifier.
+            unique_id: Namespace within the account.
+            options: Deadline, attempts and timeouts of this call.
+
+        Returns:
+            The lines with their times in seconds.
+
+        Raises:
+            ConfigurationError: No key or no video_no.
+            NotFound: There is no such video.
+            ApiError: The service refused.
+
+        Source: GET /serve/api/v1/get_audio_transcription
+        (https://api-tools.memories.ai/visual-search/get-audio-transcription).
+        """
+        return self._portal.run(
+            lambda caller: self._asyncio.audio_transcript(
+                video_no,
+                unique_id=unique_id,
+                options=options,
+            )
+        )
+
+    def video_captions(
+        self,
+        video_no: str,
+        *,
+        unique_id: str | None = None,
+        options: CallOptions | None = None,
+    ) -> Transcript:
+        """Return what was written of a video when it was indexed.
+
+        Args:
+            video_no: The video's identifier.
+            unique_id: Namespace within the account.
+            options: Deadline, attempts and timeouts of this call.
+
+        Returns:
+            The lines with their times in seconds.
+
+        Raises:
+            ConfigurationError: No key or no video_no.
+            NotFound: There is no such video.
+            ApiError: The service refused.
+
+        Source: GET /serve/api/v1/get_video_caption
+        (https://api-tools.memories.ai/visual-search/get-video-caption).
+        """
+        return self._portal.run(
+            lambda caller: self._asyncio.video_captions(
+                video_no,
+                unique_id=unique_id,
+                options=options,
+            )
+        )
+
 
 class Embeddings:
     """Embedding vectors; their host wants the general key."""
@@ -525,6 +862,77 @@ class Embeddings:
             )
         )
 
+    def text(
+        self,
+        texts: str | Sequence[str],
+        *,
+        model: str = TEXT_MODEL,
+        dimensionality: int | None = None,
+        options: CallOptions | None = None,
+    ) -> Results[Embedding]:
+        """Embed texts in one call.
+
+        Args:
+            texts: One text or several.
+            model: ``gemini-embedding-001`` (default).
+            dimensionality: Length of the vectors, e.g. 256, 512 or 768; by default the model's.
+            options: Deadline, attempts and timeouts of this call.
+
+        Returns:
+            One embedding for each text, in their order. $0.0000002 per token.
+
+        Raises:
+            ConfigurationError: No key, no text or an empty one, or no model.
+            ApiError: The service refused.
+            UnexpectedShape: The answer has another number of vectors; it has been billed.
+            OutcomeUnknown: It was sent and no answer came; it may have been billed.
+
+        Source: POST /serve/api/v2/embeddings/text
+        (https://api-tools.memories.ai/visual-intelligence/embeddings/text-embedding).
+        """
+        return self._portal.run(
+            lambda caller: self._asyncio.text(
+                texts,
+                model=model,
+                dimensionality=dimensionality,
+                options=options,
+            )
+        )
+
+    def video(
+        self,
+        asset_id: str,
+        *,
+        model: str = DEFAULT_MODEL,
+        options: CallOptions | None = None,
+    ) -> Embedding:
+        """Embed a whole video, given by the asset that it is.
+
+        Args:
+            asset_id: An uploaded video asset.
+            model: ``multimodalembedding@001`` (default).
+            options: Deadline, attempts and timeouts of this call.
+
+        Returns:
+            One vector for the whole video.
+
+        Raises:
+            ConfigurationError: No key, no asset_id or no model.
+            NotFound: There is no such asset.
+            ApiError: The service refused.
+            OutcomeUnknown: It was sent and no answer came; it may have been billed.
+
+        Source: POST /serve/api/v2/embeddings/video
+        (https://api-tools.memories.ai/api-reference/Embeddings/video-embedding).
+        """
+        return self._portal.run(
+            lambda caller: self._asyncio.video(
+                asset_id,
+                model=model,
+                options=options,
+            )
+        )
+
     def images(
         self,
         sources: Iterable[Source] | AsyncIterable[Source],
@@ -563,6 +971,148 @@ class Embeddings:
         )
 
 
+class Assets:
+    """Assets; their host wants the general key."""
+
+    def __init__(self, twin: assets.Assets, portal: Portal) -> None:
+        self._asyncio = twin
+        self._portal = portal
+
+    def upload(
+        self,
+        source: Source,
+        *,
+        signed: bool = False,
+        on_progress: Callable[[Progress], object] | None = None,
+        options: CallOptions | None = None,
+    ) -> Asset:
+        """Upload an image, a video or a sound to be used by its identifier.
+
+        Args:
+            source: A local file (JPEG, PNG, GIF, WebP, BMP, TIFF; MP4, MOV, AVI, WebM, MKV, FLV,
+                WMV, MPEG; MP3, WAV, AAC, FLAC, OGG, M4A): path, bytes, binary file object or
+                ``Media``. A file is streamed from where it lies.
+            signed: Ask for a signed address first and send the file there, past the API's own
+                hosts: for large files. The key does not go to that address.
+            on_progress: Called with the bytes accepted so far.
+            options: Deadline, attempts and timeouts of each request.
+
+        Returns:
+            The asset; see ``wait_until_ready``. The upload is free, keeping it is billed by size.
+
+        Raises:
+            ConfigurationError: No key, or the source is a URL.
+            MediaError: The file cannot be sent; nothing was.
+            ApiError: The service refused.
+            OutcomeUnknown: It was sent and no answer came; the asset may exist.
+
+        Source: POST /serve/api/v2/upload; POST /serve/api/v2/upload/signed-url
+        (https://api-tools.memories.ai/visual-intelligence/base/upload).
+        """
+        return self._portal.run(
+            lambda caller: self._asyncio.upload(
+                source,
+                signed=signed,
+                on_progress=caller.hook(on_progress),
+                options=options,
+            )
+        )
+
+    def metadata(self, asset_id: str, *, options: CallOptions | None = None) -> AssetMetadata:
+        """Return what the service knows of an asset; free.
+
+        Args:
+            asset_id: The asset's identifier.
+            options: Deadline, attempts and timeouts of this call.
+
+        Returns:
+            The upload's status; the other fields are undocumented and kept in ``extra``.
+
+        Raises:
+            ConfigurationError: No key or no asset_id.
+            NotFound: There is no such asset.
+            ApiError: The service refused.
+            UnexpectedShape: The answer holds no record.
+
+        Source: GET /serve/api/v2/{asset_id}/metadata
+        (https://api-tools.memories.ai/visual-intelligence/base/metadata).
+        """
+        return self._portal.run(lambda caller: self._asyncio.metadata(asset_id, options=options))
+
+    def wait_until_ready(
+        self,
+        asset_id: str,
+        *,
+        within: float = 120.0,
+        options: CallOptions | None = None,
+    ) -> AssetMetadata:
+        """Ask about an asset until it can be used: after 2 s, then ever less often, up to 30 s.
+
+        Args:
+            asset_id: The asset's identifier.
+            within: Seconds to wait at most (default 120).
+            options: Deadline, attempts and timeouts of each question.
+
+        Returns:
+            The metadata, with status ``SUCCESS``.
+
+        Raises:
+            TaskFailed: The upload failed for good.
+            DeadlineExceeded: It was not ready in time; asking later is free.
+            NotFound: There is no such asset.
+            ApiError: The service refused.
+
+        Source: GET /serve/api/v2/{asset_id}/metadata
+        (https://api-tools.memories.ai/visual-intelligence/base/metadata).
+        """
+        return self._portal.run(
+            lambda caller: self._asyncio.wait_until_ready(
+                asset_id,
+                within=within,
+                options=options,
+            )
+        )
+
+    def download(
+        self,
+        asset_id: str,
+        destination: str | os.PathLike[str],
+        *,
+        on_progress: Callable[[Progress], object] | None = None,
+        options: CallOptions | None = None,
+    ) -> Download:
+        """Download an asset to a file; $0.12 per GB.
+
+        Args:
+            asset_id: The asset's identifier.
+            destination: Path of the file. It appears when the download is whole; until then the
+                bytes lie beside it, in ``<destination>.part``. Names that the service gives are
+                never used.
+            on_progress: Called with the bytes received so far.
+            options: Deadline, attempts and timeouts of this call.
+
+        Returns:
+            Where the file lies, its size and type.
+
+        Raises:
+            ConfigurationError: No key or no asset_id.
+            MediaError: The file cannot be written.
+            NotFound: There is no such asset.
+            ApiError: The service refused.
+
+        Source: GET /serve/api/v2/{asset_id}/download
+        (https://api-tools.memories.ai/visual-intelligence/base/download).
+        """
+        return self._portal.run(
+            lambda caller: self._asyncio.download(
+                asset_id,
+                destination,
+                on_progress=caller.hook(on_progress),
+                options=options,
+            )
+        )
+
+
 class Memories:
     """A client for memories.ai: asyncio in ``memories_async``, blocking in ``memories_async.sync``.
 
@@ -594,7 +1144,9 @@ class Memories:
     library: Library
     """The private image and video library."""
     embeddings: Embeddings
-    """Pictures as vectors."""
+    """Pictures, texts and videos as vectors."""
+    assets: Assets
+    """Files uploaded once and used by their identifier."""
 
     def __init__(
         self,
@@ -624,6 +1176,7 @@ class Memories:
         self.captions = Captions(self._asyncio.captions, self._portal)
         self.library = Library(self._asyncio.library, self._portal)
         self.embeddings = Embeddings(self._asyncio.embeddings, self._portal)
+        self.assets = Assets(self._asyncio.assets, self._portal)
 
     def __repr__(self) -> str:
         return repr(self._asyncio)

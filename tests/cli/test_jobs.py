@@ -244,3 +244,21 @@ def test_progress_at_a_terminal(account: Emulator, terminal, images: Path):
 )
 def test_durations(seconds: float, text: str):
     assert duration(seconds) == text
+
+
+def test_index_of_videos(account: Emulator, run: Run, video: Path, capsys):
+    assert run("index", video, "--tag", "a", "--json") == Exit.DONE
+    (row,) = rows(capsys.readouterr().out)
+    assert row["video_no"].startswith("VI")
+    assert row["video_status"] == "PARSE"
+    assert account.ledger[0].fields["tags"][0] == "a"
+
+
+def test_reconcile(account: Emulator, run: Run, home: Path, video: Path, capsys):
+    account.faults.add(Fault("library.add_video", Cut(), moment="processed"))
+    assert run("index", video) == Exit.UNKNOWN
+    (name,) = jobs(home)
+    capsys.readouterr()
+    assert run("jobs", "reconcile", name, "--json") == Exit.DONE
+    assert rows(capsys.readouterr().out) == [{"found": 1, "unknown": 0}]
+    assert account.ledger.billed("library.add_video") == 1

@@ -15,6 +15,7 @@ from aiohttp import web
 from memories_async.emulator import (
     Emulator,
     Hit,
+    Line,
     Person,
     UnreadableMediaError,
     VideoFacts,
@@ -47,6 +48,20 @@ class KnownEngine:
 
     def embed_image(self, picture: Path, model: str) -> list[float]:
         return [0.5] * (4 if model == "mobileclip" else 8) + [len(self._read(picture))]
+
+    def describe_shots(self, video: Path) -> list[Line]:
+        self._read(video)
+        return [Line(0.0, 2.4, "A green meadow."), Line(2.4, 5.28, "A rabbit, on the meadow.")]
+
+    def transcribe(self, video: Path) -> list[Line]:
+        self._read(video)
+        return [Line(0.4, 5.6, "Nobody catches the rabbit.")]
+
+    def embed_video(self, video: Path, model: str) -> list[float]:
+        return [0.25] * 4 + [len(self._read(video))]
+
+    def embed_text(self, text: str, length: int) -> list[float]:
+        return [float(len(text)), float(length)]
 
     def probe_video(self, video: Path) -> VideoFacts:
         self._read(video)

@@ -42,11 +42,14 @@ CLIENT_ROOMS = {
     "config",
     "embeddings",
     "errors",
+    "fields",
+    "formats",
     "library",
     "media",
+    "polling",
     "sync",
 }
-ROOMS = sorted(Path(emulator.__file__).parent.glob("*.py"))
+ROOMS = sorted(Path(emulator.__file__).parent.rglob("*.py"))
 
 
 async def test_start_and_stop(engine: KnownEngine) -> None:

@@ -1,0 +1,190 @@
+"""client.assets: files uploaded once and used by their identifier."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import attrs
+
+from memories_async import polling
+from memories_async.errors import ConfigurationError, UnexpectedShape
+from memories_async.fields import filled
+from memories_async.formats import FORMATS, THREE_GPP
+from memories_async.media import MediaRule, Source, inspect_source, is_url
+from memories_async.models import Asset, AssetMetadata, Download, Progress
+from memories_async.operations import (
+    DOWNLOAD_ASSET,
+    GET_ASSET,
+    SEND_SIGNED,
+    SIGN_UPLOAD,
+    UPLOAD_ASSET,
+)
+
+if TYPE_CHECKING:
+    from memories_async._engine.dispatch import Dispatcher
+    from memories_async.config import CallOptions
+
+ASSET = MediaRule("an asset", frozenset(FORMATS) - {THREE_GPP})
+
+
+class Assets:
+    """Assets; their host wants the general key."""
+
+    def __init__(self, dispatcher: Dispatcher) -> None:
+        self._dispatcher = dispatcher
+
+    async def upload(
+        self,
+        source: Source,
+        *,
+        signed: bool = False,
+        on_progress: Callable[[Progress], object] | None = None,
+        options: CallOptions | None = None,
+    ) -> Asset:
+        """Upload an image, a video or a sound to be used by its identifier.
+
+        Args:
+            source: A local file (JPEG, PNG, GIF, WebP, BMP, TIFF; MP4, MOV, AVI, WebM, MKV, FLV,
+                WMV, MPEG; MP3, WAV, AAC, FLAC, OGG, M4A): path, bytes, binary file object or
+                ``Media``. A file is streamed from where it lies.
+            signed: Ask for a signed address first and send the file there, past the API's own
+                hosts: for large files. The key does not go to that address.
+            on_progress: Called with the bytes accepted so far.
+            options: Deadline, attempts and timeouts of each request.
+
+        Returns:
+            The asset; see ``wait_until_ready``. The upload is free, keeping it is billed by size.
+
+        Raises:
+            ConfigurationError: No key, or the source is a URL.
+            MediaError: The file cannot be sent; nothing was.
+            ApiError: The service refused.
+            OutcomeUnknown: It was sent and no answer came; the asset may exist.
+
+        Source: POST /serve/api/v2/upload; POST /serve/api/v2/upload/signed-url
+        (https://api-tools.memories.ai/visual-intelligence/base/upload).
+        """
+        if is_url(source):
+            raise ConfigurationError("assets.upload takes a local file, not a URL")
+        if not signed:
+            return await self._dispatcher.send(
+                UPLOAD_ASSET,
+                {},
+                attach=lambda: (inspect_source(source, ASSET),),
+                options=options,
+                on_progress=on_progress,
+            )
+        attachment = await self._dispatcher.run(lambda: inspect_source(source, ASSET))
+        permission = await self._dispatcher.send(
+            SIGN_UPLOAD, {"original_filename": attachment.name}, options=options
+        )
+        await self._dispatcher.send(
+            SEND_SIGNED,
+            {"signed_url": permission.signed_url},
+            attach=lambda: (attachment,),
+            options=options,
+            on_progress=on_progress,
+        )
+        return Asset(permission.asset_id, extra=permission.extra, attempts=permission.attempts)
+
+    async def metadata(self, asset_id: str, *, options: CallOptions | None = None) -> AssetMetadata:
+        """Return what the service knows of an asset; free.
+
+        Args:
+            asset_id: The asset's identifier.
+            options: Deadline, attempts and timeouts of this call.
+
+        Returns:
+            The upload's status; the other fields are undocumented and kept in ``extra``.
+
+        Raises:
+            ConfigurationError: No key or no asset_id.
+            NotFound: There is no such asset.
+            ApiError: The service refused.
+            UnexpectedShape: The answer holds no record.
+
+        Source: GET /serve/api/v2/{asset_id}/metadata
+        (https://api-tools.memories.ai/visual-intelligence/base/metadata).
+        """
+        record = await self._dispatcher.send(GET_ASSET, _identified(asset_id), options=options)
+        if not record.resource:
+            raise UnexpectedShape("the answer holds no record", operation=str(GET_ASSET))
+        return attrs.evolve(record.resource[0], attempts=record.attempts)
+
+    async def wait_until_ready(
+        self,
+        asset_id: str,
+        *,
+        within: float = 120.0,
+        options: CallOptions | None = None,
+    ) -> AssetMetadata:
+        """Ask about an asset until it can be used: after 2 s, then ever less often, up to 30 s.
+
+        Args:
+            asset_id: The asset's identifier.
+            within: Seconds to wait at most (default 120).
+            options: Deadline, attempts and timeouts of each question.
+
+        Returns:
+            The metadata, with status ``SUCCESS``.
+
+        Raises:
+            TaskFailed: The upload failed for good.
+            DeadlineExceeded: It was not ready in time; asking later is free.
+            NotFound: There is no such asset.
+            ApiError: The service refused.
+
+        Source: GET /serve/api/v2/{asset_id}/metadata
+        (https://api-tools.memories.ai/visual-intelligence/base/metadata).
+        """
+        return await polling.until_ready(
+            lambda: self.metadata(asset_id, options=options),
+            lambda metadata: metadata.ready,
+            identifier=asset_id,
+            within=within,
+            sleep=self._dispatcher.sleep,
+        )
+
+    async def download(
+        self,
+        asset_id: str,
+        destination: str | os.PathLike[str],
+        *,
+        on_progress: Callable[[Progress], object] | None = None,
+        options: CallOptions | None = None,
+    ) -> Download:
+        """Download an asset to a file; $0.12 per GB.
+
+        Args:
+            asset_id: The asset's identifier.
+            destination: Path of the file. It appears when the download is whole; until then the
+                bytes lie beside it, in ``<destination>.part``. Names that the service gives are
+                never used.
+            on_progress: Called with the bytes received so far.
+            options: Deadline, attempts and timeouts of this call.
+
+        Returns:
+            Where the file lies, its size and type.
+
+        Raises:
+            ConfigurationError: No key or no asset_id.
+            MediaError: The file cannot be written.
+            NotFound: There is no such asset.
+            ApiError: The service refused.
+
+        Source: GET /serve/api/v2/{asset_id}/download
+        (https://api-tools.memories.ai/visual-intelligence/base/download).
+        """
+        return await self._dispatcher.send(
+            DOWNLOAD_ASSET,
+            _identified(asset_id),
+            options=options,
+            on_progress=on_progress,
+            destination=destination,
+        )
+
+
+def _identified(asset_id: str) -> dict[str, object]:
+    return {"asset_id": filled("asset_id", asset_id)}

@@ -1,0 +1,193 @@
+"""The library: images and videos come in, are listed, read, downloaded and deleted."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import PurePosixPath
+
+import attrs
+from yarl import URL
+
+from memories_async import operations
+from memories_async.emulator import callbacks, checks, store
+from memories_async.emulator.engine import Line
+from memories_async.emulator.handlers import shelves
+from memories_async.emulator.handlers.call import Call, Callback, Reply
+from memories_async.emulator.parameters import refuse
+from memories_async.emulator.spool import SpooledFile
+from memories_async.emulator.store import DEFAULT_FOLDER, StoredImage, StoredVideo
+
+
+async def add_images(call: Call) -> Reply:
+    """Take in all images, or none."""
+    pictures = checks.files(call.files, operations.ADD_IMAGES.file_part)
+    checks.batch(pictures, call.resources.batch_limit)
+    for picture in pictures:
+        checks.library_image(picture)
+    details = checks.details(call.fields)
+    records = [
+        shelves.stored(call, StoredImage, store.new_image_id(), file, details) for file in pictures
+    ]
+    paths = [picture.path for picture in pictures]
+    await call.resources.write(
+        call.resources.store.images.add, list(zip(records, paths, strict=True))
+    )
+    return Reply([{"id": int(record.id)} for record in records])
+
+
+async def add_video_file(call: Call) -> Reply:
+    """Take in a video that was sent."""
+    [file, *_] = checks.files(call.files, operations.ADD_VIDEO_FILE.file_part)
+    checks.library_video(file)
+    return await _add_video(call, file)
+
+
+async def add_video_url(call: Call) -> Reply:
+    """Take in a video that is fetched before the answer, which is simpler than the service."""
+    url = call.text("url")
+    file = await call.fetch(url, "url", _library_video_at, checks.LIBRARY_URL_BYTES)
+    return await _add_video(call, _named_after_path(file))
+
+
+def _library_video_at(file: SpooledFile) -> None:
+    checks.library_video(_named_after_path(file))
+
+
+def _named_after_path(file: SpooledFile) -> SpooledFile:
+    """Return what was fetched, named without host and query."""
+    return attrs.evolve(file, name=PurePosixPath(URL(file.name).path).name)
+
+
+async def _add_video(call: Call, file: SpooledFile) -> Reply:
+    resources = call.resources
+    details = checks.details(call.fields)
+    callback = call.text("callback")
+    if callback:
+        resources.callbacks.check(callback)
+    folder_id = call.integer("folder_id")
+    video = attrs.evolve(
+        shelves.stored(call, StoredVideo, store.new_video_no(), file, details),
+        folder_id=DEFAULT_FOLDER if folder_id is None else folder_id,
+        retained=bool(call.fields["retain_original_video"]),
+    )
+    await resources.write(resources.store.videos.add, [(video, file.path)])
+
+    async def result() -> dict[str, object]:
+        await resources.sleep(resources.index_seconds)
+        indexed = await shelves.index(call, video)
+        return callbacks.video_indexed(video.id, indexed.status)
+
+    return Reply(
+        {
+            "videoNo": video.id,
+            "videoName": video.name,
+            "videoStatus": video.status,
+            "uploadTime": str(video.created_at),
+        },
+        callback=Callback(callback, result) if callback else None,
+    )
+
+
+async def get_video(call: Call) -> Reply:
+    """Say what is known of a video; nothing of an unknown one, which is no failure."""
+    video = await shelves.find_video(call)
+    if video is None:
+        return Reply()
+    facts = video.facts
+    return Reply(
+        {
+            **_record(video),
+            "width": facts and facts.width,
+            "height": facts and facts.height,
+            "fps": facts and facts.fps,
+            "resolution_label": facts and f"{min(facts.width, facts.height)}p",
+        }
+    )
+
+
+async def list_videos(call: Call) -> Reply:
+    """Return one page of the videos that pass the filters."""
+    wanted = {
+        name: call.text(field)
+        for name, field in (("id", "video_no"), ("name", "video_name"), ("status", "status"))
+    }
+    found = [
+        video
+        for video in await shelves.videos(call)
+        if all(value in ("", getattr(video, name)) for name, value in wanted.items())
+    ]
+    page, size = call.integer("page") or 1, call.integer("size") or 1
+    return Reply(
+        {
+            "videos": [_record(video) for video in found[(page - 1) * size : page * size]],
+            "current_page": page,
+            "page_size": size,
+            "total_count": str(len(found)),
+        }
+    )
+
+
+def _record(video: StoredVideo) -> dict[str, object]:
+    """Return a record as the service spells it: 64-bit numbers and a missing cause are text."""
+    return {
+        "video_no": video.id,
+        "video_name": video.name,
+        "duration": str(round(video.facts.duration)) if video.facts else "0",
+        "size": str(video.size),
+        "create_time": str(video.created_at),
+        "status": video.status,
+        "cause": video.cause or "null",
+        **video.details,
+    }
+
+
+async def delete_videos(call: Call) -> Reply:
+    """Delete the videos that there are, and ignore the others."""
+    videos = call.resources.store.videos
+    for video in map(videos.get, call.texts("video_nos")):
+        if video is not None and video.unique_id == call.text("unique_id"):
+            await call.resources.write(videos.remove, video)
+    return Reply()
+
+
+async def download_video(call: Call) -> Reply:
+    """Send the file as it came."""
+    video = await shelves.find_video(call)
+    if video is None or not video.retained:
+        raise refuse("video not found")
+    return Reply(file=call.resources.store.videos.file(video))
+
+
+async def get_audio_transcript(call: Call) -> Reply:
+    """Say what the engine heard."""
+    video = await _parsed(call)
+    return Reply(video and _transcript(video, video.heard))
+
+
+async def get_video_captions(call: Call) -> Reply:
+    """Say what the engine saw."""
+    video = await _parsed(call)
+    return Reply(video and _transcript(video, video.seen))
+
+
+async def _parsed(call: Call) -> StoredVideo | None:
+    video = await shelves.find_video(call)
+    if video is not None and video.status != "PARSE":
+        raise refuse(f"Video is not parsed: {video.id}")
+    return video
+
+
+def _transcript(video: StoredVideo, lines: Sequence[Line]) -> dict[str, object]:
+    return {
+        "videoNo": video.id,
+        "transcriptions": [
+            {"index": index, "content": line.text, **seconds(line.start_time, line.end_time)}
+            for index, line in enumerate(lines)
+        ],
+    }
+
+
+def seconds(start: float, end: float) -> dict[str, str]:
+    """Return a time range as the service spells it: whole seconds, as text."""
+    return {"startTime": str(math.floor(start)), "endTime": str(math.ceil(end))}

@@ -1,0 +1,62 @@
+"""The fields of requests: checked against the documented limits before anything is sent."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from memories_async.errors import ConfigurationError
+
+TIME_FORMAT = "%Y-%m-%d %H:%M:%S"
+
+
+def present(**fields: object) -> dict[str, object]:
+    """Keep the fields that were given, in this order: the service tells absent from empty."""
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+def filled(field: str, value: str) -> str:
+    """Refuse an empty text."""
+    if not value.strip():
+        raise ConfigurationError(f"{field} is empty")
+    return value
+
+
+def limited(field: str, value: str | None, limit: int) -> str | None:
+    """Refuse a text that is too long."""
+    if value is not None and len(value) > limit:
+        raise ConfigurationError(f"{field} has {len(value)} characters; the limit is {limit}")
+    return value
+
+
+def at_most(field: str, values: Sequence[str], limit: int) -> list[str] | None:
+    """Refuse too many texts, or one text where several are meant; an empty list is no field."""
+    if isinstance(values, str):
+        raise ConfigurationError(f"{field} is a sequence of texts, not one text")
+    if len(values) > limit:
+        raise ConfigurationError(f"{field}: {len(values)} given; the limit is {limit}")
+    return list(values) or None
+
+
+def between(field: str, value: float | None, low: float, high: float) -> float | None:
+    """Refuse a number outside its range."""
+    if value is not None and not low <= value <= high:
+        raise ConfigurationError(f"{field} must be between {low} and {high}, not {value}")
+    return value
+
+
+def moment(field: str, value: datetime | str | None) -> str | None:
+    """Write a time as the service wants it: ``yyyy-MM-dd HH:mm:ss``."""
+    if isinstance(value, datetime):
+        return value.strftime(TIME_FORMAT)
+    if value is not None:
+        try:
+            datetime.strptime(value, TIME_FORMAT)
+        except ValueError:
+            raise ConfigurationError(f"{field} is yyyy-MM-dd HH:mm:ss, not {value!r}") from None
+    return value
+
+
+def milliseconds(value: datetime | None) -> int | None:
+    """Write a time as milliseconds since 1970; a naive one is local time."""
+    return None if value is None else round(value.timestamp() * 1000)
