@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TypeVar, cast
 import attrs
 
 from memories_async.errors import ConfigurationError
+from memories_async.fields import callback_address
 from memories_async.formats import (
     AVI,
     FLV,
@@ -288,7 +289,9 @@ class Captions:
         (https://api-tools.memories.ai/platform/video-caption).
         """
         fields = _prompts(prompt, system_prompt, thinking, qa, reasoning_effort)
-        fields |= {"callback": check_url(callback, "callback")} | _persons(persons)
+        fields |= {"callback": callback_address(callback, self._dispatcher.settings)} | _persons(
+            persons
+        )
         return await self._send_video(
             SUBMIT_VIDEO_URL, SUBMIT_VIDEO_FILE, source, fields, on_progress, options
         )

@@ -258,6 +258,14 @@ def is_loopback(host: str) -> bool:
         return False
 
 
+def is_private(host: str) -> bool:
+    """Tell whether a host name or address means nothing outside this machine or network."""
+    try:
+        return ipaddress.ip_address(host).is_private
+    except ValueError:
+        return is_loopback(host) or host.lower().endswith((".local", ".internal", ".localhost"))
+
+
 def _checked_base_url(base_url: str | None) -> str | None:
     if not base_url:
         return None

@@ -2,12 +2,29 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from datetime import datetime
+from urllib.parse import urlsplit
 
+from memories_async.config import Settings, is_private
 from memories_async.errors import ConfigurationError
+from memories_async.media import check_url
 
 TIME_FORMAT = "%Y-%m-%d %H:%M:%S"
+
+
+def callback_address(url: str, settings: Settings) -> str:
+    """Refuse what is no address, and warn of one that the real service cannot reach."""
+    check_url(url, "callback")
+    host = urlsplit(url).hostname or ""
+    if settings.base_url is None and is_private(host):
+        warnings.warn(
+            f"callback: {host} is on this machine or network, where the service cannot call",
+            UserWarning,
+            stacklevel=3,
+        )
+    return url
 
 
 def present(**fields: object) -> dict[str, object]:

@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Literal
 
 from memories_async import polling
 from memories_async.errors import ConfigurationError, Conflict
-from memories_async.fields import at_most, between, filled, limited, milliseconds, moment, present
+from memories_async.fields import (
+    at_most,
+    between,
+    callback_address,
+    filled,
+    limited,
+    milliseconds,
+    moment,
+    present,
+)
 from memories_async.formats import AVI, BMP, GIF, JPEG, MATROSKA, MP4, PNG, QUICKTIME, WEBP
 from memories_async.media import (
     GIBIBYTE,
@@ -235,7 +244,8 @@ class Library:
         (https://api-tools.memories.ai/visual-search/upload-video-from-file).
         """
         if callback is not None:
-            limited("callback", check_url(callback, "callback"), LONGEST_CALLBACK)
+            limited("callback", callback, LONGEST_CALLBACK)
+            callback_address(callback, self._dispatcher.settings)
         fields = present(
             callback=callback,
             unique_id=unique_id,

@@ -8,7 +8,9 @@ import pytest
 
 from memories_async import (
     ConfigurationError,
+    Memories,
 )
+from memories_async.fields import callback_address
 from memories_async.media import (
     check_url,
     is_url,
@@ -90,3 +92,20 @@ def test_bad_urls(url: str, says: str) -> None:
 )
 def test_safe_names(name: str, safe: str) -> None:
     assert safe_name(name) == safe
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["http://localhost:8000/x", "http://127.0.0.1/x", "http://192.168.1.5/x", "http://a.local"],
+)
+def test_a_callback_that_the_real_service_cannot_reach_is_warned_of(address: str) -> None:
+    client = Memories("key", caption_key="key")
+    with pytest.warns(UserWarning, match="where the service cannot call"):
+        assert callback_address(address, client._settings) == address
+    emulated = Memories("key", base_url="http://127.0.0.1:1")
+    assert callback_address(address, emulated._settings) == address
+
+
+def test_a_callback_that_can_be_reached() -> None:
+    client = Memories("key")
+    assert callback_address("https://example.com/x", client._settings) == "https://example.com/x"

@@ -203,7 +203,11 @@ class _Call(Generic[T]):
         """Judge a failed attempt, and raise what the caller is to see if it was the last."""
         policy, operation = self.request.policy, self.request.operation
         self.verdict = judge(
-            error, self.transfer.state, operation.replay, policy.replay == "accept_double_billing"
+            error,
+            self.transfer.state,
+            operation.replay,
+            policy.replay == "accept_double_billing",
+            self.number,
         )
         if self.verdict is Verdict.THROTTLED:
             hint = error.retry_after if isinstance(error, RateLimited) else None

@@ -6,10 +6,8 @@ import enum
 
 from memories_async._engine.request import State
 from memories_async.errors import (
-    ApiError,
     CapacityReached,
     ConnectError,
-    DecodeError,
     MemoriesError,
     OutcomeUnknown,
     RateLimited,
@@ -33,7 +31,9 @@ class Verdict(enum.Enum):
     UNKNOWN = "tell the caller that it may have been billed"
 
 
-def judge(error: MemoriesError, state: State, replay: Replay, accept_double: bool) -> Verdict:
+def judge(
+    error: MemoriesError, state: State, replay: Replay, accept_double: bool, attempt: int = 1
+) -> Verdict:
     """Apply the replay rule.
 
     A billed request goes out again only where no server can have had the whole of it, or where
@@ -44,6 +44,7 @@ def judge(error: MemoriesError, state: State, replay: Replay, accept_double: boo
         state: How far the request got.
         replay: What sending it twice would cost.
         accept_double: Whether the caller accepts to pay twice.
+        attempt: The number of the attempt, from 1.
     """
     if isinstance(error, RateLimited | CapacityReached):
         hint = getattr(error, "retry_after", None)
@@ -57,11 +58,10 @@ def judge(error: MemoriesError, state: State, replay: Replay, accept_double: boo
     if isinstance(error, ServerError):
         if repeatable:
             return Verdict.RETRY
-        # A gateway that answers before the body is whole has passed nothing on; only where
-        # nothing lasting could have been made is that trusted.
-        refused_early = state is not State.SENT and error.status == 503
+        # A gateway that answers before the body is whole has passed nothing on; that is trusted
+        # once, and only where nothing lasting could have been made.
+        refused_early = state is not State.SENT and error.status == 503 and attempt == 1
         return Verdict.RETRY if refused_early and replay is Replay.BILLED else Verdict.UNKNOWN
-    assert isinstance(error, ApiError | DecodeError | MemoriesError)
     return Verdict.RAISE
 
 

@@ -319,6 +319,16 @@ async def test_row_44_a_gateway_that_refuses_half_a_body(stage: Stage) -> None:
     await stage.saw(requests=2, billed=1)
 
 
+async def test_row_44_a_gateway_that_refuses_half_a_body_twice(stage: Stage) -> None:
+    """The early 503 is trusted once: a gateway that repeats it is no gateway to count on."""
+    film = b"\x00\x00\x00\x18ftypmp42" + bytes(20 << 20)
+    stage.emulator.faults.add(Fault("captions.video", gateway(503), moment="headers", times=2))
+    error = await failure_of(stage.client().captions.video(film, "what"))
+    assert isinstance(error, OutcomeUnknown)
+    assert error.attempts == 2
+    await stage.saw(requests=2, billed=0)
+
+
 async def test_row_44_a_gateway_that_refuses_half_an_upload_that_creates(stage: Stage) -> None:
     film = b"\x00\x00\x00\x18ftypmp42" + bytes(20 << 20)
     stage.emulator.faults.add(Fault("library.add_video", gateway(503), moment="headers"))
