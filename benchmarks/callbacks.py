@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import itertools
 import json
 import os
 import shutil
@@ -26,6 +27,7 @@ import attrs
 
 from benchmarks.report import machine, machine_line
 from memories_async.callbacks import (
+    Arrival,
     CallbackInbox,
     MemoryStore,
     RedisStore,
@@ -55,6 +57,7 @@ async def receive(store: Store, count: int) -> None:
             await store.open(token, None, time.time())
             await store.bind(token, str(number), time.time())
         times = [0.0] * count
+        all_looked = after_looks(store, len(tokens))
 
         async def wait(number: int) -> None:
             await inbox.result(str(number), timeout=None)
@@ -62,7 +65,7 @@ async def receive(store: Store, count: int) -> None:
 
         waits = [asyncio.create_task(wait(number)) for number in range(count + PENDING)]
         async with serve(inbox, port=0) as url:
-            await asyncio.sleep(3)  # until all of them wait
+            await all_looked.wait()
             say([f"{url}/{seal(token, SECRET.encode())}" for token in tokens[:count]])
             await asyncio.wait_for(asyncio.gather(*waits[:count]), 120)
             say(times)
@@ -70,6 +73,20 @@ async def receive(store: Store, count: int) -> None:
         for waiting in waits:
             waiting.cancel()
         await asyncio.gather(*waits, return_exceptions=True)
+
+
+def after_looks(store: Store, count: int) -> asyncio.Event:
+    """Return what is set once a store has been looked into so many times."""
+    done, left, find = asyncio.Event(), itertools.count(count - 1, -1), store.find
+
+    async def counted(name: str) -> Arrival | None:
+        found = await find(name)
+        if next(left) == 0:
+            done.set()
+        return found
+
+    store.find = counted  # type: ignore[method-assign]  # there is no other way to know
+    return done
 
 
 def say(value: object) -> None:

@@ -71,6 +71,12 @@ end
 return 1
 """
 
+_FIND = """
+local name, prefix = unpack(ARGV)
+local token = redis.call('GET', prefix .. 'name:' .. name)
+return token and redis.call('HMGET', prefix .. 'token:' .. token, 'name', 'body', 'digest', 'at')
+"""
+
 _DELIVER = """
 local token, name, body, digest, at, prefix = unpack(ARGV)
 local task = prefix .. 'token:' .. token
@@ -156,14 +162,10 @@ class RedisStore:
 
     async def find(self, name: str) -> Arrival | None:
         """Return the callback of what is waited for by a name."""
-        here = self._here()
-        token = cast("bytes | None", await here.run(here.redis.get(f"{self._prefix}name:{name}")))
-        if token is None:
+        found = await self._run(self._here().find, name, self._prefix)
+        if found is None:
             return None
-        fields = here.redis.hmget(
-            f"{self._prefix}token:{token.decode()}", ["name", "body", "digest", "at"]
-        )
-        named, body, digest, at = cast("list[bytes | None]", await here.run(fields))
+        named, body, digest, at = cast("list[bytes | None]", found)
         if named is None or body is None or digest is None or at is None:
             return None
         return Arrival(named.decode(), body, digest.decode(), float(at))
@@ -172,7 +174,8 @@ class RedisStore:
     async def watch(self, name: str) -> AsyncGenerator[asyncio.Event]:
         """Within the context, set the event when a callback for a name comes."""
         with self._waiters.watch(name) as event:
-            self._here().listen(f"{self._prefix}arrived", self._waiters)
+            await self._here().listen(f"{self._prefix}arrived", self._waiters)
+            event.clear()  # whatever it was set for is there to be found
             yield event
 
     async def aclose(self) -> None:
@@ -206,9 +209,11 @@ class _Connection:
         forget_early = _FORGET_EARLY % {"early_kept": EARLY_KEPT, "most_early": MOST_EARLY}
         self.open = self.redis.register_script(forget_early + _OPEN)
         self.bind = self.redis.register_script(forget_early + _BIND)
+        self.find = self.redis.register_script(_FIND)
         self.deliver = self.redis.register_script(forget_early + _DELIVER)
         self._commands: set[asyncio.Future[object]] = set()
         self._listener: asyncio.Task[None] | None = None
+        self._subscribed = asyncio.Event()
 
     async def run(self, command: Awaitable[object]) -> object:
         """Run a command to its end, even if whoever wanted it is cancelled.
@@ -221,10 +226,14 @@ class _Connection:
         running.add_done_callback(self._commands.discard)
         return await asyncio.shield(running)
 
-    def listen(self, channel: str, waiters: Waiters) -> None:
-        """Have waiters woken by what is published; do nothing if they are already."""
+    async def listen(self, channel: str, waiters: Waiters) -> None:
+        """Have waiters woken by what is published; without Redis, once it is back."""
         if self._listener is None:
             self._listener = asyncio.create_task(self._listen(channel, waiters))
+        if not self._subscribed.is_set():
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(RECONNECT_SECONDS):
+                    await self._subscribed.wait()
 
     async def _listen(self, channel: str, waiters: Waiters) -> None:
         from redis.asyncio.client import PubSub
@@ -237,6 +246,7 @@ class _Connection:
                     await self._pass_on(subscription, waiters)
             except (RedisError, OSError) as error:
                 logger.warning("Waiting for callbacks without Redis: %s", error)
+            self._subscribed.clear()
             await asyncio.sleep(RECONNECT_SECONDS)
 
     async def _pass_on(self, subscription: PubSub, waiters: Waiters) -> None:
@@ -246,6 +256,7 @@ class _Connection:
         )
         async for message in messages:
             if message["type"] == "subscribe":
+                self._subscribed.set()
                 waiters.wake_all()  # something may have come while nobody listened
             elif message["type"] == "message":
                 waiters.wake([cast("bytes", message["data"]).decode()])
