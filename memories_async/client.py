@@ -22,10 +22,12 @@ if TYPE_CHECKING:
 
 
 class Memories:
-    """An asyncio client for memories.ai.
+    """A client for memories.ai: asyncio in ``memories_async``, blocking in ``memories_async.sync``.
 
-    Making one touches no event loop and no network. Use it as ``async with Memories() as
-    client:``, or call ``aclose()`` when done. One client serves any number of concurrent calls.
+    Making one touches no event loop and no network. Use it in an ``async with`` block (blocking:
+    ``with``), or close it when done. One client serves any number of concurrent calls. A pickle
+    of it carries what it was told but never a key: where it is loaded, that comes from the
+    environment again.
 
     Args:
         api_key: The account's key; by default ``MEMORIES_API_KEY`` of the environment.

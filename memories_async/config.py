@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Literal
 from urllib.parse import urlsplit
 
@@ -37,6 +37,11 @@ class Secret:
     def reveal(self) -> str:
         """Return the key, for the header of a request to its own service and nothing else."""
         return self._value
+
+    def hide(self, data: bytes) -> bytes:
+        """Return what came back without the key, which a gateway may have echoed into it."""
+        # A key of a few letters, as tests use, is no secret and would take words apart.
+        return data.replace(self._value.encode(), "…".encode()) if len(self._value) > 8 else data
 
     def __repr__(self) -> str:
         return (
@@ -125,6 +130,9 @@ class CallOptions:
         answer_timeout: Seconds from the body's last byte to the answer's last (default 300).
         replay: ``"safe"`` (default) never risks paying twice; ``"accept_double_billing"`` sends a
             billed call again also where its first outcome is unknown.
+        before_sending: Awaited before each attempt, once its turn has come and before its first
+            byte leaves: the place to write down what is about to be sent. What it raises ends
+            the call with nothing further sent.
 
     Raises:
         ConfigurationError: A value is not positive, or ``replay`` is neither word.
@@ -137,9 +145,12 @@ class CallOptions:
     stall_timeout: float | None = None
     answer_timeout: float | None = None
     replay: Replaying | None = None
+    before_sending: Callable[[], Awaitable[object]] | None = None
 
     def __attrs_post_init__(self) -> None:
         for name, value in attrs.asdict(self).items():
+            if name == "before_sending":
+                continue
             if name == "replay":
                 if value not in (None, "safe", "accept_double_billing"):
                     raise ConfigurationError(f"replay is not {value!r}; see CallOptions")
@@ -158,6 +169,7 @@ class Policy:
     stall_timeout: float = 60.0
     answer_timeout: float = 300.0
     replay: Replaying = "safe"
+    before_sending: Callable[[], Awaitable[object]] | None = None
 
     def with_options(self, options: CallOptions | None) -> Policy:
         """Return this policy as changed by the options that are given."""

@@ -112,6 +112,7 @@ def _restore(
     cls: type[MemoriesError], args: tuple[object, ...], state: dict[str, object]
 ) -> MemoriesError:
     error = cls.__new__(cls, *args)
+    error.args = args  # which TimeoutError, being an OSError, would set in __init__ only
     error.__dict__.update(state)
     return error
 

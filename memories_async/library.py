@@ -5,22 +5,31 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Literal, cast
+from typing import TYPE_CHECKING, Literal
 
 from memories_async import polling
 from memories_async.errors import ConfigurationError, Conflict
-from memories_async.fields import between, filled, limited, listed, milliseconds, moment, present
+from memories_async.fields import (
+    between,
+    filled,
+    limited,
+    milliseconds,
+    moment,
+    one_of,
+    present,
+    several,
+)
 from memories_async.formats import AVI, BMP, GIF, JPEG, MATROSKA, MP4, PNG, QUICKTIME, WEBP
 from memories_async.media import (
     GIBIBYTE,
     MEBIBYTE,
-    Media,
     MediaRule,
     Source,
     check_url,
     inspect_all,
     inspect_source,
     is_url,
+    listed,
 )
 from memories_async.models import (
     Clip,
@@ -66,6 +75,7 @@ MOST_SEARCHED_VIDEOS = 100
 
 SearchBy = Literal["clip", "audio", "caption", "image"]
 FilteringLevel = Literal["low", "medium", "high"]
+FILTERING_LEVELS: tuple[FilteringLevel, ...] = ("low", "medium", "high")
 MOST_HITS: Mapping[SearchBy, int] = {"clip": 1000, "audio": 1000, "caption": 200, "image": 1000}
 
 
@@ -119,7 +129,7 @@ class Library:
         Source: POST /serve/api/v1/upload_img
         (https://api-tools.memories.ai/visual-search/upload-image-from-file).
         """
-        images = _as_list(sources)
+        images = listed(sources)
         if not images:
             raise ConfigurationError("no image given")
         fields = present(
@@ -128,7 +138,7 @@ class Library:
             camera_model=limited("camera_model", camera_model, LONGEST_CAMERA_MODEL),
             latitude=between("latitude", latitude, -90, 90),
             longitude=between("longitude", longitude, -180, 180),
-            tags=listed("tags", tags, MOST_TAGS),
+            tags=several("tags", tags, MOST_TAGS),
         )
         return await self._dispatcher.send(
             ADD_IMAGES,
@@ -244,7 +254,7 @@ class Library:
             camera_model=limited("camera_model", camera_model, LONGEST_CAMERA_MODEL),
             latitude=between("latitude", latitude, -90, 90),
             longitude=between("longitude", longitude, -180, 180),
-            tags=listed("tags", tags, MOST_VIDEO_TAGS),
+            tags=several("tags", tags, MOST_VIDEO_TAGS),
             retain_original_video=retain_original_video,
             video_transcription_prompt=video_transcription_prompt,
         )
@@ -299,7 +309,7 @@ class Library:
         unique_id: str | None = None,
         options: CallOptions | None = None,
     ) -> Video:
-        """Ask about a video until it is indexed: after 2 s, then ever less often, up to 30 s.
+        """Ask about a video until it is indexed: at once, after 2 s, then ever less often (30 s).
 
         Args:
             video_no: The video's identifier.
@@ -319,11 +329,13 @@ class Library:
         Source: GET /serve/api/v1/get_metadata
         (https://api-tools.memories.ai/visual-search/get-metadata).
         """
-        return await polling.until_ready(
+        return await polling.until(
+            lambda video: video.searchable,
             lambda: self.video(video_no, unique_id=unique_id, options=options),
+            operation=GET_VIDEO,
             identifier=video_no,
             within=within,
-            sleep=self._dispatcher.sleep,
+            clock=await self._dispatcher.clock(),
         )
 
     def videos(
@@ -373,7 +385,7 @@ class Library:
         fields = present(
             size=page_size,
             video_name=name,
-            video_nos=list(video_nos) or None,
+            video_nos=several("video_nos", video_nos),
             status=status,
             camera_model=camera_model,
             tag=tag,
@@ -424,10 +436,9 @@ class Library:
         Source: POST /serve/api/v1/delete_videos
         (https://api-tools.memories.ai/visual-search/delete-videos).
         """
-        if isinstance(video_nos, str):
-            raise ConfigurationError("video_nos is a sequence of texts, not one text")
-        for start in range(0, len(video_nos), MOST_DELETIONS):
-            some = list(video_nos[start : start + MOST_DELETIONS])
+        unwanted = several("video_nos", video_nos) or []
+        for start in range(0, len(unwanted), MOST_DELETIONS):
+            some = unwanted[start : start + MOST_DELETIONS]
             try:
                 await self._dispatcher.send(
                     DELETE_VIDEOS, present(video_nos=some, unique_id=unique_id), options=options
@@ -521,16 +532,15 @@ class Library:
         Source: POST /serve/api/v1/search
         (https://api-tools.memories.ai/visual-search/search-by-text).
         """
-        if by not in MOST_HITS:
-            raise ConfigurationError(f"by is one of {', '.join(MOST_HITS)}, not {by!r}")
+        one_of("by", by, MOST_HITS)
         return await self._dispatcher.send(
             SEARCH_LIBRARY,
             present(
                 search_param=filled("query", query),
                 search_type=f"BY_{by.upper()}",
                 top_k=between("top_k", top_k, 1, MOST_HITS[by]),
-                filtering_level=filtering_level,
-                video_nos=listed("video_nos", video_nos, MOST_SEARCHED_VIDEOS),
+                filtering_level=one_of("filtering_level", filtering_level, FILTERING_LEVELS),
+                video_nos=several("video_nos", video_nos, MOST_SEARCHED_VIDEOS),
                 tag=tag,
                 camera_tag=camera_model,
                 datetime_taken=milliseconds(taken_since),
@@ -635,9 +645,3 @@ class Library:
         """
         fields = present(video_no=filled("video_no", video_no), unique_id=unique_id)
         return await self._dispatcher.send(GET_VIDEO_CAPTIONS, fields, options=options)
-
-
-def _as_list(sources: Source | Iterable[Source]) -> list[Source]:
-    if isinstance(sources, str | bytes | os.PathLike | Media) or hasattr(sources, "read"):
-        return [cast("Source", sources)]
-    return list(sources)

@@ -8,13 +8,14 @@ import io
 import os
 import re
 import stat
-from collections.abc import AsyncIterable, Callable, Sequence
-from typing import BinaryIO, TypeAlias
+from collections.abc import AsyncIterable, Callable, Iterable, Sequence
+from typing import BinaryIO, TypeAlias, cast
 from urllib.parse import urlsplit
 
 import attrs
 
 from memories_async._engine.sources import (
+    EARLY_READ,
     OPEN_FLAGS,
     Attachment,
     FileReader,
@@ -87,6 +88,13 @@ class MediaRule:
         return " ".join(sorted(name for format in self.formats for name in format.extensions))
 
 
+def listed(sources: Source | Iterable[Source]) -> list[Source]:
+    """Return one source, or all that an iterable yields, as a list."""
+    if isinstance(sources, str | bytes | os.PathLike | Media) or hasattr(sources, "read"):
+        return [cast("Source", sources)]
+    return list(sources)
+
+
 def is_url(source: object) -> bool:
     """Tell whether a source is an ``http(s)://`` string."""
     return isinstance(source, str) and source[:8].lower().startswith(("http://", "https://"))
@@ -126,7 +134,8 @@ def inspect_all(sources: Sequence[Source], rule: MediaRule) -> tuple[Attachment,
     refusals: list[MediaError] = []
     for source in sources:
         try:
-            attachments.append(inspect_source(source, rule))
+            # Many small files are no small memory.
+            attachments.append(inspect_source(source, rule, early=len(sources) == 1))
         except MediaError as error:
             refusals.append(error)
     if len(refusals) == 1:
@@ -142,15 +151,20 @@ def inspect_all(sources: Sequence[Source], rule: MediaRule) -> tuple[Attachment,
     return tuple(attachments)
 
 
-def inspect_source(source: Source, rule: MediaRule) -> Attachment:
+def inspect_source(source: Source, rule: MediaRule, *, early: bool = True) -> Attachment:
     """Check one source against an endpoint's rule; blocks on file I/O.
+
+    Args:
+        source: What the caller gave.
+        rule: What the endpoint takes.
+        early: Whether a small file is read at once.
 
     Raises:
         MediaError: It cannot be sent; the message names the source and the limit.
         ConfigurationError: It is not a kind of source.
     """
     media = source if isinstance(source, Media) else Media(source)
-    found = _look_at(media)
+    found = _look_at(media, EARLY_READ if early else 0)
     attachment = found.attachment
     if attachment.size == 0:
         raise MediaError(f"{attachment.label} is empty")
@@ -174,14 +188,16 @@ class _Found:
     read_at: Callable[[int, int], bytes] | None = None
 
 
-def _look_at(media: Media) -> _Found:
+def _look_at(media: Media, early: int) -> _Found:
     content = media.content
     if isinstance(content, bytes):
         label = media.name or f"an image or video of {len(content)} bytes"
         attachment = Attachment(media.name or "", "", len(content), label, content=content)
         return _Found(attachment, content[:HEAD_SIZE], lambda at, size: content[at : at + size])
+    if is_url(content):
+        raise MediaError(f"{str(content)[:80]!r} is a URL; this takes local files only")
     if isinstance(content, str | os.PathLike):
-        return _look_at_path(media, os.fspath(content))
+        return _look_at_path(media, os.fspath(content), early)
     if isinstance(content, AsyncIterable):
         name = media.name or ""
         attachment = Attachment(
@@ -196,7 +212,7 @@ def _look_at(media: Media) -> _Found:
     )
 
 
-def _look_at_path(media: Media, path: str) -> _Found:
+def _look_at_path(media: Media, path: str, early: int) -> _Found:
     label = media.name or path
     try:
         status = os.stat(path)
@@ -204,21 +220,34 @@ def _look_at_path(media: Media, path: str) -> _Found:
             raise MediaError(f"{label} is a directory")
         if not stat.S_ISREG(status.st_mode):
             raise MediaError(f"{label} is no regular file: open it and pass the file object")
-        head = _read_path(path, 0, HEAD_SIZE)
+        seen = Fingerprint.of(status)
+        whole_file = _read_small(path, seen) if seen.size <= early else None
+        head = _read_path(path, 0, HEAD_SIZE) if whole_file is None else whole_file[:HEAD_SIZE]
     except FileNotFoundError:
         raise MediaError(f"{label}: no such file") from None
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise MediaError(f"{label!r} cannot be read: {reason}") from None
-    seen = Fingerprint.of(status)
     attachment = Attachment(
         media.name or os.path.basename(path),
         "",
         seen.size,
         label,
         open=functools.partial(FileReader.at_path, path, seen, label),
+        early=whole_file,
     )
     return _Found(attachment, head, functools.partial(_read_path, path))
+
+
+def _read_small(path: str, seen: Fingerprint) -> bytes | None:
+    """Read a whole file; None if it is not the file that was seen, or not at rest."""
+    descriptor = os.open(path, OPEN_FLAGS)
+    try:
+        data = pread(descriptor, seen.size, 0)
+        at_rest = len(data) == seen.size and Fingerprint.of(os.fstat(descriptor)) == seen
+        return data if at_rest else None
+    finally:
+        os.close(descriptor)
 
 
 def _read_path(path: str, position: int, size: int) -> bytes:

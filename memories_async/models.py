@@ -148,7 +148,7 @@ class Video(Result):
     resolution_label: str | None = None
 
     @property
-    def ready(self) -> bool:
+    def searchable(self) -> bool:
         """Whether the video is indexed and can be searched."""
         return self.status == SEARCHABLE
 

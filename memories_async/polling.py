@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from memories_async.errors import DeadlineExceeded, TaskFailed
+
+if TYPE_CHECKING:
+    from memories_async._engine.clock import Clock
+    from memories_async.operations import Operation
 
 FIRST_PAUSE, LONGEST_PAUSE, GROWTH = 2.0, 30.0, 1.5
 
@@ -19,53 +23,56 @@ class Pollable(Protocol):
         ...
 
     @property
-    def ready(self) -> bool:
-        """Whether it can be used."""
-        ...
-
-    @property
     def failed(self) -> bool:
-        """Whether it never will be."""
+        """Whether it never will be ready."""
         ...
 
 
 P = TypeVar("P", bound=Pollable)
 
 
-async def until_ready(
+async def until(
+    ready: Callable[[P], bool],
     ask: Callable[[], Awaitable[P]],
     *,
+    operation: Operation[Any],
     identifier: str,
     within: float,
-    sleep: Callable[[float], Awaitable[None]],
+    clock: Clock,
 ) -> P:
     """Ask until the answer is ready.
 
     Args:
+        ready: Whether an answer is what is waited for.
         ask: The question.
+        operation: What it is sent by, for messages.
         identifier: What is asked about, for messages.
-        within: Seconds to wait at most.
-        sleep: Waits.
+        within: Seconds to wait at most; the last question comes when they are over.
+        clock: The time to go by.
 
     Raises:
         TaskFailed: It failed for good.
         DeadlineExceeded: It was not ready in time.
     """
-    waited, pause = 0.0, FIRST_PAUSE
+    ends, pause = clock.monotonic() + within, FIRST_PAUSE
     while True:
         answer = await ask()
-        if answer.ready:
+        if ready(answer):
             return answer
         if answer.failed:
             cause = getattr(answer, "cause", None)
             raise TaskFailed(
                 f"{identifier} failed ({answer.status}){f': {cause}' if cause else ''}",
                 task_id=identifier,
+                operation=str(operation),
             )
-        if waited + pause > within:
-            raise DeadlineExceeded(
-                f"{identifier} is still {answer.status or 'in no known state'} after {waited:.0f} s"
+        left = ends - clock.monotonic()
+        if left <= 0:
+            error = DeadlineExceeded(
+                f"{identifier} is {answer.status or 'in no known state'} after {within:g} s",
+                operation=str(operation),
             )
-        await sleep(pause)
-        waited += pause
+            error.advice = "The service goes on with it: wait again, asking is free"
+            raise error
+        await clock.sleep(min(pause, left))
         pause = min(pause * GROWTH, LONGEST_PAUSE)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import os
 import sys
@@ -14,7 +15,7 @@ from collections.abc import (
     Mapping,
     Sequence,
 )
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from memories_async.errors import ClosedError, MemoriesError
 
@@ -52,7 +53,12 @@ class Dispatcher:
         self._clock = clock
         self._ssl_context = ssl_context
         self._pipeline: Pipeline | None = None
+        self._process = os.getpid()
         self._closed = False
+
+    def __getstate__(self) -> dict[str, object]:
+        # A pickle carries what the client was told; where it is loaded, it connects anew.
+        return {**self.__dict__, "_pipeline": None, "_closed": False}
 
     async def send(
         self,
@@ -76,30 +82,49 @@ class Dispatcher:
             on_progress: Told of accepted bytes.
             destination: Where a downloaded file is to lie.
         """
+        files = await self.prepare(operation, attach) if attach else ()
+        if destination is not None:
+            destination = os.fspath(destination)
+            from memories_async._engine.saving import check
+
+            await self.prepare(operation, functools.partial(check, destination))
+        pipeline = await self._ready_for(operation)
+        from memories_async._engine.request import Request
+
+        with pipeline.share.holding(files) as held:
+            return await pipeline.send(
+                Request(
+                    operation,
+                    fields,
+                    self.settings.policy.with_options(options),
+                    files=held,
+                    known=known,
+                    on_progress=on_progress,
+                    destination=destination,
+                )
+            )
+
+    async def prepare(self, operation: Operation[Any], function: Callable[[], S]) -> S:
+        """Run what blocks before an operation can be sent, in a worker thread.
+
+        Args:
+            operation: What it is for; its errors name it.
+            function: What looks at files.
+        """
+        pipeline = await self._ready_for(operation)
         try:
-            self.settings.key(operation.service)  # a missing key is told before a file is touched
-            pipeline = await self.engine()
-            files = await pipeline.share.run(attach) if attach else ()
+            return await pipeline.share.check(function)
         except MemoriesError as error:
             error.operation = str(operation)
             raise
-        from memories_async._engine.request import Request
 
-        return await pipeline.send(
-            Request(
-                operation,
-                fields,
-                self.settings.policy.with_options(options),
-                files=files,
-                known=known,
-                on_progress=on_progress,
-                destination=None if destination is None else os.fspath(destination),
-            )
-        )
-
-    async def run(self, function: Callable[[], T]) -> T:
-        """Run a blocking function in one of the client's worker threads."""
-        return await (await self.engine()).share.run(function)
+    async def _ready_for(self, operation: Operation[Any]) -> Pipeline:
+        try:
+            self.settings.key(operation.service)  # a missing key is told before a file is touched
+            return await self.engine()
+        except MemoriesError as error:
+            error.operation = str(operation)
+            raise
 
     def batch(
         self,
@@ -114,9 +139,9 @@ class Dispatcher:
 
         return batches.run(items, call, concurrency=concurrency, ordered=ordered)
 
-    async def sleep(self, seconds: float) -> None:
-        """Wait by the client's clock."""
-        await (await self.engine()).clock.sleep(seconds)
+    async def clock(self) -> Clock:
+        """Return the clock that the client goes by."""
+        return (await self.engine()).clock
 
     async def engine(self) -> Pipeline:
         """Return the engine, imported and made at the first call.
@@ -125,11 +150,16 @@ class Dispatcher:
         """
         if self._closed:
             raise ClosedError("the client has been closed")
+        if self._process != os.getpid():
+            # A forked child has none of its parent's threads, and no business with its sockets.
+            self._pipeline, self._process = None, os.getpid()
         if self._pipeline is None:
-            if _PIPELINE not in sys.modules:
+            # A module that another call is just importing is listed, but not yet whole.
+            if not hasattr(sys.modules.get(_PIPELINE), "Pipeline"):
                 import asyncio  # late like the rest: it is half of what importing us would cost
 
                 await asyncio.to_thread(importlib.import_module, _PIPELINE)
+                return await self.engine()
             self._pipeline = self._pipeline or self._assemble()
         return self._pipeline
 

@@ -179,14 +179,14 @@ def _retry_after(headers: Mapping[str, str]) -> float | None:
     value = (headers.get("Retry-After") or headers.get("retry-after") or "").strip()
     if not value:
         return None
-    if re.fullmatch(r"\d{1,9}(?:\.\d{1,9})?", value):
+    if re.fullmatch(r"[0-9]{1,9}(?:\.[0-9]{1,9})?", value):
         return float(value)
     from datetime import UTC, datetime
     from email.utils import parsedate_to_datetime
 
     try:
         moment = parsedate_to_datetime(value)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)

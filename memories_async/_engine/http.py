@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import enum
 import functools
+import os
 import ssl
 import urllib.request
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from typing import Any
 from urllib.parse import urlsplit
-from weakref import WeakKeyDictionary
+from weakref import WeakSet
 
 import aiohttp
 import attrs
@@ -22,7 +23,8 @@ from memories_async._engine.request import Request, State
 from memories_async._engine.saving import save
 from memories_async._engine.writer import Share, Transfer
 from memories_async._version import __version__
-from memories_async.config import Settings, is_loopback
+from memories_async.config import Secret, Settings, is_loopback
+from memories_async.errors import ClosedError
 from memories_async.operations import Service
 
 LARGEST_ANSWER = 16 * 1024 * 1024
@@ -72,7 +74,13 @@ class Saved:
 
 @attrs.frozen
 class Reply:
-    """A whole answer."""
+    """A whole answer.
+
+    Attributes:
+        status: The HTTP status.
+        headers: Those that mean something, by their names in lower case.
+        body: The body, unpacked.
+    """
 
     status: int
     headers: Mapping[str, str]
@@ -94,8 +102,8 @@ class Http:
     def __init__(self, settings: Settings, ssl_context: ssl.SSLContext | None = None) -> None:
         self._settings = settings
         self._ssl_context = ssl_context
-        self._sessions: WeakKeyDictionary[asyncio.AbstractEventLoop, aiohttp.ClientSession]
-        self._sessions = WeakKeyDictionary()
+        self._open: dict[asyncio.AbstractEventLoop, _Open] = {}
+        self._closed = False
         self._proxy_of = functools.lru_cache(16)(_proxy_from_environment)
         self._url_of = functools.lru_cache(256)(URL)
 
@@ -120,6 +128,7 @@ class Http:
         ends = None if within is None else loop.time() + within
         payload = None if recipe is None else Payload(recipe, transfer, share, request)
         failure = Failure(Fault.LOST)
+        key = self._settings.key(request.operation.service)
         scope = asyncio.timeout_at(ends)
 
         def await_answer() -> None:
@@ -136,7 +145,7 @@ class Http:
                 if request.destination is not None and _is_file(response):
                     scope.reschedule(ends)  # a long download is no late answer
                     return await _save(response, request.destination, request, transfer, share)
-                return Reply(response.status, response.headers, await _read(response))
+                return await _reply(response, key)
         except _AnswerTooLargeError:
             failure = Failure(Fault.TOO_LARGE)
         except (aiohttp.ClientError, OSError, ValueError) as error:
@@ -147,7 +156,7 @@ class Http:
             elif payload is not None and payload.stalled:
                 failure = Failure(Fault.STALLED)
             else:
-                failure = _read_failure(error)
+                failure = _read_failure(error, key)
         except asyncio.CancelledError as error:
             if transfer.state is State.SENT:
                 error.add_note(
@@ -175,12 +184,14 @@ class Http:
             key = self._settings.key(operation.service)
         if query := request.query():
             url = url.with_query(query)
-        headers = {"Accept": "*/*" if request.destination else "application/json"}
+        headers = {"Accept": "application/json"}
+        if request.destination:  # packed, its length would not be what progress counts
+            headers = {"Accept": "*/*", "Accept-Encoding": "identity"}
         if key is not None:
             headers["Authorization"] = _HeaderKey(key.reveal())
         if payload is not None:
             headers["Content-Type"] = payload.recipe.content_type
-        return await self._session().request(
+        return await (await self._session()).request(
             operation.method,
             url,
             data=payload,
@@ -190,33 +201,102 @@ class Http:
             timeout=_connect_timeout(request.policy.connect_timeout),
         )
 
-    def _session(self) -> aiohttp.ClientSession:
+    async def _session(self) -> aiohttp.ClientSession:
         loop = asyncio.get_running_loop()
-        session = self._sessions.get(loop)
-        if session is None or session.closed:
-            session = self._sessions[loop] = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(
-                    limit=self._settings.max_connections,
-                    keepalive_timeout=IDLE_CONNECTION,
-                    ssl=self._ssl_context or True,
-                ),
-                cookie_jar=aiohttp.DummyCookieJar(),
-                headers={"User-Agent": USER_AGENT},
-                # Proxies are looked up here; aiohttp's trust_env would also read ~/.netrc, and
-                # what stands there must never replace the key.
-                trust_env=False,
-            )
+        opened = self._open.get(loop)
+        if opened is None or opened.session.closed:
+            if self._closed:
+                raise ClosedError("the client was closed while the call was under way")
+            self._forget_ended_loops()
+            session = self._new_session()
+            opened = self._open[loop] = _Open(session, _until_the_loop_ends(session))
+            _ALL_OPEN.add(opened)
+            await anext(opened.life)
+        return opened.session
+
+    def _new_session(self) -> aiohttp.ClientSession:
+        session = aiohttp.ClientSession(
+            connector=_Connector(
+                limit=self._settings.max_connections,
+                keepalive_timeout=IDLE_CONNECTION,
+                ssl=self._ssl_context or True,
+            ),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            headers={"User-Agent": USER_AGENT},
+            # Proxies are looked up here; aiohttp's trust_env would also read ~/.netrc, and
+            # what stands there must never replace the key.
+            trust_env=False,
+        )
+        # aiohttp would send a free read a second time by itself, and no attempt would count it.
+        session._retry_connection = False  # pyright: ignore[reportPrivateUsage]
         return session
+
+    def _forget_ended_loops(self) -> None:
+        for loop in [loop for loop in self._open if loop.is_closed()]:
+            self._open.pop(loop).abandon()
 
     async def aclose(self) -> None:
         """Close the connections of this loop, and those of loops that still run elsewhere."""
+        self._closed = True
+        self._forget_ended_loops()
         here = asyncio.get_running_loop()
-        for loop, session in list(self._sessions.items()):
+        for loop, opened in list(self._open.items()):
             if loop is here:
-                await session.close()
+                await opened.life.aclose()
             elif loop.is_running():
-                asyncio.run_coroutine_threadsafe(session.close(), loop)
-        self._sessions.clear()
+                asyncio.run_coroutine_threadsafe(opened.session.close(), loop)
+        self._open.clear()
+
+
+class _Connector(aiohttp.TCPConnector):
+    """Connections that are left alone once the loop that they belong to is out of reach."""
+
+    abandoned = False
+
+    def __del__(self, *arguments: Any) -> None:
+        if not self.abandoned:
+            super().__del__(*arguments)
+
+
+@attrs.define(eq=False)
+class _Open:
+    """A session, and what closes it when its loop ends."""
+
+    session: aiohttp.ClientSession
+    life: AsyncGenerator[None, None]
+
+    def abandon(self) -> None:
+        """Give the session up without touching its loop, which has ended or is another process's.
+
+        Closing it would wake a closed loop or, after a fork, take the parent's sockets out of the
+        set that both processes watch.
+        """
+        if isinstance(connector := self.session.connector, _Connector):
+            connector.abandoned = True
+        self.session.detach()
+
+
+async def _until_the_loop_ends(session: aiohttp.ClientSession) -> AsyncGenerator[None, None]:
+    """Close a session when its loop shuts its generators down, as ``asyncio.run`` does at the end.
+
+    So a client may be used in one ``asyncio.run`` after another, closed or not.
+    """
+    try:
+        yield
+    finally:
+        await session.close()
+
+
+_ALL_OPEN: WeakSet[_Open] = WeakSet()
+
+
+def _abandon_inherited() -> None:
+    for opened in list(_ALL_OPEN):
+        opened.abandon()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_abandon_inherited)
 
 
 @functools.cache
@@ -240,6 +320,20 @@ class _AnswerTooLargeError(Exception):
     pass
 
 
+async def _reply(response: aiohttp.ClientResponse, key: Secret | None) -> Reply:
+    """Read a whole answer; should it echo the key, no message, log or traceback will know."""
+    headers = {
+        name: _without(key, value.encode()).decode()
+        for name in ("content-type", "retry-after")
+        if (value := response.headers.get(name)) is not None
+    }
+    return Reply(response.status, headers, _without(key, await _read(response)))
+
+
+def _without(key: Secret | None, data: bytes) -> bytes:
+    return data if key is None else key.hide(data)
+
+
 async def _read(response: aiohttp.ClientResponse) -> bytes:
     """Read an answer, unpacked as it comes, up to the cap: a few KB may unpack to gigabytes."""
     body = bytearray()
@@ -251,7 +345,9 @@ async def _read(response: aiohttp.ClientResponse) -> bytes:
 
 
 def _is_file(response: aiohttp.ClientResponse) -> bool:
-    return response.status == 200 and "json" not in response.content_type
+    # JSON is a refusal, and a page comes from something that stands between us and the service.
+    kind = response.content_type
+    return response.status == 200 and "json" not in kind and kind != "text/html"
 
 
 async def _save(
@@ -289,9 +385,11 @@ _FAULTS: tuple[tuple[type[BaseException], Fault], ...] = (
 )
 
 
-def _read_failure(error: Exception) -> Failure:
+def _read_failure(error: Exception, key: Secret | None) -> Failure:
     cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
-    detail = f"{type(cause).__name__}: {cause}"
+    # aiohttp quotes what it could not parse, over several lines and at any length.
+    quoted = _without(key, str(cause).encode("utf-8", "replace")).decode()
+    detail = " ".join(f"{type(cause).__name__}: {quoted}".split())[:200]
     if isinstance(cause, ssl.SSLEOFError | ssl.SSLZeroReturnError | ConnectionError):
         # The handshake was cut, which says nothing against the certificate.
         connecting = isinstance(error, aiohttp.ClientConnectorError)

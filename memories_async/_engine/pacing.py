@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
-from collections import deque
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Mapping
 from weakref import WeakKeyDictionary
 
 from memories_async._engine.clock import Clock
-from memories_async._engine.limiters import Limiter
+from memories_async._engine.limiters import Limiter, Turn
 from memories_async._engine.retry import backoff
 from memories_async.config import Rate, Secret
-from memories_async.errors import RateLimited
+from memories_async.errors import DeadlineExceeded, RateLimited
 from memories_async.operations import Bucket
 
 SLOWEST = 32.0
@@ -61,7 +61,7 @@ class Lane:
         self._throttles = 0
         self._spacing = 0.0
         self._last = float("-inf")
-        self._unused: deque[float] = deque()
+        self._unused: list[Turn] = []
 
     @property
     def interval(self) -> float:
@@ -72,7 +72,7 @@ class Lane:
     def _idle(self) -> bool:
         return not (self._rate or self._waiting or self._paused_until or self._spacing)
 
-    async def enter(self, until: float | None) -> None:
+    async def enter(self, until: float | None) -> Turn:
         """Wait for this call's turn.
 
         Args:
@@ -80,30 +80,32 @@ class Lane:
 
         Raises:
             RateLimited: The turn cannot come in time; raised at once, not when time is up.
+            DeadlineExceeded: It could have come in time, but what was ahead took longer.
             LimiterUnavailable: The limiter's store cannot be reached.
         """
         if self._idle:
-            return
+            return Turn()
         self._waiting += 1
         try:
-            ahead = (self._waiting - 1) * max(self.interval, self._spacing)
+            others = self._waiting - 1
+            periods = others // self._rate.calls * self._rate.seconds if self._rate else 0.0
+            ahead = max(periods, others * self._spacing)
             self._refuse_if_late(
                 max(self._paused_until - self._clock.monotonic(), 0.0) + ahead, until
             )
-            # The lock is the queue: one call sleeps at its head, and one that is cancelled
-            # leaves the others in order.
-            async with self._queue():
-                while wait := self._pause_left() or await self._take():
-                    self._refuse_if_late(wait, until)
-                    await self._clock.sleep(wait)
+            async with self._head_of_queue(until):
+                while (turn := await self._ask()).wait:
+                    self._refuse_if_late(turn.wait, until)
+                    await self._clock.sleep(turn.wait)
                 self._last = self._clock.monotonic()
+                return turn
         finally:
             self._waiting -= 1
 
-    def leave_unused(self) -> None:
+    def leave_unused(self, turn: Turn) -> None:
         """Give back the turn of a call of which not one byte was sent."""
         if self._rate is not None:
-            self._unused.append(self._clock.monotonic())
+            self._unused.append(turn)
 
     def throttled(self, retry_after: float | None) -> float:
         """Pause the whole lane because the service said so; returns for how many seconds.
@@ -140,13 +142,14 @@ class Lane:
             return 0.0
         return left
 
-    async def _take(self) -> float:
-        """Take a turn from the limiter; returns how long to wait for one, 0 when taken."""
+    async def _ask(self) -> Turn:
+        """Take a turn, unless there is a pause or the rate is used up."""
+        if wait := self._pause_left():
+            return Turn(wait)
         if self._rate is None:
-            return 0.0
+            return Turn()
         while self._unused:
-            if self._clock.monotonic() - self._unused.popleft() < self._rate.seconds:
-                return 0.0
+            await self._limiter.give_back(self._name, self._rate, self._unused.pop())
         return await self._limiter.take(self._name, self._rate, self._clock)
 
     def _refuse_if_late(self, wait: float, until: float | None) -> None:
@@ -156,9 +159,22 @@ class Lane:
                 retry_after=wait,
             )
 
-    def _queue(self) -> asyncio.Lock:
+    @contextlib.asynccontextmanager
+    async def _head_of_queue(self, until: float | None) -> AsyncGenerator[None, None]:
+        """Wait to be the first in line: one call sleeps there, and those behind keep their order.
+
+        One that is cancelled, at the head or behind it, harms nobody.
+        """
         loop = asyncio.get_running_loop()
         queue = self._queues.get(loop)
         if queue is None:
             queue = self._queues[loop] = asyncio.Lock()
-        return queue
+        try:
+            async with asyncio.timeout(until and until - self._clock.monotonic()):
+                await queue.acquire()
+        except TimeoutError:
+            raise DeadlineExceeded("the deadline passed while others had their turn") from None
+        try:
+            yield
+        finally:
+            queue.release()

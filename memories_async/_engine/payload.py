@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import struct
 import sys
 from typing import Any, cast
@@ -93,8 +94,7 @@ class Payload(aiohttp.Payload):
             self._seen, self._moved_at = seen, loop.time()
         elif loop.time() - self._moved_at >= self._stall_timeout:
             self.stalled = True
-            if self._transport is not None:
-                self._transport.abort()
+            self._abort()
             return
         self._tick = loop.call_later(self._stall_timeout / 8, self._watch, loop)
 
@@ -108,11 +108,16 @@ class Payload(aiohttp.Payload):
             _unacknowledged(transport.get_extra_info("socket")),
         )
 
+    def _abort(self) -> None:
+        if self._transport is not None:
+            # asyncio's transport fails where it was closed with bytes left and has sent them.
+            with contextlib.suppress(AttributeError):
+                self._transport.abort()
+
     async def stop(self) -> None:
         """End a write that is still under way: cancelled, or answered before its end."""
         if self._task is not None and not self._finished.is_set():
-            if self._transport is not None:
-                self._transport.abort()
+            self._abort()
             self._task.cancel()
             await self._finished.wait()
 

@@ -14,7 +14,7 @@ from memories_async._engine.body import Recipe, recipe
 from memories_async._engine.clock import Clock
 from memories_async._engine.convert import structure
 from memories_async._engine.http import Failure, Fault, Http, Reply, Saved
-from memories_async._engine.limiters import Limiter
+from memories_async._engine.limiters import Limiter, Turn
 from memories_async._engine.pacing import Lane, Pacer
 from memories_async._engine.request import Request, State
 from memories_async._engine.retry import Verdict, backoff, judge
@@ -26,7 +26,6 @@ from memories_async.errors import (
     ConnectError,
     ConnectTimeout,
     DeadlineExceeded,
-    DecodeError,
     DnsError,
     MemoriesError,
     NotFound,
@@ -78,6 +77,12 @@ class Pipeline:
         operation = request.operation
         lane = self._pacer.lane(self.settings.key(operation.service), operation.bucket)
         call = _Call(self, request, lane, recipe(request))
+        try:
+            return await call.attempt()
+        except MemoriesError as error:
+            call.failed = error
+        # Tenacity comes in only now, told of the attempt that failed: its machinery would cost a
+        # call that succeeds at once another tenth of its CPU.
         retrying = AsyncRetrying(
             sleep=self.clock.sleep,
             wait=call.wait,
@@ -87,7 +92,7 @@ class Pipeline:
             reraise=True,
         )
         try:
-            return await retrying(call.attempt)
+            return await retrying(call.attempt_again)
         except MemoriesError as error:
             # The frames below are ours and tenacity's: they tell the caller nothing.
             raise error.with_traceback(None)  # noqa: B904  # it is the same error
@@ -112,6 +117,8 @@ class _Call(Generic[T]):
     pause: float = 0.0
     waited: float = 0.0
     transfer: Transfer = attrs.field(init=False)
+    failed: MemoriesError | None = None
+    """The first attempt's error, until tenacity has been told of it."""
 
     def __attrs_post_init__(self) -> None:
         self.started = self.pipeline.clock.monotonic()
@@ -131,29 +138,41 @@ class _Call(Generic[T]):
     async def attempt(self) -> T:
         """Make one attempt; what it raises has its verdict in ``self.verdict``."""
         self.verdict = Verdict.RAISE
+        queued = self.pipeline.clock.monotonic()
         try:
-            await self.lane.enter(self._until)
+            turn = await self.lane.enter(self._until)
         except MemoriesError as error:
             self._complete(error)
             raise
+        if self.number:  # what a throttled call waits, it waits here, with its whole lane
+            self.waited += self.pipeline.clock.monotonic() - queued
         self.number += 1
         self.transfer = self._transfer()
         try:
-            return self._with_attempts(await self._try_once())
+            return self._with_attempts(await self._try_once(turn))
         except MemoriesError as error:
             self._complete(error)
             self._settle(error)
 
-    async def _try_once(self) -> T:
+    async def attempt_again(self) -> T:
+        """Fail as the first attempt did, then make further ones."""
+        if self.failed is not None:
+            failed, self.failed = self.failed, None
+            raise failed
+        return await self.attempt()
+
+    async def _try_once(self, turn: Turn) -> T:
         request, transfer, pipeline = self.request, self.transfer, self.pipeline
         log.debug("%s: attempt %d", request.operation, self.number)
         try:
+            if request.policy.before_sending is not None:
+                await request.policy.before_sending()
             outcome = await pipeline.http.exchange(
                 request, self.body, transfer, pipeline.share, self._left()
             )
         finally:
             if transfer.state is State.NOT_SENT:
-                self.lane.leave_unused()
+                self.lane.leave_unused(turn)
         if transfer.failure is not None:
             raise transfer.failure
         if isinstance(outcome, Failure):
@@ -176,19 +195,9 @@ class _Call(Generic[T]):
         return value
 
     def _complete(self, error: MemoriesError) -> None:
-        """Complete an error with what only the call knows, and take the key out of its texts."""
+        """Complete an error with what only the call knows."""
         error.operation = str(self.request.operation)
         error.attempts = self.number
-        # An echoing gateway may send our own header back in the text that errors quote.
-        secret = self.pipeline.settings.key(self.request.operation.service)
-        key = secret.reveal() if secret else ""
-        if not key:
-            return
-        if key in error.message or key in getattr(error, "snippet", ""):
-            error.message = error.message.replace(key, "…")
-            error.args = (error.message,)
-            if isinstance(error, DecodeError):
-                error.snippet = error.snippet.replace(key, "…")
 
     def _settle(self, error: MemoriesError) -> NoReturn:
         """Judge a failed attempt, and raise what the caller is to see if it was the last."""
@@ -206,6 +215,7 @@ class _Call(Generic[T]):
                 OutcomeUnknown,
                 f"the service failed: {error.message}",
                 getattr(error, "status", None),
+                state="ANSWERED",
             ) from error
         raise error
 
@@ -234,7 +244,7 @@ class _Call(Generic[T]):
     def note_retry(self, state: RetryCallState) -> None:
         """Count and log a wait that is about to begin."""
         wait = self.pause if self.verdict is Verdict.THROTTLED else state.upcoming_sleep
-        self.waited += wait
+        self.waited += state.upcoming_sleep
         error = state.outcome.exception() if state.outcome else None
         log.info("%s: again in %.1f s: %s", self.request.operation, wait, error)
 
@@ -260,12 +270,12 @@ class _Call(Generic[T]):
         return ConnectError(f"{message} {so_far}")
 
     def _unknown(
-        self, kind: type[OutcomeUnknown], message: str, status: int | None
+        self, kind: type[OutcomeUnknown], message: str, status: int | None, state: str = "SENT"
     ) -> OutcomeUnknown:
         operation = self.request.operation
         error = kind(
             message,
-            state=self.transfer.state.name,
+            state=state,
             bytes_sent=self.transfer.sent,
             elapsed=self.pipeline.clock.monotonic() - self.started,
             sent_at=self.transfer.sent_at,

@@ -11,12 +11,16 @@ from typing import BinaryIO, Protocol
 
 import attrs
 
-from memories_async.errors import MediaChanged
+from memories_async.errors import MediaChanged, MediaError
 
 OPEN_FLAGS = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 
 COLD_READ = 1024 * 1024
 """One read in a worker thread: the hop costs as much as copying 256 KiB, so it must bring more."""
+
+EARLY_READ = 256 * 1024
+"""A file up to this size is read when it is checked: another hop to a thread would cost its call
+half as much CPU again."""
 
 # Returns what the page cache holds and never waits for the disk (Linux 4.14); elsewhere every
 # read takes the way through a worker thread.
@@ -56,6 +60,7 @@ class Attachment:
         open: Starts a pass from the beginning; blocks.
         stream: The async iterable, where the source is one.
         replayable: Whether a second pass is possible.
+        early: All bytes of a small file, read when it was checked; for the first attempt.
     """
 
     name: str
@@ -66,6 +71,7 @@ class Attachment:
     open: Callable[[], Reader] | None = attrs.field(default=None, repr=False)
     stream: AsyncIterable[bytes] | None = attrs.field(default=None, repr=False)
     replayable: bool = True
+    early: bytes | None = attrs.field(default=None, repr=False)
 
 
 @attrs.frozen
@@ -155,7 +161,7 @@ class ObjectReader:
 
     def fill(self, view: memoryview) -> int | None:
         """Copy from memory, where the object is memory."""
-        if not isinstance(self.file, io.BytesIO):
+        if type(self.file) is not io.BytesIO or self.file.closed:  # a subclass may do anything
             return None
         data = self.read(len(view))
         view[: len(data)] = data
@@ -219,8 +225,15 @@ def whole(attachment: Attachment) -> bytes:
             raise MediaChanged(f"{attachment.label} became shorter while it was being sent")
         reader.verify()
         return parts[0] if len(parts) == 1 else b"".join(parts)
+    except (OSError, ValueError) as error:
+        raise unreadable(attachment.label, error) from None
     finally:
         reader.close()
+
+
+def unreadable(label: str, error: OSError | ValueError) -> MediaError:
+    """Say why a source could not be read; a file object closed meanwhile is a ValueError."""
+    return MediaError(f"{label} cannot be read: {getattr(error, 'strerror', None) or error}")
 
 
 def pread(descriptor: int, size: int, position: int) -> bytes:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Protocol, TypeVar
@@ -14,7 +15,7 @@ import attrs
 
 from memories_async._engine.body import Recipe
 from memories_async._engine.request import ProgressHook, State
-from memories_async._engine.sources import COLD_READ, Attachment, Reader, whole
+from memories_async._engine.sources import COLD_READ, Attachment, Reader, unreadable, whole
 from memories_async.errors import MediaChanged, MediaError
 from memories_async.models import Progress
 
@@ -26,6 +27,8 @@ PIECE = 256 * KIBIBYTE
 SMALLEST_PIECE = 16 * KIBIBYTE
 TURN = 0.001
 """Seconds of the loop that all uploads in flight may take between two rounds of other work."""
+SHORTEST_TURN = 0.0001
+"""Seconds: with shorter ones, many small bodies at once would mostly give way to each other."""
 PROGRESS_INTERVAL = 0.05
 
 
@@ -46,9 +49,12 @@ class Share:
 
     def __init__(self, budget: int = 8 * COLD_READ, threads: int = 4) -> None:
         self._budget = budget
+        self._early_left = 2 * budget
         self.active = 0
-        # The loop's default executor costs eight uploads 1.4 to 2 times as much CPU.
-        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="memories-async-reader")
+        # The loop's default executor costs eight uploads 1.4 to 2 times as much CPU. Checks have a
+        # thread of their own: reading a picture in one of several costs its call a fifth more CPU.
+        self._readers = ThreadPoolExecutor(threads, thread_name_prefix="memories-async-reader")
+        self._checker = ThreadPoolExecutor(1, thread_name_prefix="memories-async-checker")
 
     def portion(self, most: int) -> int:
         """Return how many bytes one upload may hold now, at most ``most``."""
@@ -57,19 +63,33 @@ class Share:
     @property
     def turn(self) -> float:
         """Seconds that one upload may take of the loop before it lets others run."""
-        return TURN / max(self.active, 1)
+        return max(TURN / max(self.active, 1), SHORTEST_TURN)
 
     def submit(self, function: Callable[[], T]) -> Future[T]:
         """Run a blocking function in a worker thread."""
-        return self._threads.submit(function)
+        return self._readers.submit(function)
 
-    async def run(self, function: Callable[[], T]) -> T:
-        """Run a blocking function in a worker thread and wait for what it returns."""
-        return await asyncio.wrap_future(self.submit(function))
+    async def check(self, function: Callable[[], T]) -> T:
+        """Look at sources in the checking thread and wait for what that returns."""
+        return await asyncio.wrap_future(self._checker.submit(function))
+
+    @contextmanager
+    def holding(self, files: Sequence[Attachment]) -> Generator[Sequence[Attachment], None, None]:
+        """Hold on to what has been read early while the memory for it lasts; else let go of it."""
+        size = sum(len(file.early) for file in files if file.early is not None)
+        if size > self._early_left:
+            yield [attrs.evolve(file, early=None) for file in files]
+            return
+        self._early_left -= size
+        try:
+            yield files
+        finally:
+            self._early_left += size
 
     def close(self) -> None:
         """Let the threads end once they are idle."""
-        self._threads.shutdown(wait=False)
+        self._readers.shutdown(wait=False)
+        self._checker.shutdown(wait=False)
 
 
 @attrs.define(eq=False)
@@ -182,9 +202,12 @@ class _Writing:
     async def put_file(self, attachment: Attachment) -> None:
         """Write a file or file object."""
         size = attachment.size
+        if attachment.early is not None and self.transfer.attempt == 1:
+            await self.put(attachment.early)
+            return
         if size is not None and size <= self.share.portion(COLD_READ):
             # A picture takes one hop: open, read, check and close.
-            await self.put(await self.share.run(lambda: whole(attachment)))
+            await self.put(await asyncio.wrap_future(self.share.submit(lambda: whole(attachment))))
             return
         async with _Pass(attachment, self.share) as reading:
             if size is None:
@@ -216,7 +239,7 @@ class _Writing:
         label, size, count = attachment.label, attachment.size, 0
         chunks = aiter(attachment.stream)
         try:
-            async for chunk in chunks:
+            while (chunk := await self._draw(chunks)) is not None:
                 count += len(chunk)
                 if size is not None and count > size:
                     break
@@ -229,6 +252,14 @@ class _Writing:
             raise MediaError(f"{label} yielded nothing (a stream can be sent only once)")
         if size is not None and count != size:
             raise MediaChanged(f"{label} yielded {count} bytes or more instead of {size}")
+
+    async def _draw(self, chunks: AsyncIterator[bytes]) -> bytes | None:
+        try:
+            return await anext(chunks, None)
+        except Exception as error:
+            # The source's own trouble, even where it looks like that of our connection.
+            self.transfer.failure = error
+            raise
 
 
 class _Pass:
@@ -248,7 +279,11 @@ class _Pass:
         return self._reader
 
     async def __aenter__(self) -> _Pass:
-        await self._hop(self._start)
+        try:
+            await self._hop(self._start)
+        except BaseException:
+            self._leave()  # cancelled, perhaps while a thread was opening the file
+            raise
         return self
 
     async def __aexit__(
@@ -257,6 +292,9 @@ class _Pass:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        self._leave()
+
+    def _leave(self) -> None:
         if self._pending is not None:
             # Cancelled while a thread still reads: closing now would hand it another file's
             # descriptor, so the thread closes when it comes back.
@@ -276,8 +314,8 @@ class _Pass:
         self._pending = pending
         try:
             result = await asyncio.wrap_future(pending)
-        except OSError as error:
-            raise MediaError(f"{self.label} cannot be read: {error.strerror}") from None
+        except (OSError, ValueError) as error:
+            raise unreadable(self.label, error) from None
         self._pending = None
         return result
 

@@ -1,26 +1,57 @@
-"""The command ``memories-async``: what works without any extra."""
+"""The command ``memories-async``: hands each command to its module, importing nothing before."""
 
 from __future__ import annotations
 
-import argparse
+import importlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+
+WITHOUT_EXTRA: Mapping[str, tuple[str, str]] = {
+    "emulator": (
+        "memories_async.emulator.__main__",
+        "Serve a memories.ai service on this machine, without an account.",
+    ),
+    "callbacks serve": (
+        "memories_async.callbacks.__main__",
+        "Receive the results of captions that are sent by callback.",
+    ),
+}
+"""Commands that need the core only and read their own arguments: module and summary."""
+
+EXTRA = "memories-async[cli]"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line and return the exit status."""
-    parser = argparse.ArgumentParser(
-        prog="memories-async", description="Work with memories.ai, or with an emulator of it."
+    """Run the command line.
+
+    Args:
+        arguments: What follows the program's name; by default the process's own.
+
+    Returns:
+        The exit status, one of :class:`memories_async.cli.exits.Exit`.
+    """
+    tokens = list(sys.argv[1:] if arguments is None else arguments)
+    for name, (module, _) in WITHOUT_EXTRA.items():
+        words = name.split()
+        if tokens[: len(words)] == words:
+            status: int = importlib.import_module(module).main(tokens[len(words) :])
+            return status
+    try:
+        from memories_async.cli import app
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.startswith("memories_async"):
+            raise
+        return _without_extra(tokens, error.name)
+    return app.run(tokens)
+
+
+def _without_extra(tokens: Sequence[str], missing: str) -> int:
+    """Say what works and what to install; only a plain question for help is a success."""
+    asked = tokens in (["--help"], ["-h"])
+    print(
+        "Usage: memories-async COMMAND\n\n"
+        + "".join(f"  {name:17}{summary}\n" for name, (_, summary) in WITHOUT_EXTRA.items())
+        + f"\nThe other commands need the package {missing}: pip install '{EXTRA}'",
+        file=sys.stdout if asked else sys.stderr,
     )
-    commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("emulator", help="serve the emulator", add_help=False)
-    given, rest = parser.parse_known_args(arguments)
-    if given.command == "emulator":
-        from memories_async.emulator.__main__ import main as serve
-
-        return serve(rest)
-    raise AssertionError(given.command)
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    return 0 if asked else 2

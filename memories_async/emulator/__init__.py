@@ -1,6 +1,19 @@
 """An offline memories.ai service: every operation of the table, without an account."""
 
 from memories_async.emulator.access import RateLimit
+from memories_async.emulator.callbacks import (
+    CallbackFault,
+    Callbacks,
+    Dropped,
+    Early,
+    Forged,
+    Held,
+    Late,
+    Overtaken,
+    Posted,
+    Repeated,
+    Rewritten,
+)
 from memories_async.emulator.engine import (
     Engine,
     Hit,
@@ -16,22 +29,33 @@ from memories_async.emulator.server import Emulator
 
 __all__ = [
     "Answer",
+    "CallbackFault",
+    "Callbacks",
     "Cut",
     "Drip",
+    "Dropped",
+    "Early",
     "Emulator",
     "Engine",
     "Entry",
     "Fault",
     "Faults",
     "FileEntry",
+    "Forged",
     "Hang",
+    "Held",
     "Hit",
+    "Late",
     "Ledger",
     "Line",
+    "Overtaken",
     "Person",
+    "Posted",
     "RateLimit",
     "Raw",
     "Reason",
+    "Repeated",
+    "Rewritten",
     "UnreadableMediaError",
     "VideoFacts",
     "gateway",

@@ -14,6 +14,7 @@ from aiohttp import web
 from memories_async.emulator import openapi, parameters
 from memories_async.emulator.access import Keys, Limiter, names_loopback
 from memories_async.emulator.bodies import UnsupportedBody, receive, suits
+from memories_async.emulator.callbacks import CallbackFault, Early
 from memories_async.emulator.delivery import deliver
 from memories_async.emulator.envelopes import (
     Answer,
@@ -26,7 +27,7 @@ from memories_async.emulator.envelopes import (
     unknown_path,
 )
 from memories_async.emulator.faults import Cut, Drip, Fault, Faults, Moment, Outcome
-from memories_async.emulator.handlers import HANDLERS, Call, Reply
+from memories_async.emulator.handlers import HANDLERS, Call, Callback, Reply
 from memories_async.emulator.handlers.assets import SIGNED_PATH
 from memories_async.emulator.ledger import FileEntry, Ledger
 from memories_async.emulator.resources import Resources
@@ -64,7 +65,7 @@ class App:
 
     resources: Resources
     ledger: Ledger
-    faults: Faults
+    faults: Faults[Fault]
     keys: Keys
     limiter: Limiter
     remote: bool
@@ -134,15 +135,34 @@ class App:
                 logger.exception("Request %d (%s) failed", number, operation)
                 outcome = gateway(500, request.path)
         finally:
-            afterwards = reply.afterwards if reply else None
-            if afterwards is None:
+            callback = reply.callback if reply else None
+            if callback is None:
                 await spool.discard()
         sent = outcome if isinstance(outcome, Answer) else None
         self.ledger.answered(number, sent, self.resources.clock())
+        callback_fault: CallbackFault | None = None
+        if callback is not None:
+            callback_fault = self.resources.callbacks.due(operation.name if operation else None)
+            if callback_fault is not None and isinstance(callback_fault.effect, Early):
+                await self._call_back(callback, callback_fault, spool)
+                callback = None
         response = await deliver(request, outcome, self.resources.sleep, self.stopped)
-        if afterwards is not None:
-            self.spawn(_finish(afterwards, spool))
+        if callback is not None:
+            self.spawn(self._call_back(callback, callback_fault, spool))
         return response
+
+    async def _call_back(
+        self, callback: Callback, fault: CallbackFault | None, spool: Spool
+    ) -> None:
+        """Do the work that a callback tells of, and post it."""
+        try:
+            try:
+                body = await callback.body()
+            finally:
+                await spool.discard()
+            await self.resources.callbacks.send(callback.url, body, fault)
+        except Exception:
+            logger.exception("A callback failed")
 
     async def _strike(
         self,
@@ -210,15 +230,6 @@ class App:
         if (file := reply.file) is not None:
             return reply, download(file.name, file.content_type, file.path)
         return reply, success(operation.service, reply.data)
-
-
-async def _finish(afterwards: Callable[[], Coroutine[object, object, None]], spool: Spool) -> None:
-    try:
-        await afterwards()
-    except Exception:
-        logger.exception("What follows an answer failed")
-    finally:
-        await spool.discard()
 
 
 def _nowhere(request: web.Request, known: bool) -> Answer:

@@ -1,11 +1,16 @@
-"""What the service posts to a callback address."""
+"""What the service posts to callback addresses, and what goes wrong with that on request."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TYPE_CHECKING, TypeAlias
+
+import attrs
+
+from memories_async.emulator.faults import Faults, check_operation
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from memories_async.emulator.outside import Outside
 
 
 def caption_done(task_id: str, text: str, token: Mapping[str, int]) -> dict[str, object]:
@@ -21,3 +26,177 @@ def caption_failed(task_id: str) -> dict[str, object]:
 def video_indexed(video_no: str, status: str) -> dict[str, object]:
     """Return the body that follows the indexing of a library video."""
     return {"videoNo": video_no, "status": status}
+
+
+# --- what goes wrong --------------------------------------------------------------------------
+
+
+@attrs.frozen
+class Early:
+    """It comes before the answer to the request that asked for it."""
+
+
+@attrs.frozen
+class Late:
+    """It comes later.
+
+    Attributes:
+        seconds: By so much.
+    """
+
+    seconds: float = 1.0
+
+
+@attrs.frozen
+class Overtaken:
+    """It comes after the next callback that has no such fault."""
+
+
+@attrs.frozen
+class Repeated:
+    """It comes more than once.
+
+    Attributes:
+        times: How many more times.
+        body: What comes these times; None is the same.
+    """
+
+    times: int = 1
+    body: object = None
+
+
+@attrs.frozen
+class Rewritten:
+    """It comes with another body.
+
+    Attributes:
+        rewrite: Returns what is posted in place of the real body: JSON, or bytes as they are.
+    """
+
+    rewrite: Callable[[dict[str, object]], object]
+
+
+@attrs.frozen
+class Forged:
+    """Somebody else posts first.
+
+    Attributes:
+        body: What is posted; None is what the service will post.
+        guessed: Whether the address is guessed, one character being wrong; else it has leaked.
+    """
+
+    body: object = None
+    guessed: bool = True
+
+
+@attrs.frozen
+class Held:
+    """It comes when ``emulator.callbacks.release`` is called."""
+
+
+@attrs.frozen
+class Dropped:
+    """It never comes."""
+
+
+CallbackEffect: TypeAlias = (
+    Early | Late | Overtaken | Repeated | Rewritten | Forged | Held | Dropped
+)
+
+
+@attrs.frozen
+class CallbackFault:
+    """What goes wrong with which callbacks.
+
+    ``CallbackFault(None, Dropped(), nth=2)`` loses the second; they are counted in the order in
+    which the requests that ask for them are accepted.
+
+    Attributes:
+        operation: A row of the table (``submit_video_file``), a call (``captions.submit_video``,
+            ``library.add_video``), or None for any callback.
+        effect: What goes wrong.
+        nth: The first callback that is hit, counting from 1 when the fault is added.
+        times: How many callbacks are hit from there on; None is all of them.
+    """
+
+    operation: str | None
+    effect: CallbackEffect
+    nth: int = attrs.field(default=1, kw_only=True)
+    times: int | None = attrs.field(default=1, kw_only=True)
+
+    def __attrs_post_init__(self) -> None:
+        check_operation(self.operation)
+
+
+@attrs.frozen
+class Posted:
+    """A callback that was posted.
+
+    Attributes:
+        url: Where to.
+        body: What.
+        status: The HTTP status of the answer; None if there was none.
+    """
+
+    url: str
+    body: object
+    status: int | None
+
+
+class Callbacks(Faults[CallbackFault]):
+    """The faults of callbacks that are switched on, and everything that was posted.
+
+    Attributes:
+        posted: Every POST, in the order of their answers.
+        held: Addresses and bodies that wait to be released, in that order; reorder them at will.
+    """
+
+    def __init__(self, outside: Outside, sleep: Callable[[float], Awaitable[object]]) -> None:
+        super().__init__()
+        self.posted: list[Posted] = []
+        self.held: list[tuple[str, dict[str, object]]] = []
+        self._overtaken: list[tuple[str, dict[str, object]]] = []
+        self._outside = outside
+        self._sleep = sleep
+
+    def check(self, url: str) -> None:
+        """Raise ``Refusal`` for an address that would be refused without resolving its name."""
+        self._outside.check(url)
+
+    async def release(self, count: int | None = None) -> None:
+        """Post what is held, or so many from the front; return when all are answered."""
+        while self.held and (count is None or count > 0):
+            await self._post(*self.held.pop(0))
+            count = None if count is None else count - 1
+
+    async def send(self, url: str, body: dict[str, object], fault: CallbackFault | None) -> None:
+        """Post a callback, or do what the fault says."""
+        match fault and fault.effect:
+            case Dropped():
+                return
+            case Held():
+                self.held.append((url, body))
+                return
+            case Overtaken():
+                self._overtaken.append((url, body))
+                return
+            case Late(seconds):
+                await self._sleep(seconds)
+                await self._post(url, body)
+            case Repeated(times, other):
+                await self._post(url, body)
+                for _ in range(times):
+                    await self._post(url, body if other is None else other)
+            case Rewritten(rewrite):
+                await self._post(url, rewrite(body))
+            case Forged(forged, guessed):
+                address = url[:-1] + ("A" if url[-1] != "A" else "B") if guessed else url
+                await self._post(address, body if forged is None else forged)
+                await self._post(url, body)
+            case _:
+                await self._post(url, body)
+        while self._overtaken:
+            await self._post(*self._overtaken.pop(0))
+
+    async def _post(self, url: str, body: object) -> None:
+        self.posted.append(Posted(url, body, await self._outside.post(url, body)))

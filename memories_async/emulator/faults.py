@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Literal, TypeAlias, overload
+from typing import Generic, Literal, Protocol, TypeAlias, TypeVar, overload
 
 import attrs
 
@@ -87,39 +87,56 @@ class Fault:
     latency: float = attrs.field(default=0.0, kw_only=True)
 
     def __attrs_post_init__(self) -> None:
-        if self.operation is not None and not any(
-            matches(self.operation, row.name) for row in OPERATIONS
-        ):
-            raise ValueError(f"No operation is called {self.operation!r}")
+        check_operation(self.operation)
         real_answer = isinstance(self.effect, Cut | Drip) and self.effect.answer is None
         if real_answer and self.effect != Cut() and self.moment != "processed":
             raise ValueError(f"{self.effect} needs an answer, or moment='processed'")
 
 
-class Faults(Sequence[Fault]):
+def check_operation(operation: str | None) -> None:
+    """Raise ``ValueError`` unless it is a row's name, a call's, or None for any."""
+    if operation is not None and not any(matches(operation, row.name) for row in OPERATIONS):
+        raise ValueError(f"No operation is called {operation!r}")
+
+
+class _Countable(Protocol):
+    """What says which of the requests that are counted it hits."""
+
+    @property
+    def operation(self) -> str | None: ...
+    @property
+    def nth(self) -> int: ...
+    @property
+    def times(self) -> int | None: ...
+
+
+F = TypeVar("F", bound=_Countable)
+
+
+class Faults(Sequence[F], Generic[F]):
     """The faults that are switched on; for each request the first that is due acts."""
 
     def __init__(self) -> None:
-        self._faults: list[Fault] = []
+        self._faults: list[F] = []
         self._seen: list[int] = []
 
     @overload
-    def __getitem__(self, index: int) -> Fault: ...
+    def __getitem__(self, index: int) -> F: ...
     @overload
-    def __getitem__(self, index: slice) -> list[Fault]: ...
-    def __getitem__(self, index: int | slice) -> Fault | list[Fault]:
+    def __getitem__(self, index: slice) -> list[F]: ...
+    def __getitem__(self, index: int | slice) -> F | list[F]:
         return self._faults[index]
 
     def __len__(self) -> int:
         return len(self._faults)
 
-    def __iter__(self) -> Iterator[Fault]:
+    def __iter__(self) -> Iterator[F]:
         return iter(list(self._faults))
 
     def __repr__(self) -> str:
-        return f"<Faults: {self._faults}>"
+        return f"<{type(self).__name__}: {self._faults}>"
 
-    def add(self, *faults: Fault) -> None:
+    def add(self, *faults: F) -> None:
         """Switch faults on; each counts matching requests from now."""
         self._faults += faults
         self._seen += [0] * len(faults)
@@ -129,9 +146,9 @@ class Faults(Sequence[Fault]):
         self._faults.clear()
         self._seen.clear()
 
-    def due(self, operation: str | None) -> Fault | None:
+    def due(self, operation: str | None) -> F | None:
         """Count a request and return the fault that hits it, if one does."""
-        hits: list[Fault] = []
+        hits: list[F] = []
         for position, fault in enumerate(self._faults):
             if not matches(fault.operation, operation):
                 continue

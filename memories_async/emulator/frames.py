@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import attrs
 import av
@@ -17,7 +17,7 @@ from memories_async.emulator.engine import UnreadableMediaError, VideoFacts
 from memories_async.emulator.looks import SIDE, Pixels, Vector, look
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator
+    from collections.abc import Callable, Generator, Iterator
     from pathlib import Path
 
     from av.container import InputContainer
@@ -41,6 +41,10 @@ _VIDEO_OPTIONS = {
     "format_whitelist": "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,flv,asf,mpeg,mpegts,mpegvideo",
     "protocol_whitelist": "file",
 }
+# Titles that are not UTF-8 say nothing against a video; from PyAV 19 on that goes without saying.
+_METADATA: dict[str, Any] = (
+    {"metadata_errors": "ignore"} if int(av.__version__.partition(".")[0]) < 19 else {}
+)
 _MAX_OPEN_SECONDS = 20.0
 _ASSUMED_FPS = 25.0  # for the rare container that does not say
 
@@ -112,17 +116,19 @@ def _scaled(image: Image.Image) -> Pixels:
     return np.asarray(small.convert("RGB"), dtype=np.uint8)
 
 
+def _container(path: Path) -> InputContainer:
+    open_untyped = cast("Callable[..., InputContainer]", av.open)  # _METADATA fits no overload
+    return open_untyped(
+        f"file:{path}",  # the prefix keeps FFmpeg from reading a protocol into the name
+        options=_VIDEO_OPTIONS,
+        timeout=_MAX_OPEN_SECONDS,
+        **_METADATA,
+    )
+
+
 @contextmanager
 def _opened(path: Path) -> Generator[tuple[InputContainer, VideoStream]]:
-    with (
-        _readable(path, "video"),
-        av.open(
-            f"file:{path}",  # the prefix keeps FFmpeg from reading a protocol into the name
-            options=_VIDEO_OPTIONS,
-            metadata_errors="ignore",
-            timeout=_MAX_OPEN_SECONDS,
-        ) as container,
-    ):
+    with _readable(path, "video"), _container(path) as container:
         if not container.streams.video:
             raise UnreadableMediaError(f"{path.name} has no video stream")
         stream = container.streams.video[0]

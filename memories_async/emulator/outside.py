@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import aiohttp
 import attrs
+import orjson
 from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
@@ -67,14 +68,23 @@ class Outside:
             message = f"Failed to fetch file size from URL: {url} ({error})"
             raise Refusal(Reason.BAD_REQUEST, message) from error
 
-    async def post(self, url: str, body: object) -> None:
-        """Post JSON once; a failure is logged, as nobody waits for it."""
+    async def post(self, url: str, body: object) -> int | None:
+        """Post JSON, or bytes as they are, once; return the status of the answer.
+
+        A failure is logged and returns None, as nobody waits for it.
+        """
+        content = body if isinstance(body, bytes) else orjson.dumps(body)
+        headers = {"Content-Type": "application/json"}
         try:
             target = self._checked(url)
-            async with self._open().post(target, json=body, allow_redirects=False) as response:
+            async with self._open().post(
+                target, data=content, headers=headers, allow_redirects=False
+            ) as response:
                 await response.read()
+                return response.status
         except (aiohttp.ClientError, OSError, ValueError) as error:
             logger.warning("The callback to %s was not delivered: %s", url, error)
+            return None
 
     def check(self, url: str) -> None:
         """Raise ``Refusal`` for an address that would be refused without resolving its name."""

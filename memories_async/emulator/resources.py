@@ -9,6 +9,7 @@ import anyio
 import attrs
 from anyio import CapacityLimiter, to_thread
 
+from memories_async.emulator.callbacks import Callbacks
 from memories_async.emulator.engine import Engine, UnreadableMediaError
 from memories_async.emulator.envelopes import Reason, Refusal
 from memories_async.emulator.outside import Outside
@@ -27,7 +28,7 @@ class Resources:
         store: The library.
         engine: What looks at pictures.
         fetching: Gets media by address.
-        calling_back: Posts callbacks.
+        callbacks: Posts callbacks.
         engine_seconds: What one question to the engine may take.
         index_seconds: What indexing a library video, or taking in an asset, takes.
         fetch_limit: Bytes that one address may deliver.
@@ -42,7 +43,7 @@ class Resources:
     store: Store
     engine: Engine
     fetching: Outside
-    calling_back: Outside
+    callbacks: Callbacks
     engine_seconds: float
     index_seconds: float
     fetch_limit: int

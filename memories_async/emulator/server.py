@@ -22,8 +22,9 @@ from anyio import CapacityLimiter, to_thread
 
 from memories_async.emulator.access import Keys, Limiter, RateLimit, is_loopback
 from memories_async.emulator.app import App
+from memories_async.emulator.callbacks import Callbacks
 from memories_async.emulator.checks import CAPTION_VIDEO_BYTES
-from memories_async.emulator.faults import Faults
+from memories_async.emulator.faults import Fault, Faults
 from memories_async.emulator.ledger import Ledger
 from memories_async.emulator.outside import Outside
 from memories_async.emulator.resources import Resources
@@ -70,6 +71,7 @@ class Emulator:
     Attributes:
         ledger: Every request, billed or not.
         faults: What goes wrong on request.
+        callbacks: What was posted to callback addresses, and what goes wrong there on request.
     """
 
     def __init__(
@@ -97,7 +99,7 @@ class Emulator:
                 f"{host} is not loopback: it needs allow_remote=True, api_key and caption_key"
             )
         self.ledger = Ledger()
-        self.faults = Faults()
+        self.faults: Faults[Fault] = Faults()
         self._limits: dict[Bucket, RateLimit] = dict(limits or {})
         self._engine = engine
         self._address = host, port
@@ -105,11 +107,12 @@ class Emulator:
         self._keys = Keys(api_key, caption_key)
         self._fetching = Outside(fetch_hosts, "fetch_hosts")
         self._calling_back = Outside(callback_hosts, "callback_hosts")
+        self.callbacks = Callbacks(self._calling_back, sleep)
         self._clock = clock
         self._resources = functools.partial(
             Resources,
             fetching=self._fetching,
-            calling_back=self._calling_back,
+            callbacks=self.callbacks,
             fetch_limit=fetch_limit,
             batch_limit=batch_limit,
             index_seconds=index_seconds,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import heapq
 import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -16,50 +17,40 @@ from memories_async import CallOptions, Memories, MemoriesError
 from memories_async.emulator import Emulator
 from memories_async.emulator.hash_engine import HashEngine
 from tests.faults.proxy import Proxy
+from tests.virtual_clock import HurriedClock
 
 SENTINEL = "sk-mavi-SENTINEL0123456789abcdefKEY0"
 CAPTION_SENTINEL = "sk-SENTINELfedcba9876543210CAPTION0"
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(100)
+MP4 = b"\x00\x00\x00\x18ftypmp42" + bytes(1000)
 FILM_SIZE = 50 * 1024 * 1024
 """The 50 MB upload of the matrix: at 75 % more is left than all socket buffers hold."""
 
 
-class VirtualClock:
-    """Time that passes only in sleep: the earliest sleeper wakes after a moment of real time.
+class LeapingClock(HurriedClock):
+    """Wakes sleepers in the order of their times, after a moment in which sockets may move.
 
     Args:
         chance: What ``random`` returns: the share of the longest backoff.
-        settle: Real seconds in which sockets may move before time leaps.
+        moment: Real seconds before time leaps to the earliest sleeper.
 
     Attributes:
-        slept: Every sleep that was asked for.
+        moment: The same.
         on_sleep: Called with the number of each sleep, from 1.
     """
 
-    def __init__(self, chance: float = 0.5, settle: float = 0.001) -> None:
-        self.now = 1000.0
-        self.slept: list[float] = []
-        self.on_sleep: Callable[[int], Awaitable[object] | None] = lambda number: None
-        self._chance = chance
-        self._settle = settle
+    def __init__(self, chance: float = 0.5, moment: float = 0.001) -> None:
+        super().__init__(chance)
+        self.on_sleep: Callable[[int], object] = lambda number: None
+        self.moment = moment
         self._order = itertools.count()
         self._sleepers: list[tuple[float, int, asyncio.Future[None]]] = []
         self._leaping = False
 
-    def monotonic(self) -> float:
-        return self.now
-
-    def wall(self) -> float:
-        return 1_700_000_000.0 + self.now
-
-    def random(self) -> float:
-        return self._chance
-
     async def sleep(self, seconds: float) -> None:
         self.slept.append(seconds)
-        if (pending := self.on_sleep(len(self.slept))) is not None:
-            await pending
+        self.on_sleep(len(self.slept))
         wake: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         heapq.heappush(self._sleepers, (self.now + seconds, next(self._order), wake))
         self._schedule()
@@ -68,7 +59,7 @@ class VirtualClock:
     def _schedule(self) -> None:
         if not self._leaping and self._sleepers:
             self._leaping = True
-            asyncio.get_running_loop().call_later(self._settle, self._leap)
+            asyncio.get_running_loop().call_later(self.moment, self._leap)
 
     def _leap(self) -> None:
         self._leaping = False
@@ -93,7 +84,7 @@ class Stage:
 
     emulator: Emulator
     proxy: Proxy
-    clock: VirtualClock
+    clock: LeapingClock
     _clients: list[Memories] = attrs.field(factory=list)
 
     @property
@@ -120,16 +111,23 @@ class Stage:
         await self.proxy.stop()
 
 
-@pytest.fixture
-async def stage() -> AsyncIterator[Stage]:
+@contextlib.asynccontextmanager
+async def on_stage() -> AsyncIterator[Stage]:
+    """Set a stage, and clear it whatever happens on it."""
     async with Emulator(HashEngine()) as emulator:
         proxy = Proxy(port_of(emulator.url))
-        await proxy.start()
-        stage = Stage(emulator, proxy, VirtualClock())
+        proxy.start()
+        stage = Stage(emulator, proxy, LeapingClock())
         try:
             yield stage
         finally:
             await stage.aclose()
+
+
+@pytest.fixture
+async def stage() -> AsyncIterator[Stage]:
+    async with on_stage() as stage:
+        yield stage
 
 
 @pytest.fixture(scope="session")
@@ -162,16 +160,18 @@ async def failure_of(call: Awaitable[object]) -> MemoriesError:
     return caught.value
 
 
-def caption(client: Memories, options: CallOptions | None = None) -> Awaitable[object]:
+async def caption(client: Memories, options: CallOptions | None = None) -> object:
     """Make the matrix's light billed call: one small multipart request."""
-    return client.captions.image(PNG, "what", options=options)
+    return await client.captions.image(PNG, "what", options=options)
 
 
-def embed(client: Memories, options: CallOptions | None = None) -> Awaitable[object]:
+async def embed(client: Memories, options: CallOptions | None = None) -> object:
     """Make a billed call on another bucket and host."""
-    return client.embeddings.image(PNG, options=options)
+    return await client.embeddings.image(PNG, options=options)
 
 
-def read(client: Memories, options: CallOptions | None = None) -> Awaitable[object]:
-    """Make the matrix's free read; the video need not exist."""
-    return client.library.video("VI1", options=options)
+async def stored_video(stage: Stage) -> str:
+    """Put a video into the library for free reads, and forget that it took a request."""
+    video = await stage.client(base_url=stage.emulator.url).library.add_video(MP4)
+    stage.emulator.ledger.clear()
+    return video.video_no

@@ -8,6 +8,7 @@ import socket
 import ssl
 import struct
 from collections import deque
+from collections.abc import Coroutine
 from types import TracebackType
 from typing import Literal, Self
 
@@ -30,7 +31,7 @@ class Plan:
         withhold: So many bytes less of it than that.
         answer: Strike once so many bytes of the server's stream have been passed on.
         how: ``"reset"`` (RST) or ``"close"`` (FIN) cut the connection to the client, while the
-            server may read what it was sent; ``"stall"`` stops reading and passing on.
+            server may answer a whole request; ``"stall"`` stops reading and passing on.
         drip: Pass on the client's stream in pieces of so many bytes, one each tick.
         reply: What to send to the client before striking.
     """
@@ -70,10 +71,10 @@ class Proxy:
         self.returned = 0
         self._tls = tls
         self._tick = tick
-        self._tasks: set[asyncio.Task[object]] = set()
-        self._server: asyncio.Server | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._lingering: list[asyncio.StreamWriter] = []
         self._listener = socket.socket()
-        self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self._listener.setblocking(False)
         # Accepted connections inherit it: a peer that stops reading is felt at once.
         self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, PIECE)
         self._listener.bind(("127.0.0.1", 0))
@@ -83,24 +84,22 @@ class Proxy:
         """Where to connect to; until ``start`` connections are refused."""
         return int(self._listener.getsockname()[1])
 
-    async def start(self) -> None:
+    def start(self) -> None:
         """Accept connections from now on."""
-        if self._server is None:
-            self._server = await asyncio.start_server(
-                self._accept, sock=self._listener, ssl=self._tls, limit=PIECE
-            )
+        self._listener.listen(100)
+        self._spawn(self._accept())
 
     async def stop(self) -> None:
         """Drop all connections."""
-        if self._server is not None:
-            self._server.close()
-        self._listener.close()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        for writer in self._lingering:
+            writer.close()
+        self._listener.close()
 
     async def __aenter__(self) -> Self:
-        await self.start()
+        self.start()
         return self
 
     async def __aexit__(
@@ -111,12 +110,31 @@ class Proxy:
     ) -> None:
         await self.stop()
 
-    async def _accept(self, client: asyncio.StreamReader, to_client: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
+    def _spawn(self, work: Coroutine[object, object, None]) -> None:
+        task = asyncio.create_task(work)
         self._tasks.add(task)
-        self.connections += 1
-        plan = self.plans.popleft() if self.plans else Plan()
+        task.add_done_callback(self._tasks.discard)
+
+    async def _accept(self) -> None:
+        while True:
+            connection, _ = await asyncio.get_running_loop().sock_accept(self._listener)
+            self.connections += 1
+            plan = self.plans.popleft() if self.plans else Plan()
+            self._spawn(self._serve(connection, plan))
+
+    async def _serve(self, connection: socket.socket, plan: Plan) -> None:
+        # Not asyncio.start_server: it reports a failed TLS handshake as an error of this side.
+        loop = asyncio.get_running_loop()
+        client = asyncio.StreamReader(PIECE)
+        protocol = asyncio.StreamReaderProtocol(client)
+        try:
+            transport, _ = await loop.connect_accepted_socket(
+                lambda: protocol, connection, ssl=self._tls
+            )
+        except OSError:
+            connection.close()
+            return
+        to_client = asyncio.StreamWriter(transport, protocol, client, loop)
         struck = plan.accept
         try:
             if not plan.accept:
@@ -127,8 +145,7 @@ class Proxy:
         except (ConnectionError, asyncio.CancelledError):
             struck = True
         finally:
-            self._tasks.discard(task)
-            to_client.transport.abort() if struck and plan.how != "close" else to_client.close()
+            transport.abort() if struck and plan.how != "close" else transport.close()
 
 
 @attrs.define
@@ -149,11 +166,14 @@ class _Connection:
             done, _ = await asyncio.wait({up, down}, return_when=asyncio.FIRST_COMPLETED)
             return any(task.result() for task in done)
         finally:
+            if self.plan.body == 1 and not self.plan.withhold:
+                # It was sent a whole request: let it answer, though nobody will hear.
+                self.proxy._lingering.append(self.to_server)
+            else:
+                self.to_server.close()
             for task in (up, down):
                 task.cancel()
             await asyncio.gather(up, down, return_exceptions=True)
-            # FIN and no RST to the server: what it was sent, it may read.
-            self.to_server.close()
 
     async def _up(self) -> bool:
         """Pass on what the client says; returns whether the point was reached."""

@@ -17,7 +17,6 @@ from tests.operations.cases import (
     PNG_3,
     Case,
     Local,
-    Part,
     Req,
     content,
     in_memory,
@@ -26,6 +25,7 @@ from tests.operations.cases import (
     path,
     path_object,
 )
+from tests.operations.recorder import Part
 
 HOST = "security.memories.ai"
 

@@ -66,18 +66,6 @@ def named(file: str, name: str, content_type: str) -> Local:
     return Local(file, lambda path: Media(path.read_bytes(), name=name, content_type=content_type))
 
 
-def given(value: object, folder: Path, opened_files: ExitStack) -> object:
-    """Replace what stands for a file by the source that a caller would pass."""
-    if isinstance(value, Local):
-        source = value.made(folder / value.name)
-        if isinstance(source, io.IOBase):
-            opened_files.enter_context(source)
-        return source
-    if isinstance(value, list | tuple):
-        return type(value)(given(item, folder, opened_files) for item in value)
-    return value
-
-
 @attrs.frozen
 class Req:
     """The part ``req`` of the caption pages: a file of JSON."""
@@ -116,3 +104,27 @@ class Case:
     parts: tuple[Req | Part, ...] | None = None
     answer: str
     result: object
+
+    def arguments(
+        self, folder: Path, opened_files: ExitStack
+    ) -> tuple[list[object], dict[str, object]]:
+        """Return the call's arguments, with real sources in the place of what stands for them.
+
+        Args:
+            folder: Where the files lie.
+            opened_files: Closes what was opened, after the call.
+        """
+        args = [_given(value, folder, opened_files) for value in self.args]
+        kwargs = {name: _given(value, folder, opened_files) for name, value in self.kwargs.items()}
+        return args, kwargs
+
+
+def _given(value: object, folder: Path, opened_files: ExitStack) -> object:
+    if isinstance(value, Local):
+        source = value.made(folder / value.name)
+        if isinstance(source, io.IOBase):
+            opened_files.enter_context(source)
+        return source
+    if isinstance(value, list | tuple):
+        return type(value)(_given(item, folder, opened_files) for item in value)
+    return value

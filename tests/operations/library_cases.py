@@ -16,7 +16,6 @@ from tests.operations.cases import (
     MP4,
     PNG,
     Case,
-    Part,
     content,
     in_memory,
     named,
@@ -24,6 +23,7 @@ from tests.operations.cases import (
     path,
     path_object,
 )
+from tests.operations.recorder import Part
 
 SEARCH_HOST = "api.memories.ai"
 INTELLIGENCE_HOST = "mavi-backend.memories.ai"
@@ -162,7 +162,7 @@ LIBRARY_CASES = (
         )
         for way, taken in (
             ("text", "2025-09-07 22:52:00"),
-            ("a moment", datetime(2025, 9, 7, 22, 52)),  # noqa: DTZ001  # the camera's own time
+            ("a moment", datetime(2025, 9, 7, 22, 52)),  # the camera's own time
         )
     ),
     Case(

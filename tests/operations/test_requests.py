@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import ExitStack
@@ -16,7 +17,7 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from memories_async import Memories, Results
 from memories_async.operations import OPERATIONS
 from tests.operations.caption_cases import IMAGE_CASES, VIDEO_CASES
-from tests.operations.cases import CAPTION_KEY, GENERAL_KEY, Case, Req, given
+from tests.operations.cases import CAPTION_KEY, GENERAL_KEY, Case, Req
 from tests.operations.library_cases import EMBEDDING_CASES, LIBRARY_CASES
 from tests.operations.recorder import Part, Recorded, Recorder, parts_of
 
@@ -30,8 +31,7 @@ async def call(client: Memories, case: Case, folder: Path) -> object:
     """Make the row's call."""
     method = attrgetter(case.call)(client)
     with ExitStack() as files:
-        args = given(case.args, folder, files)
-        kwargs = {name: given(value, folder, files) for name, value in case.kwargs.items()}
+        args, kwargs = case.arguments(folder, files)
         return await method(*args, **kwargs)
 
 
@@ -105,9 +105,14 @@ class EveryHostHere(AbstractResolver):
 
     port = 0
 
-    async def resolve(self, host: str, port: int = 0, family: int = 0) -> list[ResolveResult]:
+    def __init__(self, loop: object = None) -> None:
+        pass
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
         here = ResolveResult(
-            hostname=host, host="127.0.0.1", port=self.port, family=2, proto=0, flags=0
+            hostname=host, host="127.0.0.1", port=self.port, family=family, proto=0, flags=0
         )
         return [here]
 
@@ -116,14 +121,22 @@ class EveryHostHere(AbstractResolver):
 
 
 @pytest.fixture
-async def service(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[tuple[Recorder, Memories]]:
-    """The three hosts under their own names and with certificates for them, and a client."""
+def certificates() -> tuple[ssl.SSLContext, ssl.SSLContext]:
+    """For the servers under the hosts' own names, and for a client that trusts them."""
     authority = trustme.CA()
-    hosts = sorted({case.host for case in CASES})
     serving = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    authority.issue_cert(*hosts).configure_cert(serving)
+    authority.issue_cert(*sorted({case.host for case in CASES})).configure_cert(serving)
     trusting = ssl.create_default_context()
     authority.configure_trust(trusting)
+    return serving, trusting
+
+
+@pytest.fixture
+async def service(
+    certificates: tuple[ssl.SSLContext, ssl.SSLContext], monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[tuple[Recorder, Memories]]:
+    """The three hosts under their own names, and a client."""
+    serving, trusting = certificates
     for variable in ("MEMORIES_BASE_URL", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.delenv(variable, raising=False)
     async with (

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 
 from memories_async import operations
 from memories_async.emulator.handlers import assets, captions, embeddings, library, searches
-from memories_async.emulator.handlers.call import Call, Handler, Reply
+from memories_async.emulator.handlers.call import Call, Callback, Handler, Reply
 
-__all__ = ["HANDLERS", "Call", "Reply"]
+__all__ = ["HANDLERS", "Call", "Callback", "Reply"]
 
 HANDLERS: Mapping[str, Handler] = {
     operations.CAPTION_IMAGE_URL.name: captions.caption_image_url,

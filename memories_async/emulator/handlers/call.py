@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TypeAlias, cast
 
 import attrs
@@ -59,20 +59,26 @@ class Call:
 
 
 @attrs.frozen
+class Callback:
+    """What is posted later: where to, and how its body comes about."""
+
+    url: str
+    body: Callable[[], Awaitable[dict[str, object]]]
+
+
+@attrs.frozen
 class Reply:
     """A success.
 
     Attributes:
         data: What the envelope holds.
         file: What is sent in place of an envelope.
-        afterwards: What is done once the answer has gone out.
+        callback: What is posted once the answer has gone out.
     """
 
     data: object = None
     file: SpooledFile | None = attrs.field(default=None, kw_only=True)
-    afterwards: Callable[[], Coroutine[object, object, None]] | None = attrs.field(
-        default=None, kw_only=True
-    )
+    callback: Callback | None = attrs.field(default=None, kw_only=True)
 
 
 Handler: TypeAlias = Callable[[Call], Awaitable[Reply]]

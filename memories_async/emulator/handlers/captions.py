@@ -11,7 +11,7 @@ from typing import TypeAlias
 from memories_async import operations
 from memories_async.emulator import callbacks, checks
 from memories_async.emulator.engine import Person
-from memories_async.emulator.handlers.call import Call, Reply
+from memories_async.emulator.handlers.call import Call, Callback, Reply
 from memories_async.emulator.parameters import refuse
 from memories_async.emulator.spool import SpooledFile
 
@@ -95,22 +95,21 @@ async def _caption_now(call: Call, get_video: _GetVideo) -> Reply:
 
 async def _caption_later(call: Call, get_video: _GetVideo) -> Reply:
     url = call.text("callback")
-    call.resources.calling_back.check(url)
+    call.resources.callbacks.check(url)
     # As in the real service, everything is fetched before the answer.
     video = await get_video(call)
     persons = await _persons(call)
     task_id = str(uuid.uuid4())
 
-    async def call_back() -> None:
+    async def result() -> dict[str, object]:
         try:
             text, token = await _describe_video(call, video, persons)
-            body = callbacks.caption_done(task_id, text, token)
+            return callbacks.caption_done(task_id, text, token)
         except Exception:
             logger.info("Task %s failed", task_id, exc_info=True)
-            body = callbacks.caption_failed(task_id)
-        await call.resources.calling_back.post(url, body)
+            return callbacks.caption_failed(task_id)
 
-    return Reply({"task_id": task_id}, afterwards=call_back)
+    return Reply({"task_id": task_id}, callback=Callback(url, result))
 
 
 async def _video_by_url(call: Call) -> SpooledFile:

@@ -13,7 +13,7 @@ from memories_async import operations
 from memories_async.emulator import callbacks, checks, store
 from memories_async.emulator.engine import Line
 from memories_async.emulator.handlers import shelves
-from memories_async.emulator.handlers.call import Call, Reply
+from memories_async.emulator.handlers.call import Call, Callback, Reply
 from memories_async.emulator.parameters import refuse
 from memories_async.emulator.spool import SpooledFile
 from memories_async.emulator.store import DEFAULT_FOLDER, StoredImage, StoredVideo
@@ -62,9 +62,9 @@ def _named_after_path(file: SpooledFile) -> SpooledFile:
 async def _add_video(call: Call, file: SpooledFile) -> Reply:
     resources = call.resources
     details = checks.details(call.fields)
-    callback = call.text("callback")
-    if callback:
-        resources.calling_back.check(callback)
+    url = call.text("callback")
+    if url:
+        resources.callbacks.check(url)
     folder_id = call.integer("folder_id")
     video = attrs.evolve(
         shelves.stored(call, StoredVideo, store.new_video_no(), file, details),
@@ -73,12 +73,10 @@ async def _add_video(call: Call, file: SpooledFile) -> Reply:
     )
     await resources.write(resources.store.videos.add, [(video, file.path)])
 
-    async def call_back() -> None:
+    async def result() -> dict[str, object]:
         await resources.sleep(resources.index_seconds)
         indexed = await shelves.index(call, video)
-        await resources.calling_back.post(
-            callback, callbacks.video_indexed(video.id, indexed.status)
-        )
+        return callbacks.video_indexed(video.id, indexed.status)
 
     return Reply(
         {
@@ -87,7 +85,7 @@ async def _add_video(call: Call, file: SpooledFile) -> Reply:
             "videoStatus": video.status,
             "uploadTime": str(video.created_at),
         },
-        afterwards=call_back if callback else None,
+        callback=Callback(url, result) if url else None,
     )
 
 

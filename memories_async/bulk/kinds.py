@@ -1,0 +1,256 @@
+"""The kinds of jobs as a table: which call, how many files a request, what it costs, what stays."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from decimal import Decimal
+from typing import TYPE_CHECKING, TypeAlias, TypeVar, cast
+
+import attrs
+
+from memories_async.bulk.values import Item
+from memories_async.captions import CAPTION_IMAGE, CAPTION_VIDEO, Person
+from memories_async.embeddings import EMBEDDED_IMAGE
+from memories_async.errors import ConfigurationError, UnexpectedShape
+from memories_async.library import LIBRARY_IMAGE, LIBRARY_VIDEO
+from memories_async.models import Caption, Embedding, LibraryImage, Progress, Result, Video
+from memories_async.operations import Bucket
+
+if TYPE_CHECKING:
+    from memories_async.client import Memories
+    from memories_async.config import CallOptions
+    from memories_async.media import MediaRule
+
+T = TypeVar("T")
+
+# Dollars per item as documented; what stands here as None is nowhere published, so that a job's
+# creator has to say it, or its cost is shown as unknown.
+# https://api-tools.memories.ai/api-reference/embeddings/image-embedding
+PRICES: Mapping[str, Decimal | None] = {
+    "add_images": None,
+    "embed_images": Decimal("0.0001"),
+    "caption_images": None,
+    "caption_videos": None,
+    "add_videos": None,
+}
+
+
+@attrs.frozen
+class Answer:
+    """What is kept of what the service answered about one item."""
+
+    result: Mapping[str, object]
+    vector: bytes | None = None
+    waiting: bool = False
+
+
+@attrs.frozen
+class Call:
+    """One request of a job.
+
+    Attributes:
+        items: What it sends: one item, or several where the kind of job allows it.
+        fields: The client call's arguments, the job's own and the items'.
+        options: How to wait and retry.
+        on_progress: Told of accepted bytes.
+    """
+
+    items: Sequence[Item]
+    fields: Mapping[str, object]
+    options: CallOptions
+    on_progress: Callable[[Progress], object]
+
+
+Send: TypeAlias = Callable[["Memories", Call], Awaitable[Sequence[Answer]]]
+"""Makes the request and returns an answer for each item."""
+
+
+@attrs.frozen(kw_only=True)
+class Kind:
+    """A row of the table.
+
+    Attributes:
+        name: What ``Job.create`` is told.
+        summary: One line, for help texts.
+        bucket: Whose rate limit the requests count against.
+        rule: Which files the service takes.
+        send: How a request is made.
+        columns: What an exported row has of the answer, and of which type.
+        options: Arguments that a job and its items may set.
+        required: Those that must be set.
+        takes_urls: Whether an input may be a URL.
+        most: Items per request unless told otherwise.
+        tagged: Whether each item carries a tag of its content, by which it is found again.
+    """
+
+    name: str
+    summary: str
+    bucket: Bucket
+    rule: MediaRule
+    send: Send
+    columns: Mapping[str, str]
+    options: frozenset[str]
+    required: frozenset[str] = frozenset()
+    takes_urls: bool = False
+    most: int = 1
+    tagged: bool = False
+
+    @property
+    def price(self) -> Decimal | None:
+        """Dollars per item where that is documented."""
+        return PRICES[self.name]
+
+    def check(
+        self, options: Mapping[str, object], given: Mapping[str, object] | None = None
+    ) -> None:
+        """Refuse options that the call does not have.
+
+        Args:
+            options: What is set.
+            given: What is set besides; if not None, the two together must be all that is required.
+
+        Raises:
+            ConfigurationError: There is no such option, or one is missing.
+        """
+        if unknown := sorted(options.keys() - self.options):
+            raise ConfigurationError(
+                f"{self.name} has no option {', '.join(unknown)}, only "
+                f"{', '.join(sorted(self.options))} (fields of your own belong into 'extra')"
+            )
+        if given is not None and (missing := self.required - options.keys() - given.keys()):
+            raise ConfigurationError(f"{self.name} needs the option {', '.join(sorted(missing))}")
+
+
+def content_tag(sha256: str) -> str:
+    """Return the tag by which a video is found again in the library."""
+    return f"sha256:{sha256[:16]}"
+
+
+async def _add_images(client: Memories, call: Call) -> list[Answer]:
+    add = cast("Callable[..., Awaitable[Sequence[LibraryImage]]]", client.library.add_images)
+    sources = [item.source for item in call.items]
+    images = await add(sources, **call.fields, options=call.options, on_progress=call.on_progress)
+    if len(images) != len(sources):
+        raise UnexpectedShape(f"{len(sources)} images were sent and {len(images)} answered")
+    return [Answer({"image_id": image.id} | _extra(image)) for image in images]
+
+
+async def _embed_images(client: Memories, call: Call) -> list[Answer]:
+    embedding = await _single(call, cast("_Single[Embedding]", client.embeddings.image))
+    vector = array("f", embedding.vector).tobytes()
+    return [Answer({"model": embedding.model} | _extra(embedding), vector)]
+
+
+async def _caption_images(client: Memories, call: Call) -> list[Answer]:
+    return [_caption(await _single(call, cast("_Single[Caption]", client.captions.image)))]
+
+
+async def _caption_videos(client: Memories, call: Call) -> list[Answer]:
+    given = cast("Sequence[Mapping[str, str]]", call.fields.get("persons", ()))
+    persons = [Person(person["name"], person["url"]) for person in given]
+    call = attrs.evolve(call, fields={**call.fields, "persons": persons})
+    return [_caption(await _single(call, cast("_Single[Caption]", client.captions.video)))]
+
+
+async def _add_videos(client: Memories, call: Call) -> list[Answer]:
+    (item,) = call.items
+    fields = dict(call.fields)
+    within = cast("float", fields.pop("searchable_within", SEARCHABLE_WITHIN))
+    tags = cast("Sequence[str]", fields.get("tags", ()))
+    fields["tags"] = [*tags, content_tag(item.sha256 or "")]
+    add = cast("_Single[Video]", client.library.add_video)
+    video = await _single(attrs.evolve(call, fields=fields), add)
+    return [video_answer(video, wait=within > 0)]
+
+
+_Single: TypeAlias = Callable[..., Awaitable[T]]
+
+SEARCHABLE_WITHIN = 1800.0
+"""Seconds for which a job waits for a video to be indexed, unless its options say otherwise."""
+
+
+async def _single(call: Call, method: _Single[T]) -> T:
+    (item,) = call.items
+    return await method(
+        item.source, **call.fields, options=call.options, on_progress=call.on_progress
+    )
+
+
+def _caption(caption: Caption) -> Answer:
+    used = caption.tokens
+    tokens = {"input_tokens": used.input, "output_tokens": used.output} if used else {}
+    return Answer({"text": caption.text} | tokens | _extra(caption))
+
+
+def video_answer(video: Video, *, wait: bool) -> Answer:
+    """Return what is kept of a video."""
+    result = {"video_no": video.video_no, "video_name": video.name, "video_status": video.status}
+    return Answer(result | _extra(video), waiting=wait and not video.searchable)
+
+
+def _extra(result: Result) -> dict[str, object]:
+    return {"answer_extra": dict(result.extra)} if result.extra else {}
+
+
+_CAPTION_COLUMNS = {"text": "string", "input_tokens": "int64", "output_tokens": "int64"}
+_PROMPTS = frozenset({"prompt", "system_prompt", "thinking", "qa", "reasoning_effort"})
+
+_ROWS = (
+    Kind(
+        name="add_images",
+        summary="Add images to the private image library, many to a request.",
+        bucket=Bucket.IMAGE_UPLOAD,
+        rule=LIBRARY_IMAGE,
+        send=_add_images,
+        columns={"image_id": "int64"},
+        options=frozenset(
+            {"unique_id", "datetime_taken", "camera_model", "latitude", "longitude", "tags"}
+        ),
+        most=20,
+    ),
+    Kind(
+        name="embed_images",
+        summary="Turn images into vectors.",
+        bucket=Bucket.EMBEDDING,
+        rule=EMBEDDED_IMAGE,
+        send=_embed_images,
+        columns={"model": "string", "vector": "vector"},
+        options=frozenset({"model"}),
+    ),
+    Kind(
+        name="caption_images",
+        summary="Describe images.",
+        bucket=Bucket.CAPTION_IMAGE,
+        rule=CAPTION_IMAGE,
+        send=_caption_images,
+        columns=_CAPTION_COLUMNS,
+        options=_PROMPTS | {"as_base64"},
+        required=frozenset({"prompt"}),
+        takes_urls=True,
+    ),
+    Kind(
+        name="caption_videos",
+        summary="Describe videos.",
+        bucket=Bucket.CAPTION_VIDEO,
+        rule=CAPTION_VIDEO,
+        send=_caption_videos,
+        columns=_CAPTION_COLUMNS,
+        options=_PROMPTS | {"persons"},
+        required=frozenset({"prompt"}),
+        takes_urls=True,
+    ),
+    Kind(
+        name="add_videos",
+        summary="Add videos to the private video library and wait until they are searchable.",
+        bucket=Bucket.VIDEO_UPLOAD,
+        rule=LIBRARY_VIDEO,
+        send=_add_videos,
+        columns={"video_no": "string", "video_name": "string", "video_status": "string"},
+        options=frozenset({"unique_id", "tags", "searchable_within"}),
+        tagged=True,
+    ),
+)
+
+KINDS: Mapping[str, Kind] = {kind.name: kind for kind in _ROWS}
+"""Every kind of job by its name."""

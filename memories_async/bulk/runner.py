@@ -1,0 +1,476 @@
+"""One run of a job: sends what is planned, records what came of it, and knows when to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sqlite3
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from decimal import Decimal
+from typing import TYPE_CHECKING, Literal, cast
+
+import attrs
+
+from memories_async.bulk import records, rejections, searchable
+from memories_async.bulk.hashes import Look
+from memories_async.bulk.journal import Journal
+from memories_async.bulk.kinds import Answer, Call, Kind
+from memories_async.bulk.records import Head, Row, Verdict, verdict
+from memories_async.bulk.supply import Supply
+from memories_async.bulk.values import (
+    Event,
+    EventName,
+    JournalError,
+    Report,
+    Status,
+    Stop,
+    StopReason,
+)
+from memories_async.config import CallOptions
+from memories_async.errors import (
+    AuthenticationError,
+    CapacityReached,
+    ClosedError,
+    ConfigurationError,
+    ConnectError,
+    DecodeError,
+    InsufficientCredits,
+    LimiterUnavailable,
+    MediaError,
+    MemoriesError,
+    OutcomeUnknown,
+    PermissionDenied,
+    RateLimited,
+    ServerError,
+    StallTimeout,
+)
+from memories_async.models import Progress
+
+if TYPE_CHECKING:
+    from memories_async.client import Memories
+
+PROBE = 30.0
+"""Seconds for which the first request goes alone: a wrong key is then refused once, and not once
+for every request that may be under way."""
+WAITERS = 8
+"""Videos of which it is asked at once whether they are searchable."""
+BYTES_EVENT = 0.1
+"""Seconds between two events that say no more than that bytes were accepted."""
+
+BULK_OPTIONS = CallOptions(attempts=100, retry_time=600.0)
+"""A job has time: ten minutes of retries, throttling included, before it gives up."""
+
+# These concern every item and not one, and nothing was billed: the run stops.
+_STOPS: tuple[tuple[type[MemoriesError], StopReason], ...] = (
+    (InsufficientCredits, StopReason.CREDITS),
+    (AuthenticationError, StopReason.KEY),
+    (PermissionDenied, StopReason.KEY),
+    (ConnectError, StopReason.UNREACHABLE),
+    (StallTimeout, StopReason.UNREACHABLE),
+    (RateLimited, StopReason.UNREACHABLE),
+    (CapacityReached, StopReason.UNREACHABLE),
+    (LimiterUnavailable, StopReason.UNREACHABLE),
+)
+_LIMITS = (StopReason.MAX_COST, StopReason.MAX_ITEMS)
+"""Stops that the user set: what has been taken is still sent."""
+
+# An answer that cannot be read may be that of a success.
+_DOUBTFUL = (OutcomeUnknown, DecodeError, ServerError)
+
+
+class _HeldBackError(Exception):
+    """The run stopped before this request left."""
+
+
+@attrs.frozen(kw_only=True)
+class Orders:
+    """What one run was told; see ``Job.run``."""
+
+    concurrency: int
+    batch_size: int | None
+    max_cost: Decimal | None
+    max_items: int | None
+    unknown: Literal["keep", "retry", "skip"]
+    failed: Literal["keep", "retry"]
+    max_failures: int
+    options: CallOptions
+    on_event: Callable[[Event], object] | None
+
+
+class Run:
+    """One run, from its first look at the journal to its report."""
+
+    def __init__(
+        self,
+        journal: Journal,
+        kind: Kind,
+        head: Head,
+        price: Decimal | None,
+        client: Memories,
+        orders: Orders,
+    ) -> None:
+        self.journal = journal
+        self.kind = kind
+        self.head = head
+        self.client = client
+        self.orders = orders
+        self.stop: Stop | None = None
+        self.held = False
+        self._price = price
+        self._supply = Supply(journal, kind.rule)
+        most = orders.batch_size or kind.most
+        self._batch_size = 1 if kind.most == 1 else min(most, head.batch_size or most)
+        self._started = time.monotonic()
+        self._told = 0.0
+        self._requests = 0
+        self._bytes_sent = 0
+        self._settled = 0
+        self._failures = 0
+        self._taken = 0
+        self._in_hand = 0
+        self._taking = asyncio.Lock()
+        self._probed = asyncio.Event()
+        self._queued: set[asyncio.Task[None]] = set()
+        self._to_watch: asyncio.Queue[int | None] = asyncio.Queue()
+
+    async def run(self) -> Report:
+        """Send what is planned, and return how it went."""
+        self._tell("started")
+        beating = asyncio.create_task(self.journal.beat())
+        try:
+            await self._resolve()
+            async with asyncio.TaskGroup() as tasks:
+                watchers = [tasks.create_task(self._watch()) for _ in range(WAITERS)]
+                for id in await self.journal.ask(records.waiting_ids):
+                    self._to_watch.put_nowait(id)
+                async with asyncio.TaskGroup() as senders:
+                    for number in range(self.orders.concurrency):
+                        senders.create_task(self._work(first=number == 0))
+                for watcher in watchers:
+                    if self.held:
+                        watcher.cancel()
+                    self._to_watch.put_nowait(None)
+        except BaseExceptionGroup as errors:
+            raise _first(errors) from None
+        finally:
+            beating.cancel()
+            await asyncio.wait([beating])
+        self._tell("finished")
+        cost, possible_cost = self._costs()
+        return Report(
+            counts=self.journal.tally.counts,
+            stopped=self.stop,
+            requests=self._requests,
+            bytes_sent=self._bytes_sent,
+            cost=cost,
+            possible_cost=possible_cost,
+            seconds=time.monotonic() - self._started,
+        )
+
+    async def _resolve(self) -> None:
+        """Do with unknown and failed items as the user said, once the lost ones were looked for."""
+        write, orders = self.journal.write, self.orders
+        if self.kind.tagged and self.journal.tally.counts.unknown:
+            try:
+                found = await searchable.reconcile(
+                    self.journal, self.head, self.client, orders.options
+                )
+            except MemoriesError as error:
+                if not self._stops(error):
+                    raise
+                return
+            await self._settle(found)
+        status = {"retry": Status.PLANNED, "skip": Status.SKIPPED}.get(orders.unknown)
+        if status is not None:
+            await write(records.resolve_unknown, status)
+        if orders.failed == "retry":
+            await write(records.retry_failed)
+
+    # --- what to send -------------------------------------------------------------------------
+
+    async def _work(self, *, first: bool) -> None:
+        if not first:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(PROBE):
+                    await self._probed.wait()
+        try:
+            while looks := await self._take():
+                try:
+                    await self._send_all(looks)
+                finally:
+                    self._in_hand -= len(looks)
+        finally:
+            self._probed.set()
+
+    async def _take(self) -> list[Look]:
+        """Return the items of the next request; none where there are none, or no more may be."""
+        async with self._taking:
+            if self.stop is not None:
+                return []
+            await self._announce(await self._supply.fill(self._batch_size))
+            allowed = self._allowed() if self._supply else 0
+            looks = self._supply.take(min(allowed, self._batch_size))
+            self._taken += len(looks)
+            self._in_hand += len(looks)
+            return looks
+
+    def _allowed(self) -> int:
+        """Return how many more items may be sent; stop the run if it is none."""
+        orders, allowed = self.orders, self._batch_size
+        if orders.max_items is not None:
+            allowed = min(allowed, orders.max_items - self._taken)
+            if allowed <= 0:
+                self._halt(StopReason.MAX_ITEMS, f"{orders.max_items} items have been sent")
+        if orders.max_cost is not None and self._price:
+            tally = self.journal.tally
+            spent = tally.counts.done + tally.counts.unknown + tally.doubtful + self._in_hand
+            allowed = min(allowed, int(orders.max_cost / self._price) - spent)
+            if allowed <= 0:
+                message = f"the next item could cost more than ${orders.max_cost} in all"
+                self._halt(StopReason.MAX_COST, message)
+        return max(allowed, 0)
+
+    # --- sending ------------------------------------------------------------------------------
+
+    async def _send_all(self, looks: list[Look]) -> None:
+        """Send items in one request, or in several if the service will not have them together."""
+        parts = deque([looks])
+        while parts and not self.held:
+            parts.extendleft(reversed(await self._send(parts.popleft())))
+
+    async def _send(self, looks: list[Look]) -> list[list[Look]]:
+        """Make one request and record what came of it; return what is to be sent again."""
+        attempt = _Attempt(self, looks)
+        task = cast("asyncio.Task[None]", asyncio.current_task())
+        self._queued.add(task)
+        try:
+            try:
+                answers = await self.kind.send(self.client, attempt.call())
+            finally:
+                self._queued.discard(task)
+        except _HeldBackError:
+            await self._put_back(attempt)
+            return []
+        except asyncio.CancelledError as error:
+            # The engine notes on the exception whether the whole request had left.
+            if attempt.begun and hasattr(error, "__notes__"):
+                await self._settle(attempt.all_unknown(_CANCELLED))
+            else:
+                await self._put_back(attempt)
+            if self.held and not attempt.begun and task.cancelling() == 1:
+                task.uncancel()
+                return []
+            raise
+        except JournalError:
+            raise
+        except MemoriesError as error:
+            return await self._judge(attempt, error)
+        except BaseException:
+            if attempt.begun:
+                await self._settle(attempt.all_unknown(_BROKEN))
+            raise
+        self._failures = 0
+        await self._keep(attempt, answers)
+        return []
+
+    async def _keep(self, attempt: _Attempt, answers: Sequence[Answer]) -> None:
+        await self._settle(
+            [
+                Verdict(id, Status.DONE, answer.result, answer.vector, waiting=answer.waiting)
+                for id, answer in zip(attempt.ids, answers, strict=True)
+            ]
+        )
+        self._probed.set()
+        for id, answer in zip(attempt.ids, answers, strict=True):
+            if answer.waiting:
+                self._to_watch.put_nowait(id)
+
+    async def _judge(self, attempt: _Attempt, error: MemoriesError) -> list[list[Look]]:
+        """Decide what an error means for a request's items, and for the run."""
+        if self._stops(error):
+            await self._put_back(attempt)
+            return []
+        if isinstance(error, ClosedError):
+            await self._put_back(attempt)
+            raise error
+        again: list[list[Look]] = []
+        if isinstance(error, _DOUBTFUL):
+            await self._settle([verdict(id, Status.UNKNOWN, error) for id in attempt.ids])
+        elif len(attempt.ids) == 1:
+            await self._settle([verdict(id, Status.FAILED, error) for id in attempt.ids])
+        else:
+            again = await self._divide(attempt, error)
+        self._probed.set()
+        if not isinstance(error, MediaError):
+            self._failures += 1
+            if self._failures >= self.orders.max_failures:
+                message = f"{self._failures} requests in a row came to nothing; the last: {error}"
+                self._halt(StopReason.FAILING, message, error)
+        return again
+
+    async def _divide(self, attempt: _Attempt, error: MemoriesError) -> list[list[Look]]:
+        """Drop the files that a refusal names; where it names none, make smaller requests."""
+        looks = attempt.looks
+        local = isinstance(error, MediaError)
+        names = {look.id: look.item.source if local else look.name for look in looks}
+        named = rejections.named_in(rejections.words(error), names)
+        if named:
+            await self._put_back(attempt, [verdict(id, Status.FAILED, error) for id in named])
+            left = [look for look in looks if look.id not in named]
+            return [left] if left else []
+        size = rejections.smaller(error, len(looks))
+        if size is not None:
+            self._batch_size = min(self._batch_size, size)
+            await self.journal.write(records.set_batch_size, self._batch_size)
+        await self._put_back(attempt)
+        size = size or (len(looks) + 1) // 2
+        return [looks[start : start + size] for start in range(0, len(looks), size)]
+
+    def _stops(self, error: MemoriesError) -> bool:
+        """Stop the run for an error that concerns every item; tell whether it was one."""
+        for kind, reason in _STOPS:
+            if isinstance(error, kind):
+                self._halt(reason, str(error), error)
+                return True
+        # An item's own bad options have no operation yet; a missing key does.
+        if isinstance(error, ConfigurationError) and error.operation is not None:
+            self._halt(StopReason.KEY, str(error), error)
+            return True
+        return False
+
+    def _halt(self, reason: StopReason, message: str, error: MemoriesError | None = None) -> None:
+        """Take no more items; unless a limit was reached, send nothing further either."""
+        self.stop = self.stop or Stop(reason, message, error)
+        self._probed.set()
+        if reason not in _LIMITS:
+            self.held = True
+            for task in self._queued - {cast("asyncio.Task[None]", asyncio.current_task())}:
+                task.cancel()
+        self._tell("stopped")
+
+    # --- videos that are not yet searchable ----------------------------------------------------
+
+    async def _watch(self) -> None:
+        while (id := await self._to_watch.get()) is not None:
+            found = await searchable.wait_for_video(
+                self.journal, self.head, self.client, self.orders.options, id
+            )
+            if found is not None:
+                await self._settle([found])
+
+    # --- recording ----------------------------------------------------------------------------
+
+    async def begin(self, attempt: _Attempt) -> None:
+        """Record that a request is about to leave.
+
+        Raises:
+            _HeldBackError: The run has stopped: it must not leave.
+        """
+        if not self.held and not attempt.begun:
+            attempt.begun = True
+            self._queued.discard(cast("asyncio.Task[None]", asyncio.current_task()))
+            await self.journal.write(records.start, attempt.ids)
+            self._requests += 1
+        if self.held:
+            raise _HeldBackError
+
+    def progressed(self, size: int) -> None:
+        """Count bytes that the network has accepted."""
+        self._bytes_sent += size
+        now = time.monotonic()
+        if now - self._told >= BYTES_EVENT:
+            self._told = now
+            self._tell("bytes")
+
+    async def _settle(self, verdicts: Sequence[Verdict]) -> None:
+        await self.journal.write(records.settle, verdicts)
+        self._settled += len(verdicts)
+        await self._announce([verdict.id for verdict in verdicts])
+
+    async def _put_back(self, attempt: _Attempt, settled: Sequence[Verdict] = ()) -> None:
+        """Plan a request's items again, but for those that are settled."""
+        gone = [verdict.id for verdict in settled]
+        back = [id for id in attempt.ids if id not in gone] if attempt.begun else []
+
+        def change(db: sqlite3.Connection) -> None:
+            records.put_back(db, back)
+            records.settle(db, settled)
+
+        if back or settled:
+            await self.journal.write(change)
+            await self._announce(gone)
+
+    async def _announce(self, ids: Sequence[int]) -> None:
+        if self.orders.on_event is not None and ids:
+            for row in await self.journal.ask(records.by_id, ids):
+                self._tell("item", row)
+
+    def _tell(self, name: EventName, row: Row | None = None) -> None:
+        if self.orders.on_event is None:
+            return
+        tally = self.journal.tally
+        cost, possible_cost = self._costs()
+        seconds = time.monotonic() - self._started
+        left = tally.counts.planned + tally.counts.sending
+        self.orders.on_event(
+            Event(
+                name=name,
+                counts=tally.counts,
+                item=row.item if row else None,
+                stop=self.stop if name == "stopped" else None,
+                requests=self._requests,
+                bytes_sent=self._bytes_sent,
+                bytes_planned=tally.planned_bytes,
+                cost=cost,
+                possible_cost=possible_cost,
+                seconds=seconds,
+                remaining=left * seconds / self._settled if self._settled else None,
+            )
+        )
+
+    def _costs(self) -> tuple[Decimal | None, Decimal | None]:
+        return self.journal.tally.costs(self._price)
+
+
+class _Attempt:
+    """One request on its way: journalled once its turn has come, before its first byte leaves."""
+
+    def __init__(self, run: Run, looks: list[Look]) -> None:
+        self.looks = looks
+        self.ids = [look.id for look in looks]
+        self.begun = False
+        self._run = run
+        self._sent = 0
+
+    def call(self) -> Call:
+        run, items = self._run, [look.item for look in self.looks]
+        return Call(
+            items,
+            {**run.head.options, **items[0].options},
+            attrs.evolve(run.orders.options, before_sending=self._begin),
+            self._progress,
+        )
+
+    async def _begin(self) -> None:
+        await self._run.begin(self)
+
+    def _progress(self, progress: Progress) -> None:
+        self._run.progressed(progress.sent - self._sent)
+        self._sent = progress.sent
+
+    def all_unknown(self, why: str) -> list[Verdict]:
+        return [verdict(id, Status.UNKNOWN, OutcomeUnknown(why)) for id in self.ids]
+
+
+_CANCELLED = "the run was cancelled after the whole request had been sent"
+_BROKEN = "the run broke off while this was being sent"
+
+
+def _first(errors: BaseExceptionGroup[BaseException]) -> BaseException:
+    """Return the one error that ended the run: the others followed from it."""
+    error = errors.exceptions[0]
+    if isinstance(error, BaseExceptionGroup):
+        return _first(cast("BaseExceptionGroup[BaseException]", error))
+    return error

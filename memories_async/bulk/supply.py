@@ -1,0 +1,92 @@
+"""What a run sends next: planned items, looked at a page ahead, duplicates left out."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections import deque
+from collections.abc import Sequence
+
+from memories_async.bulk import records
+from memories_async.bulk.hashes import Look, look_at
+from memories_async.bulk.journal import Journal
+from memories_async.bulk.values import Status
+from memories_async.media import MediaRule
+
+PAGE = 64
+"""Items looked at in one hop to a thread."""
+REQUEST_BYTES = 128 * 1024 * 1024
+"""Bytes of files that a request of several files holds at most."""
+
+
+class Supply:
+    """The planned items of a job, in an order in which those that may share a request are together.
+
+    Args:
+        journal: Where they are planned.
+        rule: What the service takes.
+    """
+
+    def __init__(self, journal: Journal, rule: MediaRule) -> None:
+        self._journal = journal
+        self._rule = rule
+        self._ready: deque[Look] = deque()
+        self._place = (0, 0)
+        self._freed: list[int] = []
+
+    async def fill(self, count: int) -> list[int]:
+        """Look ahead until so many items are ready, or none are left.
+
+        Returns:
+            The items that turned out not to be sent: unfit, or duplicates.
+        """
+        left_out: list[int] = []
+        while len(self._ready) < count and (page := await self._page(count)):
+            looks = await asyncio.to_thread(self._look_at, page)
+            left_out += await self._journal.write(self._note, looks)
+        return left_out
+
+    def __bool__(self) -> bool:
+        return bool(self._ready)
+
+    def take(self, most: int) -> list[Look]:
+        """Take items for one request: ready ones with the same options, at most so many."""
+        looks: list[Look] = []
+        size = 0
+        while self._ready and len(looks) < most:
+            look = self._ready[0]
+            size += look.item.size or 0
+            if looks and (look.variant != looks[0].variant or size > REQUEST_BYTES):
+                break
+            looks.append(self._ready.popleft())
+        return looks
+
+    async def _page(self, count: int) -> list[records.Row]:
+        while self._freed:
+            ids, self._freed = self._freed, []
+            if page := await self._journal.ask(records.planned_by_id, ids):
+                return page
+        page = await self._journal.ask(records.planned_after, self._place, max(PAGE, count))
+        if page:
+            self._place = page[-1].variant, page[-1].item.id
+        return page
+
+    def _look_at(self, page: Sequence[records.Row]) -> list[Look]:
+        return [look_at(row, self._rule) for row in page]
+
+    def _note(self, db: sqlite3.Connection, looks: Sequence[Look]) -> list[int]:
+        """Record what was found; return the items that are not to be sent."""
+        left_out: list[int] = []
+        for look in looks:
+            if look.content is None:
+                assert look.problem is not None
+                records.settle(db, [records.verdict(look.id, Status.FAILED, look.problem)])
+                left_out.append(look.id)
+                continue
+            original, freed = records.note_content(db, look.content)
+            self._freed += freed
+            if original is None:
+                self._ready.append(look)
+            else:
+                left_out.append(look.id)
+        return left_out

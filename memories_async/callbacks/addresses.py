@@ -1,0 +1,44 @@
+"""The address made for one task: a random token, and a seal that only this application can make."""
+
+from __future__ import annotations
+
+import base64
+import enum
+import hashlib
+import hmac
+import secrets
+
+TOKEN_BYTES = 16
+"""128 random bits: nobody guesses an address."""
+
+
+class Kind(enum.Enum):
+    """What a callback tells."""
+
+    CAPTION = "caption"
+    VIDEO = "video"
+
+
+def new_token(kind: Kind) -> str:
+    """Return a token that nobody has seen, e.g. ``caption-M0wLl9xNTQ2bVg4S1Z0d2c``."""
+    return f"{kind.value}-{secrets.token_urlsafe(TOKEN_BYTES)}"
+
+
+def seal(token: str, secret: bytes) -> str:
+    """Return the last segment of an address: the token and its HMAC-SHA256."""
+    digest = hmac.new(secret, token.encode("utf-8", "replace"), hashlib.sha256).digest()
+    return f"{token}.{base64.urlsafe_b64encode(digest).rstrip(b'=').decode()}"
+
+
+def unseal(segment: str, secret: bytes) -> tuple[Kind, str] | None:
+    """Return what a sealed segment is for and its token, or None if the seal is not ours."""
+    token = segment.rpartition(".")[0]
+    given, ours = segment.encode("utf-8", "replace"), seal(token, secret).encode("utf-8", "replace")
+    if not hmac.compare_digest(given, ours):
+        return None
+    return Kind(token.partition("-")[0]), token
+
+
+def last_segment(path: str) -> str:
+    """Return what follows the last slash: all of an address that matters, wherever it leads."""
+    return path.rpartition("/")[2]

@@ -1,0 +1,363 @@
+"""CallbackInbox: asynchronous results, matched to their tasks and awaited in any process."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import ipaddress
+import logging
+import secrets
+from collections.abc import Callable, Collection, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from memories_async._engine.clock import SystemClock
+from memories_async.callbacks.addresses import Kind, last_segment, new_token, seal, unseal
+from memories_async.callbacks.bodies import READERS, read_caption, read_video
+from memories_async.callbacks.receiving import (
+    ACKNOWLEDGED,
+    MOST_BYTES,
+    NOT_FOUND,
+    NOT_FROM_THERE,
+    NOT_READABLE,
+    TOO_LARGE,
+    UNAVAILABLE,
+    Answer,
+)
+from memories_async.callbacks.stores.protocol import Arrival, Verdict
+from memories_async.captions import VIDEO_SYSTEM_PROMPT
+from memories_async.config import Secret, secret_from_environment
+from memories_async.errors import CallbackTimeout, ConfigurationError, DecodeError, TaskFailed
+from memories_async.media import check_url
+
+if TYPE_CHECKING:
+    from memories_async._engine.clock import Clock
+    from memories_async.callbacks.stores.protocol import Store
+    from memories_async.captions import Person
+    from memories_async.client import Memories
+    from memories_async.config import CallOptions
+    from memories_async.media import Source
+    from memories_async.models import Caption, CaptionTask, Progress, Video
+
+logger = logging.getLogger(__name__)
+
+SECRET_VARIABLE = "MEMORIES_CALLBACK_SECRET"  # noqa: S105  # its name, not its value
+SHORTEST_SECRET = 16
+LONGEST_CALLBACK = 299
+"""Characters of a callback address that the service takes."""
+
+
+class CallbackInbox:
+    """Receives the results that the service posts, and hands each to whoever awaits it.
+
+    Every task gets an address of its own, which holds 128 random bits and a seal (HMAC-SHA256),
+    as the service signs nothing. Mount it where the service can reach it: ``aiohttp_app``,
+    ``asgi_app``, ``wsgi_app``, or ``serve`` in a script.
+
+    What arrives is not authenticated beyond that: treat a caption as text from a stranger.
+
+    Args:
+        address: The public http(s) address under which this inbox is mounted.
+        store: Where tasks and results are kept; all workers must share it.
+        secret: What addresses are sealed with, at least 16 characters, the same in all workers;
+            by default ``MEMORIES_CALLBACK_SECRET`` of the environment, else one that the store
+            makes and keeps.
+        allow_from: Networks and addresses that may post, e.g. ``["203.0.113.0/24"]``; by default
+            anyone may. Behind a proxy, the server must be told to believe its headers.
+        clock: Time, for tests.
+
+    Raises:
+        ConfigurationError: The address, the secret or a network is malformed.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        *,
+        store: Store,
+        secret: str | None = None,
+        allow_from: Collection[str] = (),
+        clock: Clock | None = None,
+    ) -> None:
+        self._address = _checked_address(address)
+        self._store = store
+        self._secret = _checked_secret(secret)
+        self._networks = _networks(allow_from)
+        self._clock = clock or SystemClock()
+        self._key: bytes | None = None
+
+    def __repr__(self) -> str:
+        return f"CallbackInbox({self._address!r}, store={self._store!r})"
+
+    @property
+    def address(self) -> str:
+        """The public address, without a slash at its end."""
+        return self._address
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close the store's connections; what it keeps stays. May be repeated."""
+        await self._store.aclose()
+
+    # --- captions -----------------------------------------------------------------------------
+
+    async def submit(
+        self,
+        client: Memories,
+        source: Source,
+        prompt: str,
+        *,
+        system_prompt: str = VIDEO_SYSTEM_PROMPT,
+        persons: Sequence[Person] = (),
+        thinking: bool = False,
+        qa: bool = False,
+        reasoning_effort: int | str | None = None,
+        on_progress: Callable[[Progress], object] | None = None,
+        options: CallOptions | None = None,
+    ) -> CaptionTask:
+        """Hand in a video with a callback address made for it alone.
+
+        Args:
+            client: The client to send it with.
+            source: A video of at most 8 GB and 2 hours: URL, path, bytes, binary file object or
+                ``Media``.
+            prompt: What to say or to answer.
+            system_prompt: What the model is told to be; the service requires one.
+            persons: Up to 5 people to recognise (human re-identification).
+            thinking: Use the reasoning model.
+            qa: Answer in the style of a conversation instead of a caption.
+            reasoning_effort: 1 to 10, or -1 to let the model decide; applies when thinking.
+            on_progress: Called with the bytes accepted so far.
+            options: Deadline, attempts and timeouts of this call.
+
+        Returns:
+            The task; keep its ``task_id`` and pass it to ``result``, in any worker.
+
+        Raises:
+            ConfigurationError: No captioning key, no prompt, a bad option or a bad URL.
+            MediaError: The file cannot be sent; nothing was.
+            ApiError: The service refused.
+            OutcomeUnknown: It was sent and no answer came; it may have been billed.
+
+        Source: POST /v1/understand/upload, uploadFile
+        (https://api-tools.memories.ai/platform/video-caption).
+        """
+        token, address = await self._open(Kind.CAPTION)
+        task = await client.captions.submit_video(
+            source,
+            prompt,
+            callback=address,
+            system_prompt=system_prompt,
+            persons=persons,
+            thinking=thinking,
+            qa=qa,
+            reasoning_effort=reasoning_effort,
+            on_progress=on_progress,
+            options=options,
+        )
+        try:
+            matched = await self._store.bind(token, task.task_id, self._clock.wall())
+        except BaseException as error:
+            error.add_note(f"task {task.task_id} was accepted, and its result can not be matched")
+            raise
+        if not matched:
+            logger.warning(
+                "Dropped a callback of another task than %s at its address", task.task_id
+            )
+        return task
+
+    async def result(self, task: CaptionTask | str, *, timeout: float | None = 900.0) -> Caption:
+        """Wait for a task's caption, in any worker, before or after a restart.
+
+        Args:
+            task: The task, or its ``task_id``.
+            timeout: Seconds to wait (default 900); 0 only looks, None waits for ever.
+
+        Returns:
+            The caption. Its text is a stranger's: escape it before it goes into a page.
+
+        Raises:
+            CallbackTimeout: No callback came in time; a later one is still kept.
+            TaskFailed: The service called back to say that the task failed.
+        """
+        task_id = task if isinstance(task, str) else task.task_id
+        arrival = await self._wait(task_id, timeout)
+        if arrival is None:
+            raise CallbackTimeout(
+                f"no callback for task {task_id} within {timeout:g} s", task_id=task_id
+            )
+        caption = read_caption(arrival.body).result
+        if caption is None:
+            raise TaskFailed(f"task {task_id} failed; the service gives no reason", task_id=task_id)
+        return caption
+
+    # --- library videos -----------------------------------------------------------------------
+
+    async def address_for_video(self) -> str:
+        """Make the callback address for one upload to the video library.
+
+        Pass it as ``callback`` to ``library.add_video``, and to ``video`` to await the indexing.
+
+        Returns:
+            An address of at most 299 characters; keep it as you would keep a password.
+        """
+        return (await self._open(Kind.VIDEO))[1]
+
+    async def video(self, address: str, *, timeout: float | None = 3600.0) -> Video:
+        """Wait until the video that was uploaded with an address is indexed.
+
+        Args:
+            address: What ``address_for_video`` returned, in any worker.
+            timeout: Seconds to wait (default 3,600); 0 only looks, None waits for ever.
+
+        Returns:
+            The video's number and status ``PARSE``: it can be searched.
+
+        Raises:
+            ConfigurationError: It is not an address made by this inbox for a video.
+            CallbackTimeout: No callback came in time; a later one is still kept.
+            TaskFailed: Indexing failed for good.
+        """
+        opened = unseal(last_segment(address), await self._sealing_key())
+        if opened is None or opened[0] is not Kind.VIDEO:
+            raise ConfigurationError("this inbox made no such address for a video")
+        arrival = await self._wait(opened[1], timeout)
+        if arrival is None:
+            raise CallbackTimeout(
+                f"no callback for the video within {timeout:g} s", task_id=opened[1]
+            )
+        notice = read_video(arrival.body)
+        assert notice.result is not None
+        if notice.result.failed:
+            raise TaskFailed(f"indexing of {notice.subject} failed", task_id=notice.subject)
+        return notice.result
+
+    # --- receiving ----------------------------------------------------------------------------
+
+    async def receive(self, path: str, body: bytes, *, peer: str | None = None) -> Answer:
+        """Take in one POST; the mounts call this.
+
+        Args:
+            path: The path that was posted to; its last segment is what counts.
+            body: The body; of a body above 1 MiB, any part that is.
+            peer: The IP address that it came from, where ``allow_from`` is used.
+
+        Returns:
+            What to answer. It never raises: trouble with the store is logged and answered 503.
+        """
+        if not self._allows(peer):
+            logger.warning("Refused a callback from %r", peer)
+            return NOT_FROM_THERE
+        if len(body) > MOST_BYTES:
+            return TOO_LARGE
+        try:
+            return await self._take(last_segment(path), body)
+        except Exception:
+            logger.exception("A callback could not be kept")
+            return UNAVAILABLE
+
+    async def _take(self, segment: str, body: bytes) -> Answer:
+        opened = unseal(segment, await self._sealing_key())
+        # What is forged takes the same way as what is unknown, under a token that nobody has.
+        kind, token = opened or (Kind.CAPTION, new_token(Kind.CAPTION))
+        try:
+            notice = READERS[kind](body)
+        except DecodeError as error:
+            if opened:
+                logger.warning("Refused a callback: %s", error)
+            return NOT_READABLE
+        if opened and not notice.final:
+            logger.info("A callback says that %r goes on", notice.subject)
+            return ACKNOWLEDGED
+        # A caption's task is known from its submission; a video's address stands for itself.
+        name = notice.subject if kind is Kind.CAPTION else token
+        digest = hashlib.sha256(body).hexdigest()
+        verdict = await self._store.deliver(token, Arrival(name, body, digest, self._clock.wall()))
+        if verdict is Verdict.UNKNOWN:
+            if opened:
+                logger.warning("A callback at one of our addresses names no task of it: %r", name)
+            return NOT_FOUND
+        if verdict is Verdict.DIFFERENT:
+            logger.warning("Ignored another callback for %r (SHA-256 %s)", name, digest)
+        return ACKNOWLEDGED
+
+    def _allows(self, peer: str | None) -> bool:
+        if not self._networks:
+            return True
+        try:
+            address = ipaddress.ip_address(peer or "")
+        except ValueError:
+            return False
+        mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+        return any((mapped or address) in network for network in self._networks)
+
+    # --- what they share ----------------------------------------------------------------------
+
+    async def _open(self, kind: Kind) -> tuple[str, str]:
+        """Make a token and its address, and expect a callback there."""
+        token = new_token(kind)
+        address = f"{self._address}/{seal(token, await self._sealing_key())}"
+        name = token if kind is Kind.VIDEO else None
+        await self._store.open(token, name, self._clock.wall())
+        return token, address
+
+    async def _wait(self, name: str, timeout: float | None) -> Arrival | None:
+        arrival = await self._store.find(name)  # once, however short the time
+        limit = asyncio.timeout(timeout)
+        try:
+            async with limit:
+                if arrival is None:
+                    async with self._store.watch(name) as came:
+                        while (arrival := await self._store.find(name)) is None:
+                            await came.wait()
+                            came.clear()
+        except TimeoutError:
+            if not limit.expired():
+                raise  # the store's own
+        return arrival
+
+    async def _sealing_key(self) -> bytes:
+        if self._key is None:
+            if self._secret is not None:
+                self._key = self._secret.reveal().encode()
+            else:
+                self._key = await self._store.secret(secrets.token_bytes(32))
+        return self._key
+
+
+def _checked_address(address: str) -> str:
+    address = check_url(address, "the inbox's address").rstrip("/")
+    if "?" in address or "#" in address:
+        raise ConfigurationError(f"the inbox's address {address!r} must have no query or fragment")
+    longest = LONGEST_CALLBACK - len("/") - len(seal(new_token(Kind.CAPTION), b""))
+    if len(address) > longest:
+        raise ConfigurationError(
+            f"the inbox's address has {len(address)} characters; the limit is {longest}, "
+            f"as the service takes {LONGEST_CALLBACK} with what is added"
+        )
+    return address
+
+
+def _checked_secret(secret: str | None) -> Secret | None:
+    if secret is None:
+        return secret_from_environment(SECRET_VARIABLE)
+    if len(secret) < SHORTEST_SECRET:
+        raise ConfigurationError(f"the inbox's secret has less than {SHORTEST_SECRET} characters")
+    return Secret(secret, SECRET_VARIABLE)
+
+
+def _networks(allowed: Collection[str]) -> list[ipaddress.IPv4Network | ipaddress.IPv6Network]:
+    try:
+        return [ipaddress.ip_network(network, strict=False) for network in allowed]
+    except ValueError as error:
+        raise ConfigurationError(f"allow_from: {error}") from None

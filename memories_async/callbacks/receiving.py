@@ -1,0 +1,56 @@
+"""What is answered to whoever posts to an address, whichever framework receives it; no I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import attrs
+import orjson
+
+MOST_BYTES = 1 << 20
+"""No callback is larger: 1 MiB."""
+
+
+@attrs.frozen
+class Answer:
+    """An HTTP answer, for a framework to send.
+
+    Attributes:
+        status: The HTTP status.
+        body: JSON.
+        headers: All that are needed, but for the length.
+    """
+
+    status: int
+    body: bytes
+    headers: Mapping[str, str]
+
+
+def answer(status: int, message: str, **headers: str) -> Answer:
+    """Say it in the service's own envelope: it takes code 0 alone for an acknowledgement."""
+    envelope = {"code": 0 if status == 200 else -1, "msg": message, "data": None}
+    return Answer(status, orjson.dumps(envelope), {"Content-Type": "application/json", **headers})
+
+
+ACKNOWLEDGED = answer(200, "success")
+NOT_FOUND = answer(404, "not found")
+NOT_READABLE = answer(400, "not a callback")
+NOT_FROM_THERE = answer(403, "forbidden")
+NO_LENGTH = answer(411, "no Content-Length")
+ONLY_POST = answer(405, "only POST", Allow="POST")
+TOO_LARGE = answer(413, f"more than {MOST_BYTES} bytes", Connection="close")
+UNAVAILABLE = answer(503, "try again later")
+
+
+def refuse(method: str, length: int | None) -> Answer | None:
+    """Return the refusal of a request whose head is enough to refuse it.
+
+    Args:
+        method: The HTTP method.
+        length: The Content-Length, or None where there is none.
+    """
+    if method != "POST":
+        return ONLY_POST
+    if length is not None and length > MOST_BYTES:
+        return TOO_LARGE
+    return None

@@ -1,0 +1,119 @@
+"""A store in this process: for tests, and for scripts that do not outlive their tasks."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import AsyncGenerator
+
+import attrs
+
+from memories_async.callbacks.stores.protocol import (
+    EARLY_KEPT,
+    KEPT,
+    MOST_EARLY,
+    Arrival,
+    Verdict,
+)
+from memories_async.callbacks.stores.waiters import Waiters
+
+
+@attrs.define
+class _Task:
+    opened: float
+    name: str | None
+    arrival: Arrival | None = None
+
+
+class MemoryStore:
+    """Keeps everything in this process alone: other workers see nothing of it.
+
+    Args:
+        kept: Seconds that tasks and results are kept (default a week).
+    """
+
+    def __init__(self, *, kept: float = KEPT) -> None:
+        self._kept = kept
+        self._lock = threading.Lock()
+        self._secret: bytes | None = None
+        self._tasks: dict[str, _Task] = {}
+        self._tokens: dict[str, str] = {}
+        self._early: dict[str, float] = {}
+        self._waiters = Waiters()
+
+    async def secret(self, proposed: bytes) -> bytes:
+        """Keep a secret unless one is kept."""
+        with self._lock:
+            self._secret = self._secret or proposed
+            return self._secret
+
+    async def open(self, token: str, name: str | None, now: float) -> None:
+        """Expect a callback."""
+        with self._lock:
+            self._forget(now)
+            self._tasks[token] = _Task(now, name)
+            if name is not None:
+                self._tokens[name] = token
+
+    async def bind(self, token: str, name: str, now: float) -> bool:
+        """Say by which name a token is waited for."""
+        with self._lock:
+            self._forget(now)
+            self._early.pop(token, None)
+            task = self._tasks.setdefault(token, _Task(now, name))
+            task.name = name
+            self._tokens[name] = token
+            if task.arrival is not None and task.arrival.name != name:
+                task.arrival = None
+                return False
+            return True
+
+    async def deliver(self, token: str, arrival: Arrival) -> Verdict:
+        """Keep the first callback of a token."""
+        with self._lock:
+            self._forget(arrival.at)
+            task = self._tasks.get(token)
+            if task is None or (task.name is not None and task.name != arrival.name):
+                return Verdict.UNKNOWN
+            if task.arrival is not None:
+                same = task.arrival.digest == arrival.digest
+                return Verdict.REPEAT if same else Verdict.DIFFERENT
+            task.arrival = arrival
+            if task.name is None:
+                self._early[token] = arrival.at
+                self._forget(arrival.at)
+        self._waiters.wake([arrival.name])
+        return Verdict.FIRST
+
+    async def find(self, name: str) -> Arrival | None:
+        """Return the callback of what is waited for by a name."""
+        with self._lock:
+            task = self._tasks.get(self._tokens.get(name, ""))
+            return task.arrival if task else None
+
+    @contextlib.asynccontextmanager
+    async def watch(self, name: str) -> AsyncGenerator[asyncio.Event]:
+        """Within the context, set the event when a callback for a name comes."""
+        with self._waiters.watch(name) as event:
+            yield event
+
+    async def aclose(self) -> None:
+        """Nothing is open."""
+
+    def _forget(self, now: float) -> None:
+        """Drop from the front what is too old or too many: both are in order of time."""
+        while self._early:
+            token, at = next(iter(self._early.items()))
+            if at >= now - EARLY_KEPT and len(self._early) <= MOST_EARLY:
+                break
+            del self._early[token]
+            self._tasks.pop(token, None)
+        while self._tasks:
+            token, task = next(iter(self._tasks.items()))
+            if task.opened >= now - self._kept:
+                break
+            del self._tasks[token]
+            self._early.pop(token, None)
+            if task.name is not None and self._tokens.get(task.name) == token:
+                del self._tokens[task.name]

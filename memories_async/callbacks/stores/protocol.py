@@ -1,0 +1,88 @@
+"""What an inbox asks of the place where its tasks and their results are kept."""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+from contextlib import AbstractAsyncContextManager
+from typing import Protocol
+
+import attrs
+
+KEPT = 7 * 24 * 60 * 60.0
+"""Seconds that a task and its result are kept: a week."""
+
+EARLY_KEPT = 10 * 60.0
+"""Seconds that a result is kept whose submitter has not yet said which task it is for."""
+
+MOST_EARLY = 10_000
+"""How many of these there may be; beyond, the oldest goes."""
+
+
+@attrs.frozen
+class Arrival:
+    """A callback as it came.
+
+    Attributes:
+        name: What its body says it is for.
+        body: The body.
+        digest: SHA-256 of the body, in hexadecimal.
+        at: Seconds since 1970.
+    """
+
+    name: str
+    body: bytes = attrs.field(repr=False)
+    digest: str
+    at: float
+
+
+class Verdict(enum.Enum):
+    """What became of a callback."""
+
+    FIRST = "kept"
+    REPEAT = "the same as the one that is kept"
+    DIFFERENT = "another than the one that is kept, which stays"
+    UNKNOWN = "for nothing that is known"
+
+
+class Store(Protocol):
+    """Tokens, the names they are waited for by, and the first callback of each.
+
+    Every method may be called from any event loop and, after a fork, from any process. A token
+    without a name is one whose submitter has yet to learn the task; its callback is early.
+    """
+
+    async def secret(self, proposed: bytes) -> bytes:
+        """Keep a secret unless one is kept; return the one that is."""
+        ...
+
+    async def open(self, token: str, name: str | None, now: float) -> None:
+        """Expect a callback under a token, and forget what is too old."""
+        ...
+
+    async def bind(self, token: str, name: str, now: float) -> bool:
+        """Say by which name a token is waited for.
+
+        Returns:
+            False if an early callback was for another name, and has been dropped.
+        """
+        ...
+
+    async def deliver(self, token: str, arrival: Arrival) -> Verdict:
+        """Keep the first callback of a token. One for another name than the bound is unknown."""
+        ...
+
+    async def find(self, name: str) -> Arrival | None:
+        """Return the callback of what is waited for by a name, if it has come."""
+        ...
+
+    def watch(self, name: str) -> AbstractAsyncContextManager[asyncio.Event]:
+        """Within the context, set the event when a callback for a name comes, in any process.
+
+        It may be set for no reason as well: look again with ``find``.
+        """
+        ...
+
+    async def aclose(self) -> None:
+        """Close what is open. What is kept stays, and the next use opens it again."""
+        ...

@@ -1,0 +1,252 @@
+"""A store in Redis or Valkey, that the processes of many hosts share."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import weakref
+from collections.abc import AsyncGenerator, AsyncIterator
+from typing import TYPE_CHECKING, cast
+
+from memories_async.callbacks.stores.protocol import (
+    EARLY_KEPT,
+    KEPT,
+    MOST_EARLY,
+    Arrival,
+    Verdict,
+)
+from memories_async.callbacks.stores.waiters import Waiters
+from memories_async.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
+    from redis.asyncio.client import PubSub
+    from redis.commands.core import AsyncScript
+
+logger = logging.getLogger(__name__)
+
+RECONNECT_SECONDS = 0.5
+"""How long to wait before listening again after Redis has gone away."""
+
+_FORGET_EARLY = """
+local function forget_early(early, prefix, now)
+  local old = redis.call('ZRANGEBYSCORE', early, '-inf', '(' .. (now - %(early_kept)s))
+  local excess = redis.call('ZCARD', early) - #old - %(most_early)d
+  if excess > 0 then
+    old = redis.call('ZRANGE', early, 0, #old + excess - 1)
+  end
+  for _, token in ipairs(old) do
+    redis.call('ZREM', early, token)
+    redis.call('DEL', prefix .. 'token:' .. token)
+  end
+end
+"""
+
+_OPEN = """
+local token, name, now, kept, prefix = unpack(ARGV)
+local task = prefix .. 'token:' .. token
+redis.call('HSET', task, 'opened', now)
+redis.call('EXPIRE', task, kept)
+if name ~= '' then
+  redis.call('HSET', task, 'bound', name)
+  redis.call('SET', prefix .. 'name:' .. name, token, 'EX', kept)
+end
+forget_early(KEYS[1], prefix, tonumber(now))
+"""
+
+_BIND = """
+local token, name, now, kept, prefix = unpack(ARGV)
+local task = prefix .. 'token:' .. token
+forget_early(KEYS[1], prefix, tonumber(now))
+redis.call('ZREM', KEYS[1], token)
+redis.call('HSET', task, 'bound', name)
+redis.call('EXPIRE', task, kept)
+redis.call('SET', prefix .. 'name:' .. name, token, 'EX', kept)
+local arrived = redis.call('HGET', task, 'name')
+if arrived and arrived ~= name then
+  redis.call('HDEL', task, 'name', 'body', 'digest', 'at')
+  return 0
+end
+return 1
+"""
+
+_DELIVER = """
+local token, name, body, digest, at, prefix = unpack(ARGV)
+local task = prefix .. 'token:' .. token
+if redis.call('EXISTS', task) == 0 then
+  return 'UNKNOWN'
+end
+local bound = redis.call('HGET', task, 'bound')
+if bound and bound ~= name then
+  return 'UNKNOWN'
+end
+local kept = redis.call('HGET', task, 'digest')
+if kept then
+  return kept == digest and 'REPEAT' or 'DIFFERENT'
+end
+redis.call('HSET', task, 'name', name, 'body', body, 'digest', digest, 'at', at)
+if not bound then
+  redis.call('ZADD', KEYS[1], at, token)
+  forget_early(KEYS[1], prefix, tonumber(at))
+end
+redis.call('PUBLISH', prefix .. 'arrived', name)
+return 'FIRST'
+"""
+
+
+class RedisStore:
+    """Keeps everything in Redis or Valkey, for any number of processes on any number of hosts.
+
+    Needs the extra ``[redis]``. A result is as safe as the server keeps it: for results to
+    survive its restart, it needs ``appendonly yes``.
+
+    Args:
+        url: The server, e.g. ``redis://127.0.0.1:6379/0``, ``rediss://…`` or ``unix://…``.
+        prefix: What all keys begin with; the braces keep them together in a cluster.
+        kept: Seconds that tasks and results are kept (default a week).
+
+    Raises:
+        ConfigurationError: The package ``redis`` is not installed, or the URL is none of its.
+    """
+
+    def __init__(
+        self, url: str, *, prefix: str = "{memories-callbacks}:", kept: float = KEPT
+    ) -> None:
+        try:
+            from redis.asyncio.connection import parse_url
+        except ImportError:
+            raise ConfigurationError(
+                "RedisStore needs the package redis: pip install 'memories-async[redis]'"
+            ) from None
+        try:
+            parse_url(url)
+        except ValueError as error:
+            raise ConfigurationError(f"the URL of the RedisStore: {error}") from None
+        self._url = url
+        self._prefix = prefix
+        self._kept = round(kept)
+        self._waiters = Waiters()
+        self._connections: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Connection] = (
+            weakref.WeakKeyDictionary()
+        )
+
+    async def secret(self, proposed: bytes) -> bytes:
+        """Keep a secret unless one is kept."""
+        redis = self._here().redis
+        key = f"{self._prefix}secret"
+        await redis.set(key, proposed, nx=True)
+        return cast("bytes", await redis.get(key))
+
+    async def open(self, token: str, name: str | None, now: float) -> None:
+        """Expect a callback."""
+        arguments = (token, name or "", now, self._kept, self._prefix)
+        await self._run(self._here().open, *arguments)
+
+    async def bind(self, token: str, name: str, now: float) -> bool:
+        """Say by which name a token is waited for."""
+        arguments = (token, name, now, self._kept, self._prefix)
+        return await self._run(self._here().bind, *arguments) == 1
+
+    async def deliver(self, token: str, arrival: Arrival) -> Verdict:
+        """Keep the first callback of a token."""
+        arguments = (token, arrival.name, arrival.body, arrival.digest, arrival.at, self._prefix)
+        verdict = cast("bytes", await self._run(self._here().deliver, *arguments))
+        return Verdict[verdict.decode()]
+
+    async def find(self, name: str) -> Arrival | None:
+        """Return the callback of what is waited for by a name."""
+        redis = self._here().redis
+        token = cast("bytes | None", await redis.get(f"{self._prefix}name:{name}"))
+        if token is None:
+            return None
+        key = f"{self._prefix}token:{token.decode()}"
+        fields = cast(
+            "list[bytes | None]", await redis.hmget(key, ["name", "body", "digest", "at"])
+        )
+        named, body, digest, at = fields
+        if named is None or body is None or digest is None or at is None:
+            return None
+        return Arrival(named.decode(), body, digest.decode(), float(at))
+
+    @contextlib.asynccontextmanager
+    async def watch(self, name: str) -> AsyncGenerator[asyncio.Event]:
+        """Within the context, set the event when a callback for a name comes."""
+        with self._waiters.watch(name) as event:
+            await self._here().listening(f"{self._prefix}arrived", self._waiters)
+            yield event
+
+    async def aclose(self) -> None:
+        """Close this event loop's connections."""
+        connection = self._connections.pop(asyncio.get_running_loop(), None)
+        if connection is not None:
+            await connection.close()
+
+    async def _run(self, script: AsyncScript, *arguments: str | bytes | float) -> object:
+        return await script(keys=[f"{self._prefix}early"], args=arguments)
+
+    def _here(self) -> _Connection:
+        """Return this loop's connections: they serve no other."""
+        loop = asyncio.get_running_loop()
+        connection = self._connections.get(loop)
+        if connection is None:
+            connection = self._connections[loop] = _Connection(self._url)
+        return connection
+
+
+class _Connection:
+    """What one event loop has open: connections, and a task that listens."""
+
+    def __init__(self, url: str) -> None:
+        from redis.asyncio import BlockingConnectionPool, Redis
+        from redis.asyncio.connection import parse_url
+
+        # Further commands wait for a connection, however many callbacks come at once.
+        pool = BlockingConnectionPool(max_connections=50, timeout=30, **parse_url(url))
+        self.redis: Redis = Redis.from_pool(pool)
+        forget_early = _FORGET_EARLY % {"early_kept": EARLY_KEPT, "most_early": MOST_EARLY}
+        self.open = self.redis.register_script(forget_early + _OPEN)
+        self.bind = self.redis.register_script(forget_early + _BIND)
+        self.deliver = self.redis.register_script(forget_early + _DELIVER)
+        self._listener: asyncio.Task[None] | None = None
+        self._subscribed = asyncio.Event()
+
+    async def listening(self, channel: str, waiters: Waiters) -> None:
+        """Return once waiters are woken by what is published."""
+        if self._listener is None:
+            self._listener = asyncio.create_task(self._listen(channel, waiters))
+        await self._subscribed.wait()
+
+    async def _listen(self, channel: str, waiters: Waiters) -> None:
+        from redis.asyncio.client import PubSub
+        from redis.exceptions import RedisError
+
+        while True:
+            try:
+                async with PubSub(self.redis.connection_pool) as subscription:
+                    await subscription.subscribe(channel)
+                    await self._pass_on(subscription, waiters)
+            except (RedisError, OSError) as error:
+                logger.warning("Waiting for callbacks without Redis: %s", error)
+            self._subscribed.clear()
+            await asyncio.sleep(RECONNECT_SECONDS)
+
+    async def _pass_on(self, subscription: PubSub, waiters: Waiters) -> None:
+        messages = cast(
+            "AsyncIterator[dict[str, object]]",
+            subscription.listen(),  # pyright: ignore[reportUnknownMemberType]  # not annotated
+        )
+        async for message in messages:
+            if message["type"] == "subscribe":
+                self._subscribed.set()
+                waiters.wake_all()  # something may have come while nobody listened
+            elif message["type"] == "message":
+                waiters.wake([cast("bytes", message["data"]).decode()])
+
+    async def close(self) -> None:
+        """End the listener and close the connections."""
+        if self._listener is not None:
+            self._listener.cancel()
+            await asyncio.gather(self._listener, return_exceptions=True)
+        await self.redis.aclose()
+        await self.redis.connection_pool.disconnect()

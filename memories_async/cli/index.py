@@ -1,0 +1,53 @@
+"""memories-async index: images and videos into the library."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from memories_async.cli.options import MAKING, RUNNING, SHARED, Kind, Making, Running, Shared
+from memories_async.cli.running import start
+from memories_async.cli.sources import kind_of
+
+
+async def index(
+    sources: list[str],
+    /,
+    *,
+    as_: Annotated[Kind | None, Parameter(name="--as")] = None,
+    unique_id: str | None = None,
+    tag: tuple[str, ...] = (),
+    datetime_taken: str | None = None,
+    camera_model: str | None = None,
+    latitude: float | None = None,
+    longitude: float | None = None,
+    making: Making = MAKING,
+    running: Running = RUNNING,
+    shared: Shared = SHARED,
+) -> int:
+    """Add images or videos to the library, in a job that can be resumed.
+
+    Args:
+        sources: Files, folders, patterns, lists (.txt) and .jsonl files.
+        as_: What the sources are, where their names do not say it.
+        unique_id: Namespace within the account.
+        tag: A tag for all of them. May be repeated.
+        datetime_taken: When they were taken, as "2025-09-07 22:52:00".
+        camera_model: What they were taken with.
+        latitude: Degrees, -90 to 90.
+        longitude: Degrees, -180 to 180.
+        making: How a job is made.
+        running: How a job is run.
+        shared: What every command understands.
+    """
+    options = {
+        "unique_id": unique_id,
+        "tags": list(tag) or None,
+        "datetime_taken": datetime_taken,
+        "camera_model": camera_model,
+        "latitude": latitude,
+        "longitude": longitude,
+    }
+    kind = as_ or kind_of(sources)
+    return await start(f"add_{kind}s", sources, options, making, running, shared)

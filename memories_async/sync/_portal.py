@@ -1,0 +1,418 @@
+"""From the caller's thread to an event loop in a thread of its own, and back."""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import functools
+import os
+import threading
+import time
+import weakref
+from collections import deque
+from collections.abc import (
+    AsyncIterable,
+    AsyncIterator,
+    Callable,
+    Coroutine,
+    Iterable,
+    Iterator,
+    Mapping,
+)
+from contextlib import suppress
+from queue import Empty, SimpleQueue
+from typing import Any, Generic, TypeVar
+
+from memories_async.errors import ClosedError, MemoriesError
+
+A = TypeVar("A")
+S = TypeVar("S")
+T = TypeVar("T")
+
+UNWINDING = 5.0
+"""Seconds that a cancelled call may take to close its connection and its file."""
+EXITING = 0.8
+"""Seconds that the interpreter waits at its exit for all loops together."""
+
+# On Windows a wait without end does not hear Ctrl-C.
+_WAIT = None if os.name == "posix" else 0.1
+
+
+class Portal:
+    """A client's way to its own event loop.
+
+    The loop's thread starts with the first call and ends with ``close``, with the last reference
+    to the portal, or with the interpreter. A forked child starts one of its own.
+
+    Args:
+        aclose: Closes the asyncio client; awaited on the loop when it ends.
+    """
+
+    def __init__(self, aclose: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        self._aclose = aclose
+        self._closed = False
+        # By process: a forked child has its parent's memory, but not its threads.
+        self._threads: dict[int, _LoopThread] = {}
+        weakref.finalize(self, _stop, self._threads).atexit = False
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return Portal, (self._aclose,)
+
+    def run(self, begin: Callable[[Caller], Coroutine[Any, Any, T]]) -> T:
+        """Run a coroutine on the loop and wait for what it returns.
+
+        Whatever interrupts the wait (Ctrl-C, another signal's exception, a hook that raises)
+        cancels the coroutine and goes on once that has unwound.
+
+        Args:
+            begin: Returns the coroutine; called here, in the caller's thread.
+        """
+        call = _Call[T](self._thread())
+        try:
+            call.start(begin(call.caller))
+            call.caller.wait()
+        except BaseException as error:
+            call.unwind(error)
+            raise
+        return call.result()
+
+    def iterate(self, begin: Callable[[Caller], AsyncIterator[T]]) -> Iterator[T]:
+        """Yield what an async iterator yields, which runs on only while the next item is awaited.
+
+        Args:
+            begin: Returns the iterator; called in the thread that asks for the first item.
+        """
+        call = _Call[None](self._thread())
+        handed_over: deque[T] = deque()
+        asked = asyncio.Event()
+
+        async def advance(items: AsyncIterator[T]) -> None:
+            # One task from the first item to the last: whatever the iterator holds open, and
+            # the context it runs in, stay with it.
+            try:
+                async for item in items:
+                    handed_over.append(item)
+                    asked.clear()
+                    call.caller.wake()
+                    await asked.wait()
+            finally:
+                if (close := getattr(items, "aclose", None)) is not None:
+                    await close()
+
+        try:
+            call.start(advance(begin(call.caller)))
+            while True:
+                call.caller.wait()
+                if not handed_over:
+                    break
+                yield handed_over.popleft()
+                call.thread.submit(asked.set)
+        except BaseException as error:
+            call.unwind(error)
+            raise
+        call.result()
+
+    def close(self) -> None:
+        """Cancel what is under way, close the client and end the thread."""
+        self._closed = True
+        thread = self._of_this_process()
+        thread.stop()
+        thread.join(UNWINDING)
+
+    def _thread(self) -> _LoopThread:
+        if self._closed:
+            raise ClosedError("the client has been closed")
+        return self._of_this_process()
+
+    def _of_this_process(self) -> _LoopThread:
+        process = os.getpid()
+        # setdefault is atomic: threads that come here at once agree on one of theirs.
+        return self._threads.get(process) or self._threads.setdefault(
+            process, _LoopThread(self._aclose)
+        )
+
+
+class Caller:
+    """The thread that waits for a call, as the loop sees it: what shall run there is mailed."""
+
+    def __init__(self, thread: _LoopThread) -> None:
+        self._thread = thread
+        self._mail: SimpleQueue[Callable[[], object] | None] = SimpleQueue()
+
+    def hook(self, hook: Callable[[A], object] | None) -> Callable[[A], object] | None:
+        """Return what the loop may call in the hook's place; the hook runs in this thread.
+
+        The loop does not wait for it; the call returns after all of them have run.
+        """
+        if hook is None:
+            return None
+        return lambda value: self._mail.put(functools.partial(hook, value))
+
+    def items(self, items: Iterable[S] | AsyncIterable[S]) -> AsyncIterable[S]:
+        """Return the items for the loop; a plain iterable is advanced in this thread."""
+        return items if isinstance(items, AsyncIterable) else _Items(iter(items), self)
+
+    def ask(self, function: Callable[[], object]) -> None:
+        """Have a function run in the waiting thread; what it raises ends the call."""
+        self._mail.put(function)
+
+    def answer(self, future: asyncio.Future[T], value: T) -> None:
+        """Set a future of the loop from the waiting thread."""
+        self._thread.submit(lambda: None if future.done() else future.set_result(value))
+
+    def wake(self) -> None:
+        """Have the waiting thread see what has become of its call."""
+        self._mail.put(None)
+
+    def wait(self) -> None:
+        """Run what arrives, until woken."""
+        while True:
+            self._thread.check_process()
+            try:
+                function = self._mail.get(timeout=_WAIT)
+            except Empty:
+                continue
+            if function is None:
+                return
+            function()
+
+    def wait_for_end(self, seconds: float) -> None:
+        """Wait until woken, at most so long, and run nothing any more."""
+        until = time.monotonic() + seconds
+        with suppress(Empty):
+            while self._mail.get(timeout=max(until - time.monotonic(), 0.0)) is not None:
+                pass
+
+
+class _Items(AsyncIterator[S]):
+    """A plain iterator on the loop: asked for its items one by one, in the caller's thread.
+
+    There it may block, or use what belongs to that thread, such as a database connection.
+    """
+
+    def __init__(self, iterator: Iterator[S], caller: Caller) -> None:
+        self._iterator = iterator
+        self._caller = caller
+
+    async def __anext__(self) -> S:
+        found: asyncio.Future[tuple[S] | None] = asyncio.get_running_loop().create_future()
+        self._caller.ask(lambda: self._caller.answer(found, self._next()))
+        item = await found
+        if item is None:
+            raise StopAsyncIteration
+        return item[0]
+
+    def _next(self) -> tuple[S] | None:
+        for item in self._iterator:
+            return (item,)
+        return None
+
+
+class _Call(Generic[T]):
+    """One coroutine on the loop, and the thread that waits for it."""
+
+    def __init__(self, thread: _LoopThread) -> None:
+        self.thread = thread
+        self.caller = Caller(thread)
+        self._coroutine: Coroutine[Any, Any, T] | None = None
+        self._task: asyncio.Task[T] | None = None
+
+    def start(self, coroutine: Coroutine[Any, Any, T]) -> None:
+        """Begin on the loop, in the caller's context.
+
+        Raises:
+            ClosedError: The client is being closed.
+            RuntimeError: This is the loop's own thread.
+        """
+        self._coroutine = coroutine
+        try:
+            self.thread.check_not_current()
+            self.thread.submit(self._begin)
+        except (ClosedError, RuntimeError):
+            self._coroutine = None
+            coroutine.close()
+            raise
+
+    def _begin(self) -> None:
+        assert self._coroutine is not None
+        self._task = asyncio.get_running_loop().create_task(self._coroutine)
+        self._task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[T]) -> None:
+        if not task.cancelled():
+            task.exception()  # seen, although a caller that was interrupted will not look
+        if not self.thread.silent:
+            self.caller.wake()
+
+    def unwind(self, error: BaseException) -> None:
+        """Cancel the call and wait until it has unwound, but not for ever.
+
+        Args:
+            error: What the caller will see; told what the call left behind.
+        """
+        if self._coroutine is None or self.thread.silent or self.thread.inherited:
+            return
+        with suppress(ClosedError):  # then the loop is ending, and cancels the call by itself
+            self.thread.submit(self._cancel)
+        if not self.thread.current:
+            self.caller.wait_for_end(UNWINDING)
+            for note in _notes(self._task):
+                error.add_note(note)
+
+    def _cancel(self) -> None:
+        if self._task is None:  # interrupted before it could begin
+            if self._coroutine is not None:
+                self._coroutine.close()
+            self.caller.wake()
+        elif not self._task.cancel():  # it had ended just before
+            self.caller.wake()
+
+    def result(self) -> T:
+        """Return or raise what became of the call."""
+        # Not kept: the exception's traceback will hold this frame, and so this object.
+        task, self._task = self._task, None
+        assert task is not None
+        if task.cancelled():
+            closed = ClosedError("the client was closed while the call was under way")
+            for note in _notes(task):
+                closed.add_note(note)
+            raise closed
+        error = task.exception()
+        if error is None:
+            return task.result()
+        try:
+            # The frames on the loop's side are ours; of an error that is none of ours, they
+            # are all there is to go by.
+            raise error.with_traceback(None) if isinstance(error, MemoriesError) else error
+        finally:
+            del error, task
+
+
+def _notes(task: asyncio.Task[Any] | None) -> list[str]:
+    """Return what a cancelled call says of itself, such as that it may have been billed."""
+    if task is None or not task.cancelled():
+        return []
+    try:
+        task.exception()
+    except asyncio.CancelledError as cancelled:
+        return list(getattr(cancelled, "__notes__", ()))
+    return []
+
+
+class _LoopThread:
+    """An event loop in a thread of its own, for one client in one process."""
+
+    def __init__(self, aclose: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        self._aclose = aclose
+        self._process = os.getpid()
+        self._lock = threading.RLock()  # a signal's handler may come here while its thread is here
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+        self._stopping = asyncio.Event()
+        self._stopped = False
+        self.silent = False
+        """Whether the interpreter ends, and waiting threads shall be left waiting."""
+
+    @property
+    def inherited(self) -> bool:
+        """Whether this is a forked child's copy, without the thread."""
+        return self._process != os.getpid()
+
+    @property
+    def current(self) -> bool:
+        """Whether the caller is in this thread."""
+        return self._thread is threading.current_thread()
+
+    def check_process(self) -> None:
+        """Refuse to wait for a thread that a fork left behind."""
+        if self.inherited:
+            raise RuntimeError("this call or iteration was begun in the parent process")
+
+    def check_not_current(self) -> None:
+        """Refuse to wait for oneself."""
+        if self.current:
+            raise RuntimeError(
+                "a blocking call on the client's own event loop would wait for itself: "
+                "await the asyncio client there"
+            )
+
+    def submit(self, function: Callable[[], object]) -> None:
+        """Run a function on the loop, which starts at the first.
+
+        Raises:
+            ClosedError: The loop is ending.
+        """
+        with self._lock:
+            if self._stopped:
+                raise ClosedError("the client has been closed")
+            (self._loop or self._start()).call_soon_threadsafe(function)
+
+    def _start(self) -> asyncio.AbstractEventLoop:
+        loop = asyncio.new_event_loop()
+        thread = threading.Thread(
+            target=self._serve, args=(loop,), name="memories-async", daemon=True
+        )
+        try:
+            thread.start()
+        except RuntimeError:  # the interpreter is ending, or has too many
+            loop.close()
+            raise
+        self._loop, self._thread = loop, thread
+        return loop
+
+    def _serve(self, loop: asyncio.AbstractEventLoop) -> None:
+        _RUNNING.add(self)
+        try:
+            loop.run_until_complete(self._stopping.wait())
+        finally:
+            self._stopped = True
+            loop.run_until_complete(self._end())
+            # Not by asyncio.Runner, which at the interpreter's exit would start a thread to join
+            # the idle ones: too late for that.
+            loop.close()
+            _RUNNING.discard(self)
+
+    async def _end(self) -> None:
+        await asyncio.sleep(0)  # what was submitted before has begun after this
+        calls = asyncio.all_tasks() - {asyncio.current_task()}
+        for call in calls:
+            call.cancel()
+        if calls:
+            await asyncio.wait(calls, timeout=UNWINDING)
+        await self._aclose()
+        await asyncio.get_running_loop().shutdown_asyncgens()
+
+    def stop(self) -> None:
+        """Take no more calls, cancel those under way, and let the thread end. May be repeated."""
+        if self.inherited:
+            return
+        with self._lock:
+            if not self._stopped and self._loop is not None:
+                self._loop.call_soon_threadsafe(self._stopping.set)
+            self._stopped = True
+
+    def join(self, seconds: float) -> None:
+        """Wait for the thread's end, at most so long."""
+        if self._thread is not None and not self.current:
+            self._thread.join(seconds)
+
+
+_RUNNING: set[_LoopThread] = set()
+
+
+def _stop(threads: Mapping[int, _LoopThread]) -> None:
+    """Stop without waiting: the garbage collector may have come from anywhere."""
+    for thread in threads.values():
+        thread.stop()
+
+
+@atexit.register
+def _stop_at_exit() -> None:
+    """End every loop while the interpreter is still whole; daemon threads' calls end untold."""
+    running = [thread for thread in list(_RUNNING) if not thread.inherited]
+    for thread in running:
+        thread.silent = True
+        thread.stop()
+    until = time.monotonic() + EXITING
+    for thread in running:
+        thread.join(max(until - time.monotonic(), 0.0))

@@ -1,0 +1,138 @@
+"""Embeds very many images at one call a second, in time that only the clock's owner has to wait.
+
+Real: the files, the journal on disk, the bulk pipeline, the client with its pacing, its replay rule
+and its decoder. Not real: the clock, which jumps instead of waiting, and the network: what would
+have gone out is counted, and answered or not, in place of ``Http.exchange``.
+
+``python -m tests.bulk.many_images FOLDER COUNT`` prints what happened as JSON; a process of its own
+makes its memory measurable.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+import json
+import os
+import random
+import sys
+import time
+from typing import Any
+
+import orjson
+
+from memories_async import Bucket, Memories, Rate
+from memories_async._engine.body import Recipe
+from memories_async._engine.http import Failure, Fault, Reply
+from memories_async._engine.request import Request
+from memories_async._engine.writer import Share, Transfer
+from memories_async.bulk import Job, Status
+from tests.virtual_clock import HurriedClock
+
+PNG = b"\x89PNG\r\n\x1a\n"
+FAULTS = 0.01
+FOLDERS = 100
+VECTOR = [0.25, -0.5, 0.125, 1.0]
+
+
+class Clock(HurriedClock):
+    """Jumps, and keeps no list of its jumps: there are too many of them."""
+
+    async def sleep(self, seconds: float) -> None:
+        self.now += seconds
+        await asyncio.sleep(0)
+
+
+class Service:
+    """Answers, and does not, with a ledger."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.clock = clock
+        self.chance = random.Random(7)
+        self.requests = 0
+        self.billed: collections.Counter[str] = collections.Counter()
+        self.faults: collections.Counter[str] = collections.Counter()
+
+    async def exchange(
+        self,
+        request: Request[Any],
+        recipe: Recipe | None,
+        transfer: Transfer,
+        share: Share,
+        within: float | None,
+    ) -> Reply | Failure:
+        await asyncio.sleep(0)
+        name = os.path.basename(request.files[0].label)
+        if self.chance.random() >= FAULTS:
+            return self.take(transfer, name)
+        fault = self.chance.choice(["refused", "throttled", "not connected", "lost", "never came"])
+        self.faults[fault] += 1
+        if fault == "not connected":
+            return Failure(Fault.CONNECT, "by the test")
+        self.requests += 1
+        transfer.whole()
+        if fault == "refused":
+            return answer(400, {"code": 400, "msg": "not an image", "data": None})
+        if fault == "throttled":
+            return answer(429, {"code": 429, "msg": "Rate limit exceeded", "data": None})
+        if fault == "lost":
+            self.billed[name] += 1
+        return Failure(Fault.LOST, "by the test")
+
+    def take(self, transfer: Transfer, name: str) -> Reply:
+        self.requests += 1
+        transfer.whole()
+        self.billed[name] += 1
+        return answer(200, {"code": 200, "msg": "success", "data": {"embedding": VECTOR}})
+
+
+def answer(status: int, body: dict[str, object]) -> Reply:
+    return Reply(status, {"content-type": "application/json"}, orjson.dumps(body))
+
+
+def make_images(folder: str, count: int) -> None:
+    for number in range(count):
+        parent = f"{folder}/{number % FOLDERS:02}"
+        os.makedirs(parent, exist_ok=True)
+        with open(f"{parent}/{number:06}.png", "wb") as file:
+            file.write(PNG + b"%d" % number)
+
+
+def peak_memory() -> int:
+    with open("/proc/self/status") as status:
+        (line,) = (line for line in status if line.startswith("VmHWM"))
+    return int(line.split()[1]) * 1024
+
+
+async def embed(folder: str, count: int) -> dict[str, object]:
+    clock = Clock()
+    service = Service(clock)
+    started, virtual = time.monotonic(), clock.monotonic()
+    client = Memories("key", base_url="http://127.0.0.1:9", rates={Bucket.EMBEDDING: Rate(1)}, clock=clock)
+    async with client, await Job.create(f"{folder}/job", "embed_images", f"{folder}/images") as job:
+        planned = time.monotonic()
+        (await client._dispatcher.engine()).http.exchange = service.exchange  # type: ignore[method-assign]  # the seam
+        report = await job.run(client, concurrency=int(sys.argv[3]))
+        differences = 0
+        async for item in job.items():
+            billed = service.billed[os.path.basename(item.source)]
+            expected = {Status.DONE: (1,), Status.FAILED: (0,), Status.UNKNOWN: (0, 1)}
+            differences += billed not in expected[item.status]
+    return {
+        "counts": {status.value: getattr(report.counts, status.value) for status in Status},
+        "stopped": report.stopped and report.stopped.message,
+        "differences": differences,
+        "billed": sum(service.billed.values()),
+        "requests": service.requests,
+        "faults": dict(service.faults),
+        "virtual_seconds": clock.monotonic() - virtual,
+        "planning_seconds": planned - started,
+        "seconds": time.monotonic() - started,
+        "peak_memory": peak_memory(),
+        "journal_bytes": os.path.getsize(f"{folder}/job"),
+    }
+
+
+if __name__ == "__main__":
+    make_images(f"{sys.argv[1]}/images", int(sys.argv[2]))
+    print(json.dumps(asyncio.run(embed(sys.argv[1], int(sys.argv[2])))))

@@ -1,0 +1,107 @@
+"""The three stores, a Redis server of one's own, and inboxes with a time that tests set."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import shutil
+import socket
+import subprocess
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import attrs
+import pytest
+
+from memories_async._engine.clock import SystemClock
+from memories_async.callbacks import CallbackInbox, MemoryStore, RedisStore, SqliteStore, Store
+
+ADDRESS = "https://app.example.com/memories"
+NOW = 1_790_000_000.0
+SOON = 5.0
+"""Seconds after which what should have happened never will: on a busy machine, seldom reached."""
+
+
+@attrs.define
+class StoppedClock(SystemClock):
+    """A clock that tests set."""
+
+    now: float = NOW
+
+    def wall(self) -> float:
+        return self.now
+
+
+@attrs.define
+class StorePlace:
+    """Where stores of one kind meet, as those of several processes do."""
+
+    kind: str
+    folder: Path
+    redis_url: str
+    opened: list[Store] = attrs.field(factory=list)
+
+    def store(self, kept: float = 10_000.0) -> Store:
+        """Return a store as another process would make it; memory has no other process."""
+        match self.kind:
+            case "sqlite":
+                store: Store = SqliteStore(self.folder / "callbacks.db", kept=kept)
+            case "redis":
+                store = RedisStore(self.redis_url, prefix=f"{{{self.folder}}}:", kept=kept)
+            case _:
+                store = self.opened[0] if self.opened else MemoryStore(kept=kept)
+        self.opened.append(store)
+        return store
+
+
+@pytest.fixture(scope="session")
+def redis_url() -> Iterator[str]:
+    """Start a Redis server for this session."""
+    with tempfile.TemporaryDirectory() as folder, redis_server(free_port(), folder) as url:
+        yield url
+
+
+@contextlib.contextmanager
+def redis_server(port: int, folder: str) -> Iterator[str]:
+    """Run a Redis server until the context ends; skip the test where none is installed."""
+    program = shutil.which("redis-server") or shutil.which("valkey-server")
+    if program is None:
+        pytest.skip("no redis-server or valkey-server is installed")
+    options = ["--save", "", "--appendonly", "no", "--bind", "127.0.0.1", "--dir", folder]
+    process = subprocess.Popen(
+        [program, "--port", str(port), *options], stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if "eady to accept connections" in line:
+                break
+        yield f"redis://127.0.0.1:{port}/0"
+    finally:
+        process.terminate()
+        process.communicate()
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture(params=["memory", "sqlite", "redis"])
+async def place(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[StorePlace]:
+    url = request.getfixturevalue("redis_url") if request.param == "redis" else ""
+    place = StorePlace(request.param, tmp_path, url)
+    yield place
+    await asyncio.gather(*(store.aclose() for store in place.opened))
+
+
+@pytest.fixture
+def clock() -> StoppedClock:
+    return StoppedClock()
+
+
+@pytest.fixture
+def inbox(place: StorePlace, clock: StoppedClock) -> CallbackInbox:
+    return CallbackInbox(ADDRESS, store=place.store(), clock=clock)

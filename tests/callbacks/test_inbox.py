@@ -1,0 +1,447 @@
+"""The inbox against the emulator: rows 56 to 60 of the fault matrix, and what lies around them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import pickle
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import aiohttp
+import attrs
+import orjson
+import pytest
+
+from memories_async import (
+    CallbackTimeout,
+    ConfigurationError,
+    InsufficientCredits,
+    Memories,
+    OutcomeUnknown,
+    TaskFailed,
+)
+from memories_async.callbacks import CallbackInbox, MemoryStore, SqliteStore, serve
+from memories_async.emulator import (
+    CallbackFault,
+    Cut,
+    Dropped,
+    Early,
+    Emulator,
+    Fault,
+    Held,
+    Overtaken,
+    Reason,
+    Repeated,
+    Rewritten,
+)
+from tests.callbacks.conftest import ADDRESS, SOON, StoppedClock, StorePlace, free_port
+from tests.emulator.conftest import MP4, KnownEngine, until
+
+pytestmark = pytest.mark.anyio
+
+
+@attrs.frozen
+class World:
+    """A web application with an inbox, and the service."""
+
+    place: StorePlace
+    clock: StoppedClock
+    client: Memories
+    emulator: Emulator
+    address: str
+    inbox: CallbackInbox
+
+    def worker(self) -> CallbackInbox:
+        """Return the inbox as another worker, or this one after a restart, makes it."""
+        return CallbackInbox(self.address, store=self.place.store(), clock=self.clock)
+
+    async def submit(self, prompt: str = "What?") -> str:
+        return (await self.inbox.submit(self.client, MP4, prompt)).task_id
+
+    def address_of(self, number: int) -> str:
+        """Return the callback address that a request asked for."""
+        return str(self.emulator.ledger[number].fields["callback"])
+
+
+@pytest.fixture
+async def world(place: StorePlace, clock: StoppedClock) -> AsyncIterator[World]:
+    port = free_port()
+    address = f"http://127.0.0.1:{port}/memories"
+    inbox = CallbackInbox(address, store=place.store(), clock=clock)
+    async with (
+        serve(inbox, port=port),
+        Emulator(KnownEngine()) as emulator,
+        Memories("key", caption_key="caption-key", base_url=emulator.url) as client,
+    ):
+        yield World(place, clock, client, emulator, address, inbox)
+
+
+async def statuses(world: World, count: int) -> list[int | None]:
+    """Wait for so many callbacks to be answered; return what was answered."""
+    async with asyncio.timeout(SOON):
+        await until(lambda: len(world.emulator.callbacks.posted) >= count)
+    return [callback.status for callback in world.emulator.callbacks.posted]
+
+
+async def held(world: World, count: int = 1) -> None:
+    """Wait until the emulator holds so many callbacks."""
+    async with asyncio.timeout(SOON):
+        await until(lambda: len(world.emulator.callbacks.held) == count)
+
+
+async def post(address: str, body: object) -> tuple[int, object]:
+    """Post what somebody might; return the status and the answer."""
+    data = body if isinstance(body, bytes) else orjson.dumps(body)
+    async with aiohttp.ClientSession() as session, session.post(address, data=data) as response:
+        return response.status, await response.json()
+
+
+# --- the plain way ----------------------------------------------------------------------------
+
+
+async def test_a_caption_is_awaited_in_any_worker(world: World) -> None:
+    task = await world.inbox.submit(world.client, MP4, "Who appears?", qa=True)
+    caption = await world.worker().result(task, timeout=SOON)
+    assert caption.text == f"Who appears? [{len(MP4)}]"
+    assert caption.tokens is not None
+    assert await world.inbox.result(task.task_id, timeout=0) == caption
+    [sent] = world.emulator.ledger
+    assert sent.fields["qa"] is True
+    assert world.address_of(0).startswith(f"{world.address}/caption-")
+    assert await statuses(world, 1) == [200]
+    assert world.emulator.ledger.billed() == 1
+
+
+async def test_who_already_waits_is_woken(world: World) -> None:
+    world.emulator.callbacks.add(CallbackFault(None, Held(), times=None))
+    tasks = [await world.submit(f"What is {number}?") for number in range(3)]
+    other = world.worker()
+    waits = [
+        asyncio.create_task(inbox.result(task, timeout=SOON))
+        for task in tasks
+        for inbox in (world.inbox, other)
+    ]
+    await held(world, 3)
+    await world.emulator.callbacks.release()
+    texts = [caption.text.split(" [")[0] for caption in await asyncio.gather(*waits)]
+    assert texts == [f"What is {number}?" for number in (0, 0, 1, 1, 2, 2)]
+
+
+async def test_what_is_answered_is_what_the_service_takes_for_good(world: World) -> None:
+    world.emulator.callbacks.add(CallbackFault(None, Held()))
+    task_id = await world.submit()
+    answer = await post(
+        world.address_of(0), {"status": 0, "task_id": task_id, "data": {"text": "x"}}
+    )
+    assert answer == (200, {"code": 0, "msg": "success", "data": None})
+
+
+# --- rows 56 to 60 ----------------------------------------------------------------------------
+
+
+async def test_row_56_the_callback_comes_before_the_answer(world: World) -> None:
+    world.emulator.callbacks.add(CallbackFault(None, Early()))
+    task_id = await world.submit()
+    assert len(world.emulator.callbacks.posted) == 1
+    assert (await world.worker().result(task_id, timeout=0)).text.startswith("What?")
+    assert len(world.emulator.ledger) == world.emulator.ledger.billed() == 1
+
+
+async def test_row_57_it_comes_twice_and_the_second_time_with_other_words(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    world.emulator.callbacks.add(CallbackFault(None, Repeated()))
+    task_id = await world.submit()
+    assert await statuses(world, 2) == [200, 200]
+    first = await world.inbox.result(task_id, timeout=0)
+    assert not caplog.records
+
+    changed = {"status": 0, "task_id": task_id, "data": {"text": "something else"}}
+    with caplog.at_level(logging.WARNING, "memories_async.callbacks"):
+        assert (await post(world.address_of(0), changed))[0] == 200
+    assert "Ignored another callback" in caplog.text
+    assert await world.inbox.result(task_id, timeout=0) == first
+
+
+async def test_row_58_it_never_comes(world: World) -> None:
+    world.emulator.callbacks.add(CallbackFault(None, Held()))
+    task_id = await world.submit()
+    for timeout in (0, 0.02):
+        with pytest.raises(CallbackTimeout) as caught:
+            await world.inbox.result(task_id, timeout=timeout)
+        assert caught.value.task_id == task_id
+    assert isinstance(caught.value, TimeoutError)
+    assert str(caught.value) == f"no callback for task {task_id} within 0.02 s"
+    assert pickle.loads(pickle.dumps(caught.value)).task_id == task_id
+    # Late, it is kept all the same.
+    await held(world)
+    world.clock.now += 3600
+    await world.emulator.callbacks.release()
+    assert (await world.inbox.result(task_id, timeout=0)).text.startswith("What?")
+
+
+@pytest.mark.parametrize(
+    "rewrite",
+    [
+        lambda body: {"status": -1, "task_id": body["task_id"], "data": None, "token": None},
+        lambda body: {**body, "data": None},
+    ],
+)
+async def test_row_59_the_task_failed(world: World, rewrite: object) -> None:
+    world.emulator.callbacks.add(CallbackFault(None, Rewritten(rewrite)))
+    task_id = await world.submit()
+    with pytest.raises(TaskFailed, match="gives no reason") as caught:
+        await world.inbox.result(task_id, timeout=SOON)
+    assert caught.value.task_id == task_id
+    assert await statuses(world, 1) == [200]
+
+
+@pytest.mark.parametrize(
+    "rewrite",
+    [
+        lambda body: body,
+        lambda body: {
+            "status": 0,
+            "task_id": body["task_id"],
+            "data": {"text": body["data"]["text"]},
+            "token": body["data"]["token"],
+        },
+        lambda body: {
+            "status": 0,
+            "task_id": body["task_id"],
+            "data": {"response": body["data"]["text"], "token": body["data"]["token"]},
+        },
+    ],
+)
+async def test_row_59_every_shape_is_read(world: World, rewrite: object) -> None:
+    world.emulator.callbacks.add(CallbackFault(None, Rewritten(rewrite)))
+    caption = await world.inbox.result(await world.submit(), timeout=SOON)
+    assert caption.text == f"What? [{len(MP4)}]"
+    assert caption.tokens is not None
+    assert caption.tokens.total > 0
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [(b" " * (10 << 20), 413), (b" " * ((1 << 20) + 1), 413), (b"status=0", 400), (b"[]", 400)],
+)
+async def test_row_59_what_is_no_callback_changes_nothing(
+    world: World, body: bytes, status: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    world.emulator.callbacks.add(CallbackFault(None, Held()))
+    task_id = await world.submit()
+    answered, answer = await post(world.address_of(0), body)
+    assert answered == status
+    assert answer["code"] == -1
+    await held(world)
+    await world.emulator.callbacks.release()
+    assert (await world.inbox.result(task_id, timeout=0)).text.startswith("What?")
+
+
+async def test_row_59_only_post(world: World) -> None:
+    await world.submit()
+    async with aiohttp.ClientSession() as session:
+        for method in ("GET", "HEAD", "PUT", "OPTIONS"):
+            async with session.request(method, world.address_of(0)) as response:
+                assert (response.status, response.headers["Allow"]) == (405, "POST")
+
+
+async def test_row_60_the_receiver_restarts(
+    clock: StoppedClock, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    port = free_port()
+
+    def application() -> CallbackInbox:
+        store = SqliteStore(tmp_path / "callbacks.db")
+        return CallbackInbox(f"http://127.0.0.1:{port}", store=store, clock=clock)
+
+    async with (
+        Emulator(KnownEngine()) as emulator,
+        Memories("key", caption_key="caption-key", base_url=emulator.url) as client,
+    ):
+        emulator.callbacks.add(CallbackFault(None, Held()))
+        async with application() as before, serve(before, port=port):
+            task = await before.submit(client, MP4, "What?")
+            async with asyncio.timeout(SOON):
+                await until(lambda: emulator.callbacks.held)
+        async with application() as after, serve(after, port=port):
+            waiting = asyncio.create_task(after.result(task, timeout=SOON))
+            await emulator.callbacks.release()
+            assert (await waiting).text.startswith("What?")
+        async with application() as later:
+            assert (await later.result(task.task_id, timeout=0)).text.startswith("What?")
+        assert emulator.ledger.billed() == 1
+
+
+# --- beyond the rows --------------------------------------------------------------------------
+
+
+async def test_callbacks_in_another_order(world: World) -> None:
+    world.emulator.callbacks.add(CallbackFault(None, Overtaken()))
+    tasks = [await world.submit(f"What is {number}?") for number in range(2)]
+    for number, task in enumerate(tasks):
+        caption = await world.inbox.result(task, timeout=SOON)
+        assert caption.text.startswith(f"What is {number}?")
+
+
+async def test_a_status_that_nobody_knows_is_not_the_result(world: World) -> None:
+    world.emulator.callbacks.add(CallbackFault(None, Held()))
+    task_id = await world.submit()
+    running = {"status": 1, "task_id": task_id, "data": None}
+    assert (await post(world.address_of(0), running))[0] == 200
+    await held(world)
+    await world.emulator.callbacks.release()
+    assert (await world.inbox.result(task_id, timeout=0)).text.startswith("What?")
+
+
+async def test_an_early_callback_of_another_task_is_dropped(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    swap = Rewritten(lambda body: {**body, "task_id": "another"})
+    early = CallbackFault(None, Early())
+
+    async def submit_early() -> str:
+        # Both at once: what comes early is somebody else's body.
+        async def rewritten(url: str, body: dict[str, object], fault: object) -> None:
+            await world.emulator.callbacks._post(url, swap.rewrite(body))
+
+        world.emulator.callbacks.send = rewritten  # type: ignore[method-assign]  # one effect of two
+        world.emulator.callbacks.add(early)
+        return await world.submit()
+
+    with caplog.at_level(logging.WARNING, "memories_async.callbacks"):
+        task_id = await submit_early()
+    assert f"another task than {task_id}" in caplog.text
+    for name in (task_id, "another"):
+        with pytest.raises(CallbackTimeout):
+            await world.inbox.result(name, timeout=0)
+
+
+async def test_a_refused_submission_leaves_nothing_to_wait_for(world: World) -> None:
+    world.emulator.faults.add(Fault(None, Reason.CREDITS))
+    with pytest.raises(InsufficientCredits):
+        await world.submit()
+    assert not world.emulator.callbacks.posted
+
+
+async def test_a_lost_answer_is_told_as_such(world: World) -> None:
+    world.emulator.faults.add(Fault("captions.submit_video", Cut(), moment="processed"))
+    with pytest.raises(OutcomeUnknown):
+        await world.submit()
+    assert len(world.emulator.ledger) == 1
+
+
+async def test_who_stops_waiting_leaves_nothing_behind(world: World) -> None:
+    world.emulator.callbacks.add(CallbackFault(None, Dropped(), times=None))
+    task_id = await world.submit()
+    waits = [asyncio.create_task(world.inbox.result(task_id)) for _ in range(10)]
+    await asyncio.sleep(0.02)
+    for wait in waits:
+        wait.cancel()
+    ended = await asyncio.gather(*waits, return_exceptions=True)
+    assert all(isinstance(end, asyncio.CancelledError) for end in ended)
+    assert not world.place.opened[0]._waiters._events
+
+
+# --- library videos ---------------------------------------------------------------------------
+
+
+async def test_an_indexed_video(world: World) -> None:
+    address = await world.inbox.address_for_video()
+    assert address.startswith(f"{world.address}/video-")
+    wait = asyncio.create_task(world.worker().video(address, timeout=SOON))
+    assert (await post(address, {"videoNo": "VI1", "status": "UNPARSE"}))[0] == 200
+    assert (await post(address, {"videoNo": "VI1", "status": "PARSE"}))[0] == 200
+    video = await wait
+    assert (video.video_no, video.searchable) == ("VI1", True)
+    assert await world.inbox.video(address, timeout=0) == video
+
+
+async def test_a_video_that_could_not_be_indexed(world: World) -> None:
+    address = await world.inbox.address_for_video()
+    assert (await post(address, {"video_no": "VI1", "status": "FAIL"}))[0] == 200
+    with pytest.raises(TaskFailed, match="indexing of VI1 failed"):
+        await world.inbox.video(address, timeout=0)
+
+
+async def test_a_video_that_nobody_hears_of(world: World) -> None:
+    address = await world.inbox.address_for_video()
+    with pytest.raises(CallbackTimeout):
+        await world.inbox.video(address, timeout=0.01)
+
+
+async def test_only_an_address_for_a_video_is_one(world: World) -> None:
+    await world.submit()
+    for address in (world.address_of(0), "VI1", f"{world.address}/video-x.y"):
+        with pytest.raises(ConfigurationError, match="made no such address"):
+            await world.inbox.video(address)
+
+
+async def test_an_address_is_for_one_kind_of_callback(world: World) -> None:
+    world.emulator.callbacks.add(CallbackFault(None, Held()))
+    task_id = await world.submit()
+    address = await world.inbox.address_for_video()
+    caption = {"status": 0, "task_id": task_id, "data": {"text": "x"}}
+    assert (await post(address, caption))[0] == 400
+    video = {"videoNo": "VI1", "status": "PARSE"}
+    assert (await post(world.address_of(0), video))[0] == 400
+
+
+# --- settings ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("address", "why"),
+    [
+        ("app.example.com/memories", "must be an http"),
+        ("ftp://app.example.com", "must be an http"),
+        ("https://user:word@app.example.com", "user name or password"),
+        ("https://app.example.com/a b", "spaces or control characters"),
+        ("https://app.example.com/?a=b", "no query or fragment"),
+        ("https://app.example.com/#a", "no query or fragment"),
+        ("https://app.example.com/" + "a" * 300, "the limit is 2"),
+    ],
+)
+def test_addresses_that_will_not_do(address: str, why: str) -> None:
+    with pytest.raises(ConfigurationError, match=why):
+        CallbackInbox(address, store=MemoryStore())
+
+
+async def test_the_longest_address_is_what_the_service_takes() -> None:
+    head = "https://app.example.com/"
+    for length in range(220, 240):
+        try:
+            inbox = CallbackInbox(head + "a" * (length - len(head)), store=MemoryStore())
+        except ConfigurationError:
+            break
+        longest = len(inbox.address)
+    inbox = CallbackInbox(head + "a" * (longest - len(head)), store=MemoryStore())
+    assert len(await inbox.address_for_video()) <= 299
+    assert len((await inbox._open(inbox_kind()))[1]) == 299
+
+
+def inbox_kind() -> object:
+    from memories_async.callbacks.addresses import Kind
+
+    return Kind.CAPTION
+
+
+async def test_a_secret_of_one_s_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = MemoryStore()
+    given = CallbackInbox(ADDRESS, store=store, secret="a secret of one's own")
+    address = await given.address_for_video()
+    monkeypatch.setenv("MEMORIES_CALLBACK_SECRET", "a secret of one's own")
+    from_environment = CallbackInbox(ADDRESS, store=store)
+    with pytest.raises(CallbackTimeout):
+        await from_environment.video(address, timeout=0)
+    monkeypatch.delenv("MEMORIES_CALLBACK_SECRET")
+    with pytest.raises(ConfigurationError, match="made no such address"):
+        await CallbackInbox(ADDRESS, store=store).video(address, timeout=0)
+    assert "one's own" not in repr(given)
+    assert not any("one's own" in repr(value) for value in vars(given).values())
+
+
+def test_a_short_secret_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="less than 16 characters"):
+        CallbackInbox(ADDRESS, store=MemoryStore(), secret="too short")

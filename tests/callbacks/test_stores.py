@@ -1,0 +1,377 @@
+"""What every store must do: one contract, run against each."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import multiprocessing
+import os
+import stat
+import threading
+import time
+import warnings
+from pathlib import Path
+
+import pytest
+
+from memories_async.callbacks import (
+    Arrival,
+    MemoryStore,
+    RedisStore,
+    SqliteStore,
+    Store,
+    Verdict,
+)
+from memories_async.callbacks.stores import protocol
+from memories_async.errors import ConfigurationError
+from tests.callbacks.conftest import NOW, SOON, StorePlace, free_port, redis_server
+
+pytestmark = pytest.mark.anyio
+
+
+def arrival(name: str = "task-1", body: bytes = b"{}", at: float = NOW) -> Arrival:
+    return Arrival(name, body, hashlib.sha256(body).hexdigest(), at)
+
+
+# --- the contract -----------------------------------------------------------------------------
+
+
+async def test_a_callback_is_kept_and_found_by_name(place: StorePlace) -> None:
+    store = place.store()
+    await store.open("a", None, NOW)
+    assert await store.bind("a", "task-1", NOW)
+    assert await store.find("task-1") is None
+    body = bytes(range(256))
+    assert await store.deliver("a", arrival(body=body)) is Verdict.FIRST
+    assert await place.store().find("task-1") == arrival(body=body)
+
+
+async def test_the_first_callback_wins(place: StorePlace) -> None:
+    store = place.store()
+    await store.open("a", None, NOW)
+    await store.bind("a", "task-1", NOW)
+    assert await store.deliver("a", arrival(body=b"first")) is Verdict.FIRST
+    assert await store.deliver("a", arrival(body=b"first", at=NOW + 1)) is Verdict.REPEAT
+    assert await store.deliver("a", arrival(body=b"second")) is Verdict.DIFFERENT
+    assert await store.find("task-1") == arrival(body=b"first")
+
+
+async def test_of_many_at_once_one_is_first(place: StorePlace) -> None:
+    stores = [place.store() for _ in range(4)]
+    await stores[0].open("a", None, NOW)
+    await stores[0].bind("a", "task-1", NOW)
+    verdicts = await asyncio.gather(*(store.deliver("a", arrival()) for store in stores * 5))
+    assert sorted(verdict.name for verdict in verdicts) == ["FIRST"] + ["REPEAT"] * 19
+
+
+async def test_what_nobody_opened_is_unknown(place: StorePlace) -> None:
+    store = place.store()
+    assert await store.deliver("a", arrival()) is Verdict.UNKNOWN
+    assert await store.find("task-1") is None
+
+
+async def test_a_callback_for_another_task_is_unknown(place: StorePlace) -> None:
+    store = place.store()
+    for token, name in [("a", "task-1"), ("b", "task-2")]:
+        await store.open(token, None, NOW)
+        await store.bind(token, name, NOW)
+    assert await store.deliver("a", arrival("task-2")) is Verdict.UNKNOWN
+    assert await store.find("task-1") is None
+    assert await store.find("task-2") is None
+
+
+async def test_a_name_may_be_known_from_the_start(place: StorePlace) -> None:
+    store = place.store()
+    await store.open("a", "a", NOW)
+    assert await store.deliver("a", arrival("other")) is Verdict.UNKNOWN
+    assert await store.deliver("a", arrival("a")) is Verdict.FIRST
+    assert await store.find("a") == arrival("a")
+
+
+async def test_an_early_callback_is_found_once_it_is_bound(place: StorePlace) -> None:
+    store = place.store()
+    await store.open("a", None, NOW)
+    assert await store.deliver("a", arrival()) is Verdict.FIRST
+    assert await store.find("task-1") is None  # anyone who has an address could name any task
+    assert await place.store().bind("a", "task-1", NOW + 1)
+    assert await store.find("task-1") == arrival()
+
+
+async def test_an_early_callback_of_another_task_is_dropped(place: StorePlace) -> None:
+    store = place.store()
+    await store.open("a", None, NOW)
+    await store.deliver("a", arrival("task-2", b"wrong"))
+    assert not await store.bind("a", "task-1", NOW)
+    assert await store.find("task-1") is None
+    assert await store.find("task-2") is None
+    assert await store.deliver("a", arrival()) is Verdict.FIRST
+
+
+async def test_an_early_callback_is_kept_for_ten_minutes(place: StorePlace) -> None:
+    store = place.store()
+    for token in "ab":
+        await store.open(token, None, NOW)
+        await store.deliver(token, arrival(f"task-{token}"))
+    await store.bind("a", "task-a", NOW + protocol.EARLY_KEPT)
+    await store.bind("b", "task-b", NOW + protocol.EARLY_KEPT + 1)
+    assert await store.find("task-a") is not None
+    assert await store.find("task-b") is None
+    # The task itself is known all the same: its callback may yet come.
+    assert await store.deliver("b", arrival("task-b")) is Verdict.FIRST
+    # Bound, it is early no longer.
+    await store.open("c", None, NOW + 2 * protocol.EARLY_KEPT)
+    assert await store.find("task-a") is not None
+
+
+async def test_the_oldest_of_too_many_early_callbacks_goes(
+    place: StorePlace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(f"memories_async.callbacks.stores.{place.kind}.MOST_EARLY", 3)
+    store = place.store()
+    for number in range(5):
+        await store.open(str(number), None, NOW)
+        await store.deliver(str(number), arrival(f"task-{number}", at=NOW + number))
+    for number in range(5):
+        await store.bind(str(number), f"task-{number}", NOW + 5)
+    found = [await store.find(f"task-{number}") is not None for number in range(5)]
+    assert found == [False, False, True, True, True]
+
+
+async def test_what_is_too_old_is_forgotten(place: StorePlace) -> None:
+    store = place.store(kept=100)
+    await store.open("a", None, NOW)
+    await store.bind("a", "task-1", NOW)
+    await store.deliver("a", arrival())
+    await store.open("b", None, NOW + 100)
+    assert await store.find("task-1") is not None
+    if place.kind == "redis":
+        # Redis forgets by its own clock.
+        connection = store._here().redis
+        keys = [key async for key in connection.scan_iter(f"{store._prefix}*")]
+        lives = [await connection.ttl(key) for key in keys if b"early" not in key]
+        assert len(lives) == 3
+        assert all(90 < life <= 100 for life in lives)
+        return
+    await store.open("c", None, NOW + 101)
+    assert await store.find("task-1") is None
+    assert await store.deliver("a", arrival()) is Verdict.UNKNOWN
+
+
+async def test_one_secret_for_all(place: StorePlace) -> None:
+    secrets = await asyncio.gather(*(place.store().secret(bytes([n]) * 32) for n in range(4)))
+    assert len(set(secrets)) == 1
+    assert await place.store().secret(b"another") == secrets[0]
+
+
+async def test_who_waits_is_woken_within_a_second(place: StorePlace) -> None:
+    here, there = place.store(), place.store()
+    for token, name in [("a", "task-1"), ("b", "task-2")]:
+        await here.open(token, None, NOW)
+        await here.bind(token, name, NOW)
+    async with here.watch("task-1") as mine, here.watch("task-2") as other:
+        mine.clear()
+        other.clear()
+        started = time.monotonic()
+        await there.deliver("a", arrival())
+        async with asyncio.timeout(SOON):
+            await mine.wait()
+        assert time.monotonic() - started < 1
+        assert not other.is_set()
+
+
+async def test_every_waiter_of_a_name_is_woken_on_its_own_loop(place: StorePlace) -> None:
+    """A store is used from several event loops at once, as in a thread beside a web server."""
+    store = place.store()
+    await store.open("a", None, NOW)
+    await store.bind("a", "task-1", NOW)
+    waiting, woken = threading.Event(), threading.Event()
+
+    async def wait_elsewhere() -> None:
+        async with store.watch("task-1") as event:
+            waiting.set()
+            await event.wait()
+        woken.set()
+        await store.aclose() if place.kind == "redis" else None
+
+    thread = threading.Thread(target=lambda: asyncio.run(wait_elsewhere()))
+    thread.start()
+    await asyncio.to_thread(waiting.wait, SOON)
+    async with store.watch("task-1") as event:
+        await store.deliver("a", arrival())
+        async with asyncio.timeout(SOON):
+            await event.wait()
+    assert await asyncio.to_thread(woken.wait, SOON)
+    thread.join()
+
+
+async def test_a_closed_store_opens_again(place: StorePlace) -> None:
+    store = place.store()
+    await store.open("a", None, NOW)
+    await store.bind("a", "task-1", NOW)
+    async with store.watch("task-1"):
+        pass
+    await store.aclose()
+    await store.aclose()
+    assert await store.deliver("a", arrival()) is Verdict.FIRST
+    assert await store.find("task-1") == arrival()
+
+
+# --- SQLite -----------------------------------------------------------------------------------
+
+
+async def test_the_file_is_for_its_owner_alone(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path / "callbacks.db")
+    await store.open("a", None, NOW)
+    async with store.watch("task-1"):
+        assert modes(tmp_path) == {
+            "callbacks.db": 0o600,
+            "callbacks.db-shm": 0o600,
+            "callbacks.db-wal": 0o600,
+            "callbacks.db-waiting": 0o700,
+        }
+        assert list(modes(tmp_path / "callbacks.db-waiting").values()) == [0o600]
+    await store.aclose()
+    assert modes(tmp_path / "callbacks.db-waiting") == {}
+
+
+def modes(folder: Path) -> dict[str, int]:
+    return {path.name: stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()}
+
+
+async def test_bells_of_dead_processes_are_removed(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path / "callbacks.db")
+    folder = tmp_path / "callbacks.db-waiting"
+    os.mkdir(folder)
+    os.mkfifo(folder / "12345-dead")
+    await store.open("a", "a", NOW)
+    async with store.watch("a") as event:
+        await store.deliver("a", arrival("a"))
+        async with asyncio.timeout(SOON):
+            await event.wait()
+    assert "12345-dead" not in modes(folder)
+    await store.aclose()
+
+
+async def test_waiters_are_woken_where_there_are_no_named_pipes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(os, "mkfifo")
+    monkeypatch.setattr("memories_async.callbacks.stores.bells.SECONDS_BETWEEN_LOOKS", 0.01)
+    here, there = SqliteStore(tmp_path / "callbacks.db"), SqliteStore(tmp_path / "callbacks.db")
+    await here.open("a", "a", NOW)
+    async with here.watch("a") as event:
+        await there.deliver("a", arrival("a"))
+        async with asyncio.timeout(SOON):
+            await event.wait()
+    await here.aclose()
+    await there.aclose()
+
+
+def _wait_in_child(path: str, ready: object, done: object) -> None:
+    async def wait() -> None:
+        store = SqliteStore(path)
+        async with store.watch("task-1") as event:
+            ready.put(True)
+            await event.wait()
+        arrived = await store.find("task-1")
+        assert arrived is not None
+        done.put((time.time(), arrived.body))
+        await store.aclose()
+
+    asyncio.run(wait())
+
+
+async def test_another_process_is_woken_within_a_second(tmp_path: Path) -> None:
+    path = str(tmp_path / "callbacks.db")
+    store = SqliteStore(path)
+    await store.open("a", None, NOW)
+    await store.bind("a", "task-1", NOW)
+    context = multiprocessing.get_context("spawn")
+    ready, done = context.Queue(), context.Queue()
+    child = context.Process(target=_wait_in_child, args=(path, ready, done))
+    await asyncio.to_thread(child.start)
+    await asyncio.to_thread(ready.get, timeout=30)
+    delivered = time.time()
+    await store.deliver("a", arrival(body=b"for the child"))
+    woken, body = await asyncio.to_thread(done.get, timeout=SOON)
+    assert body == b"for the child"
+    assert woken - delivered < 1
+    await asyncio.to_thread(child.join)
+    await store.aclose()
+
+
+def _open_many(path: str, number: int) -> None:
+    async def work() -> None:
+        store = SqliteStore(path)
+        for task in range(20):
+            await store.open(f"{number}-{task}", f"{number}-{task}", NOW)
+            assert await store.deliver(f"{number}-{task}", arrival(f"{number}-{task}"))
+        await store.aclose()
+
+    asyncio.run(work())
+
+
+async def test_processes_that_all_start_at_once_share_a_new_file(tmp_path: Path) -> None:
+    path = str(tmp_path / "callbacks.db")
+    context = multiprocessing.get_context("spawn")
+    children = [context.Process(target=_open_many, args=(path, n)) for n in range(4)]
+    for child in children:
+        await asyncio.to_thread(child.start)
+    for child in children:
+        await asyncio.to_thread(child.join)
+    assert [child.exitcode for child in children] == [0, 0, 0, 0]
+    store = SqliteStore(path)
+    for number in range(4):
+        for task in range(20):
+            assert await store.find(f"{number}-{task}") is not None
+    await store.aclose()
+
+
+async def test_a_store_that_was_used_before_a_fork_works_after_it(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path / "callbacks.db")
+    await store.open("a", "a", NOW)
+
+    def fork() -> int:
+        child = os.fork()
+        if child == 0:
+            try:
+                verdict = asyncio.run(store.deliver("a", arrival("a")))
+                os._exit(0 if verdict is Verdict.FIRST else 1)
+            finally:
+                os._exit(2)
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+    with warnings.catch_warnings(action="ignore"):  # Python 3.12 warns of threads and forks
+        assert await asyncio.to_thread(fork) == 0
+    assert await store.find("a") is not None
+    await store.aclose()
+
+
+# --- Redis ------------------------------------------------------------------------------------
+
+
+async def test_a_restart_of_redis_ends_no_wait(tmp_path: Path) -> None:
+    port = free_port()
+    with redis_server(port, str(tmp_path)) as url:
+        store = RedisStore(url)
+        watching = store.watch("a")
+        event = await watching.__aenter__()
+    with redis_server(port, str(tmp_path)):
+        await store.open("a", "a", NOW)
+        event.clear()
+        await store.deliver("a", arrival("a"))
+        async with asyncio.timeout(SOON):
+            await event.wait()  # woken by the callback, or because listening began anew
+        assert await store.find("a") is not None
+        await watching.__aexit__(None, None, None)
+        await store.aclose()
+
+
+def test_a_bad_redis_url_is_refused_at_once() -> None:
+    with pytest.raises(ConfigurationError, match="the URL of the RedisStore"):
+        RedisStore("http://127.0.0.1")
+
+
+def test_the_stores_are_stores() -> None:
+    stores: list[Store] = [MemoryStore(), SqliteStore("x"), RedisStore("redis://127.0.0.1")]
+    assert len(stores) == 3

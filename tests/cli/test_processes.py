@@ -1,0 +1,85 @@
+"""The command line as people and scripts meet it: a process at a terminal, or with pipes."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from memories_async.emulator import Emulator, Fault, Hang
+from tests.cli.conftest import CAPTION_KEY, KEY
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="pseudo-terminals are POSIX")
+
+
+def test_help_answers_fast(process):
+    """In time of the processor: what else the machine is busy with does not count."""
+    before = os.times()
+    status, out, _ = process("--help").end()
+    after = os.times()
+    assert status == 0
+    assert "caption" in out
+    took = after.children_user + after.children_system
+    assert took - before.children_user - before.children_system < 0.4
+
+
+def test_video_at_a_terminal(account: Emulator, terminal, video: Path):
+    status, shown = terminal("caption", video, "--prompt", "What happens?").end()
+    assert status == 0
+    assert "waiting for the answer" in shown
+    assert "derived from a hash" in shown
+    assert account.ledger.billed("captions.video") == 1
+
+
+def test_video_with_pipes(account: Emulator, process, video: Path):
+    status, out, err = process("caption", video, "-p", "What happens?", "--json").end()
+    assert status == 0
+    (row,) = map(json.loads, out.splitlines())
+    assert row["source"] == str(video)
+    assert row["status"] == "done"
+    assert row["input_tokens"] > 0
+    assert err.splitlines()[-1].endswith("0.3 of 0.3 MB sent, waiting for the answer")
+    assert "\x1b" not in err
+
+
+def test_ctrl_c_while_the_service_thinks(account: Emulator, terminal, video: Path):
+    account.faults.add(Fault("captions.video", Hang()))
+    process = terminal("caption", video, "-p", "What happens?")
+    process.read_until("waiting for the answer")
+    process.type("\x03")
+    status, shown = process.end()
+    assert status == 130
+    assert "it may have been billed" in shown
+    assert "Traceback" not in shown
+    assert len(account.ledger) == 1
+
+
+def test_key_is_asked_for_unseen(emulator: Emulator, terminal, image: Path):
+    process = terminal("embed", image, MEMORIES_BASE_URL=emulator.url)
+    process.read_until("api_key for memories.ai (not shown):")
+    process.type(f"{KEY}\n")
+    status, shown = process.end()
+    assert status == 0
+    assert "SENTINEL" not in shown
+    assert emulator.ledger.billed("embeddings.image") == 1
+
+
+def test_ctrl_c_at_the_prompt(emulator: Emulator, terminal, image: Path):
+    process = terminal("embed", image, MEMORIES_BASE_URL=emulator.url)
+    process.read_until("api_key for memories.ai (not shown):")
+    process.type("\x03")
+    status, shown = process.end()
+    assert status == 130
+    assert shown.splitlines()[-1] == "memories-async: interrupted"
+    assert len(shown.splitlines()) == 2
+
+
+def test_no_colour_when_asked(account: Emulator, terminal, video: Path):
+    _, coloured = terminal("caption", video, "-p", "What?").end()
+    _, plain = terminal("caption", video, "-p", "What?", NO_COLOR="1").end()
+    assert "\x1b[3" in coloured
+    assert "\x1b[3" not in plain
+    assert CAPTION_KEY not in coloured + plain

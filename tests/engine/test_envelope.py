@@ -1,0 +1,419 @@
+"""The one decoder: every envelope and every code that the hosts and their gateways send."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from memories_async import (
+    ApiError,
+    AuthenticationError,
+    BadRequest,
+    CapacityReached,
+    Conflict,
+    DecodeError,
+    InsufficientCredits,
+    NotFound,
+    NotJson,
+    PermissionDenied,
+    RateLimited,
+    ServerError,
+    UnexpectedShape,
+)
+from memories_async._engine.envelope import SUCCESS_CODES, decode
+
+JSON = {"content-type": "application/json"}
+
+
+def body(**answer: object) -> bytes:
+    return json.dumps(answer).encode()
+
+
+def refusal(status: int, content: bytes, headers: Mapping[str, str] = JSON) -> ApiError:
+    """Decode what must be refused."""
+    with pytest.raises(ApiError) as caught:
+        decode(status, headers, content)
+    return caught.value
+
+
+# Success, by host and age of the documentation.
+
+
+@pytest.mark.parametrize(
+    ("answer", "data"),
+    [
+        pytest.param(
+            {"code": "0000", "msg": "success", "data": [1], "success": True, "failed": False},
+            [1],
+            id="E1 visual search",
+        ),
+        pytest.param({"code": "0000", "data": {"a": 1}}, {"a": 1}, id="E1 older sample"),
+        pytest.param(
+            {"code": 200, "msg": "success", "data": {"a": 1}, "success": True, "failed": False},
+            {"a": 1},
+            id="E2 visual intelligence",
+        ),
+        pytest.param({"code": "200", "data": {"a": 1}}, {"a": 1}, id="E2 code as text"),
+        pytest.param({"code": 0, "msg": "success", "data": {"a": 1}}, {"a": 1}, id="E3 captions"),
+        pytest.param({"code": "0", "data": {"a": 1}}, {"a": 1}, id="E3 code as text"),
+        pytest.param({"code": " 0000 ", "data": 1}, 1, id="code with spaces"),
+        pytest.param(
+            {"code": 0, "data": {"data": {"text": "A man"}, "token": {"total": 579}}},
+            {"text": "A man", "token": {"total": 579}},
+            id="E8 data within data",
+        ),
+        pytest.param(
+            {"code": 0, "data": {"data": [1], "page": 1}},
+            {"data": [1], "page": 1},
+            id="a list named data stays",
+        ),
+        pytest.param({"code": "SUCCESS", "data": "Done"}, "Done", id="E9 end of a chat stream"),
+        pytest.param(
+            {"status": "completed", "choices": [{"text": "hi"}]},
+            {"status": "completed", "choices": [{"text": "hi"}]},
+            id="E10 chat completion",
+        ),
+        pytest.param(
+            {"code": 200, "message": "SUCCESS", "data": {"a": 1}}, {"a": 1}, id="E12 webhook"
+        ),
+        pytest.param({"code": "0000", "data": None, "success": True}, None, id="data is null"),
+        pytest.param({"code": "0000"}, None, id="no data"),
+        pytest.param({"code": 0, "data": {}}, {}, id="the pages' generated panel"),
+    ],
+)
+def test_success(answer: dict[str, object], data: object) -> None:
+    assert decode(200, JSON, json.dumps(answer).encode()) == data
+
+
+@pytest.mark.parametrize("code", [*SUCCESS_CODES, 0, 200])
+def test_every_success_code_is_one_on_every_host(code: object) -> None:
+    """Row 35 of the fault matrix."""
+    assert decode(200, JSON, body(code=code, data=7)) == 7
+    assert decode(201, JSON, body(code=code, data=7)) == 7
+
+
+def test_ids_beyond_a_float_stay_exact() -> None:
+    """Row 46."""
+    data = decode(200, JSON, b'{"code":"0000","data":[{"id":568102998803353601}]}')
+    assert data == [{"id": 568102998803353601}]
+
+
+# Refusals: code, text, HTTP status -> exception.
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "message", "error"),
+    [
+        # the older hosts: text codes at HTTP 200 (E5)
+        ("0001", 200, "bad parameter", BadRequest),
+        ("0001", 200, "network abnormal", ServerError),
+        ("0001", 200, "Network abnormal, please try again", ServerError),
+        ("0001", 200, "video not found", NotFound),
+        ("0001", 200, "No static resource api.", BadRequest),
+        ("0003", 200, "missing parameter", BadRequest),
+        ("0401", 200, "key invalid", AuthenticationError),
+        ("0402", 200, "no credits", InsufficientCredits),
+        ("0403", 200, "account disabled", PermissionDenied),
+        ("0409", 200, "repeated", Conflict),
+        ("0429", 200, "Request has exceeded the limit.", RateLimited),
+        ("0429", 200, "system busy", RateLimited),
+        ("9009", 200, "no permission", PermissionDenied),
+        ("16", 200, "stream capacity reached", CapacityReached),
+        (16, 200, "stream capacity reached", CapacityReached),
+        ("0777", 200, "unheard of", ApiError),  # row 37
+        ("0001", 401, "bad key", BadRequest),
+        # the newest host: the HTTP status is the code (E6), or stands only in the body (E6')
+        (400, 400, "Invalid request parameters", BadRequest),
+        (400, 400, "Asset not found", NotFound),
+        (400, 400, "Resource does not exist", NotFound),
+        (401, 401, "Unauthorized", AuthenticationError),
+        (402, 402, "no balance", InsufficientCredits),
+        (403, 403, "IP not allowed", PermissionDenied),
+        (404, 404, "no", NotFound),
+        (405, 405, "POST not supported", BadRequest),
+        (409, 409, "duplicate", Conflict),
+        (413, 413, "too large", BadRequest),
+        (415, 415, "type", BadRequest),
+        (422, 422, "field", BadRequest),
+        (429, 429, "Rate limit exceeded", RateLimited),
+        (429, 200, "Rate limit exceeded", RateLimited),
+        ("429", 200, "Rate limit exceeded", RateLimited),
+        (500, 500, "internal", ServerError),
+        (500, 200, "internal", ServerError),
+        (599, 200, "internal", ServerError),
+        # the captioning host: always -1 at HTTP 200, told apart by the text (E4)
+        (-1, 200, "failure: Request has exceeded the limit.", RateLimited),
+        (-1, 200, "failure: userPrompt is not allowed, please provide a user prompt", BadRequest),
+        (-1, 200, "failure: systemPrompt is not allowed, please provide a system", BadRequest),
+        (-1, 200, "failure: callback is not allowed, please provide a callback URL", BadRequest),
+        (-1, 200, "failure: videoUrl is not allowed, please upload a video file", BadRequest),
+        (-1, 200, "failure: Video file size exceeds the limit of 110MB", BadRequest),
+        (-1, 200, "failure: videoUrl is not support video type, please upload", BadRequest),
+        (-1, 200, "failure: Failed to fetch file size from URL: https://a/b.mp4", BadRequest),
+        (-1, 200, "failure: person name is not null,please provide a name", BadRequest),
+        (-1, 200, "failure: person url is not null, please upload a image file", BadRequest),
+        (-1, 200, "failure: Image file size exceeds the limit of 2MB", BadRequest),
+        (-1, 200, "failure: person url is not support image type", BadRequest),
+        (-1, 200, "failure: Failed to upload file", ServerError),
+        (-1, 200, "failure: something new", ApiError),
+        # throttling's sentence counts only where it means throttling
+        (400, 400, "Request has exceeded the limit.", BadRequest),
+        ("0003", 200, "Request has exceeded the limit.", BadRequest),
+        ("0402", 200, "Request has exceeded the limit.", InsufficientCredits),
+        # HTTP decides where the codes disagree
+        ("0001", 429, "whatever", RateLimited),
+        ("0000", 429, "success", RateLimited),
+        ("0001", 503, "whatever", ServerError),
+        ("0777", 404, "whatever", NotFound),
+        ("0777", 418, "whatever", ApiError),
+    ],
+)
+def test_refusals(code: object, status: int, message: str, error: type[ApiError]) -> None:
+    refused = refusal(status, body(code=code, msg=message, data=None))
+    assert type(refused) is error
+    assert refused.code == str(code) or code in SUCCESS_CODES
+    assert refused.status == status
+    assert refused.message == message
+
+
+def test_0001_with_the_throttling_sentence_is_throttling() -> None:
+    refused = refusal(200, body(code="0001", msg="Request has exceeded the limit."))
+    assert type(refused) is RateLimited
+
+
+@pytest.mark.parametrize("flags", [{"failed": True}, {"success": False}])
+def test_success_code_with_a_failure_flag(flags: dict[str, bool]) -> None:
+    refused = refusal(200, body(code="0000", msg="quota", data={"a": 1}, **flags))
+    assert type(refused) is ApiError
+    assert (refused.code, refused.message) == ("0000", "quota")
+
+
+def test_success_code_with_an_error_status() -> None:
+    refused = refusal(403, body(code=0, msg="success", data={}))
+    assert type(refused) is PermissionDenied
+    assert refused.code == "403"
+
+
+def test_no_message() -> None:
+    assert refusal(200, body(code="0402")).message == "HTTP 200 without a message"
+    assert refusal(200, body(code="0402", msg=None, message="m")).message == "m"
+    assert refusal(200, body(code="0402", msg=["no text"])).message == "HTTP 200 without a message"
+
+
+# Gateways (E7) and chat failures (E10): no code.
+
+
+@pytest.mark.parametrize(
+    ("status", "error"),
+    [
+        (404, NotFound),
+        (401, AuthenticationError),
+        (413, BadRequest),
+        (418, ApiError),
+        *((status, ServerError) for status in (500, 502, 503, 504)),
+    ],
+)
+@pytest.mark.parametrize("kind", ["spring", "html", "text", "empty", "null", "list"])
+def test_gateway(status: int, error: type[ApiError], kind: str) -> None:
+    """Row 44, and an error page of any make."""
+    content = {
+        "spring": body(
+            timestamp="2026-07-20T00:00:00.000+00:00",
+            path="/serve/api/v1/upload_img",
+            status=status,
+            error="Out of service",
+            requestId="1a2b",
+        ),
+        "html": b"<html><body>Bad Gateway</body></html>",
+        "text": b"\xff\xfe nothing",
+        "empty": b"",
+        "null": b"null",
+        "list": b"[1]",
+    }[kind]
+    refused = refusal(status, content)
+    assert type(refused) is error
+    assert refused.code == str(status)
+    if kind == "spring":
+        assert refused.message == "Out of service"
+    else:
+        assert refused.message.startswith(f"HTTP {status}")
+
+
+def test_gateway_body_without_a_reason() -> None:
+    assert refusal(503, b'{"path": "/x"}').message == 'HTTP 503: {"path": "/x"}'
+
+
+def test_chat_failures() -> None:
+    refused = refusal(200, body(status="errored", error={"code": 429, "message": "slow down"}))
+    assert (type(refused), refused.code, refused.message) == (RateLimited, "429", "slow down")
+    refused = refusal(200, body(status="errored"))
+    assert (type(refused), refused.code) == (ApiError, "200")
+    refused = refusal(400, body(error={"message": "Model input cannot be empty"}))
+    assert (type(refused), refused.message) == (BadRequest, "Model input cannot be empty")
+
+
+@pytest.mark.parametrize("status", [300, 301, 302, 303, 304, 307, 308, 399])
+def test_redirects_are_refused(status: int) -> None:
+    refused = refusal(status, body(code="0000", data={}), {"location": "https://evil.example/"})
+    assert type(refused) is ApiError
+    assert refused.message == "redirect refused"
+    assert refused.code == str(status)
+
+
+# What is no envelope.
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        pytest.param(b"<html><title>Sign in</title></html>", id="captive portal (row 32)"),
+        pytest.param(b"[" * 100_000, id="nested arrays (row 34)"),
+        pytest.param(b'{"code":' * 100_000, id="nested objects"),
+        pytest.param(b'{"code":"0000","data":NaN}', id="NaN"),
+        pytest.param(b'{"code":"0000","data":Infinity}', id="infinity"),
+        pytest.param(b'{"code":"0000","data":"\xff\xfe"}', id="bad UTF-8"),
+        pytest.param(b'{"code":"0000","data":"\\ud800"}', id="lone surrogate"),
+        pytest.param(b'{"code":"0000","data":{"text":"A m', id="cut off"),
+        pytest.param(b"0" * 5000, id="many zeros"),
+        pytest.param(b"\0", id="NUL"),
+    ],
+)
+def test_not_json(content: bytes) -> None:
+    with pytest.raises(NotJson) as caught:
+        decode(200, {"content-type": "text/html"}, content)
+    assert caught.value.status == 200
+    assert len(caught.value.snippet) <= 200
+    assert caught.value.snippet.isprintable()
+    assert "HTTP 200, text/html" in caught.value.message
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        *(b"", b"null", b"[]", b'"x"', b"7", b"true", b"{}", b'{"code":null}', b'{"code":true}'),
+        *(b'{"code":0.0,"data":{}}', b'{"code":["0000"]}', b'{"data":{"text":"hi"}}'),
+        b'{"status":"queued"}',
+    ],
+)
+def test_unexpected_shape(content: bytes) -> None:
+    """Row 33."""
+    with pytest.raises(UnexpectedShape) as caught:
+        decode(200, JSON, content)
+    assert caught.value.status == 200
+
+
+def test_numbers_too_long_for_anything() -> None:
+    """E20 and row 34: a 5,000-digit code decodes to some refusal, never to ValueError."""
+    for content in (b'{"code":%s,"data":1}' % (b"9" * 5000), b'{"code":0,"data":%s}' % (b"9" * 99)):
+        with contextlib.suppress(ApiError, DecodeError):
+            decode(200, JSON, content)
+
+
+def test_of_two_equal_keys_the_last_counts() -> None:
+    assert type(refusal(200, b'{"code":"0000","code":"0402"}')) is InsufficientCredits
+
+
+def test_snippets_are_short_and_clean() -> None:
+    with pytest.raises(NotJson) as caught:
+        decode(200, {}, b"<a>\x1b[31m\0\r\n\t" + "日本 ".encode() * 500)
+    assert caught.value.snippet.startswith("<a> [31m 日本 日本")
+    assert len(caught.value.snippet) == 200
+    assert "no type" in caught.value.message
+
+
+# Retry-After: row 40.
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [
+        ("2", 2.0),
+        ("0", 0.0),
+        ("0.5", 0.5),
+        ("121", 121.0),
+        (" 7 ", 7.0),
+        ("999999999", 999999999.0),
+        ("-1", None),
+        ("inf", None),
+        ("nan", None),
+        ("1e3", None),
+        ("9" * 400, None),
+        ("soon", None),
+        ("", None),
+        ("2\n3", None),
+        ("٢", None),
+        ("Wed, 21 Oct 2015 07:28:00 GMT", 0.0),
+        ("Wed, 21 Oct 2015 07:28:00 -0000", 0.0),
+        ("Wed, 21 Oct 2015 07:28:00 +9999", None),
+        ("Wed, 21 Oct 2015 07:28:00 +99999999999999999999", None),
+        ("1 Jan 99999999999999999999 00:00:00 GMT", None),
+    ],
+)
+@pytest.mark.parametrize("name", ["Retry-After", "retry-after"])
+def test_retry_after(value: str, seconds: float | None, name: str) -> None:
+    refused = refusal(429, b"", {name: value})
+    assert isinstance(refused, RateLimited)
+    assert refused.retry_after == seconds
+
+
+def test_retry_after_as_a_date() -> None:
+    date = format_datetime(datetime.now(UTC) + timedelta(seconds=60), usegmt=True)
+    refused = refusal(200, body(code="0429"), {"retry-after": date})
+    assert isinstance(refused, RateLimited)
+    assert refused.retry_after is not None
+    assert 50 < refused.retry_after <= 60
+
+
+# Whatever comes, the answer is data or an exception of ours.
+
+
+def outcome_of(
+    status: int, headers: Mapping[str, str], content: bytes
+) -> ApiError | DecodeError | None:
+    try:
+        decode(status, headers, content)
+    except (ApiError, DecodeError) as error:
+        return error
+    return None
+
+
+_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner),
+    max_leaves=10,
+)
+_ENVELOPE = st.fixed_dictionaries(
+    {},
+    optional={
+        "code": st.sampled_from(["0000", 0, 200, "0001", -1, 429, None, True, 1.5]) | _JSON,
+        "msg": _JSON,
+        "message": _JSON,
+        "data": _JSON,
+        "success": _JSON,
+        "failed": _JSON,
+        "status": _JSON | st.sampled_from(["completed", "errored"]),
+        "error": _JSON,
+    },
+)
+
+
+@given(status=st.integers(100, 599), answer=_ENVELOPE | _JSON)
+def test_any_json(status: int, answer: object) -> None:
+    error = outcome_of(status, JSON, json.dumps(answer).encode("utf-8", "replace"))
+    if error is not None:
+        assert error.status == status
+        assert isinstance(error.message, str)
+        assert error.message
+
+
+@given(status=st.integers(100, 599), content=st.binary(max_size=50), after=st.text(max_size=30))
+def test_any_bytes(status: int, content: bytes, after: str) -> None:
+    error = outcome_of(status, {"retry-after": after}, content)
+    assert error is None or error.status == status

@@ -1,0 +1,412 @@
+"""Lanes in virtual time: order, the one shared pause, deadlines, unused turns, and recovery."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Coroutine
+from typing import ClassVar
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from memories_async import Bucket, Rate, RateLimited
+from memories_async._engine.clock import Clock, SystemClock
+from memories_async._engine.limiters import MemoryLimiter, Turn
+from memories_async._engine.pacing import SLOWEST, Lane, Pacer
+from memories_async.config import Secret
+from tests.virtual_clock import START, VirtualClock, settle
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def clock() -> VirtualClock:
+    return VirtualClock()
+
+
+def lane(clock: Clock, rate: Rate | None = None) -> Lane:
+    return Lane("lane", rate, MemoryLimiter(), clock)
+
+
+class Entries:
+    """Calls that enter a lane, and when each came through."""
+
+    def __init__(self, lane: Lane, clock: VirtualClock) -> None:
+        self.lane = lane
+        self.clock = clock
+        self.came: list[tuple[str, float]] = []
+
+    async def enter(self, name: str, within: float | None = None) -> None:
+        until = None if within is None else self.clock.now + within
+        await self.lane.enter(until)
+        self.came.append((name, round(self.clock.now - START, 3)))
+
+    def start(self, name: str, within: float | None = None) -> asyncio.Task[None]:
+        return asyncio.create_task(self.enter(name, within))
+
+
+async def several(*work: Coroutine[object, object, None]) -> None:
+    await asyncio.gather(*work)
+
+
+# Rates.
+
+
+async def test_without_a_rate_nobody_waits(clock: VirtualClock) -> None:
+    entries = Entries(lane(clock), clock)
+    await several(*(entries.enter(str(number)) for number in range(100)))
+    assert len(entries.came) == 100
+    assert clock.slept == []
+
+
+async def test_calls_come_through_in_the_order_they_came(clock: VirtualClock) -> None:
+    entries = Entries(lane(clock, Rate(1)), clock)
+    await clock.run(several(*(entries.enter(str(number)) for number in range(5))))
+    assert [name for name, _ in entries.came] == ["0", "1", "2", "3", "4"]
+    assert [when for _, when in entries.came] == pytest.approx([0, 1, 2, 3, 4], abs=0.02)
+
+
+async def test_a_rate_of_several_calls_lets_them_through_together(clock: VirtualClock) -> None:
+    entries = Entries(lane(clock, Rate(3, 10)), clock)
+    await clock.run(several(*(entries.enter(str(number)) for number in range(7))))
+    assert [when for _, when in entries.came] == pytest.approx([0, 0, 0, 10, 10, 10, 20], abs=0.02)
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    calls=st.integers(1, 4),
+    seconds=st.sampled_from([0.5, 1, 60]),
+    starts=st.lists(st.floats(0, 100), min_size=1, max_size=15).map(sorted),
+)
+def test_no_window_ever_holds_more_than_the_rate(
+    calls: int, seconds: float, starts: list[float]
+) -> None:
+    async def run() -> list[tuple[str, float]]:
+        clock = VirtualClock()
+        entries = Entries(lane(clock, Rate(calls, seconds)), clock)
+
+        async def start_later(name: str, after: float) -> None:
+            if after:
+                await clock.sleep(after)
+            await entries.enter(name)
+
+        await clock.run(several(*(start_later(str(n), at) for n, at in enumerate(starts))))
+        return entries.came
+
+    came = asyncio.run(run())
+    times = [when for _, when in came]
+    assert len(came) == len(starts)
+    for first, beyond in zip(times, times[calls:], strict=False):
+        assert beyond - first >= seconds - 0.002  # counted in whole milliseconds
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    calls=st.integers(1, 3),
+    takes=st.lists(st.tuples(st.floats(0, 3), st.one_of(st.none(), st.floats(0, 3))), max_size=15),
+)
+def test_unused_turns_break_no_window(calls: int, takes: list[tuple[float, float | None]]) -> None:
+    """Each take waits a while, enters, and may find after another while that it was unused."""
+
+    async def run() -> list[float]:
+        clock = VirtualClock()
+        shared = lane(clock, Rate(calls, 2))
+        made: list[float] = []
+
+        async def call(pause: float, unused_after: float | None) -> None:
+            await clock.sleep(pause)
+            turn = await shared.enter(None)
+            if unused_after is None:
+                made.append(clock.now)
+            else:
+                await clock.sleep(unused_after)
+                shared.leave_unused(turn)
+
+        await clock.run(several(*(call(*take) for take in takes)))
+        return sorted(made)
+
+    made = asyncio.run(run())
+    for first, beyond in zip(made, made[calls:], strict=False):
+        assert beyond - first >= 2 - 0.002
+
+
+async def test_two_lanes_do_not_wait_for_each_other(clock: VirtualClock) -> None:
+    pacer = Pacer({Bucket.SEARCH: Rate(1)}, MemoryLimiter(), clock)
+    key, other = Secret("key", "X"), Secret("other", "X")
+    search = pacer.lane(key, Bucket.SEARCH)
+    assert pacer.lane(Secret("key", "Y"), Bucket.SEARCH) is search
+    assert pacer.lane(other, Bucket.SEARCH) is not search
+    assert pacer.lane(key, Bucket.EMBEDDING) is not search
+    for each in (search, pacer.lane(other, Bucket.SEARCH), pacer.lane(key, Bucket.EMBEDDING)):
+        await each.enter(None)
+    assert clock.slept == []
+    assert search.interval == 1
+    assert pacer.lane(key, Bucket.EMBEDDING).interval == 0
+
+
+async def test_clients_that_share_a_limiter_share_an_account_s_limit(clock: VirtualClock) -> None:
+    limiter = MemoryLimiter()
+    rates = {Bucket.SEARCH: Rate(1)}
+    key = Secret("key", "X")
+    lanes = [Pacer(rates, limiter, clock).lane(key, Bucket.SEARCH) for _ in range(2)]
+    entries = [Entries(lane, clock) for lane in lanes]
+    await clock.run(several(*(each.enter("a") for each in entries for _ in range(2))))
+    times = sorted(when for each in entries for _, when in each.came)
+    assert times == pytest.approx([0, 1, 2, 3], abs=0.02)
+
+
+async def test_the_limiter_never_sees_the_key(clock: VirtualClock) -> None:
+    class Spy(MemoryLimiter):
+        lanes: ClassVar[list[str]] = []
+
+        async def take(self, lane: str, rate: Rate, clock: Clock) -> Turn:
+            self.lanes.append(lane)
+            return await super().take(lane, rate, clock)
+
+    pacer = Pacer({Bucket.SEARCH: Rate(1)}, Spy(), clock)
+    await pacer.lane(Secret("sk-SENTINEL-0123456789", "X"), Bucket.SEARCH).enter(None)
+    [lane] = Spy.lanes
+    assert "SENTINEL" not in lane
+    assert lane.endswith(":search")
+
+
+# Cancellation.
+
+
+async def test_a_sleeper_that_is_cancelled_harms_nobody(clock: VirtualClock) -> None:
+    entries = Entries(lane(clock, Rate(1)), clock)
+    tasks = [entries.start(name) for name in "abcd"]
+    await settle()
+    tasks[1].cancel()  # at the head of the queue, asleep
+    tasks[2].cancel()  # behind it
+    await clock.advance(1.1)
+    assert [name for name, _ in entries.came] == ["a", "d"]
+    assert tasks[1].cancelled()
+    assert tasks[2].cancelled()
+    await clock.run(entries.enter("e"))
+    name, when = entries.came[-1]
+    assert name == "e"
+    assert when == pytest.approx(2, abs=0.02)
+
+
+# The shared pause.
+
+
+async def test_one_pause_for_all(clock: VirtualClock) -> None:
+    paused = lane(clock)
+    entries = Entries(paused, clock)
+    assert paused.throttled(None) == 1.0
+    await clock.run(several(*(entries.enter(name) for name in "abc")))
+    assert entries.came == [("a", 1.0), ("b", 1.0), ("c", 1.0)]
+    assert clock.slept == [1.0], "one sleeps at the head of the queue, and nobody beside it"
+
+
+async def test_reports_of_one_congestion_count_once(clock: VirtualClock) -> None:
+    paused = lane(clock)
+    assert [paused.throttled(None) for _ in range(5)] == [1.0] * 5
+    clock.now += 0.6
+    assert paused.throttled(None) == pytest.approx(0.4)
+    clock.now += 0.5
+    assert paused.throttled(None) == 2.0, "the next congestion pauses longer"
+
+
+async def test_what_the_service_says_counts(clock: VirtualClock) -> None:
+    paused = lane(clock)
+    assert paused.throttled(7.0) == 7.0
+    assert paused.throttled(None) == 7.0
+    assert paused.throttled(3.0) == 7.0
+    assert paused.throttled(9.0) == 9.0
+    entries = Entries(paused, clock)
+    await clock.run(entries.enter("a"))
+    assert entries.came == [("a", 9.0)]
+    assert lane(clock).throttled(0.0) == 0.0
+
+
+async def test_a_pause_lasts_at_least_a_turn(clock: VirtualClock) -> None:
+    clock.chance = 0.0
+    assert lane(clock, Rate(1, 60)).throttled(None) == 60
+    assert lane(clock).throttled(None) == 0
+
+
+async def test_a_pause_lengthened_while_somebody_waits(clock: VirtualClock) -> None:
+    paused = lane(clock)
+    entries = Entries(paused, clock)
+    paused.throttled(5)
+    entries.start("a")
+    await clock.advance(4)
+    paused.throttled(10)
+    await clock.advance(9.9)
+    assert entries.came == []
+    await clock.advance(0.2)
+    assert entries.came == [("a", 14.0)]
+
+
+# Deadlines: row 11 of the fault matrix.
+
+
+async def test_a_turn_that_comes_too_late_is_refused_at_once(clock: VirtualClock) -> None:
+    busy = lane(clock, Rate(1, 60))
+    await busy.enter(None)
+    clock.now += 1
+    with pytest.raises(RateLimited) as caught:
+        await busy.enter(clock.now + 10)
+    assert caught.value.retry_after == pytest.approx(59, abs=0.1)
+    assert "the next turn comes in 59.0 s, after the call's deadline" in str(caught.value)
+    assert clock.slept == []
+
+
+async def test_a_pause_beyond_the_deadline_is_refused_at_once(clock: VirtualClock) -> None:
+    paused = lane(clock)
+    paused.throttled(30)
+    with pytest.raises(RateLimited, match=r"the next turn comes in 30\.0 s"):
+        await paused.enter(clock.now + 29)
+    assert clock.slept == []
+
+
+async def test_those_ahead_are_counted(clock: VirtualClock) -> None:
+    entries = Entries(lane(clock, Rate(1)), clock)
+    waiting = [entries.start(str(number)) for number in range(10)]
+    await settle()
+    with pytest.raises(RateLimited) as caught:
+        await entries.enter("late", within=5)
+    assert caught.value.retry_after == pytest.approx(9, abs=1)
+    await clock.run(several(*(_finish(task) for task in waiting)))
+    await clock.run(entries.enter("last", within=5))
+    assert len(entries.came) == 11
+
+
+async def test_those_who_come_through_together_are_not_counted_one_by_one(
+    clock: VirtualClock,
+) -> None:
+    entries = Entries(lane(clock, Rate(3, 10)), clock)
+    await several(*(entries.enter("now") for _ in range(3)))
+    await clock.advance(9)
+    await clock.run(several(*(entries.enter("soon", within=5) for _ in range(3))))
+    assert [when for _, when in entries.came] == pytest.approx([0, 0, 0, 10, 10, 10], abs=0.02)
+
+
+async def _finish(task: asyncio.Task[None]) -> None:
+    await task
+
+
+# Unused turns.
+
+
+async def test_an_unused_turn_goes_to_the_next(clock: VirtualClock) -> None:
+    shared = lane(clock, Rate(1, 60))
+    shared.leave_unused(await shared.enter(None))
+    await shared.enter(None)
+    assert clock.slept == []
+    with pytest.raises(RateLimited):
+        await shared.enter(clock.now + 1)
+
+
+@pytest.mark.parametrize("after", [0.3, 0.9, 1.1, 100])
+async def test_an_unused_turn_counts_from_when_it_is_used(
+    after: float, clock: VirtualClock
+) -> None:
+    shared = lane(clock, Rate(1))
+    turn = await shared.enter(None)
+    clock.now += after
+    shared.leave_unused(turn)
+    await shared.enter(None)
+    assert clock.slept == []
+    with pytest.raises(RateLimited) as caught:
+        await shared.enter(clock.now + 0.5)
+    assert caught.value.retry_after == pytest.approx(1, abs=0.01)
+
+
+async def test_several_unused_turns_are_several(clock: VirtualClock) -> None:
+    shared = lane(clock, Rate(3, 10))
+    turns = [await shared.enter(None) for _ in range(3)]
+    for turn in turns[:2]:
+        shared.leave_unused(turn)
+    for _ in range(2):
+        await shared.enter(clock.now)
+    with pytest.raises(RateLimited):
+        await shared.enter(clock.now + 5)
+
+
+async def test_without_a_rate_there_are_no_turns_to_give_back(clock: VirtualClock) -> None:
+    free = lane(clock)
+    free.leave_unused(await free.enter(None))
+    await free.enter(None)
+    assert clock.slept == []
+
+
+# Repeated throttling lowers the rate; success lets it recover.
+
+
+async def gaps(entries: Entries, count: int) -> list[float]:
+    """Let so many calls through and return the times between them."""
+    entries.came.clear()
+    await entries.enter("first")
+    for number in range(count):
+        await entries.enter(str(number))
+    times = [when for _, when in entries.came]
+    return [round(after - before, 3) for before, after in itertools.pairwise(times)]
+
+
+async def test_repeated_throttling_lowers_the_rate_and_success_raises_it(
+    clock: VirtualClock,
+) -> None:
+    slowed = lane(clock)
+    entries = Entries(slowed, clock)
+    slowed.throttled(None)
+    await clock.advance(5)
+    assert await clock.run(gaps(entries, 3)) == [0, 0, 0], "once is no pattern"
+    slowed.throttled(None)
+    await clock.advance(5)
+    assert await clock.run(gaps(entries, 3)) == [1, 1, 1]
+    slowed.throttled(None)
+    await clock.advance(10)
+    assert await clock.run(gaps(entries, 2)) == [2, 2]
+    slowed.succeeded()
+    assert await clock.run(gaps(entries, 2)) == [1.6, 1.6]
+    for _ in range(30):
+        slowed.succeeded()
+    clock.slept.clear()
+    assert await clock.run(gaps(entries, 3)) == [0, 0, 0]
+    assert clock.slept == []
+
+
+async def test_the_rate_has_a_floor(clock: VirtualClock) -> None:
+    slowed = lane(clock)
+    for _ in range(20):
+        slowed.throttled(None)
+        clock.now += 100
+    entries = Entries(slowed, clock)
+    assert await clock.run(gaps(entries, 2)) == [SLOWEST, SLOWEST]
+
+
+async def test_success_forgets_the_throttling_before(clock: VirtualClock) -> None:
+    slowed = lane(clock)
+    for _ in range(5):
+        assert slowed.throttled(None) == 1.0
+        clock.now += 50
+        slowed.succeeded()
+    assert await clock.run(gaps(Entries(slowed, clock), 2)) == [0, 0]
+
+
+def test_a_lane_serves_loop_after_loop() -> None:
+    clock = VirtualClock()
+    shared = lane(clock, Rate(2, 60))
+
+    async def enter_once(until: float | None = None) -> None:
+        await shared.enter(until)
+
+    for _ in range(2):
+        asyncio.run(enter_once())
+    with pytest.raises(RateLimited):
+        asyncio.run(enter_once(clock.now + 1))
+
+
+async def test_the_system_s_clock() -> None:
+    clock = SystemClock()
+    before, wall = clock.monotonic(), clock.wall()
+    await clock.sleep(0)
+    assert clock.monotonic() >= before
+    assert clock.wall() >= wall - 1
+    assert 0 <= clock.random() < 1

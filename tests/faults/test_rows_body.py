@@ -1,0 +1,236 @@
+"""Rows 12 to 18 and 53: what goes wrong in the middle of a 50 MB upload."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from memories_async import (
+    ApiError,
+    BadRequest,
+    Caption,
+    CallOptions,
+    DeadlineExceeded,
+    MediaChanged,
+    Memories,
+    OutcomeUnknown,
+    Progress,
+    StallTimeout,
+)
+from memories_async.emulator import Answer, Fault, Reason, gateway
+from tests.faults.conftest import FILM_SIZE, MP4, PNG, Stage, failure_of, until
+from tests.faults.proxy import Plan
+
+pytestmark = pytest.mark.anyio
+
+
+async def upload(
+    client: Memories,
+    film: Path,
+    options: CallOptions | None = None,
+    on_progress: Callable[[Progress], object] | None = None,
+) -> Caption:
+    return await client.captions.video(film, "what", options=options, on_progress=on_progress)
+
+
+async def test_row_12_a_reset_after_the_headers(stage: Stage, film: Path) -> None:
+    stage.proxy.plans.append(Plan(body=0.0))
+    result = await upload(stage.client(), film)
+    assert result.attempts == 2
+    [_, whole] = stage.emulator.ledger
+    assert whole.files[0].size == FILM_SIZE  # opened anew, and sent from its start
+    await stage.saw(requests=2, billed=1)
+
+
+@pytest.mark.parametrize("share", [0.25, 0.5, 0.75])
+async def test_row_13_a_reset_in_the_middle(stage: Stage, film: Path, share: float) -> None:
+    told: list[Progress] = []
+    stage.proxy.plans.append(Plan(body=share))
+    result = await upload(stage.client(), film, on_progress=told.append)
+    assert result.attempts == 2
+    first = [progress.sent for progress in told if progress.attempt == 1]
+    second = [progress.sent for progress in told if progress.attempt == 2]
+    assert first == sorted(first)
+    assert FILM_SIZE / 20 < max(first) < FILM_SIZE
+    assert second == sorted(second)
+    assert second[0] == 0
+    assert second[-1] == told[-1].total
+    await stage.saw(requests=2, billed=1)
+
+
+async def test_row_13_a_reset_at_every_attempt(stage: Stage, film: Path) -> None:
+    stage.proxy.plans.extend([Plan(body=0.25)] * 3)
+    error = await failure_of(upload(stage.client(), film, CallOptions(attempts=3)))
+    assert not isinstance(error, OutcomeUnknown)
+    assert error.attempts == 3
+    assert "captions.video" in str(error)
+    assert "nothing billed" in str(error)
+    await stage.saw(requests=3, billed=0)
+
+
+async def test_row_13_an_upload_that_creates_is_sent_again_too(stage: Stage) -> None:
+    picture = PNG + bytes(19 << 20)
+    stage.proxy.plans.append(Plan(body=0.25))
+    images = await stage.client().library.add_images(picture)
+    assert images.attempts == 2
+    assert len(images) == 1
+    await stage.saw(requests=2, billed=1)
+
+
+async def test_row_13_what_can_be_read_only_once_is_not_sent_again(stage: Stage) -> None:
+    reading, writing = os.pipe()
+    with open(reading, "rb") as pipe:
+        feeding = asyncio.create_task(asyncio.to_thread(_feed, writing))
+        stage.proxy.plans.append(Plan(request=100_000))
+        from memories_async import Media
+
+        error = await failure_of(stage.client().captions.video(Media(pipe, name="a.mp4"), "what"))
+    await feeding
+    assert error.attempts == 1
+    assert not isinstance(error, OutcomeUnknown)
+    await stage.saw(requests=1, billed=0)
+
+
+def _feed(descriptor: int) -> None:
+    with open(descriptor, "wb") as pipe:
+        try:
+            for _ in range(200):
+                pipe.write(MP4 + bytes(100_000))
+        except BrokenPipeError:
+            pass  # the reader has gone
+        try:
+            pipe.flush()
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
+
+
+async def test_row_14_a_peer_that_stops_reading(stage: Stage, film: Path) -> None:
+    stage.proxy.plans.append(Plan(body=0.5, how="stall"))
+    result = await upload(stage.client(), film, CallOptions(stall_timeout=0.5))
+    assert result.attempts == 2
+    await stage.aclose()
+    await stage.saw(requests=2, billed=1)
+
+
+async def test_row_14_a_peer_that_never_reads_on(stage: Stage, film: Path) -> None:
+    stage.proxy.plans.extend([Plan(body=0.1, how="stall")] * 2)
+    began = time.monotonic()
+    error = await failure_of(
+        upload(stage.client(), film, CallOptions(stall_timeout=0.2, attempts=2))
+    )
+    assert type(error) is StallTimeout
+    assert isinstance(error, TimeoutError)
+    assert error.attempts == 2
+    assert "was not billed" in str(error)
+    assert time.monotonic() - began < 5
+    await stage.aclose()
+    await stage.saw(requests=2, billed=0)
+
+
+async def test_row_15_a_slow_peer_that_never_stalls(stage: Stage) -> None:
+    # 12 MB in pieces of 16 KB, one each millisecond: many times the stall time in all.
+    stage.proxy.plans.append(Plan(drip=16 * 1024))
+    film = MP4 + bytes(12 << 20)
+    began = time.monotonic()
+    result = await stage.client().captions.video(
+        film, "what", options=CallOptions(stall_timeout=0.1, answer_timeout=5)
+    )
+    assert time.monotonic() - began > 0.5
+    assert result.attempts == 1
+    await stage.saw(requests=1, billed=1)
+
+
+async def test_row_15_only_a_deadline_ends_it(stage: Stage, film: Path) -> None:
+    stage.proxy.plans.append(Plan(drip=16 * 1024))
+    error = await failure_of(
+        upload(stage.client(), film, CallOptions(stall_timeout=0.1, deadline=0.3))
+    )
+    assert type(error) is DeadlineExceeded
+    assert isinstance(error, TimeoutError)
+    assert error.attempts == 1
+    await stage.aclose()
+    await stage.saw(requests=1, billed=0)
+
+
+@pytest.mark.parametrize("answer", [gateway(413), Answer(status=413, body=b"<html>")])
+async def test_row_16_an_early_413(stage: Stage, film: Path, answer: Answer) -> None:
+    stage.emulator.faults.add(Fault("captions.video", answer, moment="headers"))
+    began = time.monotonic()
+    error = await failure_of(upload(stage.client(), film))
+    assert time.monotonic() - began < 1
+    assert type(error) is BadRequest
+    assert error.status == 413
+    assert error.attempts == 1
+    assert stage.proxy.received < FILM_SIZE / 2
+    await stage.saw(requests=1, billed=0)
+
+
+async def test_row_16_an_early_413_after_which_the_peer_closes(stage: Stage, film: Path) -> None:
+    reply = b"HTTP/1.1 413 Payload Too Large\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+    stage.proxy.plans.append(Plan(body=0.01, reply=reply, how="close"))
+    error = await failure_of(upload(stage.client(), film))
+    assert isinstance(error, ApiError)
+    assert error.status == 413
+    assert error.attempts == 1
+    assert stage.proxy.received < FILM_SIZE / 2
+    await stage.saw(requests=1, billed=0)
+
+
+async def test_row_18_an_early_throttle(stage: Stage, film: Path) -> None:
+    stage.emulator.faults.add(Fault("captions.video", Reason.THROTTLED, moment="headers"))
+    result = await upload(stage.client(), film)
+    assert result.attempts == 2
+    assert sum(stage.clock.slept) > 0
+    await stage.saw(requests=2, billed=1)
+
+
+def _shrink(path: Path) -> None:
+    os.truncate(path, FILM_SIZE // 2)
+
+
+def _grow(path: Path) -> None:
+    with open(path, "ab") as file:
+        file.write(b"more")
+
+
+def _replace(path: Path) -> None:
+    other = path.with_suffix(".other")
+    other.write_bytes(MP4)
+    os.truncate(other, FILM_SIZE)
+    os.replace(other, path)
+
+
+def _touch(path: Path) -> None:
+    with open(path, "r+b") as file:
+        file.seek(FILM_SIZE - 1)
+        file.write(b"x")
+
+
+@pytest.mark.parametrize("change", [_shrink, _grow, _replace, _touch, os.unlink])
+async def test_row_53_a_file_that_changes(
+    stage: Stage, tmp_path: Path, change: Callable[[Path], None]
+) -> None:
+    film = tmp_path / "film.mp4"
+    film.write_bytes(MP4)
+    os.truncate(film, FILM_SIZE)
+    changed = False
+
+    def change_once(progress: Progress) -> None:
+        nonlocal changed
+        if progress.sent > FILM_SIZE // 4 and not changed:
+            changed = True
+            change(film)
+
+    error = await failure_of(upload(stage.client(), film, on_progress=change_once))
+    assert changed
+    assert type(error) is MediaChanged
+    assert error.attempts == 1
+    assert error.operation == "captions.video (POST /v1/understand/uploadFileSync)"
+    await until(lambda: stage.emulator.ledger[0].finished_at is not None)
+    assert not stage.emulator.ledger[0].complete
+    await stage.saw(requests=1, billed=0)

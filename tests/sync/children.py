@@ -1,0 +1,261 @@
+"""Programs that tests run in a process of their own: ``python -m tests.sync.children NAME URL``."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import multiprocessing
+import os
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Iterator
+
+from memories_async import Caption, ClosedError, Outcome
+from memories_async import Memories as AsyncMemories
+from memories_async.sync import Memories
+
+PNG = b"\x89PNG\r\n\x1a\n" + bytes(100)
+MP4 = b"\x00\x00\x00\x18ftypmp42" + bytes(1000)
+IMAGE_URL = "https://example.com/a.png"
+
+# What a script holds at its top level lives until the interpreter takes it apart.
+client: Memories
+asyncio_client: AsyncMemories
+batch: Iterator[Outcome[Caption]]
+
+
+def say(*words: object) -> None:
+    print(*words, flush=True)
+
+
+def listen() -> str:
+    return sys.stdin.readline().strip()
+
+
+def caption() -> str:
+    return "captioned" if client.captions.image(PNG, "what").text else "no text"
+
+
+def exit_child(status: int = 0) -> None:
+    """End a forked child as a program ends: with everything that the interpreter does then."""
+    sys.exit(status)
+
+
+# Endings.
+
+
+def leave_unclosed() -> None:
+    say(caption())
+
+
+def leave_closed() -> None:
+    with client:
+        say(caption())
+
+
+def leave_in_a_batch() -> None:
+    global batch
+    batch = client.captions.images([PNG] * 10, "what", concurrency=2)
+    say(next(batch).unwrap() is not None and "captioned")
+
+
+def leave_with_a_call_in_a_daemon_thread() -> None:
+    threading.Thread(target=client.captions.image, args=(IMAGE_URL, "what"), daemon=True).start()
+    listen()
+
+
+def leave_by_an_exception() -> None:
+    say(caption())
+    raise SystemExit(3)
+
+
+def leave_by_ctrl_c() -> None:
+    say("calling")
+    client.captions.image(IMAGE_URL, "what")
+
+
+def be_collected() -> None:
+    global client
+    say(caption())
+    thread = next(thread for thread in threading.enumerate() if thread.name == "memories-async")
+    del client
+    gc.collect()
+    thread.join(10)
+    say("ended" if not thread.is_alive() else "alive")
+
+
+# Forks.
+
+
+def fork_and(in_child: Callable[[], None]) -> int:
+    """Run a function in a forked child; return its exit status."""
+    process = os.fork()
+    if process == 0:
+        in_child()
+        exit_child()
+    return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+
+
+def fork_after_a_call() -> None:
+    say("parent", caption())
+
+    def in_child() -> None:
+        say("child", caption())
+        say("child", caption())
+
+    say("child ended with", fork_and(in_child))
+    say("parent", caption())
+
+
+def fork_and_close_in_the_child() -> None:
+    say("parent", caption())
+
+    def in_child() -> None:
+        client.close()
+        try:
+            caption()
+        except ClosedError:
+            say("child closed")
+
+    say("child ended with", fork_and(in_child))
+    say("parent", caption())
+
+
+def fork_and_do_nothing() -> None:
+    say("parent", caption())
+    say("child ended with", fork_and(gc.collect))
+    say("parent", caption())
+
+
+def fork_a_child_that_drops_the_client() -> None:
+    global client
+    say("parent", caption())
+
+    def in_child() -> None:
+        global client
+        del client
+        gc.collect()
+
+    say("child ended with", fork_and(in_child))
+    say("parent", caption())
+
+
+def fork_in_the_middle() -> None:
+    """Fork while another thread uploads from a pipe; the rest of the film comes afterwards."""
+    receiving, sending = os.pipe()
+    under_way = threading.Event()
+    texts: list[str] = []
+
+    def upload() -> None:
+        with os.fdopen(receiving, "rb") as film:
+            made = client.captions.video(film, "what", on_progress=lambda _: under_way.set())
+            texts.append(made.text)
+
+    os.write(sending, MP4)
+    thread = threading.Thread(target=upload)
+    thread.start()
+    under_way.wait()
+
+    def in_child() -> None:
+        os.close(sending)
+        say("child", caption())
+        gc.collect()
+
+    say("child ended with", fork_and(in_child))
+    os.write(sending, bytes(1000))
+    os.close(sending)
+    thread.join()
+    say("parent", "uploaded" if texts else "failed")
+    say("parent", caption())
+
+
+def fork_within_a_batch() -> None:
+    iterating = client.captions.images([PNG] * 3, "what", ordered=True)
+    say("parent", next(iterating).index)
+
+    def in_child() -> None:
+        try:
+            next(iterating)
+        except RuntimeError as error:
+            say("child", error)
+        say("child", caption())
+
+    say("child ended with", fork_and(in_child))
+    say("parent", *[outcome.unwrap() is not None and outcome.index for outcome in iterating])
+
+
+def fork_with_the_asyncio_client() -> None:
+    async def call() -> str:
+        return "captioned" if (await asyncio_client.captions.image(PNG, "what")).text else ""
+
+    loop = asyncio.new_event_loop()
+    say("parent", loop.run_until_complete(call()))
+
+    def in_child() -> None:
+        say("child", asyncio.run(call()))
+        os._exit(0)  # the loop is this program's, and it would complain that nobody closed it
+
+    say("child ended with", fork_and(in_child))
+    say("parent", loop.run_until_complete(call()))
+    loop.run_until_complete(asyncio_client.aclose())
+    loop.close()
+
+
+def caption_in_a_worker(number: int) -> str:
+    return f"worker {caption()}"
+
+
+def forked_workers() -> None:
+    say("parent", caption())
+    with multiprocessing.get_context("fork").Pool(2) as pool:
+        say(*pool.map(caption_in_a_worker, range(4), chunksize=1))
+    say("parent", caption())
+
+
+def spawned_workers() -> None:
+    with client, multiprocessing.get_context("spawn").Pool(1) as pool:
+        vectors = [embedding.vector for embedding in pool.map(client.embeddings.image, [PNG, PNG])]
+        say("worker", "embedded" if vectors == [client.embeddings.image(PNG).vector] * 2 else "?")
+
+
+# Loops.
+
+
+def one_loop_after_the_other() -> None:
+    for _ in range(3):
+        asyncio.run(asyncio_client.captions.image(PNG, "what"))
+    say("captioned")
+
+
+def a_loop_in_each_thread() -> None:
+    def call() -> None:
+        asyncio.run(asyncio_client.captions.image(PNG, "what"))
+
+    threads = [threading.Thread(target=call) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    say("captioned")
+
+
+def main() -> None:
+    """Run what the arguments name."""
+    global client, asyncio_client
+    name, url = sys.argv[1:3]
+    # In development mode asyncio also logs each callback that was slow, as on a busy machine.
+    logging.getLogger("asyncio").setLevel(logging.ERROR)
+    client = Memories("sk-mavi-0123456789", caption_key="sk-mavi-0123456789", base_url=url)
+    asyncio_client = AsyncMemories("sk-mavi-0123456789", caption_key="caption", base_url=url)
+    try:
+        globals()[name]()
+    except Exception:
+        traceback.print_exc()
+        sys.exit(1)
+    say("leaving")
+
+
+if __name__ == "__main__":
+    main()

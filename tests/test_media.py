@@ -1,0 +1,555 @@
+"""What users may give as a source, and the checks it passes before anything is sent."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import os
+import socket
+import stat
+import tempfile
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from memories_async import (
+    ConfigurationError,
+    Media,
+    MediaChanged,
+    MediaError,
+    MediaTooLarge,
+    MediaTooLong,
+    UnsupportedMedia,
+)
+from memories_async._engine.sources import Attachment, FileReader, lock_of, read_object, whole
+from memories_async.captions import CAPTION_IMAGE, CAPTION_VIDEO
+from memories_async.embeddings import EMBEDDED_IMAGE
+from memories_async.library import LIBRARY_IMAGE, LIBRARY_VIDEO, QUERY_IMAGE
+from memories_async.media import (
+    GIBIBYTE,
+    MEBIBYTE,
+    MediaRule,
+    Source,
+    check_url,
+    inspect_all,
+    inspect_source,
+    is_url,
+    read_all,
+    safe_name,
+)
+from tests.containers import mp4
+
+PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(256))
+JPEG = b"\xff\xd8\xff\xe0" + bytes(100)
+
+
+@pytest.fixture
+def png(tmp_path: Path) -> Path:
+    path = tmp_path / "a.png"
+    path.write_bytes(PNG)
+    return path
+
+
+def refused(source: object, rule: MediaRule = CAPTION_IMAGE) -> MediaError:
+    with pytest.raises(MediaError) as caught:
+        inspect_source(source, rule)  # type: ignore[arg-type]  # also what is no source
+    return caught.value
+
+
+def described(attachment: Attachment) -> tuple[str, str, int | None, bytes]:
+    return attachment.name, attachment.content_type, attachment.size, read_all(attachment)
+
+
+# Every kind of source.
+
+
+def test_a_path_in_any_form(png: Path) -> None:
+    for source in (str(png), png, os.path.relpath(png)):
+        attachment = inspect_source(source, CAPTION_IMAGE)
+        assert described(attachment) == ("a.png", "image/png", len(PNG), PNG)
+        assert attachment.replayable
+        assert attachment.label == os.fspath(source)
+
+
+def test_bytes() -> None:
+    attachment = inspect_source(PNG, CAPTION_IMAGE)
+    assert described(attachment) == ("image.png", "image/png", len(PNG), PNG)
+    assert inspect_source(b"GIF89a", LIBRARY_IMAGE).name == "image.gif"
+    assert inspect_source(mp4(1), CAPTION_VIDEO).name == "video.mp4"
+
+
+def test_file_objects_are_read_from_where_they_stand(png: Path) -> None:
+    png.write_bytes(b"before" + PNG)
+    spooled = tempfile.SpooledTemporaryFile(max_size=1 << 20)  # noqa: SIM115  # closed below
+    named = tempfile.NamedTemporaryFile(suffix=".png")  # noqa: SIM115  # closed below
+    for temporary in (spooled, named):
+        temporary.write(png.read_bytes())
+    files: list[Any] = [
+        png.open("rb"),
+        png.open("rb", buffering=0),
+        png.open("r+b"),
+        io.BytesIO(png.read_bytes()),
+        spooled,
+        named,
+    ]
+    for file in files:
+        with file:
+            file.seek(6)
+            attachment = inspect_source(file, CAPTION_IMAGE)
+            assert attachment.size == len(PNG)
+            assert attachment.content_type == "image/png"
+            assert [read_all(attachment), read_all(attachment)] == [PNG, PNG]
+            assert file.tell() == 6
+            assert not file.closed
+            file.seek(0, io.SEEK_END)
+            assert "is empty" in str(refused(file))
+    assert inspect_source(io.BytesIO(PNG), CAPTION_IMAGE).name == "image.png"
+
+
+def test_what_was_written_and_not_yet_flushed_is_sent(tmp_path: Path) -> None:
+    with (tmp_path / "a.png").open("w+b") as file:
+        file.write(PNG)
+        file.seek(0)
+        assert read_all(inspect_source(file, CAPTION_IMAGE)) == PNG
+
+
+def test_a_compressed_file_is_sent_as_its_object_reads(tmp_path: Path) -> None:
+    """A GzipFile has a descriptor, but of other bytes."""
+    path = tmp_path / "a.png"
+    path.write_bytes(gzip.compress(PNG))
+    with gzip.open(path) as file:
+        assert read_all(inspect_source(file, CAPTION_IMAGE)) == PNG  # type: ignore[arg-type]  # reads bytes
+    assert "no known format" in str(refused(path))
+
+
+def test_media_names_and_types_by_hand(png: Path) -> None:
+    def named(**how: Any) -> tuple[str, str]:
+        attachment = inspect_source(Media(png, **how), CAPTION_IMAGE)
+        return attachment.name, attachment.content_type
+
+    assert named() == ("a.png", "image/png")
+    assert named(name="b.PNG") == ("b.PNG", "image/png")
+    assert named(name="b") == ("b.png", "image/png")
+    assert named(name="b.jpg") == ("b.jpg", "image/png")
+    assert named(content_type="image/jpeg") == ("a.png", "image/jpeg")
+    assert named(content_type="image/heic", name="b.heic") == ("b.heic", "image/heic")
+    assert named(content_type="image/heic", name="b") == ("b", "image/heic")
+    assert named(content_type="image/jpeg", name="...") == ("image.jpg", "image/jpeg")
+    assert named(content_type="image/png; charset=binary")[1] == "image/png; charset=binary"
+
+
+def test_a_given_type_is_trusted() -> None:
+    media = Media(b"no picture at all", content_type="image/png")
+    assert described(inspect_source(media, CAPTION_IMAGE))[:2] == ("image.png", "image/png")
+
+
+@pytest.mark.parametrize(
+    "content_type", ["png", "image/", "/png", "image/png\r\nX: y", "image/п", "image png", ""]
+)
+def test_what_is_no_content_type(content_type: str) -> None:
+    with pytest.raises(ConfigurationError, match="is no content type"):
+        inspect_source(Media(PNG, content_type=content_type), CAPTION_IMAGE)
+
+
+def test_streams() -> None:
+    async def chunks() -> AsyncIterator[bytes]:
+        yield PNG
+
+    stream = chunks()
+    attachment = inspect_source(Media(stream, name="a.png"), CAPTION_IMAGE)
+    assert (attachment.name, attachment.content_type) == ("a.png", "image/png")
+    assert (attachment.size, attachment.replayable) == (None, False)
+    assert attachment.stream is stream
+    assert inspect_source(Media(stream, name="a.png", size=5), CAPTION_IMAGE).size == 5
+    assert "first bytes show no known format" in str(refused(Media(stream)))
+    with pytest.raises(ConfigurationError, match="a stream: an async stream cannot"):
+        read_all(inspect_source(Media(stream, content_type="image/png"), CAPTION_IMAGE))
+    too_large = Media(stream, name="a.png", size=20 * MEBIBYTE + 1)
+    assert isinstance(refused(too_large, LIBRARY_IMAGE), MediaTooLarge)
+
+
+def test_pipes() -> None:
+    def pipe(data: bytes) -> io.BufferedReader:
+        reading, writing = os.pipe()
+        os.write(writing, data)
+        os.close(writing)
+        return os.fdopen(reading, "rb")
+
+    with pipe(PNG) as file:
+        attachment = inspect_source(Media(file, name="a.png"), CAPTION_IMAGE)
+        assert (attachment.size, attachment.replayable) == (None, False)
+        assert whole(attachment) == PNG
+    with pipe(PNG) as file:
+        assert inspect_source(file, CAPTION_IMAGE).name == "image.png"
+    with pipe(b"") as file:
+        assert "is empty" in str(refused(file))
+    with pipe(b"GIF89a") as file:
+        assert isinstance(refused(file), UnsupportedMedia)
+
+
+# What cannot be sent.
+
+
+def test_missing(tmp_path: Path) -> None:
+    assert str(refused(tmp_path / "no.png")).endswith("no.png: no such file")
+    assert "no such file" in str(refused(str(tmp_path / "no" / "such.png")))
+
+
+def test_empty(tmp_path: Path) -> None:
+    (tmp_path / "a.png").touch()
+    assert "a.png is empty" in str(refused(tmp_path / "a.png"))
+    assert str(refused(b"")) == "an image or video of 0 bytes is empty"
+    assert str(refused(io.BytesIO())) == "a BytesIO is empty"
+    assert str(refused(Media(b"", name="b.png"))) == "b.png is empty"
+
+
+def test_what_is_no_file(tmp_path: Path) -> None:
+    assert str(refused(tmp_path)) == f"{tmp_path} is a directory"
+    os.mkfifo(tmp_path / "pipe.png")
+    assert "pipe.png is no regular file" in str(refused(tmp_path / "pipe.png"))
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(tmp_path / "socket.png"))
+        assert "is no regular file" in str(refused(tmp_path / "socket.png"))
+    assert "cannot be read" in str(refused("nul\0.png"))
+    assert "cannot be read" in str(refused("x" * 5000 + ".png"))
+
+
+def test_an_unreadable_file(png: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def denied(*args: object) -> int:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("memories_async.media.os.open", denied)
+    assert "a.png' cannot be read: Permission denied" in str(refused(png))
+
+
+def test_file_objects_that_cannot_be_read(png: Path) -> None:
+    with png.open() as text:
+        assert "is open in text mode" in str(refused(text))
+    assert "is open in text mode" in str(refused(io.StringIO("x")))
+    closed = png.open("rb")
+    closed.close()
+    assert f"{png} is closed" in str(refused(closed))
+
+    class AsyncFile:
+        async def read(self, size: int = -1) -> bytes:
+            return PNG
+
+    with pytest.raises(ConfigurationError, match="read\\(\\) is async"):
+        inspect_source(AsyncFile(), CAPTION_IMAGE)  # type: ignore[arg-type]  # that is the point
+
+
+@pytest.mark.parametrize("source", [None, 7, 1.5, ["a.png"], {"a": 1}, object(), bytearray(PNG)])
+def test_what_is_no_source(source: object) -> None:
+    with pytest.raises(ConfigurationError, match="a source is an http"):
+        inspect_source(source, CAPTION_IMAGE)  # type: ignore[arg-type]  # that is the point
+
+
+def test_a_url_is_no_file() -> None:
+    assert "'https://example.com/a.png' is a URL" in str(refused("https://example.com/a.png"))
+    assert "is a URL" in str(refused(Media("HTTP://example.com/a.png")))
+
+
+# Formats.
+
+
+@pytest.mark.parametrize(
+    ("rule", "names"),
+    [
+        (CAPTION_IMAGE, "png jpg"),
+        (LIBRARY_IMAGE, "png jpg gif bmp webp"),
+        (QUERY_IMAGE, "png jpg gif bmp webp"),
+        (EMBEDDED_IMAGE, "png jpg gif bmp webp tif"),
+        (CAPTION_VIDEO, "mp4 mov 3gp mkv webm avi flv wmv mpg"),
+        (LIBRARY_VIDEO, "mp4 mov mkv avi"),
+    ],
+)
+def test_each_endpoint_takes_what_its_page_documents(rule: MediaRule, names: str) -> None:
+    heads = {
+        "png": PNG,
+        "jpg": JPEG,
+        "gif": b"GIF89a",
+        "bmp": b"BM",
+        "webp": b"RIFF\0\0\0\0WEBP",
+        "tif": b"II*\0",
+        "mp4": b"\0\0\0\x18ftypmp42",
+        "mov": b"\0\0\0\x14ftypqt  ",
+        "3gp": b"\0\0\0\x14ftyp3gp5",
+        "mkv": b"\x1a\x45\xdf\xa3\x42\x82matroska",
+        "webm": b"\x1a\x45\xdf\xa3\x42\x82webm",
+        "avi": b"RIFF\0\0\0\0AVI ",
+        "flv": b"FLV\x01",
+        "wmv": b"\x30\x26\xb2\x75\x8e\x66\xcf\x11",
+        "mpg": b"\0\0\x01\xba",
+        "txt": b"text",
+    }
+    for name, head in heads.items():
+        for media in (head, Media(head, name=f"a.{name}"), Media(head, name=f"A.{name.upper()}")):
+            if name in names.split():
+                assert inspect_source(media, rule).content_type
+            else:
+                assert isinstance(refused(media, rule), UnsupportedMedia)
+
+
+def test_the_message_names_file_and_formats(tmp_path: Path) -> None:
+    path = tmp_path / "notes.txt"
+    path.write_text("hi")
+    assert str(refused(path)) == f"{path}: an image to caption takes .jpeg .jpg .png"
+    path = tmp_path / "film.png"
+    path.write_bytes(mp4(1))
+    assert str(refused(path)) == (
+        f"{path}: its first bytes show video/mp4; an image to caption takes .jpeg .jpg .png"
+    )
+    assert "no known format" in str(refused(Media(b"hello", name="a.png")))
+
+
+# Sizes and durations.
+
+
+def sparse(path: Path, size: int, head: bytes) -> Path:
+    with path.open("wb") as file:
+        file.write(head)
+        file.truncate(size)
+    assert file.closed
+    return path
+
+
+@pytest.mark.parametrize(
+    ("rule", "name", "head", "limit", "words"),
+    [
+        (LIBRARY_IMAGE, "a.png", PNG, 20 * MEBIBYTE, "20,971,521 bytes; the limit for a library"),
+        (QUERY_IMAGE, "a.png", PNG, 20 * MEBIBYTE, "the limit for a query image is 20 MB"),
+        (CAPTION_VIDEO, "a.flv", b"FLV\x01", 8 * GIBIBYTE, "8,589,934,593 bytes; the limit"),
+        (CAPTION_VIDEO, "a.mp4", mp4(60), 8 * GIBIBYTE, "for a video to caption is 8 GB"),
+        (LIBRARY_VIDEO, "a.mp4", mp4(60), 3 * GIBIBYTE, "the limit for a library video is 3 GB"),
+    ],
+)
+def test_the_largest_file(
+    rule: MediaRule, name: str, head: bytes, limit: int, words: str, tmp_path: Path
+) -> None:
+    path = sparse(tmp_path / name, limit, head)
+    assert inspect_source(path, rule).size == limit
+    os.truncate(path, limit + 1)
+    error = refused(path, rule)
+    assert isinstance(error, MediaTooLarge)
+    assert words in str(error)
+    assert name in str(error)
+    with path.open("rb") as file:
+        assert isinstance(refused(file, rule), MediaTooLarge)
+        file.seek(1)
+        assert not isinstance(_outcome(file, rule), MediaTooLarge)
+
+
+def _outcome(source: Source, rule: MediaRule) -> object:
+    try:
+        return inspect_source(source, rule)
+    except MediaError as error:
+        return error
+
+
+def test_no_limit_where_none_is_documented(tmp_path: Path) -> None:
+    path = sparse(tmp_path / "a.png", GIBIBYTE, PNG)
+    for rule in (CAPTION_IMAGE, EMBEDDED_IMAGE):
+        assert inspect_source(path, rule).size == GIBIBYTE
+
+
+@pytest.mark.parametrize("given", ["path", "file", "bytes", "memory"])
+def test_the_longest_video(given: str, tmp_path: Path) -> None:
+    def look_at(seconds: float, rule: MediaRule) -> object:
+        path = tmp_path / "a.mp4"
+        path.write_bytes(mp4(seconds))
+        with path.open("rb") as file:
+            given_as: dict[str, Source] = {
+                "path": path,
+                "file": file,
+                "bytes": path.read_bytes(),
+                "memory": io.BytesIO(path.read_bytes()),
+            }
+            return _outcome(given_as[given], rule)
+
+    assert isinstance(look_at(7200, CAPTION_VIDEO), Attachment)
+    assert isinstance(look_at(100_000, LIBRARY_VIDEO), Attachment)  # no limit is documented there
+    error = look_at(7300, CAPTION_VIDEO)
+    assert isinstance(error, MediaTooLong)
+    assert "lasts 121.7 minutes; the limit for a video to caption is 120 minutes" in str(error)
+
+
+def test_a_video_that_does_not_say_how_long_it_lasts() -> None:
+    assert inspect_source(b"FLV\x01" + bytes(100), CAPTION_VIDEO)
+    assert inspect_source(mp4(1)[:30], CAPTION_VIDEO)
+
+
+# Batches.
+
+
+def test_a_batch_names_every_bad_file(png: Path, tmp_path: Path) -> None:
+    sources: list[Source] = [png, tmp_path / "1.png", b"GIF", tmp_path, png]
+    with pytest.raises(MediaError) as caught:
+        inspect_all(sources, CAPTION_IMAGE)
+    assert type(caught.value) is MediaError
+    assert caught.value.message.startswith("3 of 5 files cannot be sent: ")
+    assert len(caught.value.problems) == 3
+    for problem in caught.value.problems:
+        assert problem in str(caught.value)
+
+
+def test_a_batch_with_one_kind_of_trouble_raises_that(png: Path) -> None:
+    with pytest.raises(UnsupportedMedia, match="2 of 3 files"):
+        inspect_all([png, b"GIF89a", b"BM"], CAPTION_IMAGE)
+    with pytest.raises(UnsupportedMedia) as caught:
+        inspect_all([png, b"GIF89a"], CAPTION_IMAGE)
+    assert caught.value.problems == (caught.value.message,)
+    with pytest.raises(ConfigurationError):
+        inspect_all([b"GIF89a", cast("bytes", 7)], CAPTION_IMAGE)
+
+
+def test_a_good_batch_keeps_its_order(png: Path) -> None:
+    attachments = inspect_all([png, JPEG, Media(PNG, name="c.png")], CAPTION_IMAGE)
+    assert [attachment.name for attachment in attachments] == ["a.png", "image.jpg", "c.png"]
+
+
+# URLs.
+
+
+def test_is_url() -> None:
+    for url in ("http://a", "https://a", "HTTPS://a", "Http://"):
+        assert is_url(url)
+    for other in ("ftp://a", "http:/a", "a.png", b"http://a", Path("http://a"), None, "", "httpx"):
+        assert not is_url(other)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://example.com/a.png",
+        "http://example.com",
+        "HTTPS://EXAMPLE.COM/?a=b&c=d#e",
+        "http://127.0.0.1:8000/callback",
+        "http://[::1]:8000/",
+        "https://пример.рф/фильм.mp4",
+        "https://example.com/a%20b@c",
+    ],
+)
+def test_good_urls_pass_unchanged(url: str) -> None:
+    assert check_url(url, "url") == url
+
+
+@pytest.mark.parametrize(
+    ("url", "says"),
+    [
+        ("", "must be an http"),
+        ("example.com/a.png", "must be an http"),
+        ("ftp://example.com/", "must be an http"),
+        ("file:///etc/passwd", "must be an http"),
+        ("javascript:alert(1)", "must be an http"),
+        ("https://", "must be an http"),
+        ("https:///path", "must be an http"),
+        ("https://user@example.com/", "user name or password"),
+        ("https://user:secret@example.com/", "user name or password"),
+        ("https://:secret@example.com/", "user name or password"),
+        ("https://example.com/a b", "spaces or control characters"),
+        ("https://example.com/\r\nX: y", "spaces or control characters"),
+        ("https://example.com/\0", "spaces or control characters"),
+        (" https://example.com/", "spaces or control characters"),
+        ("https://[::1/", "is not a URL"),
+    ],
+)
+def test_bad_urls(url: str, says: str) -> None:
+    with pytest.raises(ConfigurationError, match=says) as caught:
+        check_url(url, "callback")
+    assert caught.value.message.startswith("callback ")
+    assert "secret" not in str(caught.value)
+
+
+# Names.
+
+
+@pytest.mark.parametrize(
+    ("name", "safe"),
+    [
+        ("a.png", "a.png"),
+        ("/x/y/a.png", "a.png"),
+        ("..\\..\\a.png", "a.png"),
+        ("a\0b\r\nc.png", "a_b__c.png"),
+        ("a\u202egnp.exe", "a_gnp.exe"),
+        ("фильм 日本.mp4", "фильм 日本.mp4"),
+        ("\udcff.png", "?.png"),
+        ("x" * 300 + ".jpeg", "x" * 195 + ".jpeg"),
+        ("...", ""),
+        ("dir/", ""),
+        ("", ""),
+        (".png", ".png"),
+    ],
+)
+def test_safe_names(name: str, safe: str) -> None:
+    assert safe_name(name) == safe
+
+
+# Where the system offers less.
+
+
+def test_without_pread(png: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on Windows: the descriptor's own position is put back."""
+    monkeypatch.delattr("os.pread")
+    assert read_all(inspect_source(png, CAPTION_IMAGE)) == PNG
+    with png.open("rb", buffering=0) as file:
+        file.seek(0)
+        attachment = inspect_source(file, CAPTION_IMAGE)
+        assert read_all(attachment) == PNG
+        assert file.tell() == 0
+
+
+def test_a_path_that_now_leads_elsewhere(png: Path) -> None:
+    attachment = inspect_source(png, CAPTION_IMAGE)
+    png.unlink()
+    with pytest.raises(MediaChanged, match="is gone: No such file"):
+        read_all(attachment)
+    png.write_bytes(PNG)
+    with pytest.raises(MediaChanged, match="changed while it was being sent"):
+        read_all(attachment)
+
+
+def test_a_descriptor_is_closed_once(png: Path) -> None:
+    attachment = inspect_source(png, CAPTION_IMAGE)
+    assert attachment.open is not None
+    reader = attachment.open()
+    assert isinstance(reader, FileReader)
+    assert stat.S_ISREG(os.fstat(reader.descriptor).st_mode)
+    reader.close()
+    reader.close()
+    assert reader.descriptor == -1
+
+
+class _Slotted:
+    """A file object that cannot be referred to weakly."""
+
+    __slots__ = ("file",)
+
+    def __init__(self) -> None:
+        self.file = io.BytesIO(PNG)
+
+    closed = False
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self.file.tell()
+
+    def seek(self, position: int, whence: int = 0) -> int:
+        return self.file.seek(position, whence)
+
+    def read(self, size: int = -1) -> bytes:
+        return self.file.read(size)
+
+
+def test_objects_that_no_weak_table_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    source = _Slotted()
+    assert read_all(inspect_source(source, CAPTION_IMAGE)) == PNG  # type: ignore[arg-type]  # reads bytes
+    assert lock_of(source) is lock_of(_Slotted())  # type: ignore[arg-type]  # reads bytes
+    file = io.BytesIO(PNG)
+    assert lock_of(file) is lock_of(file)
+    assert lock_of(file) is not lock_of(io.BytesIO(PNG))
+    assert read_object(file, 4, 1) == PNG[1:5]
+    assert file.tell() == 0
