@@ -9,6 +9,8 @@ from __future__ import annotations
 import argparse
 import asyncio
 import gc
+import itertools
+import statistics
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
@@ -23,13 +25,18 @@ from memories_async import Memories as AsyncMemories
 from memories_async.sync import Memories
 
 PATH = "/v1/understand/uploadImg"
-FIELDS = {"url": "https://example.com/a.png", "user_prompt": "what", "thinking": False, "qa": False}
+FIELDS: dict[str, str | bool] = {
+    "url": "https://example.com/a.png",
+    "user_prompt": "what",
+    "thinking": False,
+    "qa": False,
+}
 IMAGE, PROMPT = "https://example.com/a.png", "what"
 
 ASYNCIO, TWIN = "asyncio client", "blocking twin"
 
-Rush = Callable[[int], None]
-"""Makes so many calls, one after the other."""
+Rush = Callable[[int], list[float]]
+"""Makes so many calls, one after the other, and returns the seconds that each took."""
 
 
 def clients(address: str, stack: ExitStack) -> Mapping[str, Rush]:
@@ -43,43 +50,56 @@ def clients(address: str, stack: ExitStack) -> Mapping[str, Rush]:
     for headers in (session.headers, httpx_client.headers):
         headers["Authorization"] = "key"
 
-    async def rush(count: int) -> None:
+    async def timed_on_the_loop(count: int) -> list[float]:
+        times = [time.perf_counter()]
         for _ in range(count):
             await asyncio_client.captions.image(IMAGE, PROMPT)
+            times.append(time.perf_counter())
+        return differences(times)
 
-    def rush_twin(count: int) -> None:
-        for _ in range(count):
-            twin.captions.image(IMAGE, PROMPT)
+    def by_asyncio_run() -> None:
+        asyncio.run(another.captions.image(IMAGE, PROMPT))
 
-    def rush_asyncio_run(count: int) -> None:
-        for _ in range(count):
-            asyncio.run(another.captions.image(IMAGE, PROMPT))  # type: ignore[arg-type]
+    def by_requests() -> None:
+        assert session.post(address + PATH, json=FIELDS, timeout=300).json()["data"]["text"]
 
-    def rush_requests(count: int) -> None:
-        for _ in range(count):
-            assert session.post(address + PATH, json=FIELDS, timeout=300).json()["data"]["text"]
-
-    def rush_httpx(count: int) -> None:
-        for _ in range(count):
-            answer = httpx_client.post(address + PATH, json=FIELDS, timeout=300)
-            assert answer.json()["data"]["text"]
+    def by_httpx() -> None:
+        answer = httpx_client.post(address + PATH, json=FIELDS, timeout=300)
+        assert answer.json()["data"]["text"]
 
     return {
-        ASYNCIO: lambda count: runner.run(rush(count)),
-        TWIN: rush_twin,
-        "asyncio.run per call": rush_asyncio_run,
-        "requests": rush_requests,
-        "httpx": rush_httpx,
+        ASYNCIO: lambda count: runner.run(timed_on_the_loop(count)),
+        TWIN: timed(lambda: twin.captions.image(IMAGE, PROMPT)),
+        "asyncio.run per call": timed(by_asyncio_run),
+        "requests": timed(by_requests),
+        "httpx": timed(by_httpx),
     }
 
 
+def timed(call: Callable[[], object]) -> Rush:
+    """Return a rush of blocking calls."""
+
+    def rush(count: int) -> list[float]:
+        times = [time.perf_counter()]
+        for _ in range(count):
+            call()
+            times.append(time.perf_counter())
+        return differences(times)
+
+    return rush
+
+
+def differences(times: list[float]) -> list[float]:
+    return [after - before for before, after in itertools.pairwise(times)]
+
+
 def sample(rush: Rush, calls: int) -> Sample:
-    """Return microseconds per call and CPU seconds per 1,000 calls."""
+    """Return the microseconds of the median call, and CPU seconds per 1,000 calls."""
     gc.collect()
-    wall, cpu = time.perf_counter(), time.process_time()
-    rush(calls)
-    wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-    return {"wall": wall / calls * 1e6, "cpu": cpu / calls * 1000}
+    cpu = time.process_time()
+    times = rush(calls)
+    cpu = time.process_time() - cpu
+    return {"wall": statistics.median(times) * 1e6, "cpu": cpu / calls * 1000}
 
 
 def measure(address: str, rounds: int, calls: int) -> Table:
@@ -103,7 +123,7 @@ def measure(address: str, rounds: int, calls: int) -> Table:
         name="sync_calls",
         title="One call after the other",
         note=f"median (least-most) of {rounds} alternating rounds of {calls} calls",
-        columns=(Column("µs per call", "wall", digits=0), added, cpu),
+        columns=(Column("µs of the median call", "wall", digits=0), added, cpu),
         samples=samples,
         goals=(Goal(TWIN, added.heading, 80), Goal(TWIN, cpu.heading, round(most, 3))),
     )

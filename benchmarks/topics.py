@@ -121,8 +121,7 @@ def upload(bench: Bench) -> list[Table]:
     note = (
         f"One file of {readable(bench.size)} in the page cache; the last {len(SLOW_PEERS)} rows "
         f"send {readable(smaller)}. Median (least-most); ratios are of the same round. curl's "
-        "time includes its start, some 10 ms, and its memory is all it has. Blocking clients have "
-        "no loop."
+        "time includes its start, some 10 ms. Blocking clients have no loop."
     )
     tables: list[Table] = []
     for target, most in ((bench.sink.https, 0.80), (bench.sink.http, 1.0)):

@@ -85,9 +85,8 @@ async def main() -> int:
         ]
         first = vectors[0]
         for path, vector in zip(FRAMES.values(), vectors, strict=True):
-            print(
-                f"  {path.name}: {len(vector.vector)} numbers, {similarity(first, vector):.2f} like the first"
-            )
+            alike = similarity(first, vector)
+            print(f"  {path.name}: {len(vector.vector)} numbers, {alike:.2f} like the first")
 
         print("\nFinding where each frame occurs in the film")
         missed = 0

@@ -124,7 +124,7 @@ class Assets:
         within: float = 120.0,
         options: CallOptions | None = None,
     ) -> AssetMetadata:
-        """Ask about an asset until it can be used: at once, after 2 s, then less often (30 s).
+        """Ask about an asset until it can be used: after 2 s, then ever less often, up to 30 s.
 
         Args:
             asset_id: The asset's identifier.
@@ -143,9 +143,9 @@ class Assets:
         Source: GET /serve/api/v2/{asset_id}/metadata
         (https://api-tools.memories.ai/visual-intelligence/base/metadata).
         """
-        return await polling.until(
-            lambda asset: asset.ready,
+        return await polling.until_ready(
             lambda: self.metadata(asset_id, options=options),
+            lambda metadata: metadata.ready,
             operation=GET_ASSET,
             identifier=asset_id,
             within=within,

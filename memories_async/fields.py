@@ -29,7 +29,7 @@ def limited(field: str, value: str | None, limit: int) -> str | None:
     return value
 
 
-def several(field: str, values: Sequence[str], limit: int | None = None) -> list[str] | None:
+def at_most(field: str, values: Sequence[str], limit: int | None = None) -> list[str] | None:
     """Refuse too many texts, or one text where several are meant; an empty list is no field."""
     if isinstance(values, str):
         raise ConfigurationError(f"{field} is a sequence of texts, not one text")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 from memories_async import polling
 from memories_async.errors import ConfigurationError, Conflict
 from memories_async.fields import (
+    at_most,
     between,
     filled,
     limited,
@@ -17,7 +18,6 @@ from memories_async.fields import (
     moment,
     one_of,
     present,
-    several,
 )
 from memories_async.formats import AVI, BMP, GIF, JPEG, MATROSKA, MP4, PNG, QUICKTIME, WEBP
 from memories_async.media import (
@@ -138,7 +138,7 @@ class Library:
             camera_model=limited("camera_model", camera_model, LONGEST_CAMERA_MODEL),
             latitude=between("latitude", latitude, -90, 90),
             longitude=between("longitude", longitude, -180, 180),
-            tags=several("tags", tags, MOST_TAGS),
+            tags=at_most("tags", tags, MOST_TAGS),
         )
         return await self._dispatcher.send(
             ADD_IMAGES,
@@ -254,7 +254,7 @@ class Library:
             camera_model=limited("camera_model", camera_model, LONGEST_CAMERA_MODEL),
             latitude=between("latitude", latitude, -90, 90),
             longitude=between("longitude", longitude, -180, 180),
-            tags=several("tags", tags, MOST_VIDEO_TAGS),
+            tags=at_most("tags", tags, MOST_VIDEO_TAGS),
             retain_original_video=retain_original_video,
             video_transcription_prompt=video_transcription_prompt,
         )
@@ -309,7 +309,7 @@ class Library:
         unique_id: str | None = None,
         options: CallOptions | None = None,
     ) -> Video:
-        """Ask about a video until it is indexed: at once, after 2 s, then ever less often (30 s).
+        """Ask about a video until it is indexed: after 2 s, then ever less often, up to 30 s.
 
         Args:
             video_no: The video's identifier.
@@ -329,9 +329,9 @@ class Library:
         Source: GET /serve/api/v1/get_metadata
         (https://api-tools.memories.ai/visual-search/get-metadata).
         """
-        return await polling.until(
-            lambda video: video.searchable,
+        return await polling.until_ready(
             lambda: self.video(video_no, unique_id=unique_id, options=options),
+            lambda video: video.searchable,
             operation=GET_VIDEO,
             identifier=video_no,
             within=within,
@@ -385,7 +385,7 @@ class Library:
         fields = present(
             size=page_size,
             video_name=name,
-            video_nos=several("video_nos", video_nos),
+            video_nos=at_most("video_nos", video_nos),
             status=status,
             camera_model=camera_model,
             tag=tag,
@@ -436,7 +436,7 @@ class Library:
         Source: POST /serve/api/v1/delete_videos
         (https://api-tools.memories.ai/visual-search/delete-videos).
         """
-        unwanted = several("video_nos", video_nos) or []
+        unwanted = at_most("video_nos", video_nos) or []
         for start in range(0, len(unwanted), MOST_DELETIONS):
             some = unwanted[start : start + MOST_DELETIONS]
             try:
@@ -540,7 +540,7 @@ class Library:
                 search_type=f"BY_{by.upper()}",
                 top_k=between("top_k", top_k, 1, MOST_HITS[by]),
                 filtering_level=one_of("filtering_level", filtering_level, FILTERING_LEVELS),
-                video_nos=several("video_nos", video_nos, MOST_SEARCHED_VIDEOS),
+                video_nos=at_most("video_nos", video_nos, MOST_SEARCHED_VIDEOS),
                 tag=tag,
                 camera_tag=camera_model,
                 datetime_taken=milliseconds(taken_since),

@@ -149,7 +149,7 @@ class Video(Result):
 
     @property
     def searchable(self) -> bool:
-        """Whether the video is indexed and can be searched."""
+        """Whether the video is indexed."""
         return self.status == SEARCHABLE
 
     @property

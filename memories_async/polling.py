@@ -24,16 +24,16 @@ class Pollable(Protocol):
 
     @property
     def failed(self) -> bool:
-        """Whether it never will be ready."""
+        """Whether it never will be."""
         ...
 
 
 P = TypeVar("P", bound=Pollable)
 
 
-async def until(
-    ready: Callable[[P], bool],
+async def until_ready(
     ask: Callable[[], Awaitable[P]],
+    is_ready: Callable[[P], bool],
     *,
     operation: Operation[Any],
     identifier: str,
@@ -43,8 +43,8 @@ async def until(
     """Ask until the answer is ready.
 
     Args:
-        ready: Whether an answer is what is waited for.
         ask: The question.
+        is_ready: Tells whether an answer is what is waited for.
         operation: What it is sent by, for messages.
         identifier: What is asked about, for messages.
         within: Seconds to wait at most; the last question comes when they are over.
@@ -57,7 +57,7 @@ async def until(
     ends, pause = clock.monotonic() + within, FIRST_PAUSE
     while True:
         answer = await ask()
-        if ready(answer):
+        if is_ready(answer):
             return answer
         if answer.failed:
             cause = getattr(answer, "cause", None)
@@ -69,10 +69,10 @@ async def until(
         left = ends - clock.monotonic()
         if left <= 0:
             error = DeadlineExceeded(
-                f"{identifier} is {answer.status or 'in no known state'} after {within:g} s",
+                f"{identifier} is still {answer.status or 'in no known state'} after {within:g} s",
                 operation=str(operation),
             )
-            error.advice = "The service goes on with it: wait again, asking is free"
+            error.advice = "Asking later is free"
             raise error
         await clock.sleep(min(pause, left))
         pause = min(pause * GROWTH, LONGEST_PAUSE)

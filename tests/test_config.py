@@ -108,7 +108,8 @@ def test_any_prefix_is_a_key(key: str) -> None:
 
 def test_the_services_own_hosts() -> None:
     settings = gathered(KEY)
-    assert {service: settings.origin(service) for service in Service} == dict(ORIGINS)
+    hosts = set(Service) - {Service.STORAGE}  # a signed address brings its own
+    assert {service: settings.origin(service) for service in hosts} == dict(ORIGINS)
     assert dict(ORIGINS) == {
         Service.CAPTION: "https://security.memories.ai",
         Service.VISUAL_SEARCH: "https://api.memories.ai",

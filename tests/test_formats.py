@@ -10,20 +10,26 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from memories_async.formats import (
+    AAC,
     AVI,
     BMP,
+    FLAC,
     FLV,
     FORMATS,
     GIF,
     HEAD_SIZE,
     JPEG,
+    M4A,
     MATROSKA,
+    MP3,
     MP4,
     MPEG,
+    OGG,
     PNG,
     QUICKTIME,
     THREE_GPP,
     TIFF,
+    WAV,
     WEBM,
     WEBP,
     WMV,
@@ -53,6 +59,12 @@ from tests.containers import FILE_TYPE, box, element, encode, matroska, movie_he
         (".flv", "video/x-flv"),
         (".wmv", "video/x-ms-wmv"),
         (".mpeg .mpg", "video/mpeg"),
+        (".mp3", "audio/mpeg"),
+        (".wav", "audio/wav"),
+        (".aac", "audio/aac"),
+        (".flac", "audio/flac"),
+        (".ogg", "audio/ogg"),
+        (".m4a", "audio/mp4"),
     ],
 )
 def test_by_extension(extensions: str, content_type: str) -> None:
@@ -62,7 +74,7 @@ def test_by_extension(extensions: str, content_type: str) -> None:
 
 
 def test_no_format_by_extension() -> None:
-    for extension in ("", ".", "png", ".txt", ".mp3", ".png ", ".heic"):
+    for extension in ("", ".", "png", ".txt", ".mid", ".png ", ".heic"):
         assert by_extension(extension) is None
 
 
@@ -88,6 +100,13 @@ HEADS = [
     (b"\x30\x26\xb2\x75\x8e\x66\xcf\x11\xa6\xd9", WMV),
     (b"\0\0\x01\xba", MPEG),
     (b"\0\0\x01\xb3", MPEG),
+    (b"ID3\x04", MP3),
+    (b"\xff\xfb\x90", MP3),
+    (b"RIFF\x10\0\0\0WAVEfmt ", WAV),
+    (b"\xff\xf1\x50", AAC),
+    (b"fLaC\0", FLAC),
+    (b"OggS\0", OGG),
+    (b"\0\0\0\x18ftypM4A ", M4A),
     (matroska(), MATROSKA),
     (matroska(kind=b"webm"), WEBM),
 ]
@@ -111,7 +130,6 @@ def test_every_format_is_detected() -> None:
         b"\x89PN",
         b"<html>",
         b"%PDF-1.7",
-        b"RIFF\x10\0\0\0WAVEfmt ",
         b"RIFF\x10\0\0\0",
         b"XXXX\0\0\0\0????",
         b"GIF88a",

@@ -12,7 +12,7 @@ import pytest
 from memories_async import Memories, Results, models, operations
 from memories_async._engine.convert import structure
 from memories_async.emulator.handlers import HANDLERS
-from memories_async.operations import OPERATIONS, Body, Operation, Replay
+from memories_async.operations import OPERATIONS, Body, Operation, Replay, Service
 
 EACH_ROW = pytest.mark.parametrize("row", OPERATIONS, ids=attrgetter("name"))
 
@@ -51,16 +51,28 @@ def test_a_row_is_consistent(row: Operation[object]) -> None:
     multipart = row.body in (Body.REQ_AND_FILES, Body.FIELDS_AND_FILES)
     assert bool(row.file_part) == multipart
     assert (row.body is Body.QUERY) == (row.method == "GET")
-    assert (row.replay is Replay.FREE_READ) == (row.method == "GET")
-    assert row.path.startswith("/")
+    assert row.method == "POST" or row.replay is Replay.FREE_READ
+    assert row.path.startswith("/") or row.service is Service.STORAGE
+    assert bool(row.array_field) == (row.body is Body.JSON_ARRAY)
     assert str(row) == f"{row.call} ({row.method} {row.path})"
+
+
+def test_what_may_be_sent_again_though_it_is_posted() -> None:
+    posted = {row for row in OPERATIONS if row.method == "POST"}
+    free = {row for row in posted if row.replay is Replay.FREE_READ}
+    assert free == {
+        operations.LIST_VIDEOS,
+        operations.DELETE_VIDEOS,
+        operations.DOWNLOAD_VIDEO,
+        operations.SEND_SIGNED,
+    }
 
 
 @EACH_ROW
 def test_a_row_has_a_result_that_can_be_read(row: Operation[object]) -> None:
     origin = getattr(row.result, "__origin__", row.result)
     model = row.result.__args__[0] if origin is Results else row.result  # type: ignore[attr-defined]  # Results[model]
-    assert issubclass(model, models.Result)
+    assert issubclass(model, models.Result | None)
     if origin is Results:
         assert structure([], row.result) == []
 
@@ -69,7 +81,8 @@ def test_a_row_has_a_result_that_can_be_read(row: Operation[object]) -> None:
 def test_a_row_has_a_public_method(row: Operation[object]) -> None:
     namespace, _, name = row.call.partition(".")
     method = getattr(getattr(Memories("key"), namespace), name)
-    assert inspect.iscoroutinefunction(method)
+    iterates = str(inspect.signature(method).return_annotation).startswith("AsyncIterator")
+    assert inspect.iscoroutinefunction(method) or iterates
 
 
 @EACH_ROW
@@ -83,7 +96,7 @@ def test_the_emulator_has_no_other_handlers() -> None:
 
 def test_every_method_that_sends_is_in_the_table() -> None:
     client = Memories("key")
-    for namespace in ("captions", "library", "embeddings"):
+    for namespace in ("captions", "library", "embeddings", "assets"):
         source = inspect.getsource(type(getattr(client, namespace)))
         used = {row.name.upper() for row in OPERATIONS if row.call.startswith(f"{namespace}.")}
         assert used == {name for name in vars(operations) if name in source and _is_row(name)}

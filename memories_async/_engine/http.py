@@ -1,17 +1,15 @@
-"""One aiohttp session per event loop, one exchange at a time, and what its failures mean."""
+"""One exchange of a request for its answer, and what its failures mean."""
 
 from __future__ import annotations
 
 import asyncio
 import enum
 import functools
-import os
 import ssl
 import urllib.request
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
 from urllib.parse import urlsplit
-from weakref import WeakSet
 
 import aiohttp
 import attrs
@@ -21,17 +19,12 @@ from memories_async._engine.body import Recipe
 from memories_async._engine.payload import Payload
 from memories_async._engine.request import Request, State
 from memories_async._engine.saving import save
+from memories_async._engine.sessions import Sessions
 from memories_async._engine.writer import Share, Transfer
-from memories_async._version import __version__
 from memories_async.config import Secret, Settings, is_loopback
-from memories_async.errors import ClosedError
 from memories_async.operations import Service
 
 LARGEST_ANSWER = 16 * 1024 * 1024
-IDLE_CONNECTION = 2.0
-"""Seconds: a connection that rests longer may be closed under the next billed call."""
-
-USER_AGENT = f"memories-async/{__version__} aiohttp/{aiohttp.__version__}"
 
 
 class Fault(enum.Enum):
@@ -97,13 +90,11 @@ class _HeaderKey(str):
 
 
 class Http:
-    """The client's connections: a session for each event loop that it is used from."""
+    """What one client sends requests through."""
 
     def __init__(self, settings: Settings, ssl_context: ssl.SSLContext | None = None) -> None:
         self._settings = settings
-        self._ssl_context = ssl_context
-        self._open: dict[asyncio.AbstractEventLoop, _Open] = {}
-        self._closed = False
+        self._sessions = Sessions(settings.max_connections, ssl_context)
         self._proxy_of = functools.lru_cache(16)(_proxy_from_environment)
         self._url_of = functools.lru_cache(256)(URL)
 
@@ -175,23 +166,23 @@ class Http:
         self, request: Request[Any], payload: Payload | None
     ) -> aiohttp.ClientResponse:
         operation = request.operation
-        address, key = self._settings.origin(operation.service), None
+        key = self._settings.key(operation.service)
         if operation.service is Service.STORAGE:
             address = str(request.fields["signed_url"])
             url = URL(address, encoded=True)
         else:
+            address = self._settings.origin(operation.service)
             url = self._url_of(address + request.path())
-            key = self._settings.key(operation.service)
         if query := request.query():
             url = url.with_query(query)
-        headers = {"Accept": "application/json"}
+        headers: dict[str, str] = {"Accept": "application/json"}
         if request.destination:  # packed, its length would not be what progress counts
             headers = {"Accept": "*/*", "Accept-Encoding": "identity"}
         if key is not None:
             headers["Authorization"] = _HeaderKey(key.reveal())
         if payload is not None:
             headers["Content-Type"] = payload.recipe.content_type
-        return await (await self._session()).request(
+        return await (await self._sessions.current()).request(
             operation.method,
             url,
             data=payload,
@@ -201,102 +192,9 @@ class Http:
             timeout=_connect_timeout(request.policy.connect_timeout),
         )
 
-    async def _session(self) -> aiohttp.ClientSession:
-        loop = asyncio.get_running_loop()
-        opened = self._open.get(loop)
-        if opened is None or opened.session.closed:
-            if self._closed:
-                raise ClosedError("the client was closed while the call was under way")
-            self._forget_ended_loops()
-            session = self._new_session()
-            opened = self._open[loop] = _Open(session, _until_the_loop_ends(session))
-            _ALL_OPEN.add(opened)
-            await anext(opened.life)
-        return opened.session
-
-    def _new_session(self) -> aiohttp.ClientSession:
-        session = aiohttp.ClientSession(
-            connector=_Connector(
-                limit=self._settings.max_connections,
-                keepalive_timeout=IDLE_CONNECTION,
-                ssl=self._ssl_context or True,
-            ),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            headers={"User-Agent": USER_AGENT},
-            # Proxies are looked up here; aiohttp's trust_env would also read ~/.netrc, and
-            # what stands there must never replace the key.
-            trust_env=False,
-        )
-        # aiohttp would send a free read a second time by itself, and no attempt would count it.
-        session._retry_connection = False  # pyright: ignore[reportPrivateUsage]
-        return session
-
-    def _forget_ended_loops(self) -> None:
-        for loop in [loop for loop in self._open if loop.is_closed()]:
-            self._open.pop(loop).abandon()
-
     async def aclose(self) -> None:
         """Close the connections of this loop, and those of loops that still run elsewhere."""
-        self._closed = True
-        self._forget_ended_loops()
-        here = asyncio.get_running_loop()
-        for loop, opened in list(self._open.items()):
-            if loop is here:
-                await opened.life.aclose()
-            elif loop.is_running():
-                asyncio.run_coroutine_threadsafe(opened.session.close(), loop)
-        self._open.clear()
-
-
-class _Connector(aiohttp.TCPConnector):
-    """Connections that are left alone once the loop that they belong to is out of reach."""
-
-    abandoned = False
-
-    def __del__(self, *arguments: Any) -> None:
-        if not self.abandoned:
-            super().__del__(*arguments)
-
-
-@attrs.define(eq=False)
-class _Open:
-    """A session, and what closes it when its loop ends."""
-
-    session: aiohttp.ClientSession
-    life: AsyncGenerator[None, None]
-
-    def abandon(self) -> None:
-        """Give the session up without touching its loop, which has ended or is another process's.
-
-        Closing it would wake a closed loop or, after a fork, take the parent's sockets out of the
-        set that both processes watch.
-        """
-        if isinstance(connector := self.session.connector, _Connector):
-            connector.abandoned = True
-        self.session.detach()
-
-
-async def _until_the_loop_ends(session: aiohttp.ClientSession) -> AsyncGenerator[None, None]:
-    """Close a session when its loop shuts its generators down, as ``asyncio.run`` does at the end.
-
-    So a client may be used in one ``asyncio.run`` after another, closed or not.
-    """
-    try:
-        yield
-    finally:
-        await session.close()
-
-
-_ALL_OPEN: WeakSet[_Open] = WeakSet()
-
-
-def _abandon_inherited() -> None:
-    for opened in list(_ALL_OPEN):
-        opened.abandon()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_abandon_inherited)
+        await self._sessions.aclose()
 
 
 @functools.cache
@@ -314,34 +212,6 @@ def _proxy_from_environment(origin: str) -> str | None:
 
 def _origin_of(address: str) -> str:
     return "/".join(address.split("/", 3)[:3])
-
-
-class _AnswerTooLargeError(Exception):
-    pass
-
-
-async def _reply(response: aiohttp.ClientResponse, key: Secret | None) -> Reply:
-    """Read a whole answer; should it echo the key, no message, log or traceback will know."""
-    headers = {
-        name: _without(key, value.encode()).decode()
-        for name in ("content-type", "retry-after")
-        if (value := response.headers.get(name)) is not None
-    }
-    return Reply(response.status, headers, _without(key, await _read(response)))
-
-
-def _without(key: Secret | None, data: bytes) -> bytes:
-    return data if key is None else key.hide(data)
-
-
-async def _read(response: aiohttp.ClientResponse) -> bytes:
-    """Read an answer, unpacked as it comes, up to the cap: a few KB may unpack to gigabytes."""
-    body = bytearray()
-    async for chunk in response.content.iter_any():
-        body += chunk
-        if len(body) > LARGEST_ANSWER:
-            raise _AnswerTooLargeError
-    return bytes(body)
 
 
 def _is_file(response: aiohttp.ClientResponse) -> bool:
@@ -372,6 +242,34 @@ async def _chunks(response: aiohttp.ClientResponse, stall_timeout: float) -> Asy
         yield chunk
 
 
+class _AnswerTooLargeError(Exception):
+    pass
+
+
+def _hidden(key: Secret | None, data: bytes) -> bytes:
+    return data if key is None else key.hide(data)
+
+
+async def _reply(response: aiohttp.ClientResponse, key: Secret | None) -> Reply:
+    """Read a whole answer; should it echo the key, no message, log or traceback will know."""
+    headers = {
+        name: _hidden(key, value.encode()).decode()
+        for name in ("content-type", "retry-after")
+        if (value := response.headers.get(name)) is not None
+    }
+    return Reply(response.status, headers, _hidden(key, await _read(response)))
+
+
+async def _read(response: aiohttp.ClientResponse) -> bytes:
+    """Read an answer, unpacked as it comes, up to the cap: a few KB may unpack to gigabytes."""
+    body = bytearray()
+    async for chunk in response.content.iter_any():
+        body += chunk
+        if len(body) > LARGEST_ANSWER:
+            raise _AnswerTooLargeError
+    return bytes(body)
+
+
 _FAULTS: tuple[tuple[type[BaseException], Fault], ...] = (
     (aiohttp.ClientConnectorDNSError, Fault.DNS),
     (aiohttp.ClientConnectorCertificateError, Fault.CERTIFICATE),
@@ -388,7 +286,7 @@ _FAULTS: tuple[tuple[type[BaseException], Fault], ...] = (
 def _read_failure(error: Exception, key: Secret | None) -> Failure:
     cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
     # aiohttp quotes what it could not parse, over several lines and at any length.
-    quoted = _without(key, str(cause).encode("utf-8", "replace")).decode()
+    quoted = _hidden(key, str(cause).encode("utf-8", "replace")).decode()
     detail = " ".join(f"{type(cause).__name__}: {quoted}".split())[:200]
     if isinstance(cause, ssl.SSLEOFError | ssl.SSLZeroReturnError | ConnectionError):
         # The handshake was cut, which says nothing against the certificate.

@@ -87,6 +87,10 @@ class MemoryLimiter:
                 del items[position]
                 return
 
+    def forget(self) -> None:
+        """Count anew."""
+        self._buckets = {}
+
 
 class SqliteLimiter:
     """Counts in an SQLite file for the processes of one host.
@@ -277,3 +281,7 @@ def _milliseconds(rate: Rate) -> int:
 
 SHARED = MemoryLimiter()
 """What clients of one process use together unless told otherwise: limits are per account."""
+
+if hasattr(os, "register_at_fork"):
+    # A forked child counts for itself; a bucket's lock may be held by a thread it does not have.
+    os.register_at_fork(after_in_child=SHARED.forget)

@@ -69,6 +69,10 @@ class Share:
         """Run a blocking function in a worker thread."""
         return self._readers.submit(function)
 
+    async def run(self, function: Callable[[], T]) -> T:
+        """Run a blocking function in a worker thread and wait for what it returns."""
+        return await asyncio.wrap_future(self.submit(function))
+
     async def check(self, function: Callable[[], T]) -> T:
         """Look at sources in the checking thread and wait for what that returns."""
         return await asyncio.wrap_future(self._checker.submit(function))
@@ -207,7 +211,7 @@ class _Writing:
             return
         if size is not None and size <= self.share.portion(COLD_READ):
             # A picture takes one hop: open, read, check and close.
-            await self.put(await asyncio.wrap_future(self.share.submit(lambda: whole(attachment))))
+            await self.put(await self.share.run(lambda: whole(attachment)))
             return
         async with _Pass(attachment, self.share) as reading:
             if size is None:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
-from memories_async.bulk import lease, records
+from memories_async.bulk import lease, records, schema
 from memories_async.bulk.records import Tally
 from memories_async.bulk.values import JournalError
 from memories_async.errors import ConfigurationError
@@ -116,11 +116,13 @@ class Journal:
 
         await self.write(claim)
         self._token = claimant.token
+        lease.HELD_HERE.add(claimant.token)
 
     async def release(self) -> None:
         """Stop being the run of the job."""
         token, self._token = self._token, None
         if token is not None:
+            lease.HELD_HERE.discard(token)
             await self.write(lease.release, token)
 
     async def beat(self) -> None:
@@ -179,7 +181,7 @@ class Journal:
         if not empty and db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
             raise ConfigurationError(f"{self.path} exists already")
         db.execute("BEGIN IMMEDIATE")
-        for statement in records.SCHEMA:
+        for statement in schema.SCHEMA:
             db.execute(statement)
 
     def _open(self) -> None:
@@ -188,9 +190,9 @@ class Journal:
         db = self._connect()
         (application,) = db.execute("PRAGMA application_id").fetchone()
         (version,) = db.execute("PRAGMA user_version").fetchone()
-        if application != records.APPLICATION_ID:
+        if application != schema.APPLICATION_ID:
             raise ConfigurationError(f"{self.path} is no job, or its planning was never finished")
-        if version != records.VERSION:
+        if version != schema.VERSION:
             raise ConfigurationError(f"{self.path} was written by another version of the package")
         self.tally = records.tally(db)
 

@@ -19,6 +19,9 @@ HEARTBEAT = 10.0
 STALE = 60.0
 """Seconds without a sign of life after which a run counts as dead, wherever it was."""
 
+HELD_HERE: set[str] = set()
+"""The tokens of the runs of this process."""
+
 SCHEMA = """CREATE TABLE lease (
     token TEXT NOT NULL, host TEXT NOT NULL, boot TEXT NOT NULL, pid INTEGER NOT NULL,
     seen REAL NOT NULL
@@ -44,11 +47,14 @@ class Holder:
         """Tell whether it may still be running."""
         if time.time() - self.seen > STALE:
             return False
-        here = self.host == socket.gethostname()
-        if here and self.boot != _boot():
+        if self.host != socket.gethostname():
+            return True
+        if self.boot != _boot():
             return False
-        # Without a boot id, or in another container of this machine, a pid says nothing.
-        return not (here and self.boot) or _process_exists(self.pid)
+        if self.pid == os.getpid():
+            # A restarted container has the same pid again, and a run may have failed to let go.
+            return self.token in HELD_HERE
+        return _process_exists(self.pid)
 
 
 def holder(db: sqlite3.Connection) -> Holder | None:

@@ -13,72 +13,23 @@ from typing import Any
 import attrs
 import orjson
 
-from memories_async.bulk import lease
 from memories_async.bulk.values import Counts, Item, JournalError, Status
 from memories_async.errors import MemoriesError
 
-APPLICATION_ID = 0x6D617362
-"""Marks a file as a job of ours."""
-VERSION = 1
-
-# The tally keeps the counts, so that asking for them costs the same for ten items and a million.
-SCHEMA = (
-    f"PRAGMA application_id = {APPLICATION_ID}",
-    f"PRAGMA user_version = {VERSION}",
-    """CREATE TABLE job (
-        kind TEXT NOT NULL, options TEXT NOT NULL, price TEXT, created REAL NOT NULL,
-        batch_size INTEGER, requests INTEGER NOT NULL DEFAULT 0, doubtful INTEGER NOT NULL DEFAULT 0
-    )""",
-    "CREATE TABLE variant (id INTEGER PRIMARY KEY, options TEXT NOT NULL UNIQUE)",
-    """CREATE TABLE item (
-        id INTEGER PRIMARY KEY, source NOT NULL, variant INTEGER NOT NULL REFERENCES variant,
-        extra TEXT, status TEXT NOT NULL DEFAULT 'planned',
-        size INTEGER, mtime INTEGER, inode INTEGER, sha256 BLOB,
-        request INTEGER, result TEXT, vector BLOB, error TEXT, details TEXT,
-        duplicate_of INTEGER, waiting INTEGER NOT NULL DEFAULT 0,
-        UNIQUE (source, variant)
-    )""",
-    "CREATE INDEX item_planned ON item (variant, id) WHERE status = 'planned'",
-    """CREATE INDEX item_open ON item (status, id)
-        WHERE status IN ('sending', 'unknown', 'failed')""",
-    "CREATE INDEX item_waiting ON item (id) WHERE waiting = 1",
-    "CREATE INDEX item_content ON item (sha256, variant) WHERE sha256 IS NOT NULL",
-    "CREATE INDEX item_copies ON item (duplicate_of) WHERE duplicate_of IS NOT NULL",
-    """CREATE TABLE tally (
-        status TEXT PRIMARY KEY, items INTEGER NOT NULL, bytes INTEGER NOT NULL
-    ) WITHOUT ROWID""",
-    """INSERT INTO tally VALUES ('planned', 0, 0), ('sending', 0, 0), ('done', 0, 0),
-        ('failed', 0, 0), ('unknown', 0, 0), ('skipped', 0, 0), ('waiting', 0, 0)""",
-    """CREATE TRIGGER item_added AFTER INSERT ON item BEGIN
-        UPDATE tally SET items = items + 1, bytes = bytes + ifnull(new.size, 0)
-            WHERE status = new.status;
-    END""",
-    """CREATE TRIGGER item_changed AFTER UPDATE OF status, size, waiting ON item
-    WHEN old.status <> new.status OR old.size IS NOT new.size OR old.waiting <> new.waiting BEGIN
-        UPDATE tally SET items = items - 1, bytes = bytes - ifnull(old.size, 0)
-            WHERE status = old.status;
-        UPDATE tally SET items = items + 1, bytes = bytes + ifnull(new.size, 0)
-            WHERE status = new.status;
-        UPDATE tally SET items = items + new.waiting - old.waiting WHERE status = 'waiting';
-    END""",
-    lease.SCHEMA,
-)
-
-_ITEM = """
+_SELECT = """
     SELECT item.id, item.source, item.status, variant.options, item.extra, item.size, item.sha256,
-        item.request, item.result, item.vector, item.error, item.details, item.duplicate_of,
+        item.request, {result}, {vector}, item.error, item.details, item.duplicate_of,
         item.waiting, item.variant, item.mtime, item.inode
     FROM item JOIN variant ON variant.id = item.variant
 """
+_ITEM = _SELECT.format(result="item.result", vector="item.vector")
 # A duplicate has its original's answer.
-_ITEM_WITH_ANSWER = """
-    SELECT item.id, item.source, item.status, variant.options, item.extra, item.size, item.sha256,
-        item.request, ifnull(item.result, original.result), ifnull(item.vector, original.vector),
-        item.error, item.details, item.duplicate_of, item.waiting, item.variant, item.mtime,
-        item.inode
-    FROM item JOIN variant ON variant.id = item.variant
+_ITEM_WITH_ANSWER = f"""
+    {_SELECT}
     LEFT JOIN item AS original ON original.id = item.duplicate_of
-"""
+""".format(
+    result="ifnull(item.result, original.result)", vector="ifnull(item.vector, original.vector)"
+)
 
 
 @attrs.frozen

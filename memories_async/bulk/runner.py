@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sqlite3
-import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from decimal import Decimal
@@ -13,39 +12,16 @@ from typing import TYPE_CHECKING, Literal, cast
 
 import attrs
 
-from memories_async.bulk import records, rejections, searchable
+from memories_async.bulk import records, rejections, searchable, stops
 from memories_async.bulk.hashes import Look
 from memories_async.bulk.journal import Journal
 from memories_async.bulk.kinds import Answer, Call, Kind
-from memories_async.bulk.records import Head, Row, Verdict, verdict
+from memories_async.bulk.records import Head, Verdict, verdict
 from memories_async.bulk.supply import Supply
-from memories_async.bulk.values import (
-    Event,
-    EventName,
-    JournalError,
-    Report,
-    Status,
-    Stop,
-    StopReason,
-)
+from memories_async.bulk.telling import Teller
+from memories_async.bulk.values import Event, JournalError, Report, Status, Stop, StopReason
 from memories_async.config import CallOptions
-from memories_async.errors import (
-    AuthenticationError,
-    CapacityReached,
-    ClosedError,
-    ConfigurationError,
-    ConnectError,
-    DecodeError,
-    InsufficientCredits,
-    LimiterUnavailable,
-    MediaError,
-    MemoriesError,
-    OutcomeUnknown,
-    PermissionDenied,
-    RateLimited,
-    ServerError,
-    StallTimeout,
-)
+from memories_async.errors import ClosedError, MediaError, MemoriesError, OutcomeUnknown
 from memories_async.models import Progress
 
 if TYPE_CHECKING:
@@ -54,30 +30,11 @@ if TYPE_CHECKING:
 PROBE = 30.0
 """Seconds for which the first request goes alone: a wrong key is then refused once, and not once
 for every request that may be under way."""
-WAITERS = 8
+WATCHERS = 8
 """Videos of which it is asked at once whether they are searchable."""
-BYTES_EVENT = 0.1
-"""Seconds between two events that say no more than that bytes were accepted."""
 
 BULK_OPTIONS = CallOptions(attempts=100, retry_time=600.0)
 """A job has time: ten minutes of retries, throttling included, before it gives up."""
-
-# These concern every item and not one, and nothing was billed: the run stops.
-_STOPS: tuple[tuple[type[MemoriesError], StopReason], ...] = (
-    (InsufficientCredits, StopReason.CREDITS),
-    (AuthenticationError, StopReason.KEY),
-    (PermissionDenied, StopReason.KEY),
-    (ConnectError, StopReason.UNREACHABLE),
-    (StallTimeout, StopReason.UNREACHABLE),
-    (RateLimited, StopReason.UNREACHABLE),
-    (CapacityReached, StopReason.UNREACHABLE),
-    (LimiterUnavailable, StopReason.UNREACHABLE),
-)
-_LIMITS = (StopReason.MAX_COST, StopReason.MAX_ITEMS)
-"""Stops that the user set: what has been taken is still sent."""
-
-# An answer that cannot be read may be that of a success.
-_DOUBTFUL = (OutcomeUnknown, DecodeError, ServerError)
 
 
 class _HeldBackError(Exception):
@@ -111,22 +68,18 @@ class Run:
         client: Memories,
         orders: Orders,
     ) -> None:
-        self.journal = journal
-        self.kind = kind
-        self.head = head
-        self.client = client
-        self.orders = orders
-        self.stop: Stop | None = None
-        self.held = False
+        self._journal = journal
+        self._kind = kind
+        self._head = head
         self._price = price
+        self._client = client
+        self._orders = orders
         self._supply = Supply(journal, kind.rule)
+        self._teller = Teller(journal, price, orders.on_event)
         most = orders.batch_size or kind.most
         self._batch_size = 1 if kind.most == 1 else min(most, head.batch_size or most)
-        self._started = time.monotonic()
-        self._told = 0.0
-        self._requests = 0
-        self._bytes_sent = 0
-        self._settled = 0
+        self._stop: Stop | None = None
+        self._held = False
         self._failures = 0
         self._taken = 0
         self._in_hand = 0
@@ -137,19 +90,19 @@ class Run:
 
     async def run(self) -> Report:
         """Send what is planned, and return how it went."""
-        self._tell("started")
-        beating = asyncio.create_task(self.journal.beat())
+        self._teller.tell("started")
+        beating = asyncio.create_task(self._journal.beat())
         try:
             await self._resolve()
             async with asyncio.TaskGroup() as tasks:
-                watchers = [tasks.create_task(self._watch()) for _ in range(WAITERS)]
-                for id in await self.journal.ask(records.waiting_ids):
+                watchers = [tasks.create_task(self._watch()) for _ in range(WATCHERS)]
+                for id in await self._journal.ask(records.waiting_ids):
                     self._to_watch.put_nowait(id)
                 async with asyncio.TaskGroup() as senders:
-                    for number in range(self.orders.concurrency):
+                    for number in range(self._orders.concurrency):
                         senders.create_task(self._work(first=number == 0))
                 for watcher in watchers:
-                    if self.held:
+                    if self._held:
                         watcher.cancel()
                     self._to_watch.put_nowait(None)
         except BaseExceptionGroup as errors:
@@ -157,25 +110,16 @@ class Run:
         finally:
             beating.cancel()
             await asyncio.wait([beating])
-        self._tell("finished")
-        cost, possible_cost = self._costs()
-        return Report(
-            counts=self.journal.tally.counts,
-            stopped=self.stop,
-            requests=self._requests,
-            bytes_sent=self._bytes_sent,
-            cost=cost,
-            possible_cost=possible_cost,
-            seconds=time.monotonic() - self._started,
-        )
+        self._teller.tell("finished")
+        return self._teller.report(self._stop)
 
     async def _resolve(self) -> None:
         """Do with unknown and failed items as the user said, once the lost ones were looked for."""
-        write, orders = self.journal.write, self.orders
-        if self.kind.tagged and self.journal.tally.counts.unknown:
+        journal, orders = self._journal, self._orders
+        if self._kind.tagged and journal.tally.counts.unknown:
             try:
                 found = await searchable.reconcile(
-                    self.journal, self.head, self.client, orders.options
+                    journal, self._head, self._client, orders.options
                 )
             except MemoriesError as error:
                 if not self._stops(error):
@@ -184,9 +128,9 @@ class Run:
             await self._settle(found)
         status = {"retry": Status.PLANNED, "skip": Status.SKIPPED}.get(orders.unknown)
         if status is not None:
-            await write(records.resolve_unknown, status)
+            await journal.write(records.resolve_unknown, status)
         if orders.failed == "retry":
-            await write(records.retry_failed)
+            await journal.write(records.retry_failed)
 
     # --- what to send -------------------------------------------------------------------------
 
@@ -207,9 +151,9 @@ class Run:
     async def _take(self) -> list[Look]:
         """Return the items of the next request; none where there are none, or no more may be."""
         async with self._taking:
-            if self.stop is not None:
+            if self._stop is not None:
                 return []
-            await self._announce(await self._supply.fill(self._batch_size))
+            await self._teller.tell_of(await self._supply.fill(self._batch_size))
             allowed = self._allowed() if self._supply else 0
             looks = self._supply.take(min(allowed, self._batch_size))
             self._taken += len(looks)
@@ -218,13 +162,13 @@ class Run:
 
     def _allowed(self) -> int:
         """Return how many more items may be sent; stop the run if it is none."""
-        orders, allowed = self.orders, self._batch_size
+        orders, allowed = self._orders, self._batch_size
         if orders.max_items is not None:
             allowed = min(allowed, orders.max_items - self._taken)
             if allowed <= 0:
                 self._halt(StopReason.MAX_ITEMS, f"{orders.max_items} items have been sent")
         if orders.max_cost is not None and self._price:
-            tally = self.journal.tally
+            tally = self._journal.tally
             spent = tally.counts.done + tally.counts.unknown + tally.doubtful + self._in_hand
             allowed = min(allowed, int(orders.max_cost / self._price) - spent)
             if allowed <= 0:
@@ -237,17 +181,17 @@ class Run:
     async def _send_all(self, looks: list[Look]) -> None:
         """Send items in one request, or in several if the service will not have them together."""
         parts = deque([looks])
-        while parts and not self.held:
+        while parts and not self._held:
             parts.extendleft(reversed(await self._send(parts.popleft())))
 
     async def _send(self, looks: list[Look]) -> list[list[Look]]:
         """Make one request and record what came of it; return what is to be sent again."""
-        attempt = _Attempt(self, looks)
+        attempt = _Attempt(looks)
         task = cast("asyncio.Task[None]", asyncio.current_task())
         self._queued.add(task)
         try:
             try:
-                answers = await self.kind.send(self.client, attempt.call())
+                answers = await self._kind.send(self._client, self._call(attempt))
             finally:
                 self._queued.discard(task)
         except _HeldBackError:
@@ -256,11 +200,11 @@ class Run:
         except asyncio.CancelledError as error:
             # The engine notes on the exception whether the whole request had left.
             if attempt.begun and hasattr(error, "__notes__"):
-                await self._settle(attempt.all_unknown(_CANCELLED))
+                await self._settle(attempt.all_unknown("cancelled after the request had left"))
             else:
                 await self._put_back(attempt)
-            if self.held and not attempt.begun and task.cancelling() == 1:
-                task.uncancel()
+            if self._held and not attempt.begun and task.cancelling() == 1:
+                task.uncancel()  # it was the run itself that held this request back
                 return []
             raise
         except JournalError:
@@ -269,23 +213,38 @@ class Run:
             return await self._judge(attempt, error)
         except BaseException:
             if attempt.begun:
-                await self._settle(attempt.all_unknown(_BROKEN))
+                await self._settle(attempt.all_unknown("the run broke off"))
             raise
         self._failures = 0
         await self._keep(attempt, answers)
         return []
 
-    async def _keep(self, attempt: _Attempt, answers: Sequence[Answer]) -> None:
-        await self._settle(
-            [
-                Verdict(id, Status.DONE, answer.result, answer.vector, waiting=answer.waiting)
-                for id, answer in zip(attempt.ids, answers, strict=True)
-            ]
-        )
-        self._probed.set()
-        for id, answer in zip(attempt.ids, answers, strict=True):
-            if answer.waiting:
-                self._to_watch.put_nowait(id)
+    def _call(self, attempt: _Attempt) -> Call:
+        async def before_sending() -> None:
+            await self._begin(attempt)
+
+        def on_progress(progress: Progress) -> None:
+            self._teller.accepted(progress.sent - attempt.bytes_sent)
+            attempt.bytes_sent = progress.sent
+
+        items = [look.item for look in attempt.looks]
+        fields = {**self._head.options, **items[0].options}
+        options = attrs.evolve(self._orders.options, before_sending=before_sending)
+        return Call(items, fields, options, on_progress)
+
+    async def _begin(self, attempt: _Attempt) -> None:
+        """Record that a request is about to leave.
+
+        Raises:
+            _HeldBackError: The run has stopped: it must not leave.
+        """
+        if not self._held and not attempt.begun:
+            attempt.begun = True
+            self._queued.discard(cast("asyncio.Task[None]", asyncio.current_task()))
+            await self._journal.write(records.start, attempt.ids)
+            self._teller.requests += 1
+        if self._held:
+            raise _HeldBackError
 
     async def _judge(self, attempt: _Attempt, error: MemoriesError) -> list[list[Look]]:
         """Decide what an error means for a request's items, and for the run."""
@@ -296,7 +255,7 @@ class Run:
             await self._put_back(attempt)
             raise error
         again: list[list[Look]] = []
-        if isinstance(error, _DOUBTFUL):
+        if stops.may_have_cost(error):
             await self._settle([verdict(id, Status.UNKNOWN, error) for id in attempt.ids])
         elif len(attempt.ids) == 1:
             await self._settle([verdict(id, Status.FAILED, error) for id in attempt.ids])
@@ -305,7 +264,7 @@ class Run:
         self._probed.set()
         if not isinstance(error, MediaError):
             self._failures += 1
-            if self._failures >= self.orders.max_failures:
+            if self._failures >= self._orders.max_failures:
                 message = f"{self._failures} requests in a row came to nothing; the last: {error}"
                 self._halt(StopReason.FAILING, message, error)
         return again
@@ -323,71 +282,51 @@ class Run:
         size = rejections.smaller(error, len(looks))
         if size is not None:
             self._batch_size = min(self._batch_size, size)
-            await self.journal.write(records.set_batch_size, self._batch_size)
+            await self._journal.write(records.set_batch_size, self._batch_size)
         await self._put_back(attempt)
         size = size or (len(looks) + 1) // 2
         return [looks[start : start + size] for start in range(0, len(looks), size)]
 
+    # --- stopping -----------------------------------------------------------------------------
+
     def _stops(self, error: MemoriesError) -> bool:
         """Stop the run for an error that concerns every item; tell whether it was one."""
-        for kind, reason in _STOPS:
-            if isinstance(error, kind):
-                self._halt(reason, str(error), error)
-                return True
-        # An item's own bad options have no operation yet; a missing key does.
-        if isinstance(error, ConfigurationError) and error.operation is not None:
-            self._halt(StopReason.KEY, str(error), error)
-            return True
-        return False
+        reason = stops.reason_to_stop(error)
+        if reason is not None:
+            self._halt(reason, str(error), error)
+        return reason is not None
 
     def _halt(self, reason: StopReason, message: str, error: MemoriesError | None = None) -> None:
         """Take no more items; unless a limit was reached, send nothing further either."""
-        self.stop = self.stop or Stop(reason, message, error)
+        if self._stop is None or self._stop.reason in stops.LIMITS:
+            self._stop = Stop(reason, message, error)
         self._probed.set()
-        if reason not in _LIMITS:
-            self.held = True
-            for task in self._queued - {cast("asyncio.Task[None]", asyncio.current_task())}:
+        if reason not in stops.LIMITS:
+            self._held = True
+            for task in self._queued - {asyncio.current_task()}:
                 task.cancel()
-        self._tell("stopped")
-
-    # --- videos that are not yet searchable ----------------------------------------------------
-
-    async def _watch(self) -> None:
-        while (id := await self._to_watch.get()) is not None:
-            found = await searchable.wait_for_video(
-                self.journal, self.head, self.client, self.orders.options, id
-            )
-            if found is not None:
-                await self._settle([found])
+        self._teller.tell("stopped", stop=self._stop)
 
     # --- recording ----------------------------------------------------------------------------
 
-    async def begin(self, attempt: _Attempt) -> None:
-        """Record that a request is about to leave.
-
-        Raises:
-            _HeldBackError: The run has stopped: it must not leave.
-        """
-        if not self.held and not attempt.begun:
-            attempt.begun = True
-            self._queued.discard(cast("asyncio.Task[None]", asyncio.current_task()))
-            await self.journal.write(records.start, attempt.ids)
-            self._requests += 1
-        if self.held:
-            raise _HeldBackError
-
-    def progressed(self, size: int) -> None:
-        """Count bytes that the network has accepted."""
-        self._bytes_sent += size
-        now = time.monotonic()
-        if now - self._told >= BYTES_EVENT:
-            self._told = now
-            self._tell("bytes")
+    async def _keep(self, attempt: _Attempt, answers: Sequence[Answer]) -> None:
+        """Record answers."""
+        answered = list(zip(attempt.ids, answers, strict=True))
+        await self._settle(
+            [
+                Verdict(id, Status.DONE, answer.result, answer.vector, waiting=answer.waiting)
+                for id, answer in answered
+            ]
+        )
+        self._probed.set()
+        for id, answer in answered:
+            if answer.waiting:
+                self._to_watch.put_nowait(id)
 
     async def _settle(self, verdicts: Sequence[Verdict]) -> None:
-        await self.journal.write(records.settle, verdicts)
-        self._settled += len(verdicts)
-        await self._announce([verdict.id for verdict in verdicts])
+        await self._journal.write(records.settle, verdicts)
+        self._teller.settled += len(verdicts)
+        await self._teller.tell_of([verdict.id for verdict in verdicts])
 
     async def _put_back(self, attempt: _Attempt, settled: Sequence[Verdict] = ()) -> None:
         """Plan a request's items again, but for those that are settled."""
@@ -399,73 +338,33 @@ class Run:
             records.settle(db, settled)
 
         if back or settled:
-            await self.journal.write(change)
-            await self._announce(gone)
+            await self._journal.write(change)
+            await self._teller.tell_of(gone)
 
-    async def _announce(self, ids: Sequence[int]) -> None:
-        if self.orders.on_event is not None and ids:
-            for row in await self.journal.ask(records.by_id, ids):
-                self._tell("item", row)
-
-    def _tell(self, name: EventName, row: Row | None = None) -> None:
-        if self.orders.on_event is None:
-            return
-        tally = self.journal.tally
-        cost, possible_cost = self._costs()
-        seconds = time.monotonic() - self._started
-        left = tally.counts.planned + tally.counts.sending
-        self.orders.on_event(
-            Event(
-                name=name,
-                counts=tally.counts,
-                item=row.item if row else None,
-                stop=self.stop if name == "stopped" else None,
-                requests=self._requests,
-                bytes_sent=self._bytes_sent,
-                bytes_planned=tally.planned_bytes,
-                cost=cost,
-                possible_cost=possible_cost,
-                seconds=seconds,
-                remaining=left * seconds / self._settled if self._settled else None,
+    async def _watch(self) -> None:
+        """Wait for videos to become searchable, one after the other."""
+        while (id := await self._to_watch.get()) is not None:
+            found = await searchable.wait_for_video(
+                self._journal, self._head, self._client, self._orders.options, id
             )
-        )
-
-    def _costs(self) -> tuple[Decimal | None, Decimal | None]:
-        return self.journal.tally.costs(self._price)
+            if found is not None:
+                await self._settle([found])
 
 
+@attrs.define(eq=False)
 class _Attempt:
-    """One request on its way: journalled once its turn has come, before its first byte leaves."""
+    """One request: journalled once its turn has come, before its first byte leaves."""
 
-    def __init__(self, run: Run, looks: list[Look]) -> None:
-        self.looks = looks
-        self.ids = [look.id for look in looks]
-        self.begun = False
-        self._run = run
-        self._sent = 0
+    looks: list[Look]
+    begun: bool = False
+    bytes_sent: int = 0
 
-    def call(self) -> Call:
-        run, items = self._run, [look.item for look in self.looks]
-        return Call(
-            items,
-            {**run.head.options, **items[0].options},
-            attrs.evolve(run.orders.options, before_sending=self._begin),
-            self._progress,
-        )
-
-    async def _begin(self) -> None:
-        await self._run.begin(self)
-
-    def _progress(self, progress: Progress) -> None:
-        self._run.progressed(progress.sent - self._sent)
-        self._sent = progress.sent
+    @property
+    def ids(self) -> list[int]:
+        return [look.id for look in self.looks]
 
     def all_unknown(self, why: str) -> list[Verdict]:
         return [verdict(id, Status.UNKNOWN, OutcomeUnknown(why)) for id in self.ids]
-
-
-_CANCELLED = "the run was cancelled after the whole request had been sent"
-_BROKEN = "the run broke off while this was being sent"
 
 
 def _first(errors: BaseExceptionGroup[BaseException]) -> BaseException:

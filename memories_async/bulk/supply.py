@@ -1,4 +1,4 @@
-"""What a run sends next: planned items, looked at a page ahead, duplicates left out."""
+"""What a run sends next: planned items, looked at a little ahead, duplicates left out."""
 
 from __future__ import annotations
 
@@ -10,11 +10,15 @@ from collections.abc import Sequence
 from memories_async.bulk import records
 from memories_async.bulk.hashes import Look, look_at
 from memories_async.bulk.journal import Journal
+from memories_async.bulk.records import Row
 from memories_async.bulk.values import Status
 from memories_async.media import MediaRule
 
 PAGE = 64
-"""Items looked at in one hop to a thread."""
+"""Items asked of the journal at once, and looked at in one hop to a thread."""
+LOOK_BYTES = 64 * 1024 * 1024
+"""Bytes of files that are looked at in one hop, unless a single one has more: the first film of
+many must not wait until all of them have been hashed."""
 REQUEST_BYTES = 128 * 1024 * 1024
 """Bytes of files that a request of several files holds at most."""
 
@@ -30,9 +34,13 @@ class Supply:
     def __init__(self, journal: Journal, rule: MediaRule) -> None:
         self._journal = journal
         self._rule = rule
+        self._rows: deque[Row] = deque()
         self._ready: deque[Look] = deque()
         self._place = (0, 0)
         self._freed: list[int] = []
+
+    def __bool__(self) -> bool:
+        return bool(self._ready)
 
     async def fill(self, count: int) -> list[int]:
         """Look ahead until so many items are ready, or none are left.
@@ -41,13 +49,10 @@ class Supply:
             The items that turned out not to be sent: unfit, or duplicates.
         """
         left_out: list[int] = []
-        while len(self._ready) < count and (page := await self._page(count)):
-            looks = await asyncio.to_thread(self._look_at, page)
+        while len(self._ready) < count and (rows := await self._next_rows()):
+            looks = await asyncio.to_thread(self._look_at, rows)
             left_out += await self._journal.write(self._note, looks)
         return left_out
-
-    def __bool__(self) -> bool:
-        return bool(self._ready)
 
     def take(self, most: int) -> list[Look]:
         """Take items for one request: ready ones with the same options, at most so many."""
@@ -61,18 +66,30 @@ class Supply:
             looks.append(self._ready.popleft())
         return looks
 
-    async def _page(self, count: int) -> list[records.Row]:
+    async def _next_rows(self) -> list[Row]:
+        if not self._rows:
+            self._rows.extend(await self._page())
+        rows: list[Row] = []
+        size = 0
+        while self._rows and (not rows or size < LOOK_BYTES):
+            rows.append(self._rows.popleft())
+            size += rows[-1].item.size or 0
+        return rows
+
+    async def _page(self) -> list[Row]:
         while self._freed:
             ids, self._freed = self._freed, []
-            if page := await self._journal.ask(records.planned_by_id, ids):
+            freed = await self._journal.ask(records.planned_by_id, ids)
+            # Those beyond the place come with a page of their own.
+            if page := [row for row in freed if (row.variant, row.item.id) <= self._place]:
                 return page
-        page = await self._journal.ask(records.planned_after, self._place, max(PAGE, count))
+        page = await self._journal.ask(records.planned_after, self._place, PAGE)
         if page:
             self._place = page[-1].variant, page[-1].item.id
         return page
 
-    def _look_at(self, page: Sequence[records.Row]) -> list[Look]:
-        return [look_at(row, self._rule) for row in page]
+    def _look_at(self, rows: Sequence[Row]) -> list[Look]:
+        return [look_at(row, self._rule) for row in rows]
 
     def _note(self, db: sqlite3.Connection, looks: Sequence[Look]) -> list[int]:
         """Record what was found; return the items that are not to be sent."""

@@ -53,7 +53,7 @@ class BlockingInbox:
         self.receive = self._blocking(inbox.receive)
 
     def __repr__(self) -> str:
-        return f"Blocking{self._inbox!r}"
+        return f"BlockingInbox({self._inbox!r})"
 
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Run another coroutine on this inbox's event loop, e.g. ``client.aclose()``."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Self
 
 from memories_async._engine.clock import SystemClock
 from memories_async.callbacks.addresses import Kind, last_segment, new_token, seal, unseal
-from memories_async.callbacks.bodies import READERS, read_caption, read_video
+from memories_async.callbacks.bodies import READERS, Notice, read_caption, read_video
 from memories_async.callbacks.receiving import (
     ACKNOWLEDGED,
     MOST_BYTES,
@@ -84,7 +84,6 @@ class CallbackInbox:
         self._secret = _checked_secret(secret)
         self._networks = _networks(allow_from)
         self._clock = clock or SystemClock()
-        self._key: bytes | None = None
 
     def __repr__(self) -> str:
         return f"CallbackInbox({self._address!r}, store={self._store!r})"
@@ -275,7 +274,8 @@ class CallbackInbox:
         except DecodeError as error:
             if opened:
                 logger.warning("Refused a callback: %s", error)
-            return NOT_READABLE
+                return NOT_READABLE
+            notice = Notice(token, final=True, result=None)
         if opened and not notice.final:
             logger.info("A callback says that %r goes on", notice.subject)
             return ACKNOWLEDGED
@@ -312,27 +312,22 @@ class CallbackInbox:
         return token, address
 
     async def _wait(self, name: str, timeout: float | None) -> Arrival | None:
-        arrival = await self._store.find(name)  # once, however short the time
-        limit = asyncio.timeout(timeout)
-        try:
-            async with limit:
-                if arrival is None:
-                    async with self._store.watch(name) as came:
-                        while (arrival := await self._store.find(name)) is None:
-                            await came.wait()
-                            came.clear()
-        except TimeoutError:
-            if not limit.expired():
-                raise  # the store's own
+        deadline = None if timeout is None else asyncio.get_running_loop().time() + timeout
+        async with self._store.watch(name) as came:
+            while (arrival := await self._store.find(name)) is None:
+                try:
+                    async with asyncio.timeout_at(deadline):
+                        await came.wait()
+                except TimeoutError:
+                    return None
+                came.clear()
         return arrival
 
     async def _sealing_key(self) -> bytes:
-        if self._key is None:
-            if self._secret is not None:
-                self._key = self._secret.reveal().encode()
-            else:
-                self._key = await self._store.secret(secrets.token_bytes(32))
-        return self._key
+        if self._secret is None:
+            kept = await self._store.secret(secrets.token_urlsafe(32))
+            self._secret = Secret(kept, SECRET_VARIABLE)
+        return self._secret.reveal().encode()
 
 
 def _checked_address(address: str) -> str:

@@ -176,6 +176,9 @@ def _interruptible() -> Generator[None]:
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         yield
+    except KeyboardInterrupt:
+        print(file=sys.stderr)  # the prompt has left the line unfinished
+        raise
     finally:
         signal.signal(signal.SIGINT, before)
 

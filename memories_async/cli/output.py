@@ -1,32 +1,26 @@
-"""Results on stdout, everything else on stderr: bars at a terminal, plain lines elsewhere."""
+"""Results on stdout, for people or for programs; everything else on stderr."""
 
 from __future__ import annotations
 
 import contextlib
 import json
-import os
 import re
 import sys
 from collections.abc import Callable, Generator, Mapping
-from time import monotonic
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
 
 import attrs
 
+from memories_async.cli import displays
 from memories_async.cli.exits import Exit, exit_for
 from memories_async.cli.options import Shared
 from memories_async.errors import ApiError, MemoriesError
-from memories_async.models import Progress, Result
-from memories_async.progress import Hook, for_rich
+from memories_async.models import Result
+from memories_async.progress import Hook
 
 if TYPE_CHECKING:
-    from rich.progress import Progress as Display
-    from rich.progress import ProgressColumn
-
     from memories_async.bulk import Event
-
-LINE_EVERY = 5.0
-"""Seconds between two plain lines of progress."""
 
 # Captions repeat what stands in pictures, and file names come from anywhere: neither may steer
 # the terminal.
@@ -85,52 +79,15 @@ class Output:
                 self.result(row | {"details": details(error)}, "")
             raise
 
-    @contextlib.contextmanager
-    def upload(self, label: str) -> Generator[Hook]:
+    def upload(self, label: str) -> AbstractContextManager[Hook]:
         """Show the bytes of one request while it is sent."""
-        label = printable(label)
-        if self.quiet:
-            yield lambda progress: None
-        elif at_terminal():
-            with _bar(label) as hook:
-                yield hook
-        else:
-            yield _lines(label)
+        shown = printable(label)
+        return nullcontext(lambda _: None) if self.quiet else displays.upload(shown, say)
 
-    @contextlib.contextmanager
-    def job(self, name: str) -> Generator[Callable[[Event], object]]:
+    def job(self, name: str) -> AbstractContextManager[Callable[[Event], object]]:
         """Show a job at work."""
-        if self.quiet:
-            yield lambda event: None
-        elif at_terminal():
-            with _job_bar(name) as show:
-                yield show
-        else:
-            yield _job_lines(name)
-
-
-def duration(seconds: float) -> str:
-    """Return a duration as h:mm:ss, without the hours if there are none."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
-
-
-def standing(event: Event, finished_before: int) -> str:
-    """Say where a running job stands: items, bytes, rate, cost and the time that is left."""
-    counts = event.counts
-    now = counts.finished - finished_before
-    told = [f"{counts.finished} of {counts.total}"]
-    told += [f"{number} failed" for number in [counts.failed] if number]
-    told += [f"{number} unknown" for number in [counts.unknown] if number]
-    told += [f"{event.bytes_sent / 1e6:.1f} MB sent, {event.bytes_planned / 1e6:.1f} to go"]
-    if event.seconds:
-        told += [f"{now / event.seconds:.1f}/s"]
-    if event.cost is not None:
-        told += [f"${event.cost}"]
-    if event.remaining is not None:
-        told += [f"{duration(event.remaining)} left"]
-    return " · ".join(told)
+        shown = printable(name)
+        return nullcontext(lambda _: None) if self.quiet else displays.job(shown, say)
 
 
 def details(error: MemoriesError) -> dict[str, object]:
@@ -144,100 +101,3 @@ def details(error: MemoriesError) -> dict[str, object]:
 def extra(result: Result) -> dict[str, object]:
     """Return the fields of an answer that this version does not know, if there are any."""
     return {"answer_extra": dict(result.extra)} if result.extra else {}
-
-
-def at_terminal() -> bool:
-    """Tell whether stderr is a terminal that can redraw a line."""
-    return sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
-
-
-@contextlib.contextmanager
-def _job_bar(name: str) -> Generator[Callable[[Event], object]]:
-    from rich import progress as bars
-
-    display = _display(
-        bars.TextColumn("{task.description}", markup=False),
-        bars.BarColumn(bar_width=20),
-        bars.TextColumn("{task.fields[standing]}", markup=False),
-    )
-    task = display.add_task(name, total=None, standing="")
-    before: int | None = None
-
-    def show(event: Event) -> None:
-        nonlocal before
-        before = event.counts.finished if before is None else before
-        display.update(
-            task,
-            completed=event.counts.finished,
-            total=event.counts.total,
-            standing=standing(event, before),
-        )
-
-    with display:
-        yield show
-
-
-def _job_lines(name: str) -> Callable[[Event], object]:
-    due = 0.0
-    before: int | None = None
-
-    def show(event: Event) -> None:
-        nonlocal before, due
-        before = event.counts.finished if before is None else before
-        if event.name == "finished" or monotonic() >= due:
-            due = monotonic() + LINE_EVERY
-            say(f"{name}: {standing(event, before)}")
-
-    return show
-
-
-@contextlib.contextmanager
-def _bar(label: str) -> Generator[Hook]:
-    from rich import progress as bars
-
-    display = _display(
-        bars.TextColumn("{task.description}", markup=False),
-        bars.BarColumn(bar_width=20),
-        bars.DownloadColumn(),
-        bars.TransferSpeedColumn(),
-        bars.TimeRemainingColumn(),
-    )
-    task = display.add_task(label, total=None)
-    draw = for_rich(display, task)
-
-    def hook(progress: Progress) -> None:
-        draw(progress)
-        if progress.fraction == 1.0:
-            display.update(task, description=f"{label}: waiting for the answer")
-
-    with display:
-        yield hook
-
-
-def _display(*columns: ProgressColumn) -> Display:
-    """Return a display that draws on stderr alone and is gone when it ends."""
-    from rich.console import Console
-    from rich.progress import Progress as Display
-
-    return Display(
-        *columns,
-        console=Console(stderr=True),
-        transient=True,
-        redirect_stdout=False,
-        redirect_stderr=False,
-    )
-
-
-def _lines(label: str) -> Hook:
-    due = 0.0
-
-    def hook(progress: Progress) -> None:
-        nonlocal due
-        whole = progress.fraction == 1.0
-        if whole or monotonic() >= due:
-            due = monotonic() + LINE_EVERY
-            total = "" if progress.total is None else f" of {progress.total / 1e6:.1f}"
-            wait = ", waiting for the answer" if whole else ""
-            say(f"{label}: {progress.sent / 1e6:.1f}{total} MB sent{wait}")
-
-    return hook

@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import json
 import os
+import shlex
 import sys
 import tempfile
 from array import array
@@ -14,10 +15,11 @@ from pathlib import Path
 
 from memories_async.bulk import Counts, Item, Job, Plan, Report, Status, StopReason
 from memories_async.bulk.exports import format_of
+from memories_async.cli.displays import duration
 from memories_async.cli.exits import Exit
 from memories_async.cli.keys import Account, account, connect
 from memories_async.cli.options import Making, Running, Shared
-from memories_async.cli.output import Output, duration, say
+from memories_async.cli.output import Output, say
 from memories_async.cli.profiles import KeyName
 from memories_async.config import CallOptions
 from memories_async.errors import ConfigurationError
@@ -46,9 +48,9 @@ def find(job: str) -> str:
 
 
 def name_of(path: str) -> str:
-    """Return what to call a job by: the shortest that ``find`` understands."""
+    """Return what to call a job by, as a shell understands it: the shortest that ``find`` finds."""
     inside = os.path.dirname(os.path.abspath(path)) == str(folder())
-    return os.path.basename(path).removesuffix(_EXTENSION) if inside else path
+    return shlex.quote(os.path.basename(path).removesuffix(_EXTENSION) if inside else path)
 
 
 async def start(
@@ -65,15 +67,16 @@ async def start(
     options = {name: value for name, value in options.items() if value is not None}
     with tempfile.TemporaryDirectory() as scratch:
         place = find(making.job) if making.job else _place(kind, sources, options, who)
-        job = await _known(place, kind, options)
-        if job is None:
-            if running.dry_run:
-                place = os.path.join(scratch, "job")
-            elif not making.job:
-                os.makedirs(folder(), mode=0o700, exist_ok=True)
-            job = await Job.create(place, kind, sources, options=options, price=making.price)
+        if job := await _known(place, kind, options):
+            async with job:
+                await job.add(sources)
+                return await go(job, who, running, shared, answer_timeout)
+        if running.dry_run:
+            place = os.path.join(scratch, "job")
+        elif not making.job:
+            os.makedirs(folder(), mode=0o700, exist_ok=True)
+        job = await Job.create(place, kind, sources, options=options, price=making.price)
         async with job:
-            await job.add(sources)
             return await go(job, who, running, shared, answer_timeout)
 
 
@@ -140,7 +143,7 @@ async def go(
 async def print_items(job: Job, output: Output, status: Status | None = None) -> None:
     """Print one result per item, in the order of the inputs."""
     async for item in job.items(status=status):
-        await asyncio.to_thread(output.result, row_of(item), text_of(item))
+        output.result(row_of(item), text_of(item))
 
 
 def row_of(item: Item) -> dict[str, object]:

@@ -483,7 +483,7 @@ class Library:
         unique_id: str | None = None,
         options: CallOptions | None = None,
     ) -> Video:
-        """Ask about a video until it is indexed: at once, after 2 s, then ever less often (30 s).
+        """Ask about a video until it is indexed: after 2 s, then ever less often, up to 30 s.
 
         Args:
             video_no: The video's identifier.
@@ -1046,7 +1046,7 @@ class Assets:
         within: float = 120.0,
         options: CallOptions | None = None,
     ) -> AssetMetadata:
-        """Ask about an asset until it can be used: at once, after 2 s, then less often (30 s).
+        """Ask about an asset until it can be used: after 2 s, then ever less often, up to 30 s.
 
         Args:
             asset_id: The asset's identifier.

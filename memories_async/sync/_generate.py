@@ -326,12 +326,12 @@ def main() -> int:
     """Write the twin, or say whether it is up to date."""
     parser = argparse.ArgumentParser(prog="python -m memories_async.sync._generate")
     parser.add_argument("--check", action="store_true", help="write nothing; 1 if out of date")
-    check = parser.parse_args().check
+    only_check = parser.parse_args().check
     try:
         text = generate()
     except UnwrappableError as error:
         sys.exit(f"{error}: the blocking twin cannot be written")
-    if check:
+    if only_check:
         if TARGET.exists() and TARGET.read_text("utf-8") == text:
             return 0
         sys.exit(f"{TARGET.name} is out of date: run python -m memories_async.sync._generate")

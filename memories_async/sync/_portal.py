@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import atexit
 import functools
 import os
-import threading
 import time
 import weakref
 from collections import deque
@@ -24,15 +22,11 @@ from queue import Empty, SimpleQueue
 from typing import Any, Generic, TypeVar
 
 from memories_async.errors import ClosedError, MemoriesError
+from memories_async.sync._loop_thread import UNWINDING, LoopThread
 
 A = TypeVar("A")
 S = TypeVar("S")
 T = TypeVar("T")
-
-UNWINDING = 5.0
-"""Seconds that a cancelled call may take to close its connection and its file."""
-EXITING = 0.8
-"""Seconds that the interpreter waits at its exit for all loops together."""
 
 # On Windows a wait without end does not hear Ctrl-C.
 _WAIT = None if os.name == "posix" else 0.1
@@ -52,7 +46,7 @@ class Portal:
         self._aclose = aclose
         self._closed = False
         # By process: a forked child has its parent's memory, but not its threads.
-        self._threads: dict[int, _LoopThread] = {}
+        self._threads: dict[int, LoopThread] = {}
         weakref.finalize(self, _stop, self._threads).atexit = False
 
     def __reduce__(self) -> tuple[object, ...]:
@@ -119,23 +113,23 @@ class Portal:
         thread.stop()
         thread.join(UNWINDING)
 
-    def _thread(self) -> _LoopThread:
+    def _thread(self) -> LoopThread:
         if self._closed:
             raise ClosedError("the client has been closed")
         return self._of_this_process()
 
-    def _of_this_process(self) -> _LoopThread:
+    def _of_this_process(self) -> LoopThread:
         process = os.getpid()
         # setdefault is atomic: threads that come here at once agree on one of theirs.
         return self._threads.get(process) or self._threads.setdefault(
-            process, _LoopThread(self._aclose)
+            process, LoopThread(self._aclose)
         )
 
 
 class Caller:
     """The thread that waits for a call, as the loop sees it: what shall run there is mailed."""
 
-    def __init__(self, thread: _LoopThread) -> None:
+    def __init__(self, thread: LoopThread) -> None:
         self._thread = thread
         self._mail: SimpleQueue[Callable[[], object] | None] = SimpleQueue()
 
@@ -176,12 +170,12 @@ class Caller:
                 return
             function()
 
-    def wait_for_end(self, seconds: float) -> None:
-        """Wait until woken, at most so long, and run nothing any more."""
+    def wait_until(self, condition: Callable[[], bool], seconds: float) -> None:
+        """Wait until woken by what was waited for, at most so long; run nothing any more."""
         until = time.monotonic() + seconds
         with suppress(Empty):
-            while self._mail.get(timeout=max(until - time.monotonic(), 0.0)) is not None:
-                pass
+            while not condition():
+                self._mail.get(timeout=max(until - time.monotonic(), 0.0))
 
 
 class _Items(AsyncIterator[S]):
@@ -211,11 +205,12 @@ class _Items(AsyncIterator[S]):
 class _Call(Generic[T]):
     """One coroutine on the loop, and the thread that waits for it."""
 
-    def __init__(self, thread: _LoopThread) -> None:
+    def __init__(self, thread: LoopThread) -> None:
         self.thread = thread
         self.caller = Caller(thread)
         self._coroutine: Coroutine[Any, Any, T] | None = None
         self._task: asyncio.Task[T] | None = None
+        self._over = False
 
     def start(self, coroutine: Coroutine[Any, Any, T]) -> None:
         """Begin on the loop, in the caller's context.
@@ -241,6 +236,7 @@ class _Call(Generic[T]):
     def _ended(self, task: asyncio.Task[T]) -> None:
         if not task.cancelled():
             task.exception()  # seen, although a caller that was interrupted will not look
+        self._over = True
         if not self.thread.silent:
             self.caller.wake()
 
@@ -255,16 +251,16 @@ class _Call(Generic[T]):
         with suppress(ClosedError):  # then the loop is ending, and cancels the call by itself
             self.thread.submit(self._cancel)
         if not self.thread.current:
-            self.caller.wait_for_end(UNWINDING)
+            self.caller.wait_until(lambda: self._over, UNWINDING)
             for note in _notes(self._task):
                 error.add_note(note)
 
     def _cancel(self) -> None:
-        if self._task is None:  # interrupted before it could begin
-            if self._coroutine is not None:
-                self._coroutine.close()
-            self.caller.wake()
-        elif not self._task.cancel():  # it had ended just before
+        if self._task is not None:
+            self._task.cancel()
+        elif self._coroutine is not None:  # interrupted before it could begin
+            self._coroutine.close()
+            self._over = True
             self.caller.wake()
 
     def result(self) -> T:
@@ -299,120 +295,7 @@ def _notes(task: asyncio.Task[Any] | None) -> list[str]:
     return []
 
 
-class _LoopThread:
-    """An event loop in a thread of its own, for one client in one process."""
-
-    def __init__(self, aclose: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        self._aclose = aclose
-        self._process = os.getpid()
-        self._lock = threading.RLock()  # a signal's handler may come here while its thread is here
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._thread: threading.Thread | None = None
-        self._stopping = asyncio.Event()
-        self._stopped = False
-        self.silent = False
-        """Whether the interpreter ends, and waiting threads shall be left waiting."""
-
-    @property
-    def inherited(self) -> bool:
-        """Whether this is a forked child's copy, without the thread."""
-        return self._process != os.getpid()
-
-    @property
-    def current(self) -> bool:
-        """Whether the caller is in this thread."""
-        return self._thread is threading.current_thread()
-
-    def check_process(self) -> None:
-        """Refuse to wait for a thread that a fork left behind."""
-        if self.inherited:
-            raise RuntimeError("this call or iteration was begun in the parent process")
-
-    def check_not_current(self) -> None:
-        """Refuse to wait for oneself."""
-        if self.current:
-            raise RuntimeError(
-                "a blocking call on the client's own event loop would wait for itself: "
-                "await the asyncio client there"
-            )
-
-    def submit(self, function: Callable[[], object]) -> None:
-        """Run a function on the loop, which starts at the first.
-
-        Raises:
-            ClosedError: The loop is ending.
-        """
-        with self._lock:
-            if self._stopped:
-                raise ClosedError("the client has been closed")
-            (self._loop or self._start()).call_soon_threadsafe(function)
-
-    def _start(self) -> asyncio.AbstractEventLoop:
-        loop = asyncio.new_event_loop()
-        thread = threading.Thread(
-            target=self._serve, args=(loop,), name="memories-async", daemon=True
-        )
-        try:
-            thread.start()
-        except RuntimeError:  # the interpreter is ending, or has too many
-            loop.close()
-            raise
-        self._loop, self._thread = loop, thread
-        return loop
-
-    def _serve(self, loop: asyncio.AbstractEventLoop) -> None:
-        _RUNNING.add(self)
-        try:
-            loop.run_until_complete(self._stopping.wait())
-        finally:
-            self._stopped = True
-            loop.run_until_complete(self._end())
-            # Not by asyncio.Runner, which at the interpreter's exit would start a thread to join
-            # the idle ones: too late for that.
-            loop.close()
-            _RUNNING.discard(self)
-
-    async def _end(self) -> None:
-        await asyncio.sleep(0)  # what was submitted before has begun after this
-        calls = asyncio.all_tasks() - {asyncio.current_task()}
-        for call in calls:
-            call.cancel()
-        if calls:
-            await asyncio.wait(calls, timeout=UNWINDING)
-        await self._aclose()
-        await asyncio.get_running_loop().shutdown_asyncgens()
-
-    def stop(self) -> None:
-        """Take no more calls, cancel those under way, and let the thread end. May be repeated."""
-        if self.inherited:
-            return
-        with self._lock:
-            if not self._stopped and self._loop is not None:
-                self._loop.call_soon_threadsafe(self._stopping.set)
-            self._stopped = True
-
-    def join(self, seconds: float) -> None:
-        """Wait for the thread's end, at most so long."""
-        if self._thread is not None and not self.current:
-            self._thread.join(seconds)
-
-
-_RUNNING: set[_LoopThread] = set()
-
-
-def _stop(threads: Mapping[int, _LoopThread]) -> None:
+def _stop(threads: Mapping[int, LoopThread]) -> None:
     """Stop without waiting: the garbage collector may have come from anywhere."""
     for thread in threads.values():
         thread.stop()
-
-
-@atexit.register
-def _stop_at_exit() -> None:
-    """End every loop while the interpreter is still whole; daemon threads' calls end untold."""
-    running = [thread for thread in list(_RUNNING) if not thread.inherited]
-    for thread in running:
-        thread.silent = True
-        thread.stop()
-    until = time.monotonic() + EXITING
-    for thread in running:
-        thread.join(max(until - time.monotonic(), 0.0))

@@ -98,21 +98,27 @@ def make_images(folder: str, count: int) -> None:
             file.write(PNG + b"%d" % number)
 
 
+def size_of(path: str) -> int:
+    return os.path.getsize(path)
+
+
 def peak_memory() -> int:
     with open("/proc/self/status") as status:
         (line,) = (line for line in status if line.startswith("VmHWM"))
     return int(line.split()[1]) * 1024
 
 
-async def embed(folder: str, count: int) -> dict[str, object]:
+async def embed(folder: str, concurrency: int) -> dict[str, object]:
     clock = Clock()
     service = Service(clock)
     started, virtual = time.monotonic(), clock.monotonic()
-    client = Memories("key", base_url="http://127.0.0.1:9", rates={Bucket.EMBEDDING: Rate(1)}, clock=clock)
+    client = Memories(
+        "key", base_url="http://127.0.0.1:9", rates={Bucket.EMBEDDING: Rate(1)}, clock=clock
+    )
     async with client, await Job.create(f"{folder}/job", "embed_images", f"{folder}/images") as job:
         planned = time.monotonic()
         (await client._dispatcher.engine()).http.exchange = service.exchange  # type: ignore[method-assign]  # the seam
-        report = await job.run(client, concurrency=int(sys.argv[3]))
+        report = await job.run(client, concurrency=concurrency)
         differences = 0
         async for item in job.items():
             billed = service.billed[os.path.basename(item.source)]
@@ -129,10 +135,14 @@ async def embed(folder: str, count: int) -> dict[str, object]:
         "planning_seconds": planned - started,
         "seconds": time.monotonic() - started,
         "peak_memory": peak_memory(),
-        "journal_bytes": os.path.getsize(f"{folder}/job"),
+        "journal_bytes": size_of(f"{folder}/job"),
     }
 
 
+def main(folder: str, count: int, concurrency: int) -> dict[str, object]:
+    make_images(f"{folder}/images", count)
+    return asyncio.run(embed(folder, concurrency))
+
+
 if __name__ == "__main__":
-    make_images(f"{sys.argv[1]}/images", int(sys.argv[2]))
-    print(json.dumps(asyncio.run(embed(sys.argv[1], int(sys.argv[2])))))
+    print(json.dumps(main(sys.argv[1], int(sys.argv[2]), concurrency=32)))

@@ -89,10 +89,15 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-@pytest.fixture(params=["memory", "sqlite", "redis"])
+IN_EVERY_STORE = pytest.mark.parametrize("place", ["memory", "sqlite", "redis"], indirect=True)
+"""Marks tests that run with each store; the others run with SQLite."""
+
+
+@pytest.fixture
 async def place(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[StorePlace]:
-    url = request.getfixturevalue("redis_url") if request.param == "redis" else ""
-    place = StorePlace(request.param, tmp_path, url)
+    kind: str = getattr(request, "param", "sqlite")
+    url = request.getfixturevalue("redis_url") if kind == "redis" else ""
+    place = StorePlace(kind, tmp_path, url)
     yield place
     await asyncio.gather(*(store.aclose() for store in place.opened))
 

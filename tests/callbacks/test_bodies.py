@@ -18,33 +18,36 @@ TOKENS = TokenUsage(input=5, output=7, total=12)
     "body",
     [
         pytest.param(
-            '{"status":0,"task_id":"T","data":{"text":"A dog.","token":{"input":5,"output":7,"total":12}}}',
+            '{"status":0,"task_id":"TASK","data":{"text":"A dog.","token":TOKENS}}',
             id="as documented",
         ),
         pytest.param(
-            '{"status":0,"task_id":"T","data":{"text":"A dog."},"token":{"input":5,"output":7,"total":12}}',
+            '{"status":0,"task_id":"TASK","data":{"text":"A dog."},"token":TOKENS}',
             id="token beside data",
         ),
         pytest.param(
-            '{"task_id":"T","status":"0","data":{"response":"A dog.","token":{"input":"5","output":"7","total":"12"}}}',
+            '{"task_id":"TASK","status":"0","data":{"response":"A dog.","token":TOKENS_AS_TEXT}}',
             id="response, and numbers as text",
         ),
         pytest.param(
-            '{"status":0,"task_id":"T","data":{"text":null,"response":"A dog.","token":null},"token":{"input":5,"output":7,"total":12}}',
+            '{"status":0,"task_id":"TASK","data":{"text":null,"response":"A dog.","token":null},'
+            '"token":TOKENS}',
             id="null where the other one is",
         ),
         pytest.param(
-            '{"status":0,"taskId":"T","data":{"text":"A dog.","response":"","token":{"input":5,"output":7,"total":12}}}',
+            '{"status":0,"taskId":"TASK","data":{"text":"A dog.","response":"","token":TOKENS}}',
             id="the other case",
         ),
         pytest.param(
-            '{"task_id":"T","data":{"text":"A dog.","token":{"input":5,"output":7,"total":12}}}',
+            '{"task_id":"TASK","data":{"text":"A dog.","token":TOKENS}}',
             id="no status",
         ),
     ],
 )
 def test_a_caption(body: str) -> None:
-    notice = read_caption(body.replace('"T"', f'"{TASK}"').encode())
+    body = body.replace("TOKENS_AS_TEXT", '{"input":"5","output":"7","total":"12"}')
+    body = body.replace("TOKENS", '{"input":5,"output":7,"total":12}').replace("TASK", TASK)
+    notice = read_caption(body.encode())
     assert notice == Notice(TASK, final=True, result=Caption(text="A dog.", tokens=TOKENS))
 
 
@@ -57,7 +60,8 @@ def test_a_caption_is_worth_more_than_its_tokens(token: str) -> None:
 
 def test_unknown_fields_are_kept() -> None:
     notice = read_caption(
-        b'{"status":0,"task_id":"T","cost":3,"data":{"text":"x","duration_ms":17,"token":{"input":1,"cached":9}}}'
+        b'{"status":0,"task_id":"T","cost":3,'
+        b'"data":{"text":"x","duration_ms":17,"token":{"input":1,"cached":9}}}'
     )
     assert notice.result is not None
     assert notice.result.extra == {"cost": 3, "duration_ms": 17}

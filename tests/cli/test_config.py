@@ -110,7 +110,7 @@ def test_file_that_others_may_open_is_refused(run: Run, bits: int, capsys):
 
 @posix
 def test_symbolic_link_is_refused(run: Run, tmp_path: Path, capsys):
-    profiles.change("default", {"api_key": KEY})
+    profiles.change("default", {"api_key": "a-key"})
     elsewhere = tmp_path / "elsewhere.toml"
     profiles.path().rename(elsewhere)
     profiles.path().symlink_to(elsewhere)

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from memories_async.cli.displays import duration
 from memories_async.cli.exits import Exit
-from memories_async.cli.output import duration
 from memories_async.emulator import Cut, Emulator, Fault, Hang, Reason
 from tests.cli.conftest import PNG, Run
 from tests.cli.terminal import wait_until
@@ -244,3 +244,21 @@ def test_progress_at_a_terminal(account: Emulator, terminal, images: Path):
 )
 def test_durations(seconds: float, text: str):
     assert duration(seconds) == text
+
+
+def test_index_of_videos(account: Emulator, run: Run, video: Path, capsys):
+    assert run("index", video, "--tag", "a", "--json") == Exit.DONE
+    (row,) = rows(capsys.readouterr().out)
+    assert row["video_no"].startswith("VI")
+    assert row["video_status"] == "PARSE"
+    assert account.ledger[0].fields["tags"][0] == "a"
+
+
+def test_reconcile(account: Emulator, run: Run, home: Path, video: Path, capsys):
+    account.faults.add(Fault("library.add_video", Cut(), moment="processed"))
+    assert run("index", video) == Exit.UNKNOWN
+    (name,) = jobs(home)
+    capsys.readouterr()
+    assert run("jobs", "reconcile", name, "--json") == Exit.DONE
+    assert rows(capsys.readouterr().out) == [{"found": 1, "unknown": 0}]
+    assert account.ledger.billed("library.add_video") == 1

@@ -27,6 +27,17 @@ from memories_async import (
     models,
 )
 from memories_async._engine.convert import structure
+from memories_async.models import (
+    Asset,
+    AssetMetadata,
+    AssetRecord,
+    Download,
+    SearchHit,
+    SignedUpload,
+    Transcript,
+    TranscriptLine,
+    VideoPage,
+)
 
 BIG = 568102998803353601
 
@@ -192,6 +203,17 @@ _EXTRA = st.dictionaries(
 _TOKENS = st.builds(
     TokenUsage, input=st.integers(), output=st.integers(), total=st.integers(), extra=_EXTRA
 )
+_LINES = st.builds(
+    TranscriptLine,
+    content=_TEXT,
+    start_time=st.none() | _FLOAT,
+    end_time=st.none() | _FLOAT,
+    index=st.none() | st.integers(),
+    extra=_EXTRA,
+)
+_RECORDS = st.builds(
+    AssetMetadata, status=st.none() | st.sampled_from(["WAITING", "SUCCESS"]), extra=_EXTRA
+)
 _MODELS: dict[type[models.Result], st.SearchStrategy[Any]] = {
     TokenUsage: _TOKENS,
     Caption: st.builds(Caption, text=_TEXT, tokens=st.none() | _TOKENS, extra=_EXTRA),
@@ -215,7 +237,42 @@ _MODELS: dict[type[models.Result], st.SearchStrategy[Any]] = {
         resolution_label=st.none() | _FILLED,
         extra=_EXTRA,
     ),
+    SearchHit: st.builds(
+        SearchHit,
+        video_no=st.none() | _FILLED,
+        name=st.none() | _FILLED,
+        start_time=st.none() | _FLOAT,
+        end_time=st.none() | _FLOAT,
+        score=st.none() | _FLOAT,
+        text=st.none() | _FILLED,
+        image_id=st.none() | st.integers(),
+        url=st.none() | _FILLED,
+        extra=_EXTRA,
+    ),
+    TranscriptLine: _LINES,
+    Transcript: st.builds(
+        Transcript, lines=st.lists(_LINES, max_size=3), video_no=st.none() | _FILLED, extra=_EXTRA
+    ),
+    Asset: st.builds(Asset, asset_id=_TEXT, extra=_EXTRA),
+    AssetMetadata: _RECORDS,
+    AssetRecord: st.builds(AssetRecord, resource=st.lists(_RECORDS, max_size=2), extra=_EXTRA),
+    SignedUpload: st.builds(
+        SignedUpload,
+        asset_id=_TEXT,
+        signed_url=_TEXT,
+        expires_in=st.none() | st.integers(),
+        extra=_EXTRA,
+    ),
+    Download: st.builds(Download, path=_TEXT, size=st.integers(), content_type=_TEXT, extra=_EXTRA),
 }
+_MODELS[VideoPage] = st.builds(
+    VideoPage,
+    videos=st.lists(_MODELS[Video], max_size=2),
+    page=st.none() | st.integers(),
+    page_size=st.none() | st.integers(),
+    total=st.none() | st.integers(),
+    extra=_EXTRA,
+)
 
 
 def _camel_case(name: str) -> str:
@@ -232,6 +289,8 @@ def _on_the_wire(value: object, spell: Callable[[str], str], as_text: bool) -> o
                 item = _on_the_wire(getattr(value, field.name), spell, as_text)
                 said[spell(names[-1])] = item
         return said
+    if isinstance(value, list) and any(isinstance(item, models.Result) for item in value):
+        return [_on_the_wire(item, spell, as_text) for item in value]
     if isinstance(value, datetime):
         value = round(value.timestamp() * 1000)
     if as_text and isinstance(value, int | float):

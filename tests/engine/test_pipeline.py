@@ -33,6 +33,7 @@ from memories_async import (
 )
 from memories_async._engine import http
 from memories_async._engine.body import Recipe
+from memories_async._engine.payload import Payload
 from memories_async._engine.request import Request
 from memories_async._engine.sources import Attachment
 from memories_async._engine.writer import Share, Transfer
@@ -307,7 +308,7 @@ def test_requests_have_a_digest_of_what_was_asked() -> None:
 async def test_a_streamed_body_is_no_text() -> None:
     share = Share()
     request = Request(ADD_IMAGES, {}, Policy())
-    payload = http._Payload(Recipe("text/plain", (b"a",)), Transfer(1), share, request)
+    payload = Payload(Recipe("text/plain", (b"a",)), Transfer(1), share, request)
     with pytest.raises(TypeError, match="is no text"):
         payload.decode()
     share.close()

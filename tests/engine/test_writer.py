@@ -1,80 +1,27 @@
-"""Writing bodies into a sink of the test's own: states, progress, shares, files that change."""
+"""Writing bodies: whole from every source, in fair shares, each byte counted."""
 
 from __future__ import annotations
 
 import asyncio
 import io
-import os
-import random
 import tempfile
-import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from memories_async import Media, MediaChanged, MediaError, Progress
+from memories_async import Media, Progress
 from memories_async._engine import sources, writer
-from memories_async._engine.body import Recipe
 from memories_async._engine.request import State
-from memories_async._engine.sources import COLD_READ, Attachment
+from memories_async._engine.sources import COLD_READ
 from memories_async._engine.writer import PIECE, SMALLEST_PIECE, Share, Transfer
 from memories_async.captions import CAPTION_VIDEO
 from memories_async.media import Source, inspect_source
+from tests.engine.uploads import HEAD, Sink, body_of, checked, film, send
 
 pytestmark = pytest.mark.anyio
-
-HEAD = b"\0\0\0\x18ftypmp42"
-
-
-def film(size: int) -> bytes:
-    """Return what begins like a film, each place of it different."""
-    return (HEAD + random.Random(size).randbytes(max(size - len(HEAD), 0)))[:size]
-
-
-class Sink:
-    """Takes bytes as a connection would; may do something at the n-th write."""
-
-    def __init__(self) -> None:
-        self.pieces: list[bytes] = []
-        self.before_write: Callable[[int], None] = lambda number: None
-
-    @property
-    def data(self) -> bytes:
-        return b"".join(self.pieces)
-
-    async def write(self, data: bytes | memoryview) -> None:
-        self.before_write(len(self.pieces) + 1)
-        self.pieces.append(bytes(data))
-
-
-@pytest.fixture
-def share() -> Iterator[Share]:
-    share = Share()
-    yield share
-    share.close()
-
-
-def checked(source: Source, **media: int) -> Attachment:
-    return inspect_source(Media(source, **media) if media else source, CAPTION_VIDEO)  # type: ignore[arg-type]  # size only
-
-
-def body_of(*pieces: bytes | Attachment) -> Recipe:
-    return Recipe("multipart/form-data", pieces)
-
-
-async def send(
-    recipe: Recipe, share: Share, sink: Sink | None = None, attempt: int = 1
-) -> tuple[bytes, Transfer]:
-    """Write a body once; return what the sink got and how far the transfer is."""
-    sink = sink or Sink()
-    transfer = Transfer(recipe.length, attempt)
-    await writer.write(recipe, sink, transfer, share)
-    return sink.data, transfer
-
 
 # Every source arrives whole, from where it stands, as often as it is written.
 
@@ -115,6 +62,19 @@ async def test_each_source_arrives_whole(
             assert source.tell() == 6  # type: ignore[union-attr]  # one of the two files
             assert not source.closed  # type: ignore[union-attr]
     assert share.active == 0
+
+
+async def test_a_file_that_is_not_in_the_page_cache(
+    share: Share, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def would_block(*arguments: object) -> int:
+        raise BlockingIOError
+
+    path = tmp_path / "a.mp4"
+    path.write_bytes(film(3 * COLD_READ))
+    monkeypatch.setattr("memories_async._engine.sources.os.preadv", would_block)
+    sent, _ = await send(body_of(checked(path)), share)
+    assert sent == path.read_bytes()
 
 
 async def test_no_piece_is_larger_than_agreed(share: Share, tmp_path: Path) -> None:
@@ -252,287 +212,3 @@ async def test_progress_is_told_now_and_then_and_at_the_end(share: Share) -> Non
     await writer.write(recipe, Sink(), Transfer(5000, on_progress=told.append), share)
     assert len(told) < 100
     assert told[-1] == Progress(5000, 5000)
-
-
-# Streams.
-
-
-class Stream:
-    """An async iterable that says whether it was closed."""
-
-    def __init__(self, *chunks: bytes) -> None:
-        self.chunks = chunks
-        self.closed = False
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        try:
-            for chunk in self.chunks:
-                yield chunk
-        finally:
-            self.closed = True
-
-
-class EndlessStream:
-    """An async iterator without aclose."""
-
-    def __aiter__(self) -> EndlessStream:
-        return self
-
-    async def __anext__(self) -> bytes:
-        return b"more"
-
-
-def stream(source: object, size: int | None = None) -> Attachment:
-    media = Media(source, name="a.mp4", content_type="video/mp4", size=size)  # type: ignore[arg-type]  # an async iterable
-    return inspect_source(media, CAPTION_VIDEO)
-
-
-async def test_a_stream_of_known_length(share: Share) -> None:
-    source = Stream(b"ab", b"", b"cd" * PIECE)
-    recipe = body_of(b"<", stream(source, 2 + 2 * PIECE), b">")
-    assert recipe.length == 4 + 2 * PIECE
-    sent, transfer = await send(recipe, share)
-    assert sent == b"<ab" + b"cd" * PIECE + b">"
-    assert transfer.state is State.SENT
-    assert source.closed
-
-
-async def test_a_stream_of_unknown_length(share: Share) -> None:
-    told: list[Progress] = []
-    states: list[State] = []
-    recipe = body_of(b"<", stream(Stream(b"ab", b"cd")), b">")
-    assert recipe.length is None
-    transfer = Transfer(None, on_progress=told.append)
-    sink = Sink()
-    sink.before_write = lambda number: states.append(transfer.state)
-    await writer.write(recipe, sink, transfer, share)
-    assert sink.data == b"<abcd>"
-    assert states == [State.PARTIAL] * 4
-    assert transfer.state is State.SENT
-    assert told[-1] == Progress(6, None)
-    assert told[-1].fraction is None
-
-
-@pytest.mark.parametrize("source", [Stream(b"abc"), Stream(b"abc", b"d", b"e"), EndlessStream()])
-async def test_a_stream_of_another_length_than_said(
-    source: Stream | EndlessStream, share: Share
-) -> None:
-    sink = Sink()
-    transfer = Transfer(6)
-    with pytest.raises(MediaChanged, match=r"a\.mp4 yielded \d bytes or more instead of 4"):
-        await writer.write(body_of(b"<", stream(source, 4), b">"), sink, transfer, share)
-    assert transfer.state is State.PARTIAL
-    assert len(sink.data) < 6
-    assert getattr(source, "closed", True)
-
-
-async def test_a_stream_that_yields_nothing(share: Share) -> None:
-    for source in (Stream(), Stream(b"", b"")):
-        with pytest.raises(MediaError, match="yielded nothing"):
-            await send(body_of(b"<", stream(source), b">"), share)
-
-
-async def test_a_stream_that_fails_is_closed(share: Share) -> None:
-    async def failing() -> AsyncIterator[bytes]:
-        yield b"ab"
-        raise OSError("camera unplugged")
-
-    with pytest.raises(OSError, match="camera unplugged"):
-        await send(body_of(stream(failing()), b">"), share)
-
-
-# Pipes.
-
-
-async def test_a_pipe_is_read_once_with_what_was_looked_at(share: Share) -> None:
-    data = film(5000)
-    reading, writing = os.pipe()
-    with os.fdopen(reading, "rb") as file:
-        with os.fdopen(writing, "wb") as end:
-            end.write(data)
-        attachment = checked(Media(file, name="a.mp4"))
-        assert not attachment.replayable
-        sent, transfer = await send(body_of(b"<", attachment, b">"), share)
-        assert sent == b"<" + data + b">"
-        assert transfer.state is State.SENT
-        assert not file.closed
-
-
-async def test_a_pipe_of_known_length(share: Share) -> None:
-    data = film(COLD_READ + 5)
-
-    class Pipe(io.RawIOBase):
-        def __init__(self) -> None:
-            self.left = io.BytesIO(data)
-
-        def readable(self) -> bool:
-            return True
-
-        def readinto(self, view: object) -> int:
-            return self.left.readinto(view)  # type: ignore[arg-type]  # a buffer
-
-    pipe = io.BufferedReader(Pipe())
-    attachment = inspect_source(Media(pipe, name="a.mp4", size=len(data)), CAPTION_VIDEO)
-    recipe = body_of(b"<", attachment, b">")
-    assert recipe.length == len(data) + 2
-    sent, _ = await send(recipe, share)
-    assert sent == b"<" + data + b">"
-
-
-# Files that change: never the last byte of a body that is not what was checked.
-
-
-def truncate(path: Path) -> None:
-    os.truncate(path, path.stat().st_size - 1)
-
-
-def grow(path: Path) -> None:
-    with path.open("ab") as file:
-        file.write(b"more")
-
-
-def rewrite(path: Path) -> None:
-    with path.open("r+b") as file:
-        file.write(b"other")
-    os.utime(path, ns=(0, 0))
-
-
-def replace(path: Path) -> None:
-    other = path.with_suffix(".new")
-    other.write_bytes(path.read_bytes())
-    os.utime(other, ns=(path.stat().st_atime_ns, path.stat().st_mtime_ns))
-    other.rename(path)
-
-
-def vanish(path: Path) -> None:
-    path.unlink()
-
-
-@pytest.mark.parametrize("change", [truncate, grow, rewrite, replace, vanish])
-@pytest.mark.parametrize("size", [1000, 3 * COLD_READ])
-@pytest.mark.parametrize("moment", ["before", "during"])
-async def test_a_file_that_changes(
-    change: Callable[[Path], None], size: int, moment: str, share: Share, tmp_path: Path
-) -> None:
-    """Row 53 of the fault matrix; a small file's first attempt sends what was checked."""
-    path = tmp_path / "a.mp4"
-    path.write_bytes(film(size))
-    attachment = checked(path)
-    recipe = body_of(bytes(1000), attachment, b"-- end")
-    sink = Sink()
-    transfer = Transfer(recipe.length, attempt=2 if size == 1000 else 1)
-    if moment == "before":
-        change(path)
-    else:
-        # A small file is read in one hop, so the change falls before that; a large one is changed
-        # with its last piece on the way.
-        last = 1 if size == 1000 else 1 + size // PIECE
-        sink.before_write = lambda number: change(path) if number == last else None
-    with pytest.raises(MediaChanged, match=r"a\.mp4"):
-        await writer.write(recipe, sink, transfer, share)
-    assert transfer.state is State.PARTIAL
-    assert transfer.total is not None
-    assert len(sink.data) < transfer.total
-    assert not sink.data.endswith(b"-- end")
-    assert share.active == 0
-
-
-@pytest.mark.parametrize("size", [1000, 3 * COLD_READ])
-async def test_a_caller_s_file_that_changes(size: int, share: Share, tmp_path: Path) -> None:
-    path = tmp_path / "a.mp4"
-    path.write_bytes(film(size))
-    with path.open("rb") as file:
-        recipe = body_of(checked(file), b"end")
-        grow(path)
-        with pytest.raises(MediaChanged, match="changed while it was being sent"):
-            await send(recipe, share)
-        assert not file.closed
-
-
-@pytest.mark.parametrize("size", [1000, 3 * COLD_READ])
-@pytest.mark.parametrize("change", ["shorter", "longer"])
-async def test_a_memory_file_that_changes(size: int, change: str, share: Share) -> None:
-    file = io.BytesIO(film(size))
-    recipe = body_of(checked(file), b"end")
-    if change == "shorter":
-        file.truncate(size - 1)
-    else:
-        file.seek(0, io.SEEK_END)
-        file.write(b"more")
-    with pytest.raises(MediaChanged, match="while it was being sent"):
-        await send(recipe, share)
-
-
-async def test_a_file_object_that_cannot_be_read(share: Share) -> None:
-    class Unreadable(io.BytesIO):
-        broken = False
-
-        def read(self, size: int | None = -1) -> bytes:
-            if self.broken:
-                raise OSError(5, "Input/output error")
-            return super().read(size)
-
-    for size in (1000, 3 * COLD_READ):
-        file = Unreadable(film(size))
-        recipe = body_of(checked(file), b"end")
-        file.broken = True
-        with pytest.raises(MediaError, match="cannot be read: Input/output error"):
-            await send(recipe, share)
-
-
-# Cancellation.
-
-
-def open_files() -> int:
-    return len(os.listdir("/proc/self/fd"))
-
-
-async def test_cancelled_while_a_thread_reads(
-    share: Share, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The file is closed when the thread comes back, not under its hands."""
-    path = tmp_path / "a.mp4"
-    path.write_bytes(film(3 * COLD_READ))
-    recipe = body_of(checked(path))
-    reading, may_go_on = asyncio.Event(), threading.Event()
-    loop = asyncio.get_running_loop()
-    real_pread = sources.pread
-
-    def slow_pread(descriptor: int, size: int, position: int) -> bytes:
-        loop.call_soon_threadsafe(reading.set)
-        may_go_on.wait(10)
-        return real_pread(descriptor, size, position)
-
-    monkeypatch.setattr(sources, "_NOWAIT", None)
-    monkeypatch.setattr(sources, "pread", slow_pread)
-    before = open_files()
-    task = asyncio.create_task(send(recipe, share))
-    await reading.wait()
-    assert open_files() == before + 1
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task
-    assert share.active == 0
-    may_go_on.set()
-    share.close()
-    await asyncio.to_thread(share._readers.shutdown)
-    assert open_files() <= before
-
-
-async def test_cancelled_while_the_connection_is_full(share: Share, tmp_path: Path) -> None:
-    path = tmp_path / "a.mp4"
-    path.write_bytes(film(3 * COLD_READ))
-
-    class FullSink(Sink):
-        async def write(self, data: bytes | memoryview) -> None:
-            await super().write(data)
-            await asyncio.Event().wait()
-
-    before = open_files()
-    task = asyncio.create_task(send(body_of(checked(path)), share, sink := FullSink()))
-    while not sink.pieces:  # noqa: ASYNC110  # there is no event to wait for
-        await asyncio.sleep(0)
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task
-    assert open_files() == before

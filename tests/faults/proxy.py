@@ -90,13 +90,17 @@ class Proxy:
         self._spawn(self._accept())
 
     async def stop(self) -> None:
-        """Drop all connections."""
+        """Drop all connections and accept no more."""
+        await self.drop()
+        self._listener.close()
+
+    async def drop(self) -> None:
+        """Drop all connections, and accept no more until ``start``."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         for writer in self._lingering:
             writer.close()
-        self._listener.close()
 
     async def __aenter__(self) -> Self:
         self.start()

@@ -70,4 +70,3 @@ SCENARIOS: Mapping[str, Callable[[Stage], None]] = {
     ),
 }
 """Each sets the stage so that every call meets the same fault."""
-

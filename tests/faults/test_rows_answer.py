@@ -28,7 +28,7 @@ from memories_async import (
 )
 from memories_async._engine.limiters import MemoryLimiter
 from memories_async.emulator import Answer, Fault, Reason, gateway
-from tests.faults.conftest import PNG, Stage, caption, embed, failure_of, stored_video
+from tests.faults.conftest import PNG, Stage, caption, embed, failure_of, stored_video, until
 from tests.faults.proxy import Proxy
 
 pytestmark = pytest.mark.anyio
@@ -145,8 +145,7 @@ async def test_row_38_the_others_wait_and_another_bucket_does_not(stage: Stage) 
 
     stage.clock.moment = 0.05  # the pause lasts until the embedding has had its chance
     throttled = asyncio.create_task(note("throttled", lambda: caption(client)))
-    while not stage.clock.slept:
-        await asyncio.sleep(0.001)
+    await until(lambda: stage.clock.slept)
     began = stage.clock.now
     await asyncio.gather(
         note("other bucket", lambda: embed(client)), note("waiting", lambda: caption(client))
@@ -163,8 +162,7 @@ async def test_row_38_a_cancelled_sleeper_harms_nobody(stage: Stage) -> None:
     client = stage.client()
     stage.clock.moment = 0.05
     throttled = asyncio.ensure_future(caption(client))
-    while not stage.clock.slept:
-        await asyncio.sleep(0.001)
+    await until(lambda: stage.clock.slept)
     waiting = asyncio.ensure_future(caption(client))
     await asyncio.sleep(0.001)
     throttled.cancel()
@@ -207,8 +205,15 @@ async def test_row_39_a_pause_beyond_the_deadline(stage: Stage) -> None:
     await stage.saw(requests=1, billed=0)
 
 
-IN_A_MINUTE = format_datetime(datetime.now(UTC) + timedelta(seconds=60), usegmt=True)
-TOMORROW = format_datetime(datetime.now(UTC) + timedelta(days=1), usegmt=True)
+IN_A_MINUTE, TOMORROW = "in a minute", "tomorrow"
+
+
+def too_many(hint: str) -> Answer:
+    """Answer 429 with a hint; a date is written when it is needed."""
+    ahead = {IN_A_MINUTE: timedelta(seconds=60), TOMORROW: timedelta(days=1)}.get(hint)
+    if ahead is not None:
+        hint = format_datetime(datetime.now(UTC) + ahead, usegmt=True)
+    return Answer(status=429, headers={"Retry-After": hint})
 
 
 @pytest.mark.parametrize(
@@ -218,8 +223,7 @@ TOMORROW = format_datetime(datetime.now(UTC) + timedelta(days=1), usegmt=True)
 async def test_row_40_a_hint_of_up_to_two_minutes(
     stage: Stage, hint: str, low: float, high: float
 ) -> None:
-    answer = Answer(status=429, headers={"Retry-After": hint})
-    stage.emulator.faults.add(Fault(CAPTIONS, answer))
+    stage.emulator.faults.add(Fault(CAPTIONS, too_many(hint)))
     result = await stage.client().captions.image(PNG, "what")
     assert result.attempts == 2
     assert low <= sum(stage.clock.slept) <= high
@@ -228,9 +232,9 @@ async def test_row_40_a_hint_of_up_to_two_minutes(
 
 @pytest.mark.parametrize("hint", ["121", "86400", TOMORROW])
 async def test_row_40_a_longer_hint_is_for_the_caller(stage: Stage, hint: str) -> None:
-    answer = Answer(status=429, headers={"Retry-After": hint})
-    stage.emulator.faults.add(Fault(CAPTIONS, answer))
-    error = await failure_of(caption(stage.client()))
+    stage.emulator.faults.add(Fault(CAPTIONS, too_many(hint)))
+    patient = CallOptions(retry_time=1e6)
+    error = await failure_of(caption(stage.client(), patient))
     assert type(error) is RateLimited
     assert error.retry_after is not None
     assert error.retry_after > 120
@@ -241,8 +245,7 @@ async def test_row_40_a_longer_hint_is_for_the_caller(stage: Stage, hint: str) -
 
 @pytest.mark.parametrize("hint", ["inf", "-1", "nan", "soon", "1e9", "9" * 400])
 async def test_row_40_a_hint_that_is_no_time(stage: Stage, hint: str) -> None:
-    answer = Answer(status=429, headers={"Retry-After": hint})
-    stage.emulator.faults.add(Fault(CAPTIONS, answer))
+    stage.emulator.faults.add(Fault(CAPTIONS, too_many(hint)))
     result = await stage.client().captions.image(PNG, "what")
     assert result.attempts == 2
     assert sum(stage.clock.slept) <= 1  # our own backoff

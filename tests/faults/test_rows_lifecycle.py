@@ -24,7 +24,7 @@ from memories_async import (
 from memories_async._engine.limiters import MemoryLimiter
 from memories_async.emulator import Answer, Drip, Emulator, Fault, Hang
 from memories_async.emulator.hash_engine import HashEngine
-from tests.faults.conftest import MP4, PNG, Stage, caption, failure_of, until
+from tests.faults.conftest import MP4, Stage, caption, failure_of, until
 from tests.faults.proxy import Plan, Proxy
 
 pytestmark = pytest.mark.anyio
@@ -73,10 +73,9 @@ async def test_row_47_cancelled_while_waiting_for_a_turn(stage: Stage) -> None:
 
 async def test_row_47_cancelled_while_connecting(stage: Stage) -> None:
     client = one_at_a_time(stage)
-    asyncio.get_running_loop()
     connecting = asyncio.ensure_future(caption(client))
     await asyncio.sleep(0)  # it has not gone further than the resolver
-    while not connecting.done() and not _resolving():
+    while not connecting.done() and not _resolving():  # noqa: ASYNC110  # nobody tells
         await asyncio.sleep(0)
     assert notes(await cancel(connecting)) == []
     await caption(client)

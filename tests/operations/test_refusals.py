@@ -94,7 +94,7 @@ REFUSALS = (
     refusal("library.add_images", [PNG], datetime_taken="2025-09-07", says="yyyy-MM-dd HH:mm:ss"),
     refusal("library.search_clips", "", PNG, "red", says="video_no is empty"),
     refusal("library.search_clips", "VI1", PNG, " ", says="prompt is empty"),
-    refusal("library.add_video", FILM, says="not a URL"),
+    refusal("library.add_video", "https://example.com/a b.mp4", says="spaces or control"),
     refusal("library.video", "", says="video_no is empty"),
     refusal("embeddings.image", says="either an image or an asset_id"),
     refusal("embeddings.image", PNG, asset_id="re_1", says="either an image or an asset_id"),

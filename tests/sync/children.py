@@ -12,8 +12,9 @@ import threading
 import traceback
 from collections.abc import Callable, Iterator
 
-from memories_async import Caption, ClosedError, Outcome
+from memories_async import Bucket, Caption, ClosedError, Outcome, Rate
 from memories_async import Memories as AsyncMemories
+from memories_async._engine.limiters import SHARED
 from memories_async.sync import Memories
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(100)
@@ -58,7 +59,7 @@ def leave_closed() -> None:
 def leave_in_a_batch() -> None:
     global batch
     batch = client.captions.images([PNG] * 10, "what", concurrency=2)
-    say(next(batch).unwrap() is not None and "captioned")
+    say("captioned" if next(batch).unwrap().text else "no text")
 
 
 def leave_with_a_call_in_a_daemon_thread() -> None:
@@ -123,9 +124,13 @@ def fork_and_close_in_the_child() -> None:
     say("parent", caption())
 
 
+def collect() -> None:
+    gc.collect()
+
+
 def fork_and_do_nothing() -> None:
     say("parent", caption())
-    say("child ended with", fork_and(gc.collect))
+    say("child ended with", fork_and(collect))
     say("parent", caption())
 
 
@@ -171,6 +176,20 @@ def fork_in_the_middle() -> None:
     say("parent", caption())
 
 
+def fork_after_a_counted_call() -> None:
+    global client
+    rates = {Bucket.CAPTION_IMAGE: Rate(100)}
+    client = Memories("sk-mavi", caption_key="sk-mavi", base_url=sys.argv[2], rates=rates)
+    say("parent", caption(), len(SHARED._buckets))
+
+    def in_child() -> None:
+        # A bucket has a lock, which a thread may hold that the child does not have.
+        say("child", len(SHARED._buckets), caption())
+
+    say("child ended with", fork_and(in_child))
+    say("parent", caption(), len(SHARED._buckets))
+
+
 def fork_within_a_batch() -> None:
     iterating = client.captions.images([PNG] * 3, "what", ordered=True)
     say("parent", next(iterating).index)
@@ -183,7 +202,7 @@ def fork_within_a_batch() -> None:
         say("child", caption())
 
     say("child ended with", fork_and(in_child))
-    say("parent", *[outcome.unwrap() is not None and outcome.index for outcome in iterating])
+    say("parent", *[outcome.index for outcome in iterating if outcome.unwrap().text])
 
 
 def fork_with_the_asyncio_client() -> None:
@@ -196,6 +215,25 @@ def fork_with_the_asyncio_client() -> None:
     def in_child() -> None:
         say("child", asyncio.run(call()))
         os._exit(0)  # the loop is this program's, and it would complain that nobody closed it
+
+    say("child ended with", fork_and(in_child))
+    say("parent", loop.run_until_complete(call()))
+    loop.run_until_complete(asyncio_client.aclose())
+    loop.close()
+
+
+def fork_and_close_the_asyncio_client() -> None:
+    async def call() -> str:
+        return "captioned" if (await asyncio_client.captions.image(PNG, "what")).text else ""
+
+    loop = asyncio.new_event_loop()
+    say("parent", loop.run_until_complete(call()))
+
+    def in_child() -> None:
+        # On the loop that both have: what the parent keeps open there must stay open.
+        loop.run_until_complete(asyncio_client.aclose())
+        say("child closed")
+        os._exit(0)
 
     say("child ended with", fork_and(in_child))
     say("parent", loop.run_until_complete(call()))

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-from memories_async import Caption, ClosedError, ConfigurationError, Outcome
+from memories_async import ClosedError, ConfigurationError
 from memories_async import Memories as AsyncMemories
 from memories_async.emulator import Emulator
 from memories_async.sync import Memories
@@ -106,8 +106,8 @@ def test_break_cancels_and_closes(silent: SilentServer) -> None:
         assert closed == [True]
 
 
-def divide_by_zero(batch: Iterator[Outcome[Caption]], silent: SilentServer) -> None:
-    for outcome in batch:
+def divide_by_zero(client: Memories, silent: SilentServer) -> None:
+    for outcome in client.captions.images([IMAGE_URL, b"no picture"], "what"):
         assert silent.received.wait(10)
         assert outcome.index / 0  # what a program does wrong with an outcome
 
@@ -115,9 +115,8 @@ def divide_by_zero(batch: Iterator[Outcome[Caption]], silent: SilentServer) -> N
 def test_an_exception_in_the_loop_s_body_closes(silent: SilentServer) -> None:
     silent.read_on.set()
     with client_for(silent.url) as client:
-        batch = client.captions.images([IMAGE_URL, b"no picture"], "what")
         with pytest.raises(ZeroDivisionError):
-            divide_by_zero(batch, silent)
+            divide_by_zero(client, silent)
         assert silent.closed.wait(1)
 
 

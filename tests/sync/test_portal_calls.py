@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import json
 import threading
 import traceback
 import weakref
@@ -104,7 +103,8 @@ def test_many_threads_use_one_pacer(emulator: Emulator) -> None:
         ThreadPoolExecutor(3) as callers,
     ):
         began = clock.now
-        list(callers.map(lambda _: client.captions.image(PNG, "what"), range(3)))
+        calls = [callers.submit(client.captions.image, PNG, "what") for _ in range(3)]
+        assert all(call.result(20).text for call in calls)
         assert clock.now - began >= 120
     assert emulator.ledger.billed() == 3
 
@@ -164,9 +164,8 @@ def test_an_error_leaves_no_cycle_behind(client: Memories) -> None:
 
 
 def test_results_are_the_asyncio_client_s(client: Memories, emulator: Emulator) -> None:
-    images = client.library.add_images([PNG, MP4[:0] + PNG], tags=["a"])
-    assert len(images) == 2
-    assert json.dumps([image.id for image in images])
+    images = client.library.add_images([PNG, PNG], tags=["a"])
+    assert [type(image.id) for image in images] == [int, int]
     assert [entry.operation for entry in emulator.ledger] == ["add_images"]
 
 

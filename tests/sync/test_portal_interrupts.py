@@ -16,6 +16,7 @@ import pytest
 from memories_async import Media
 from memories_async.emulator import Emulator
 from memories_async.sync import Memories, _portal
+from memories_async.sync._loop_thread import UNWINDING
 from tests.sync.conftest import (
     IMAGE_URL,
     MP4,
@@ -173,7 +174,7 @@ def test_a_second_ctrl_c_leaves_at_once(client: Memories) -> None:
     began = time.monotonic()
     with pytest.raises(KeyboardInterrupt) as caught:
         client.captions.video(Media(stubborn.film(), name="film.mp4"), "what")
-    assert time.monotonic() - began < _portal.UNWINDING
+    assert time.monotonic() - began < UNWINDING
     assert isinstance(caught.value.__context__, KeyboardInterrupt)
     stubborn.let_go()
 
@@ -181,7 +182,7 @@ def test_a_second_ctrl_c_leaves_at_once(client: Memories) -> None:
 def test_unwinding_takes_five_seconds_at_most(
     client: Memories, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert _portal.UNWINDING == 5.0
+    assert UNWINDING == 5.0
     monkeypatch.setattr(_portal, "UNWINDING", 0.05)
     stubborn = Stubborn()
     signal_when(stubborn.started, signal.SIGINT)

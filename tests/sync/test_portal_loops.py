@@ -97,7 +97,11 @@ def test_a_loop_that_was_closed_by_hand(
 ) -> None:
     """Its connections are left to the garbage collector, which is told to expect them."""
     unraisable: list[BaseException | None] = []
-    monkeypatch.setattr(sys, "unraisablehook", lambda args: unraisable.append(args.exc_value))
+
+    def note(args: sys.UnraisableHookArgs) -> None:
+        unraisable.append(args.exc_value)
+
+    monkeypatch.setattr(sys, "unraisablehook", note)
     loop = asyncio.new_event_loop()
     loop.run_until_complete(_caption(asyncio_client))
     loop.close()

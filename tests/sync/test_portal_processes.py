@@ -25,10 +25,22 @@ PROGRAMS = {
     ],
     "fork_and_do_nothing": ["parent captioned", CHILD_ENDED, "parent captioned"],
     "fork_a_child_that_drops_the_client": ["parent captioned", CHILD_ENDED, "parent captioned"],
+    "fork_after_a_counted_call": [
+        "parent captioned 1",
+        "child 0 captioned",
+        CHILD_ENDED,
+        "parent captioned 1",
+    ],
     "fork_within_a_batch": ["parent 0", REFUSED, "child captioned", CHILD_ENDED, "parent 1 2"],
     "fork_with_the_asyncio_client": [
         "parent captioned",
         "child captioned",
+        CHILD_ENDED,
+        "parent captioned",
+    ],
+    "fork_and_close_the_asyncio_client": [
+        "parent captioned",
+        "child closed",
         CHILD_ENDED,
         "parent captioned",
     ],

@@ -36,13 +36,13 @@ class MemoryStore:
     def __init__(self, *, kept: float = KEPT) -> None:
         self._kept = kept
         self._lock = threading.Lock()
-        self._secret: bytes | None = None
+        self._secret: str | None = None
         self._tasks: dict[str, _Task] = {}
         self._tokens: dict[str, str] = {}
         self._early: dict[str, float] = {}
         self._waiters = Waiters()
 
-    async def secret(self, proposed: bytes) -> bytes:
+    async def secret(self, proposed: str) -> str:
         """Keep a secret unless one is kept."""
         with self._lock:
             self._secret = self._secret or proposed

@@ -52,7 +52,7 @@ class Store(Protocol):
     without a name is one whose submitter has yet to learn the task; its callback is early.
     """
 
-    async def secret(self, proposed: bytes) -> bytes:
+    async def secret(self, proposed: str) -> str:
         """Keep a secret unless one is kept; return the one that is."""
         ...
 

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import weakref
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable
 from typing import TYPE_CHECKING, cast
 
 from memories_async.callbacks.stores.protocol import (
@@ -131,12 +131,12 @@ class RedisStore:
             weakref.WeakKeyDictionary()
         )
 
-    async def secret(self, proposed: bytes) -> bytes:
+    async def secret(self, proposed: str) -> str:
         """Keep a secret unless one is kept."""
-        redis = self._here().redis
+        here = self._here()
         key = f"{self._prefix}secret"
-        await redis.set(key, proposed, nx=True)
-        return cast("bytes", await redis.get(key))
+        await here.run(here.redis.set(key, proposed, nx=True))
+        return cast("bytes", await here.run(here.redis.get(key))).decode()
 
     async def open(self, token: str, name: str | None, now: float) -> None:
         """Expect a callback."""
@@ -156,15 +156,14 @@ class RedisStore:
 
     async def find(self, name: str) -> Arrival | None:
         """Return the callback of what is waited for by a name."""
-        redis = self._here().redis
-        token = cast("bytes | None", await redis.get(f"{self._prefix}name:{name}"))
+        here = self._here()
+        token = cast("bytes | None", await here.run(here.redis.get(f"{self._prefix}name:{name}")))
         if token is None:
             return None
-        key = f"{self._prefix}token:{token.decode()}"
-        fields = cast(
-            "list[bytes | None]", await redis.hmget(key, ["name", "body", "digest", "at"])
+        fields = here.redis.hmget(
+            f"{self._prefix}token:{token.decode()}", ["name", "body", "digest", "at"]
         )
-        named, body, digest, at = fields
+        named, body, digest, at = cast("list[bytes | None]", await here.run(fields))
         if named is None or body is None or digest is None or at is None:
             return None
         return Arrival(named.decode(), body, digest.decode(), float(at))
@@ -173,7 +172,7 @@ class RedisStore:
     async def watch(self, name: str) -> AsyncGenerator[asyncio.Event]:
         """Within the context, set the event when a callback for a name comes."""
         with self._waiters.watch(name) as event:
-            await self._here().listening(f"{self._prefix}arrived", self._waiters)
+            self._here().listen(f"{self._prefix}arrived", self._waiters)
             yield event
 
     async def aclose(self) -> None:
@@ -183,7 +182,7 @@ class RedisStore:
             await connection.close()
 
     async def _run(self, script: AsyncScript, *arguments: str | bytes | float) -> object:
-        return await script(keys=[f"{self._prefix}early"], args=arguments)
+        return await self._here().run(script(keys=[f"{self._prefix}early"], args=arguments))
 
     def _here(self) -> _Connection:
         """Return this loop's connections: they serve no other."""
@@ -208,14 +207,24 @@ class _Connection:
         self.open = self.redis.register_script(forget_early + _OPEN)
         self.bind = self.redis.register_script(forget_early + _BIND)
         self.deliver = self.redis.register_script(forget_early + _DELIVER)
+        self._commands: set[asyncio.Future[object]] = set()
         self._listener: asyncio.Task[None] | None = None
-        self._subscribed = asyncio.Event()
 
-    async def listening(self, channel: str, waiters: Waiters) -> None:
-        """Return once waiters are woken by what is published."""
+    async def run(self, command: Awaitable[object]) -> object:
+        """Run a command to its end, even if whoever wanted it is cancelled.
+
+        Cut off, it would cost its connection; and redis-py 8 has been seen to lose the
+        cancellation, so that the caller would wait for ever.
+        """
+        running = asyncio.ensure_future(command)
+        self._commands.add(running)
+        running.add_done_callback(self._commands.discard)
+        return await asyncio.shield(running)
+
+    def listen(self, channel: str, waiters: Waiters) -> None:
+        """Have waiters woken by what is published; do nothing if they are already."""
         if self._listener is None:
             self._listener = asyncio.create_task(self._listen(channel, waiters))
-        await self._subscribed.wait()
 
     async def _listen(self, channel: str, waiters: Waiters) -> None:
         from redis.asyncio.client import PubSub
@@ -228,7 +237,6 @@ class _Connection:
                     await self._pass_on(subscription, waiters)
             except (RedisError, OSError) as error:
                 logger.warning("Waiting for callbacks without Redis: %s", error)
-            self._subscribed.clear()
             await asyncio.sleep(RECONNECT_SECONDS)
 
     async def _pass_on(self, subscription: PubSub, waiters: Waiters) -> None:
@@ -238,15 +246,15 @@ class _Connection:
         )
         async for message in messages:
             if message["type"] == "subscribe":
-                self._subscribed.set()
                 waiters.wake_all()  # something may have come while nobody listened
             elif message["type"] == "message":
                 waiters.wake([cast("bytes", message["data"]).decode()])
 
     async def close(self) -> None:
         """End the listener and close the connections."""
-        if self._listener is not None:
+        while self._listener is not None and not self._listener.done():
             self._listener.cancel()
-            await asyncio.gather(self._listener, return_exceptions=True)
+            await asyncio.wait([self._listener], timeout=RECONNECT_SECONDS)
+        await asyncio.gather(*self._commands, return_exceptions=True)
         await self.redis.aclose()
         await self.redis.connection_pool.disconnect()

@@ -37,7 +37,7 @@ CREATE TABLE IF NOT EXISTS arrivals (
     number INTEGER PRIMARY KEY AUTOINCREMENT, token TEXT NOT NULL UNIQUE,
     name TEXT NOT NULL, body BLOB NOT NULL, digest TEXT NOT NULL, at REAL NOT NULL
 );
-CREATE TABLE IF NOT EXISTS secret (value BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS secret (value TEXT NOT NULL);
 """
 
 _FIND = """
@@ -77,7 +77,7 @@ class SqliteStore:
     def __repr__(self) -> str:
         return f"SqliteStore({self._path!r})"
 
-    async def secret(self, proposed: bytes) -> bytes:
+    async def secret(self, proposed: str) -> str:
         """Keep a secret unless one is kept."""
         return await self._run(_secret, proposed)
 
@@ -198,13 +198,13 @@ def _connect(path: str) -> sqlite3.Connection:
     return connection
 
 
-def _secret(process: _Process, proposed: bytes) -> bytes:
+def _secret(process: _Process, proposed: str) -> str:
     with process.writing() as connection:
         connection.execute(
             "INSERT INTO secret SELECT ? WHERE NOT EXISTS (SELECT * FROM secret)", (proposed,)
         )
         [kept] = connection.execute("SELECT value FROM secret").fetchone()
-    return bytes(kept)
+    return str(kept)
 
 
 def _open(process: _Process, token: str, name: str | None, now: float, before: float) -> None:

@@ -62,9 +62,9 @@ def _named_after_path(file: SpooledFile) -> SpooledFile:
 async def _add_video(call: Call, file: SpooledFile) -> Reply:
     resources = call.resources
     details = checks.details(call.fields)
-    url = call.text("callback")
-    if url:
-        resources.callbacks.check(url)
+    callback = call.text("callback")
+    if callback:
+        resources.callbacks.check(callback)
     folder_id = call.integer("folder_id")
     video = attrs.evolve(
         shelves.stored(call, StoredVideo, store.new_video_no(), file, details),
@@ -85,7 +85,7 @@ async def _add_video(call: Call, file: SpooledFile) -> Reply:
             "videoStatus": video.status,
             "uploadTime": str(video.created_at),
         },
-        callback=Callback(url, result) if url else None,
+        callback=Callback(callback, result) if callback else None,
     )
 
 

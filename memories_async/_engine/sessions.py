@@ -1,0 +1,133 @@
+"""One aiohttp session per event loop, and how each of them ends."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import ssl
+from collections.abc import AsyncGenerator
+from typing import Any
+from weakref import WeakSet
+
+import aiohttp
+import attrs
+
+from memories_async._version import __version__
+from memories_async.errors import ClosedError
+
+IDLE_CONNECTION = 2.0
+"""Seconds: a connection that rests longer may be closed under the next billed call."""
+
+USER_AGENT = f"memories-async/{__version__} aiohttp/{aiohttp.__version__}"
+
+
+class Sessions:
+    """The client's connections: a session for each event loop that it is used from."""
+
+    def __init__(self, max_connections: int, ssl_context: ssl.SSLContext | None) -> None:
+        self._max_connections = max_connections
+        self._ssl_context = ssl_context
+        self._open: dict[asyncio.AbstractEventLoop, _Open] = {}
+        self._closed = False
+
+    async def current(self) -> aiohttp.ClientSession:
+        """Return the running loop's session.
+
+        Raises:
+            ClosedError: The client was closed.
+        """
+        loop = asyncio.get_running_loop()
+        opened = self._open.get(loop)
+        if opened is None or opened.session.closed:
+            if self._closed:
+                raise ClosedError("the client was closed while the call was under way")
+            self._forget_ended_loops()
+            session = self._new()
+            opened = self._open[loop] = _Open(session, _until_the_loop_ends(session))
+            _ALL_OPEN.add(opened)
+            await anext(opened.life)
+        return opened.session
+
+    def _new(self) -> aiohttp.ClientSession:
+        session = aiohttp.ClientSession(
+            connector=_Connector(
+                limit=self._max_connections,
+                keepalive_timeout=IDLE_CONNECTION,
+                ssl=self._ssl_context or True,
+            ),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            headers={"User-Agent": USER_AGENT},
+            # Proxies are looked up per request; aiohttp's trust_env would also read ~/.netrc, and
+            # what stands there must never replace the key.
+            trust_env=False,
+        )
+        # aiohttp would send a free read a second time by itself, and no attempt would count it.
+        session._retry_connection = False  # pyright: ignore[reportPrivateUsage]
+        return session
+
+    def _forget_ended_loops(self) -> None:
+        for loop in [loop for loop in self._open if loop.is_closed()]:
+            self._open.pop(loop).abandon()
+
+    async def aclose(self) -> None:
+        """Close the session of this loop, and those of loops that still run elsewhere."""
+        self._closed = True
+        self._forget_ended_loops()
+        here = asyncio.get_running_loop()
+        for loop, opened in list(self._open.items()):
+            if loop is here:
+                await opened.life.aclose()
+            elif loop.is_running():
+                asyncio.run_coroutine_threadsafe(opened.session.close(), loop)
+        self._open.clear()
+
+
+class _Connector(aiohttp.TCPConnector):
+    """Connections that are left alone once the loop that they belong to is out of reach."""
+
+    abandoned = False
+
+    def __del__(self, *arguments: Any) -> None:
+        if not self.abandoned:
+            super().__del__(*arguments)
+
+
+@attrs.define(eq=False)
+class _Open:
+    """A session, and what closes it when its loop ends."""
+
+    session: aiohttp.ClientSession
+    life: AsyncGenerator[None, None]
+
+    def abandon(self) -> None:
+        """Give the session up without touching its loop, which has ended or is another process's.
+
+        Closing it would wake a closed loop or, after a fork, take the parent's sockets out of the
+        set that both processes watch.
+        """
+        if isinstance(connector := self.session.connector, _Connector):
+            connector.abandoned = True
+        self.session.detach()
+
+
+async def _until_the_loop_ends(session: aiohttp.ClientSession) -> AsyncGenerator[None, None]:
+    """Close a session when its loop shuts its generators down, as ``asyncio.run`` does at the end.
+
+    So a client may be used in one ``asyncio.run`` after another, closed or not.
+    """
+    try:
+        yield
+    finally:
+        await session.close()
+
+
+_ALL_OPEN: WeakSet[_Open] = WeakSet()
+
+
+def _abandon_inherited() -> None:
+    for opened in list(_ALL_OPEN):
+        opened.abandon()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_abandon_inherited)

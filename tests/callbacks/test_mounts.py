@@ -1,0 +1,306 @@
+"""The same answers from every mount, whichever way the body comes."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+from typing import TypeAlias
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
+from wsgiref.validate import validator
+
+import aiohttp
+import pytest
+import uvicorn
+from aiohttp import web
+from fastapi import FastAPI
+from flask import Flask
+from starlette.applications import Starlette
+from starlette.routing import Mount
+from werkzeug.middleware.dispatcher import DispatcherMiddleware
+
+from memories_async.callbacks import (
+    BlockingInbox,
+    CallbackInbox,
+    SqliteStore,
+    aiohttp_app,
+    asgi_app,
+    serve,
+    wsgi_app,
+)
+from tests.callbacks.conftest import SOON, free_port
+
+pytestmark = pytest.mark.anyio
+
+# --- a web server for each --------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def run_aiohttp(application: web.Application, port: int) -> AsyncIterator[None]:
+    runner = web.AppRunner(application, access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", port).start()
+    yield
+    await runner.cleanup()
+
+
+@asynccontextmanager
+async def run_asgi(application: object, port: int) -> AsyncIterator[None]:
+    server = uvicorn.Server(
+        uvicorn.Config(application, port=port, log_config=None, lifespan="on", ws="none")
+    )
+    running = asyncio.create_task(server.serve())
+    while not server.started:
+        assert not running.done(), await running
+        await asyncio.sleep(0.005)
+    yield
+    server.should_exit = True
+    await running
+
+
+class QuietHandler(WSGIRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+class ThreadedServer(WSGIServer):
+    """A WSGI server that takes no more than one request from a connection."""
+
+
+@asynccontextmanager
+async def run_wsgi(application: object, port: int) -> AsyncIterator[None]:
+    server = make_server("127.0.0.1", port, application, ThreadedServer, QuietHandler)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    yield
+    await asyncio.to_thread(server.shutdown)
+    await asyncio.to_thread(thread.join)
+    server.server_close()
+
+
+# --- the mounts -------------------------------------------------------------------------------
+
+Mounted: TypeAlias = AbstractAsyncContextManager[None]
+
+
+def in_aiohttp(inbox: CallbackInbox, port: int) -> Mounted:
+    application = web.Application()
+    application.add_subapp("/memories", aiohttp_app(inbox))
+    application.router.add_get("/", aiohttp_home)
+    return run_aiohttp(application, port)
+
+
+async def home() -> str:
+    return "home"
+
+
+async def aiohttp_home(request: web.Request) -> web.Response:
+    return web.Response(text=await home())
+
+
+def in_fastapi(inbox: CallbackInbox, port: int) -> Mounted:
+    application = FastAPI()
+    application.mount("/memories", asgi_app(inbox))
+    application.get("/")(home)
+    return run_asgi(application, port)
+
+
+def in_starlette(inbox: CallbackInbox, port: int) -> Mounted:
+    return run_asgi(Starlette(routes=[Mount("/memories", asgi_app(inbox))]), port)
+
+
+def around_an_asgi_application(inbox: CallbackInbox, port: int) -> Mounted:
+    application = FastAPI()
+    application.get("/")(home)
+    return run_asgi(asgi_app(inbox, otherwise=application), port)
+
+
+def as_asgi_application(inbox: CallbackInbox, port: int) -> Mounted:
+    return run_asgi(asgi_app(inbox), port)
+
+
+def in_flask(inbox: BlockingInbox, port: int) -> Mounted:
+    application = Flask(__name__)
+    application.get("/")(lambda: "home")
+    application.wsgi_app = wsgi_app(inbox, otherwise=application.wsgi_app)  # type: ignore[method-assign]  # as Flask says
+    return run_wsgi(application, port)
+
+
+def in_werkzeug(inbox: BlockingInbox, port: int) -> Mounted:
+    below = {"/memories": validator(wsgi_app(inbox))}
+    return run_wsgi(DispatcherMiddleware(Flask(__name__), below), port)
+
+
+def as_wsgi_application(inbox: BlockingInbox, port: int) -> Mounted:
+    return run_wsgi(validator(wsgi_app(inbox)), port)
+
+
+@asynccontextmanager
+async def alone(inbox: CallbackInbox, port: int) -> AsyncIterator[None]:
+    async with serve(inbox, port=port) as url:
+        assert url == f"http://127.0.0.1:{port}"
+        yield
+
+
+ASYNC_MOUNTS: list[Callable[[CallbackInbox, int], Mounted]] = [
+    in_aiohttp,
+    in_fastapi,
+    in_starlette,
+    around_an_asgi_application,
+    as_asgi_application,
+    alone,
+]
+WSGI_MOUNTS = [in_flask, in_werkzeug, as_wsgi_application]
+WITH_MORE = {in_aiohttp, in_fastapi, around_an_asgi_application, in_flask}
+
+
+@pytest.fixture
+def port() -> int:
+    return free_port()
+
+
+@pytest.fixture
+def blocking(tmp_path: Path, port: int) -> Iterator[BlockingInbox]:
+    store = SqliteStore(tmp_path / "callbacks.db")
+    inbox = BlockingInbox(f"http://127.0.0.1:{port}/memories", store=store)
+    yield inbox
+    inbox.close()
+
+
+@pytest.fixture(params=[*ASYNC_MOUNTS, *WSGI_MOUNTS], ids=lambda mount: mount.__name__)
+async def inbox(
+    request: pytest.FixtureRequest, tmp_path: Path, port: int, blocking: BlockingInbox
+) -> AsyncIterator[CallbackInbox]:
+    store = SqliteStore(tmp_path / "callbacks.db")
+    async with CallbackInbox(f"http://127.0.0.1:{port}/memories", store=store) as inbox:
+        mounted = blocking if request.param in WSGI_MOUNTS else inbox
+        async with request.param(mounted, port):
+            yield inbox
+
+
+Post: TypeAlias = Callable[..., Awaitable[tuple[int, object]]]
+
+
+async def request(
+    address: str, data: object = None, method: str = "POST", **headers: str
+) -> tuple[int, object, str | None]:
+    """Send a request on a connection of its own; return status, JSON and Allow."""
+    async with (
+        aiohttp.ClientSession(connector=aiohttp.TCPConnector(force_close=True)) as session,
+        session.request(method, address, data=data, headers=headers) as response,
+    ):
+        answer = await response.json() if method != "HEAD" else None
+        assert response.content_type == "application/json"
+        return response.status, answer, response.headers.get("Allow")
+
+
+async def in_pieces(body: bytes, size: int = 7) -> AsyncIterator[bytes]:
+    for start in range(0, len(body), size):
+        yield body[start : start + size]
+
+
+PARSED = b'{"videoNo":"VI1","status":"PARSE"}'
+
+
+async def test_a_callback_is_taken_and_acknowledged(inbox: CallbackInbox) -> None:
+    address = await inbox.address_for_video()
+    waiting = asyncio.create_task(inbox.video(address, timeout=SOON))
+    answer = await request(address, PARSED)
+    assert answer == (200, {"code": 0, "msg": "success", "data": None}, None)
+    assert (await waiting).video_no == "VI1"
+
+
+async def test_what_is_refused(inbox: CallbackInbox) -> None:
+    address = await inbox.address_for_video()
+    forged = address[:-1] + ("A" if address[-1] != "A" else "B")
+    assert (await request(forged, PARSED))[0] == 404
+    assert (await request(inbox.address + "/favicon.ico", PARSED))[0] == 404
+    assert (await request(address, b"<html>"))[0] == 400
+    assert (await request(address, b""))[0] == 400
+    for method in ("GET", "HEAD", "PUT", "DELETE", "OPTIONS"):
+        status, _, allow = await request(address, method=method)
+        assert (status, allow) == (405, "POST")
+
+
+async def test_a_body_of_10_mb_is_refused(inbox: CallbackInbox) -> None:
+    address = await inbox.address_for_video()
+    try:
+        status, answer, _ = await request(address, io.BytesIO(b" " * (10 << 20)))
+    except aiohttp.ClientOSError:
+        return  # the server has closed before we were through: also a refusal
+    assert (status, answer["code"]) == (413, -1)
+
+
+@pytest.mark.parametrize("inbox", ASYNC_MOUNTS, indirect=True, ids=lambda mount: mount.__name__)
+async def test_a_body_without_a_length(inbox: CallbackInbox) -> None:
+    address = await inbox.address_for_video()
+    assert (await request(address, in_pieces(PARSED)))[0] == 200
+    assert (await inbox.video(address, timeout=0)).video_no == "VI1"
+
+
+@pytest.mark.parametrize("inbox", WITH_MORE, indirect=True, ids=lambda mount: mount.__name__)
+async def test_the_rest_of_the_application_is_as_before(inbox: CallbackInbox, port: int) -> None:
+    async with aiohttp.ClientSession() as session:
+        async with session.get(f"http://127.0.0.1:{port}/") as response:
+            assert response.status == 200
+            assert "home" in await response.text()
+        async with session.post(f"http://127.0.0.1:{port}/elsewhere", data=PARSED) as response:
+            assert response.status in (404, 405)
+
+
+# --- beyond HTTP ------------------------------------------------------------------------------
+
+
+async def test_a_wsgi_body_of_chunks_is_read_where_the_server_ends_it(
+    blocking: BlockingInbox,
+) -> None:
+    address = await asyncio.to_thread(blocking.address_for_video)
+    statuses: list[str] = []
+    environ = {
+        "REQUEST_METHOD": "POST",
+        "SCRIPT_NAME": "/memories",
+        "PATH_INFO": address.removeprefix(blocking.address),
+        "wsgi.input": io.BytesIO(PARSED),
+        "wsgi.input_terminated": True,
+    }
+
+    def start_response(status: str, headers: object) -> None:
+        statuses.append(status)
+
+    application = wsgi_app(blocking)
+    body = await asyncio.to_thread(lambda: b"".join(application(environ, start_response)))
+    assert (statuses, body) == (["200 OK"], b'{"code":0,"msg":"success","data":null}')
+    environ["wsgi.input"] = io.BytesIO(b" " * (1 << 21))
+    await asyncio.to_thread(lambda: list(application(environ, start_response)))
+    assert statuses[1].startswith("413 ")
+    del environ["wsgi.input_terminated"]  # then reading might wait for ever
+    await asyncio.to_thread(lambda: list(application(environ, start_response)))
+    assert statuses[2].startswith("411 ")
+
+
+async def test_half_a_body_of_a_peer_that_is_gone_is_no_callback(tmp_path: Path) -> None:
+    async with CallbackInbox(
+        "http://127.0.0.1/memories", store=SqliteStore(tmp_path / "callbacks.db")
+    ) as inbox:
+        address = await inbox.address_for_video()
+        messages = [
+            {"type": "http.request", "body": PARSED[:10], "more_body": True},
+            {"type": "http.disconnect"},
+        ]
+        sent: list[dict[str, object]] = []
+
+        async def receive() -> dict[str, object]:
+            return messages.pop(0)
+
+        async def send(message: dict[str, object]) -> None:
+            sent.append(message)
+
+        path = address.removeprefix("http://127.0.0.1")
+        scope = {"type": "http", "method": "POST", "path": path, "headers": []}
+        await asgi_app(inbox)(scope, receive, send)
+        assert sent[0]["status"] == 400

@@ -1,0 +1,238 @@
+"""Checks S13 to S15: the service signs nothing, so the address must; and text is a stranger's."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import html
+import logging
+from collections.abc import Mapping
+
+import pytest
+
+from memories_async import CallbackTimeout, ConfigurationError
+from memories_async.callbacks import Arrival, CallbackInbox, MemoryStore, Verdict
+from memories_async.callbacks.addresses import Kind, new_token, seal
+from memories_async.callbacks.receiving import Answer
+from tests.callbacks.conftest import ADDRESS, NOW, StoppedClock
+
+pytestmark = pytest.mark.anyio
+
+SECRET = "0123456789abcdef"
+BODY = b'{"status":0,"task_id":"task-1","data":{"text":"A dog."}}'
+
+
+class RecordingStore(MemoryStore):
+    """A store that remembers what was delivered."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.deliveries: list[tuple[str, Arrival]] = []
+
+    async def deliver(self, token: str, arrival: Arrival) -> Verdict:
+        self.deliveries.append((token, arrival))
+        return await super().deliver(token, arrival)
+
+
+@pytest.fixture
+def store() -> RecordingStore:
+    return RecordingStore()
+
+
+@pytest.fixture
+def inbox(store: RecordingStore, clock: StoppedClock) -> CallbackInbox:
+    return CallbackInbox(ADDRESS, store=store, secret=SECRET, clock=clock)
+
+
+async def opened(store: RecordingStore, task_id: str = "task-1") -> str:
+    """Expect a callback; return the path that it comes to."""
+    token = new_token(Kind.CAPTION)
+    await store.open(token, None, NOW)
+    await store.bind(token, task_id, NOW)
+    return f"/memories/{seal(token, SECRET.encode())}"
+
+
+# --- S13: forgery -----------------------------------------------------------------------------
+
+
+def forgeries(path: str) -> Mapping[str, str]:
+    """Return what somebody might try, by what is wrong with it."""
+    return {
+        "guessed": f"/memories/{seal(new_token(Kind.CAPTION), b'another secret..')}",
+        "unknown, with our seal": f"/memories/{seal(new_token(Kind.CAPTION), SECRET.encode())}",
+        "changed at its end": path[:-1] + ("A" if path[-1] != "A" else "B"),
+        "no seal": path.partition(".")[0],
+        "an empty seal": path.partition(".")[0] + ".",
+        "a seal too long": path + "A",
+        "nothing": "/memories/",
+        "something": "/memories/favicon.ico",
+        "not even text": "/memories/\udcff",
+    }
+
+
+@pytest.mark.parametrize("what", forgeries("/memories/caption-x.y"))
+async def test_s13_forged_and_unknown_alike_are_not_found_after_the_same_work(
+    inbox: CallbackInbox, store: RecordingStore, what: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = await opened(store)
+    forged = forgeries(path)[what]
+    sealed: list[object] = []
+    compared: list[object] = []
+    new, compare = hmac.new, hmac.compare_digest
+    monkeypatch.setattr(hmac, "new", lambda *args: sealed.append(args) or new(*args))
+    monkeypatch.setattr(
+        hmac, "compare_digest", lambda *args: compared.append(args) or compare(*args)
+    )
+    answer = await inbox.receive(forged, BODY)
+    assert (answer.status, answer.body) == (404, b'{"code":-1,"msg":"not found","data":null}')
+    # One seal made, one compared, one look into the store: as for a callback that is real.
+    work = (len(sealed), len(compared), len(store.deliveries))
+    assert work[1:] == (1, 1)
+    assert (await inbox.receive(path, BODY)).status == 200
+    assert (len(sealed), len(compared), len(store.deliveries)) == tuple(2 * n for n in work)
+
+
+async def test_s13_a_forgery_leaves_the_task_as_it_was(
+    inbox: CallbackInbox, store: RecordingStore
+) -> None:
+    path = await opened(store)
+    for forged in forgeries(path).values():
+        await inbox.receive(forged, BODY.replace(b"dog", b"lie"))
+    with pytest.raises(CallbackTimeout):
+        await inbox.result("task-1", timeout=0)
+    await inbox.receive(path, BODY)
+    assert (await inbox.result("task-1", timeout=0)).text == "A dog."
+
+
+async def test_s13_an_address_is_good_for_its_own_task_only(
+    inbox: CallbackInbox, store: RecordingStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whoever learns one address can not write another task's result with it."""
+    leaked, victim = await opened(store, "task-1"), await opened(store, "task-2")
+    lie = BODY.replace(b"task-1", b"task-2").replace(b"dog", b"lie")
+    with caplog.at_level(logging.WARNING):
+        assert (await inbox.receive(leaked, lie)).status == 404
+    assert "names no task of it: 'task-2'" in caplog.text
+    assert (await inbox.receive(victim, BODY.replace(b"task-1", b"task-2"))).status == 200
+    assert (await inbox.result("task-2", timeout=0)).text == "A dog."
+
+
+async def test_s13_who_may_post(store: RecordingStore, clock: StoppedClock) -> None:
+    inbox = CallbackInbox(
+        ADDRESS,
+        store=store,
+        secret=SECRET,
+        allow_from=["203.0.113.0/24", "2001:db8::7"],
+        clock=clock,
+    )
+    path = await opened(store)
+
+    async def post(peer: str | None) -> Answer:
+        return await inbox.receive(path, BODY, peer=peer)
+
+    for peer in ("198.51.100.7", "203.0.114.1", "2001:db8::8", "unix:", "", None):
+        assert (await post(peer)).status == 403
+    assert not store.deliveries
+    for peer in ("203.0.113.9", "2001:db8::7", "::ffff:203.0.113.9"):
+        assert (await post(peer)).status == 200
+    with pytest.raises(ConfigurationError, match="allow_from"):
+        CallbackInbox(ADDRESS, store=store, allow_from=["memories.ai"])
+
+
+async def test_s13_the_body_has_a_cap(inbox: CallbackInbox, store: RecordingStore) -> None:
+    path = await opened(store)
+    largest = BODY + b" " * ((1 << 20) - len(BODY))
+    assert (await inbox.receive(path, largest + b" ")).status == 413
+    assert not store.deliveries
+    assert (await inbox.receive(path, largest)).status == 200
+
+
+async def test_strangers_fill_no_log(
+    inbox: CallbackInbox, store: RecordingStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = await opened(store)
+    with caplog.at_level(logging.DEBUG, "memories_async"):
+        for forged in forgeries(path).values():
+            answers = [await inbox.receive(forged, body) for body in (b"<html>", b"[]", BODY)]
+            assert {answer.status for answer in answers} <= {400, 404}
+    # What has our seal can only come from the service, and is worth a line.
+    assert len(caplog.records) == 3
+
+
+async def test_what_is_logged_of_a_body_is_short_and_quoted(
+    inbox: CallbackInbox, store: RecordingStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = await opened(store)
+    with caplog.at_level(logging.WARNING):
+        assert (await inbox.receive(path, b"\r\n\x1b[31mALARM" * 1000)).status == 400
+    [record] = caplog.records
+    assert "\n" not in record.getMessage()
+    assert "\x1b" not in record.getMessage()
+    assert len(record.getMessage()) < 1000
+
+
+async def test_trouble_with_the_store_is_answered_503(
+    inbox: CallbackInbox,
+    store: RecordingStore,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    path = await opened(store)
+    monkeypatch.delattr(RecordingStore, "deliver")
+    monkeypatch.setattr(MemoryStore, "deliver", None)
+    assert (await inbox.receive(path, BODY)).status == 503
+    assert "could not be kept" in caplog.text
+
+
+# --- S14: replay and rewriting ----------------------------------------------------------------
+
+
+async def test_s14_the_first_valid_body_wins(
+    inbox: CallbackInbox, store: RecordingStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = await opened(store)
+    rewritten = BODY.replace(b"dog", b"lie")
+    answers = [
+        (await inbox.receive(path, body)).status
+        for body in (b"not a callback", BODY, BODY, rewritten, b'{"status":-1,"task_id":"task-1"}')
+    ]
+    assert answers == [400, 200, 200, 200, 200]
+    assert (await inbox.result("task-1", timeout=0)).text == "A dog."
+    ignored = [record for record in caplog.records if "Ignored another" in record.getMessage()]
+    assert len(ignored) == 2
+    assert hashlib.sha256(rewritten).hexdigest() in caplog.text
+
+
+async def test_s14_the_digest_of_the_body_is_kept(
+    inbox: CallbackInbox, store: RecordingStore
+) -> None:
+    await inbox.receive(await opened(store), BODY)
+    kept = await store.find("task-1")
+    assert kept is not None
+    assert (kept.body, kept.digest) == (BODY, hashlib.sha256(BODY).hexdigest())
+
+
+# --- S15 and S24: what it says is text, and nothing else --------------------------------------
+
+
+async def test_s15_a_caption_comes_out_as_it_went_in(
+    inbox: CallbackInbox, store: RecordingStore
+) -> None:
+    """The inbox hands on text; only who writes a page knows how to escape it."""
+    text = "<script>alert(1)</script> {{7*7}} ../../etc/passwd $(id) https://evil.example"
+    body = BODY.replace(b"A dog.", text.encode())
+    await inbox.receive(await opened(store), body)
+    caption = await inbox.result("task-1", timeout=0)
+    assert caption.text == text
+    assert "<script>" not in html.escape(caption.text)
+    assert not hasattr(caption, "_repr_html_")  # so a notebook shows it escaped
+
+
+async def test_nothing_shows_the_secret(inbox: CallbackInbox, store: RecordingStore) -> None:
+    kept = CallbackInbox(ADDRESS, store=store)
+    await kept.address_for_video()
+    secret = await store.secret("")
+    for owner in (inbox, kept):
+        shown = f"{owner!r} {vars(owner)!r}"
+        assert SECRET not in shown
+        assert secret not in shown

@@ -1,0 +1,108 @@
+"""An application that says which of its workers answered: once for aiohttp, once for Flask."""
+
+from __future__ import annotations
+
+import os
+
+from aiohttp import web
+from aiohttp.typedefs import Handler
+from flask import Flask, request
+from werkzeug.wrappers import Response
+
+from memories_async import CallbackTimeout, Memories
+from memories_async.callbacks import (
+    BlockingInbox,
+    CallbackInbox,
+    SqliteStore,
+    aiohttp_app,
+    wsgi_app,
+)
+
+ADDRESS = f"{os.environ['PUBLIC_ADDRESS']}/memories"
+FILM = b"\x00\x00\x00\x18ftypmp42" + bytes(1000)
+
+store = SqliteStore(os.environ["CALLBACK_STORE"])
+client = Memories()
+
+
+def received_by(worker: int) -> None:
+    """Note which worker took a callback."""
+    with open(f"{os.environ['CALLBACK_STORE']}.received", "a") as notes:
+        notes.write(f"{worker}\n")
+
+
+# --- aiohttp ----------------------------------------------------------------------------------
+
+inbox = CallbackInbox(ADDRESS, store=store)
+
+
+async def home(_: web.Request) -> web.Response:
+    return web.Response()
+
+
+async def submit(request: web.Request) -> web.Response:
+    task = await inbox.submit(client, FILM, request.query["prompt"])
+    return web.Response(text=task.task_id)
+
+
+async def show(request: web.Request) -> web.Response:
+    try:
+        caption = await inbox.result(request.match_info["task_id"], timeout=5)
+    except CallbackTimeout:
+        return web.Response(status=202)
+    return web.Response(text=caption.text)
+
+
+@web.middleware
+async def name_worker(request: web.Request, handler: Handler) -> web.StreamResponse:
+    response = await handler(request)
+    response.headers["X-Worker"] = str(os.getpid())
+    if request.path.startswith("/memories/") and response.status == 200:
+        received_by(os.getpid())
+    return response
+
+
+aiohttp_application = web.Application(middlewares=[name_worker])
+aiohttp_application.add_routes(
+    [web.get("/", home), web.post("/submit", submit), web.get("/tasks/{task_id}", show)]
+)
+aiohttp_application.add_subapp("/memories", aiohttp_app(inbox))
+
+# --- Flask ------------------------------------------------------------------------------------
+
+blocking = BlockingInbox(ADDRESS, store=store)
+flask_application = Flask(__name__)
+
+
+@flask_application.get("/")
+def flask_home() -> str:
+    return ""
+
+
+@flask_application.post("/submit")
+def flask_submit() -> str:
+    return blocking.submit(client, FILM, request.args["prompt"]).task_id
+
+
+@flask_application.get("/tasks/<task_id>")
+def flask_show(task_id: str) -> tuple[str, int]:
+    try:
+        return blocking.result(task_id, timeout=0).text, 200
+    except CallbackTimeout:
+        return "", 202
+
+
+@flask_application.after_request
+def flask_name_worker(response: Response) -> Response:
+    response.headers["X-Worker"] = str(os.getpid())
+    return response
+
+
+receive = wsgi_app(blocking, otherwise=flask_application.wsgi_app)
+
+
+def flask_and_notes(environ: dict[str, object], start_response: object) -> object:
+    answer = receive(environ, start_response)
+    if str(environ["PATH_INFO"]).startswith("/memories/"):
+        received_by(os.getpid())
+    return answer

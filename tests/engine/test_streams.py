@@ -1,0 +1,144 @@
+"""Uploads that can be read once: async iterables and pipes."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import AsyncIterator
+
+import pytest
+
+from memories_async import Media, MediaChanged, MediaError, Progress
+from memories_async._engine import writer
+from memories_async._engine.request import State
+from memories_async._engine.sources import COLD_READ, Attachment
+from memories_async._engine.writer import PIECE, Share, Transfer
+from memories_async.captions import CAPTION_VIDEO
+from memories_async.media import inspect_source
+from tests.engine.uploads import Sink, body_of, checked, film, send
+
+pytestmark = pytest.mark.anyio
+
+# Streams.
+
+
+class Stream:
+    """An async iterable that says whether it was closed."""
+
+    def __init__(self, *chunks: bytes) -> None:
+        self.chunks = chunks
+        self.closed = False
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        try:
+            for chunk in self.chunks:
+                yield chunk
+        finally:
+            self.closed = True
+
+
+class EndlessStream:
+    """An async iterator without aclose."""
+
+    def __aiter__(self) -> EndlessStream:
+        return self
+
+    async def __anext__(self) -> bytes:
+        return b"more"
+
+
+def stream(source: object, size: int | None = None) -> Attachment:
+    media = Media(source, name="a.mp4", content_type="video/mp4", size=size)  # type: ignore[arg-type]  # an async iterable
+    return inspect_source(media, CAPTION_VIDEO)
+
+
+async def test_a_stream_of_known_length(share: Share) -> None:
+    source = Stream(b"ab", b"", b"cd" * PIECE)
+    recipe = body_of(b"<", stream(source, 2 + 2 * PIECE), b">")
+    assert recipe.length == 4 + 2 * PIECE
+    sent, transfer = await send(recipe, share)
+    assert sent == b"<ab" + b"cd" * PIECE + b">"
+    assert transfer.state is State.SENT
+    assert source.closed
+
+
+async def test_a_stream_of_unknown_length(share: Share) -> None:
+    told: list[Progress] = []
+    states: list[State] = []
+    recipe = body_of(b"<", stream(Stream(b"ab", b"cd")), b">")
+    assert recipe.length is None
+    transfer = Transfer(None, on_progress=told.append)
+    sink = Sink()
+    sink.before_write = lambda number: states.append(transfer.state)
+    await writer.write(recipe, sink, transfer, share)
+    assert sink.data == b"<abcd>"
+    assert states == [State.PARTIAL] * 4
+    assert transfer.state is State.SENT
+    assert told[-1] == Progress(6, None)
+    assert told[-1].fraction is None
+
+
+@pytest.mark.parametrize("source", [Stream(b"abc"), Stream(b"abc", b"d", b"e"), EndlessStream()])
+async def test_a_stream_of_another_length_than_said(
+    source: Stream | EndlessStream, share: Share
+) -> None:
+    sink = Sink()
+    transfer = Transfer(6)
+    with pytest.raises(MediaChanged, match=r"a\.mp4 yielded \d bytes or more instead of 4"):
+        await writer.write(body_of(b"<", stream(source, 4), b">"), sink, transfer, share)
+    assert transfer.state is State.PARTIAL
+    assert len(sink.data) < 6
+    assert getattr(source, "closed", True)
+
+
+async def test_a_stream_that_yields_nothing(share: Share) -> None:
+    for source in (Stream(), Stream(b"", b"")):
+        with pytest.raises(MediaError, match="yielded nothing"):
+            await send(body_of(b"<", stream(source), b">"), share)
+
+
+async def test_a_stream_that_fails_is_closed(share: Share) -> None:
+    async def failing() -> AsyncIterator[bytes]:
+        yield b"ab"
+        raise OSError("camera unplugged")
+
+    with pytest.raises(OSError, match="camera unplugged"):
+        await send(body_of(stream(failing()), b">"), share)
+
+
+# Pipes.
+
+
+async def test_a_pipe_is_read_once_with_what_was_looked_at(share: Share) -> None:
+    data = film(5000)
+    reading, writing = os.pipe()
+    with os.fdopen(reading, "rb") as file:
+        with os.fdopen(writing, "wb") as end:
+            end.write(data)
+        attachment = checked(Media(file, name="a.mp4"))
+        assert not attachment.replayable
+        sent, transfer = await send(body_of(b"<", attachment, b">"), share)
+        assert sent == b"<" + data + b">"
+        assert transfer.state is State.SENT
+        assert not file.closed
+
+
+async def test_a_pipe_of_known_length(share: Share) -> None:
+    data = film(COLD_READ + 5)
+
+    class Pipe(io.RawIOBase):
+        def __init__(self) -> None:
+            self.left = io.BytesIO(data)
+
+        def readable(self) -> bool:
+            return True
+
+        def readinto(self, view: object) -> int:
+            return self.left.readinto(view)  # type: ignore[arg-type]  # a buffer
+
+    pipe = io.BufferedReader(Pipe())
+    attachment = inspect_source(Media(pipe, name="a.mp4", size=len(data)), CAPTION_VIDEO)
+    recipe = body_of(b"<", attachment, b">")
+    assert recipe.length == len(data) + 2
+    sent, _ = await send(recipe, share)
+    assert sent == b"<" + data + b">"

@@ -1,0 +1,55 @@
+"""Where a test's upload goes, and what it is made of."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+
+from memories_async import Media
+from memories_async._engine import writer
+from memories_async._engine.body import Recipe
+from memories_async._engine.sources import Attachment
+from memories_async._engine.writer import Share, Transfer
+from memories_async.captions import CAPTION_VIDEO
+from memories_async.media import Source, inspect_source
+
+HEAD = b"\0\0\0\x18ftypmp42"
+
+
+def film(size: int) -> bytes:
+    """Return what begins like a film, each place of it different."""
+    return (HEAD + random.Random(size).randbytes(max(size - len(HEAD), 0)))[:size]
+
+
+class Sink:
+    """Takes bytes as a connection would; may do something at the n-th write."""
+
+    def __init__(self) -> None:
+        self.pieces: list[bytes] = []
+        self.before_write: Callable[[int], None] = lambda number: None
+
+    @property
+    def data(self) -> bytes:
+        return b"".join(self.pieces)
+
+    async def write(self, data: bytes | memoryview) -> None:
+        self.before_write(len(self.pieces) + 1)
+        self.pieces.append(bytes(data))
+
+
+def checked(source: Source, **media: int) -> Attachment:
+    return inspect_source(Media(source, **media) if media else source, CAPTION_VIDEO)  # type: ignore[arg-type]  # size only
+
+
+def body_of(*pieces: bytes | Attachment) -> Recipe:
+    return Recipe("multipart/form-data", pieces)
+
+
+async def send(
+    recipe: Recipe, share: Share, sink: Sink | None = None, attempt: int = 1
+) -> tuple[bytes, Transfer]:
+    """Write a body once; return what the sink got and how far the transfer is."""
+    sink = sink or Sink()
+    transfer = Transfer(recipe.length, attempt)
+    await writer.write(recipe, sink, transfer, share)
+    return sink.data, transfer

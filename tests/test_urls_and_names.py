@@ -1,0 +1,92 @@
+"""Addresses that the service may be given, and file names that it may be sent."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from memories_async import (
+    ConfigurationError,
+)
+from memories_async.media import (
+    check_url,
+    is_url,
+    safe_name,
+)
+
+# URLs.
+
+
+def test_is_url() -> None:
+    for url in ("http://a", "https://a", "HTTPS://a", "Http://"):
+        assert is_url(url)
+    for other in ("ftp://a", "http:/a", "a.png", b"http://a", Path("http://a"), None, "", "httpx"):
+        assert not is_url(other)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://example.com/a.png",
+        "http://example.com",
+        "HTTPS://EXAMPLE.COM/?a=b&c=d#e",
+        "http://127.0.0.1:8000/callback",
+        "http://[::1]:8000/",
+        "https://пример.рф/фильм.mp4",
+        "https://example.com/a%20b@c",
+    ],
+)
+def test_good_urls_pass_unchanged(url: str) -> None:
+    assert check_url(url, "url") == url
+
+
+@pytest.mark.parametrize(
+    ("url", "says"),
+    [
+        ("", "must be an http"),
+        ("example.com/a.png", "must be an http"),
+        ("ftp://example.com/", "must be an http"),
+        ("file:///etc/passwd", "must be an http"),
+        ("javascript:alert(1)", "must be an http"),
+        ("https://", "must be an http"),
+        ("https:///path", "must be an http"),
+        ("https://user@example.com/", "user name or password"),
+        ("https://user:secret@example.com/", "user name or password"),
+        ("https://:secret@example.com/", "user name or password"),
+        ("https://example.com/a b", "spaces or control characters"),
+        ("https://example.com/\r\nX: y", "spaces or control characters"),
+        ("https://example.com/\0", "spaces or control characters"),
+        (" https://example.com/", "spaces or control characters"),
+        ("https://[::1/", "is not a URL"),
+    ],
+)
+def test_bad_urls(url: str, says: str) -> None:
+    with pytest.raises(ConfigurationError, match=says) as caught:
+        check_url(url, "callback")
+    assert caught.value.message.startswith("callback ")
+    assert "secret" not in str(caught.value)
+
+
+# Names.
+
+
+@pytest.mark.parametrize(
+    ("name", "safe"),
+    [
+        ("a.png", "a.png"),
+        ("/x/y/a.png", "a.png"),
+        ("..\\..\\a.png", "a.png"),
+        ("a\0b\r\nc.png", "a_b__c.png"),
+        ("a\u202egnp.exe", "a_gnp.exe"),
+        ("фильм 日本.mp4", "фильм 日本.mp4"),
+        ("\udcff.png", "?.png"),
+        ("x" * 300 + ".jpeg", "x" * 195 + ".jpeg"),
+        ("...", ""),
+        ("dir/", ""),
+        ("", ""),
+        (".png", ".png"),
+    ],
+)
+def test_safe_names(name: str, safe: str) -> None:
+    assert safe_name(name) == safe
