@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 import attrs
 
 from memories_async import polling
+from memories_async.config import is_loopback
 from memories_async.errors import ConfigurationError, UnexpectedShape
 from memories_async.fields import filled
 from memories_async.formats import FORMATS, THREE_GPP
@@ -76,13 +78,15 @@ class Assets:
                 options=options,
                 on_progress=on_progress,
             )
-        attachment = await self._dispatcher.run(lambda: inspect_source(source, ASSET))
+        attachment = await self._dispatcher.prepare(
+            SIGN_UPLOAD, lambda: inspect_source(source, ASSET)
+        )
         permission = await self._dispatcher.send(
             SIGN_UPLOAD, {"original_filename": attachment.name}, options=options
         )
         await self._dispatcher.send(
             SEND_SIGNED,
-            {"signed_url": permission.signed_url},
+            {"signed_url": _safe(permission.signed_url)},
             attach=lambda: (attachment,),
             options=options,
             on_progress=on_progress,
@@ -142,9 +146,10 @@ class Assets:
         return await polling.until_ready(
             lambda: self.metadata(asset_id, options=options),
             lambda metadata: metadata.ready,
+            operation=GET_ASSET,
             identifier=asset_id,
             within=within,
-            sleep=self._dispatcher.sleep,
+            clock=await self._dispatcher.clock(),
         )
 
     async def download(
@@ -187,4 +192,17 @@ class Assets:
 
 
 def _identified(asset_id: str) -> dict[str, object]:
+    if asset_id.strip() in (".", ".."):
+        raise ConfigurationError(f"{asset_id!r} is no asset_id: in a path it means another place")
     return {"asset_id": filled("asset_id", asset_id)}
+
+
+def _safe(address: str) -> str:
+    """Refuse to send a file in the clear, whoever asks for it."""
+    parts = urlsplit(address)
+    if parts.scheme == "https" or (parts.scheme == "http" and is_loopback(parts.hostname or "")):
+        return address
+    raise UnexpectedShape(
+        f"the signed address is neither https nor on this machine ({parts.scheme}://…)",
+        operation=str(SIGN_UPLOAD),
+    )

@@ -334,7 +334,7 @@ class Captions:
                 "img_type": attachment.content_type,
             }
 
-        image = await self._dispatcher.run(encode)
+        image = await self._dispatcher.prepare(CAPTION_IMAGE_BASE64, encode)
         return await self._dispatcher.send(
             CAPTION_IMAGE_BASE64, image | fields, options=options, on_progress=on_progress
         )

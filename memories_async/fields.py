@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from urllib.parse import urlsplit
 
@@ -46,13 +46,20 @@ def limited(field: str, value: str | None, limit: int) -> str | None:
     return value
 
 
-def at_most(field: str, values: Sequence[str], limit: int) -> list[str] | None:
+def at_most(field: str, values: Sequence[str], limit: int | None = None) -> list[str] | None:
     """Refuse too many texts, or one text where several are meant; an empty list is no field."""
     if isinstance(values, str):
         raise ConfigurationError(f"{field} is a sequence of texts, not one text")
-    if len(values) > limit:
+    if limit is not None and len(values) > limit:
         raise ConfigurationError(f"{field}: {len(values)} given; the limit is {limit}")
     return list(values) or None
+
+
+def one_of(field: str, value: str | None, choices: Iterable[str]) -> str | None:
+    """Refuse a word that the service does not know."""
+    if value is not None and value not in (known := list(choices)):
+        raise ConfigurationError(f"{field} is one of {', '.join(known)}, not {value!r}")
+    return value
 
 
 def between(field: str, value: float | None, low: float, high: float) -> float | None:

@@ -17,6 +17,7 @@ from memories_async.fields import (
     limited,
     milliseconds,
     moment,
+    one_of,
     present,
 )
 from memories_async.formats import AVI, BMP, GIF, JPEG, MATROSKA, MP4, PNG, QUICKTIME, WEBP
@@ -75,6 +76,7 @@ MOST_SEARCHED_VIDEOS = 100
 
 SearchBy = Literal["clip", "audio", "caption", "image"]
 FilteringLevel = Literal["low", "medium", "high"]
+FILTERING_LEVELS: tuple[FilteringLevel, ...] = ("low", "medium", "high")
 MOST_HITS: Mapping[SearchBy, int] = {"clip": 1000, "audio": 1000, "caption": 200, "image": 1000}
 
 
@@ -332,9 +334,10 @@ class Library:
         return await polling.until_ready(
             lambda: self.video(video_no, unique_id=unique_id, options=options),
             lambda video: video.searchable,
+            operation=GET_VIDEO,
             identifier=video_no,
             within=within,
-            sleep=self._dispatcher.sleep,
+            clock=await self._dispatcher.clock(),
         )
 
     def videos(
@@ -384,7 +387,7 @@ class Library:
         fields = present(
             size=page_size,
             video_name=name,
-            video_nos=list(video_nos) or None,
+            video_nos=at_most("video_nos", video_nos),
             status=status,
             camera_model=camera_model,
             tag=tag,
@@ -435,10 +438,9 @@ class Library:
         Source: POST /serve/api/v1/delete_videos
         (https://api-tools.memories.ai/visual-search/delete-videos).
         """
-        if isinstance(video_nos, str):
-            raise ConfigurationError("video_nos is a sequence of texts, not one text")
-        for start in range(0, len(video_nos), MOST_DELETIONS):
-            some = list(video_nos[start : start + MOST_DELETIONS])
+        unwanted = at_most("video_nos", video_nos) or []
+        for start in range(0, len(unwanted), MOST_DELETIONS):
+            some = unwanted[start : start + MOST_DELETIONS]
             try:
                 await self._dispatcher.send(
                     DELETE_VIDEOS, present(video_nos=some, unique_id=unique_id), options=options
@@ -532,15 +534,14 @@ class Library:
         Source: POST /serve/api/v1/search
         (https://api-tools.memories.ai/visual-search/search-by-text).
         """
-        if by not in MOST_HITS:
-            raise ConfigurationError(f"by is one of {', '.join(MOST_HITS)}, not {by!r}")
+        one_of("by", by, MOST_HITS)
         return await self._dispatcher.send(
             SEARCH_LIBRARY,
             present(
                 search_param=filled("query", query),
                 search_type=f"BY_{by.upper()}",
                 top_k=between("top_k", top_k, 1, MOST_HITS[by]),
-                filtering_level=filtering_level,
+                filtering_level=one_of("filtering_level", filtering_level, FILTERING_LEVELS),
                 video_nos=at_most("video_nos", video_nos, MOST_SEARCHED_VIDEOS),
                 tag=tag,
                 camera_tag=camera_model,

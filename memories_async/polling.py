@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from memories_async.errors import DeadlineExceeded, TaskFailed
+
+if TYPE_CHECKING:
+    from memories_async._engine.clock import Clock
+    from memories_async.operations import Operation
 
 FIRST_PAUSE, LONGEST_PAUSE, GROWTH = 2.0, 30.0, 1.5
 
@@ -31,24 +35,26 @@ async def until_ready(
     ask: Callable[[], Awaitable[P]],
     is_ready: Callable[[P], bool],
     *,
+    operation: Operation[Any],
     identifier: str,
     within: float,
-    sleep: Callable[[float], Awaitable[None]],
+    clock: Clock,
 ) -> P:
     """Ask until the answer is ready.
 
     Args:
         ask: The question.
         is_ready: Tells whether an answer is what is waited for.
+        operation: What it is sent by, for messages.
         identifier: What is asked about, for messages.
-        within: Seconds to wait at most.
-        sleep: Waits.
+        within: Seconds to wait at most; the last question comes when they are over.
+        clock: The time to go by.
 
     Raises:
         TaskFailed: It failed for good.
         DeadlineExceeded: It was not ready in time.
     """
-    waited, pause = 0.0, FIRST_PAUSE
+    ends, pause = clock.monotonic() + within, FIRST_PAUSE
     while True:
         answer = await ask()
         if is_ready(answer):
@@ -58,13 +64,15 @@ async def until_ready(
             raise TaskFailed(
                 f"{identifier} failed ({answer.status}){f': {cause}' if cause else ''}",
                 task_id=identifier,
+                operation=str(operation),
             )
-        if waited + pause > within:
+        left = ends - clock.monotonic()
+        if left <= 0:
             error = DeadlineExceeded(
-                f"{identifier} is still {answer.status or 'in no known state'} after {waited:.0f} s"
+                f"{identifier} is still {answer.status or 'in no known state'} after {within:g} s",
+                operation=str(operation),
             )
             error.advice = "Asking later is free"
             raise error
-        await sleep(pause)
-        waited += pause
+        await clock.sleep(min(pause, left))
         pause = min(pause * GROWTH, LONGEST_PAUSE)

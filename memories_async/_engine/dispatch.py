@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import os
 import sys
@@ -14,7 +15,7 @@ from collections.abc import (
     Mapping,
     Sequence,
 )
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from memories_async.errors import ClosedError, MemoriesError
 
@@ -81,13 +82,13 @@ class Dispatcher:
             on_progress: Told of accepted bytes.
             destination: Where a downloaded file is to lie.
         """
-        try:
-            self.settings.key(operation.service)  # a missing key is told before a file is touched
-            pipeline = await self.engine()
-            files = await pipeline.share.check(attach) if attach else ()
-        except MemoriesError as error:
-            error.operation = str(operation)
-            raise
+        files = await self.prepare(operation, attach) if attach else ()
+        if destination is not None:
+            destination = os.fspath(destination)
+            from memories_async._engine.saving import check
+
+            await self.prepare(operation, functools.partial(check, destination))
+        pipeline = await self._ready_for(operation)
         from memories_async._engine.request import Request
 
         with pipeline.share.holding(files) as held:
@@ -99,13 +100,31 @@ class Dispatcher:
                     files=held,
                     known=known,
                     on_progress=on_progress,
-                    destination=None if destination is None else os.fspath(destination),
+                    destination=destination,
                 )
             )
 
-    async def run(self, function: Callable[[], T]) -> T:
-        """Run a blocking function in one of the client's worker threads."""
-        return await (await self.engine()).share.check(function)
+    async def prepare(self, operation: Operation[Any], function: Callable[[], S]) -> S:
+        """Run what blocks before an operation can be sent, in a worker thread.
+
+        Args:
+            operation: What it is for; its errors name it.
+            function: What looks at files.
+        """
+        pipeline = await self._ready_for(operation)
+        try:
+            return await pipeline.share.check(function)
+        except MemoriesError as error:
+            error.operation = str(operation)
+            raise
+
+    async def _ready_for(self, operation: Operation[Any]) -> Pipeline:
+        try:
+            self.settings.key(operation.service)  # a missing key is told before a file is touched
+            return await self.engine()
+        except MemoriesError as error:
+            error.operation = str(operation)
+            raise
 
     def batch(
         self,
@@ -120,9 +139,9 @@ class Dispatcher:
 
         return batches.run(items, call, concurrency=concurrency, ordered=ordered)
 
-    async def sleep(self, seconds: float) -> None:
-        """Wait by the client's clock."""
-        await (await self.engine()).clock.sleep(seconds)
+    async def clock(self) -> Clock:
+        """Return the clock that the client goes by."""
+        return (await self.engine()).clock
 
     async def engine(self) -> Pipeline:
         """Return the engine, imported and made at the first call.

@@ -175,7 +175,9 @@ class Http:
             url = self._url_of(address + request.path())
         if query := request.query():
             url = url.with_query(query)
-        headers: dict[str, str] = {"Accept": "*/*" if request.destination else "application/json"}
+        headers: dict[str, str] = {"Accept": "application/json"}
+        if request.destination:  # packed, its length would not be what progress counts
+            headers = {"Accept": "*/*", "Accept-Encoding": "identity"}
         if key is not None:
             headers["Authorization"] = _HeaderKey(key.reveal())
         if payload is not None:
@@ -213,7 +215,9 @@ def _origin_of(address: str) -> str:
 
 
 def _is_file(response: aiohttp.ClientResponse) -> bool:
-    return response.status == 200 and "json" not in response.content_type
+    # JSON is a refusal, and a page comes from something that stands between us and the service.
+    kind = response.content_type
+    return response.status == 200 and "json" not in kind and kind != "text/html"
 
 
 async def _save(
