@@ -269,6 +269,7 @@ class CallbackInbox:
         opened = unseal(segment, await self._sealing_key())
         # What is forged takes the same way as what is unknown, under a token that nobody has.
         kind, token = opened or (Kind.CAPTION, new_token(Kind.CAPTION))
+        notice: Notice[object]
         try:
             notice = READERS[kind](body)
         except DecodeError as error:

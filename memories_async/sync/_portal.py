@@ -28,8 +28,9 @@ A = TypeVar("A")
 S = TypeVar("S")
 T = TypeVar("T")
 
-# On Windows a wait without end does not hear Ctrl-C.
-_WAIT = None if os.name == "posix" else 0.1
+LISTENING = 0.2
+"""Seconds until a waiting thread looks up: a signal that comes just before the wait begins does not
+end it, and on Windows none does."""
 
 
 class Portal:
@@ -163,7 +164,7 @@ class Caller:
         while True:
             self._thread.check_process()
             try:
-                function = self._mail.get(timeout=_WAIT)
+                function = self._mail.get(timeout=LISTENING)
             except Empty:
                 continue
             if function is None:
@@ -173,9 +174,9 @@ class Caller:
     def wait_until(self, condition: Callable[[], bool], seconds: float) -> None:
         """Wait until woken by what was waited for, at most so long; run nothing any more."""
         until = time.monotonic() + seconds
-        with suppress(Empty):
-            while not condition():
-                self._mail.get(timeout=max(until - time.monotonic(), 0.0))
+        while not condition() and (left := until - time.monotonic()) > 0:
+            with suppress(Empty):
+                self._mail.get(timeout=min(left, LISTENING))
 
 
 class _Items(AsyncIterator[S]):

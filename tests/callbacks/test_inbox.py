@@ -18,6 +18,7 @@ from memories_async import (
     ApiError,
     CallbackTimeout,
     ConfigurationError,
+    Media,
     Memories,
     OutcomeUnknown,
     TaskFailed,
@@ -30,6 +31,7 @@ from memories_async.emulator import (
     Early,
     Emulator,
     Fault,
+    Forged,
     Held,
     Overtaken,
     Reason,
@@ -330,6 +332,31 @@ async def test_an_early_callback_of_another_task_is_dropped(
             await world.inbox.result(name, timeout=0)
 
 
+async def test_a_forged_callback_changes_nothing(world: World) -> None:
+    """S13, with the service itself: somebody else posts first, at an address that is guessed."""
+    lie = {"status": 0, "task_id": "any", "data": {"text": "a lie"}}
+    world.emulator.callbacks.add(CallbackFault(None, Forged(lie)))
+    caption = await world.inbox.result(await world.submit(), timeout=SOON)
+    assert await statuses(world, 2) == [404, 200]
+    assert caption.text.startswith("What?")
+
+
+async def test_a_task_that_could_not_be_noted_is_named(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has been paid for, and nobody can ask the service which one it was."""
+
+    async def fail(token: str, name: str, now: float) -> bool:
+        raise OSError("disk full")
+
+    monkeypatch.setattr(world.place.opened[0], "bind", fail)
+    with pytest.raises(OSError, match="disk full") as caught:
+        await world.submit()
+    [answered] = world.emulator.ledger
+    assert caught.value.__notes__[0].startswith("task ")
+    assert answered.billed
+
+
 async def test_a_refused_submission_leaves_nothing_to_wait_for(world: World) -> None:
     world.emulator.faults.add(Fault(None, Reason.NO_CREDITS))
     with pytest.raises(ApiError):
@@ -369,6 +396,16 @@ async def test_an_indexed_video(world: World) -> None:
     video = await wait
     assert (video.video_no, video.searchable) == ("VI1", True)
     assert await world.inbox.video(address, timeout=0) == video
+
+
+@IN_EVERY_STORE
+async def test_a_video_is_uploaded_and_awaited(world: World) -> None:
+    callback = await world.inbox.address_for_video()
+    film = Media(MP4, name="film.mp4")
+    uploaded = await world.client.library.add_video(film, callback=callback)
+    indexed = await world.worker().video(callback, timeout=SOON)
+    assert (indexed.video_no, indexed.searchable) == (uploaded.video_no, True)
+    assert await statuses(world, 1) == [200]
 
 
 async def test_a_video_that_could_not_be_indexed(world: World) -> None:

@@ -105,7 +105,8 @@ def _feed(descriptor: int) -> None:
 
 async def test_row_14_a_peer_that_stops_reading(stage: Stage, film: Path) -> None:
     stage.proxy.plans.append(Plan(body=0.5, how="stall"))
-    result = await upload(stage.client(), film, CallOptions(stall_timeout=0.5))
+    async with asyncio.timeout(20):
+        result = await upload(stage.client(), film, CallOptions(stall_timeout=0.5))
     assert result.attempts == 2
     await stage.aclose()
     await stage.saw(requests=2, billed=1)
@@ -114,9 +115,10 @@ async def test_row_14_a_peer_that_stops_reading(stage: Stage, film: Path) -> Non
 async def test_row_14_a_peer_that_never_reads_on(stage: Stage, film: Path) -> None:
     stage.proxy.plans.extend([Plan(body=0.1, how="stall")] * 2)
     began = time.monotonic()
-    error = await failure_of(
-        upload(stage.client(), film, CallOptions(stall_timeout=0.2, attempts=2))
-    )
+    async with asyncio.timeout(20):
+        error = await failure_of(
+            upload(stage.client(), film, CallOptions(stall_timeout=0.2, attempts=2))
+        )
     assert type(error) is StallTimeout
     assert isinstance(error, TimeoutError)
     assert error.attempts == 2
