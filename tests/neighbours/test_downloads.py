@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import stat
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -24,7 +25,7 @@ from memories_async import (
 from memories_async._engine import saving
 from memories_async._engine.writer import Share, Transfer
 from memories_async.emulator import Cut, Emulator, Fault
-from tests.emulator.conftest import KnownEngine
+from tests.emulator.conftest import KnownEngine, until
 from tests.neighbours.conftest import FILM, KEY, v1
 from tests.operations.recorder import Answer, Recorder
 from tests.virtual_clock import HurriedClock
@@ -222,8 +223,6 @@ async def test_a_full_disk_leaves_nothing(folder: Path, monkeypatch: pytest.Monk
 async def test_a_cancelled_write_closes_after_its_thread(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import threading
-
     begun, go_on = threading.Event(), threading.Event()
     closed: list[int] = []
     real_write, real_close = os.write, os.close
@@ -243,14 +242,12 @@ async def test_a_cancelled_write_closes_after_its_thread(
     saving_it = asyncio.ensure_future(
         saving.save(chunks(), str(folder / "a.bin"), Transfer(None), share)
     )
-    while not begun.is_set():
-        await asyncio.sleep(0.001)
+    await until(begun.is_set)
     saving_it.cancel()
     with pytest.raises(asyncio.CancelledError):
         await saving_it
     assert closed == []
     go_on.set()
-    while not closed or files(folder):
-        await asyncio.sleep(0.001)
+    await until(lambda: closed and not files(folder))
     assert len(closed) == 1
     share.close()

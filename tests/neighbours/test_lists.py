@@ -29,9 +29,7 @@ async def test_pages_are_fetched_as_the_iteration_goes(
     recorder.answer(page("a", "b", total='"5"'), page("c", "d", total='"5"'), page("e", total="5"))
     videos = client.library.videos(page_size=2)
     assert recorder.requests == []
-    seen: list[tuple[str, int]] = []
-    async for video in videos:
-        seen.append((video.video_no, len(recorder.requests)))
+    seen = [(video.video_no, len(recorder.requests)) async for video in videos]
     assert seen == [("a", 1), ("b", 1), ("c", 2), ("d", 2), ("e", 3)]
     assert asked(recorder) == [1, 2, 3]
 
@@ -69,7 +67,7 @@ async def test_long_deletions_are_split(recorder: Recorder, client: Memories) ->
     await client.library.delete_videos(tuple(numbers))
     bodies = [json.loads(request.body) for request in recorder.requests]
     assert [len(body) for body in bodies] == [100, 100, 50]
-    assert sum(bodies, []) == numbers
+    assert [number for body in bodies for number in body] == numbers
 
 
 async def test_nothing_to_delete_is_no_request(recorder: Recorder, client: Memories) -> None:

@@ -17,8 +17,8 @@ from memories_async import (
     ConfigurationError,
     Embedding,
     Media,
-    MemoriesError,
     Memories,
+    MemoriesError,
     Results,
     SearchHit,
     Transcript,
@@ -464,5 +464,5 @@ async def test_an_asset_without_a_record(recorder: Recorder, client: Memories) -
 )
 async def test_nothing_is_known(call: str, recorder: Recorder, client: Memories) -> None:
     recorder.answer(v1("null"))
-    with pytest.raises(MemoriesError, match="no such (video|asset)"):
+    with pytest.raises(MemoriesError, match=r"no such (video|asset)"):
         await attrgetter(call)(client)("x")
