@@ -28,6 +28,7 @@ from memories_async.callbacks.stores.protocol import Arrival, Verdict
 from memories_async.captions import VIDEO_SYSTEM_PROMPT
 from memories_async.config import Secret, secret_from_environment
 from memories_async.errors import CallbackTimeout, ConfigurationError, DecodeError, TaskFailed
+from memories_async.library import LONGEST_CALLBACK
 from memories_async.media import check_url
 
 if TYPE_CHECKING:
@@ -43,8 +44,6 @@ logger = logging.getLogger(__name__)
 
 SECRET_VARIABLE = "MEMORIES_CALLBACK_SECRET"  # noqa: S105  # its name, not its value
 SHORTEST_SECRET = 16
-LONGEST_CALLBACK = 299
-"""Characters of a callback address that the service takes."""
 
 
 class CallbackInbox:
