@@ -77,6 +77,21 @@ def test_ctrl_c_in_the_middle_of_an_upload(silent: SilentServer, tmp_path: Path)
     assert not hasattr(caught.value, "__notes__")  # it never became whole: nothing is billed
 
 
+def test_ctrl_c_that_does_not_wake_the_main_thread(silent: SilentServer) -> None:
+    """It may come just before the wait begins, or be delivered to another thread, as here."""
+
+    def send() -> None:
+        assert silent.received.wait(20)
+        signal.pthread_kill(threading.get_ident(), signal.SIGINT)
+
+    silent.read_on.set()
+    with client_for(silent.url) as client:
+        threading.Thread(target=send, daemon=True).start()
+        with pytest.raises(KeyboardInterrupt):
+            client.captions.image(IMAGE_URL, "what")
+        assert silent.closed.wait(1)
+
+
 class PatienceError(Exception):
     """What a worker's time limit raises."""
 
