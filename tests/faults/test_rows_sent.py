@@ -20,7 +20,7 @@ from memories_async import (
     MemoriesError,
     OutcomeUnknown,
 )
-from memories_async._engine.http import _Payload
+from memories_async._engine.payload import Payload
 from memories_async.emulator import Answer, Cut, Drip, Fault, Hang, Raw
 from memories_async.operations import ADD_IMAGES, CAPTION_IMAGE_FILE, Operation
 from tests.faults.conftest import PNG, Stage, caption, failure_of, stored_video
@@ -70,13 +70,13 @@ async def test_row_19_reset_while_the_last_piece_leaves(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The kernel has taken the last byte and the reset is noticed first: it may have arrived."""
-    accept = _Payload.accept
+    accept = Payload.accept
 
-    async def accept_and_notice_a_reset(self: _Payload, *arguments: Any) -> None:
+    async def accept_and_notice_a_reset(self: Payload, *arguments: Any) -> None:
         await accept(self, *arguments)
         raise ConnectionResetError("Connection reset by peer")
 
-    monkeypatch.setattr(_Payload, "accept", accept_and_notice_a_reset)
+    monkeypatch.setattr(Payload, "accept", accept_and_notice_a_reset)
     error = await failure_of(caption(stage.client()))
     assert isinstance(error, OutcomeUnknown)
     assert (error.attempts, error.state) == (1, "SENT")
