@@ -1,13 +1,15 @@
-"""Rows 19 to 30: the whole request has left, and what comes back is nothing, late or too much."""
+"""Rows 19 to 31: the whole request has left, and what comes back is nothing, late or too much."""
 
 from __future__ import annotations
 
 import asyncio
 import gzip
 import itertools
+import os
 import time
 import zlib
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import aiohttp.connector
@@ -16,6 +18,7 @@ import pytest
 from memories_async import (
     AnswerTimeout,
     AnswerTooLarge,
+    ApiError,
     CallOptions,
     MemoriesError,
     OutcomeUnknown,
@@ -299,3 +302,31 @@ async def test_row_30_an_answer_just_within_the_cap(stage: Stage) -> None:
     result = await stage.client().captions.image(PNG, "what")
     assert len(result.text) == 16 * 1024 * 1024 - 1000
     await stage.saw(requests=1, billed=1)
+
+
+async def test_row_31_a_download_larger_than_the_cap_goes_to_disk(
+    stage: Stage, tmp_path: Path
+) -> None:
+    large = tmp_path / "large.png"
+    large.write_bytes(PNG)
+    os.truncate(large, 40 << 20)
+    asset_id = stage.emulator.add_asset(large)
+    client = stage.client()
+    _forget_peak()
+    before = _peak()
+    result = await client.assets.download(asset_id, tmp_path / "copy.png")
+    assert _peak() - before < 40 << 20
+    assert result.size == 40 << 20
+    assert (tmp_path / "copy.png").stat().st_size == 40 << 20
+    assert result.attempts == 1
+    await stage.saw(requests=1, billed=stage.emulator.ledger.billed())
+
+
+async def test_row_31_json_in_place_of_the_file(stage: Stage, tmp_path: Path) -> None:
+    refusal = Answer(body={"code": 400, "msg": "Asset not found", "data": None, "failed": True})
+    stage.emulator.faults.add(Fault("assets.download", refusal, times=None))
+    error = await failure_of(stage.client().assets.download("re_1", tmp_path / "copy.png"))
+    assert isinstance(error, ApiError)
+    assert (error.code, error.attempts) == ("400", 1)
+    assert os.listdir(tmp_path) == []
+    await stage.saw(requests=1, billed=0)
