@@ -179,10 +179,12 @@ def _method(source: Source, node: Function, label: str, used: set[Name]) -> str:
             wrappers[argument.arg] = "caller.items"
         elif "Callable[" in annotation:
             wrappers[argument.arg] = "caller.hook"
-        elif " | Iterable[" in annotation:
+        elif annotation == "Source | Iterable[Source]":
             # Taken before the call begins: what is lazy may belong to the caller's thread.
             wrappers[argument.arg] = "listed"
             used.add(Name("memories_async.media", "listed", False))
+        elif "Iterable[" in annotation:
+            raise UnwrappableError(f"{label} would take {argument.arg} on the loop: use Sequence")
     return "\n".join(
         [
             _signature(source, node, node.name, used),

@@ -319,7 +319,7 @@ async def test_row_31_a_download_larger_than_the_cap_goes_to_disk(
     assert result.size == 40 << 20
     assert (tmp_path / "copy.png").stat().st_size == 40 << 20
     assert result.attempts == 1
-    await stage.saw(requests=1, billed=stage.emulator.ledger.billed())
+    await stage.saw(requests=1, billed=0)
 
 
 async def test_row_31_json_in_place_of_the_file(stage: Stage, tmp_path: Path) -> None:

@@ -114,13 +114,15 @@ class Memories:
         '''
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
 
+from memories_async.media import Source
+
 LENGTH = 90
 
 class Films:
     """All films."""
 
     async def shoot(
-        self, scenes: str | Iterable[str], *, length: int = LENGTH,
+        self, scenes: Source | Iterable[Source], *, length: int = LENGTH,
         on_cut: Callable[[str], object] | None = None
     ) -> list[str]:
         """Shoot   a film  ("quickly")."""
@@ -137,7 +139,7 @@ class Films:
     assert "        self.films = Films(self._asyncio.films, self._portal)\n" in text
     shoot = '''\
     def shoot(
-        self, scenes: str | Iterable[str], *, length: int = LENGTH,
+        self, scenes: Source | Iterable[Source], *, length: int = LENGTH,
         on_cut: Callable[[str], object] | None = None
     ) -> list[str]:
         """Shoot   a film  ("quickly")."""
@@ -150,6 +152,11 @@ class Films:
         )
 '''
     assert shoot in text
+    (tmp_path / "films.py").write_text(
+        (tmp_path / "films.py").read_text().replace("Source | Iterable[Source]", "Iterable[str]")
+    )
+    with pytest.raises(_generate.UnwrappableError, match="shoot would take scenes on the loop"):
+        _generate.generate()
     show = '''\
     def show(self, films: Iterable[str] | AsyncIterable[str]) -> Iterator[str]:
         """Show films."""
