@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Coroutine
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from memories_async.callbacks.inbox import CallbackInbox
-from memories_async.callbacks.portal import Portal
+from memories_async.sync._portal import Portal
 
 if TYPE_CHECKING:
     from memories_async.callbacks.stores.protocol import Store
@@ -43,7 +43,7 @@ class BlockingInbox:
         allow_from: Collection[str] = (),
     ) -> None:
         inbox = CallbackInbox(address, store=store, secret=secret, allow_from=allow_from)
-        self._portal = Portal()
+        self._portal = Portal(inbox.aclose)
         self._inbox = inbox
         self.address = inbox.address
         self.submit = self._blocking(inbox.submit)
@@ -57,16 +57,15 @@ class BlockingInbox:
 
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Run another coroutine on this inbox's event loop, e.g. ``client.aclose()``."""
-        return self._portal.run(coroutine)
+        return self._portal.run(lambda _: coroutine)
 
     def close(self) -> None:
         """Close the store's connections and end the thread; what the store keeps stays."""
-        self._portal.run(self._inbox.aclose())
         self._portal.close()
 
     def _blocking(self, call: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, T]:
         @functools.wraps(call)
         def block(*args: P.args, **kwargs: P.kwargs) -> T:
-            return self._portal.run(call(*args, **kwargs))
+            return self._portal.run(lambda _: call(*args, **kwargs))
 
         return block

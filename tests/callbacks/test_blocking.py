@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import os
-import threading
-import warnings
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -14,7 +11,6 @@ import pytest
 
 from memories_async import CallbackTimeout, Memories
 from memories_async.callbacks import BlockingInbox, CallbackInbox, SqliteStore, serve
-from memories_async.callbacks.portal import Portal
 from memories_async.emulator import CallbackFault, Emulator, Held
 from tests.callbacks.conftest import SOON, free_port
 from tests.emulator.conftest import MP4, KnownEngine, until
@@ -84,61 +80,3 @@ def test_the_calls_are_the_inbox_s(tmp_path: Path) -> None:
     settings = list(inspect.signature(CallbackInbox).parameters)
     assert list(inspect.signature(BlockingInbox).parameters) == settings[:-1]  # all but the clock
     assert repr(blocking) == f"BlockingInbox({inbox!r})"
-
-
-async def test_a_portal_that_was_used_before_a_fork_works_after_it() -> None:
-    portal = Portal()
-
-    async def double(number: int) -> int:
-        await asyncio.sleep(0)
-        return number * 2
-
-    def fork() -> int:
-        assert portal.run(double(1)) == 2
-        child = os.fork()
-        if child == 0:
-            try:
-                os._exit(0 if portal.run(double(2)) == 4 else 1)
-            finally:
-                os._exit(2)
-        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-
-    with warnings.catch_warnings(action="ignore"):  # Python 3.12 warns of threads and forks
-        assert await asyncio.to_thread(fork) == 0
-    portal.close()
-
-
-async def test_an_interrupted_thread_leaves_nothing_running(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """As Ctrl-C, or a worker that is told to end, in the middle of a wait."""
-    portal = Portal()
-    cancelled = threading.Event()
-
-    async def work() -> None:
-        try:
-            await asyncio.sleep(60)
-        finally:
-            cancelled.set()
-
-    class Interrupted:
-        def __init__(self, future: object) -> None:
-            self.cancel = future.cancel
-
-        def result(self) -> None:
-            raise KeyboardInterrupt
-
-    submit = asyncio.run_coroutine_threadsafe
-    started = threading.Event()
-
-    def run(coroutine: object, loop: asyncio.AbstractEventLoop) -> object:
-        future = submit(coroutine, loop)
-        loop.call_soon_threadsafe(lambda: loop.call_soon(started.set))
-        started.wait(SOON)
-        return Interrupted(future)
-
-    monkeypatch.setattr(asyncio, "run_coroutine_threadsafe", run)
-    with pytest.raises(KeyboardInterrupt):
-        portal.run(work())
-    assert await asyncio.to_thread(cancelled.wait, SOON)
-    portal.close()
