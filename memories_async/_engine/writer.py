@@ -25,7 +25,7 @@ KIBIBYTE = 1024
 PIECE = 256 * KIBIBYTE
 """One write: larger pieces cost memory and gain nothing (benchmarks/uploads.py)."""
 SMALLEST_PIECE = 16 * KIBIBYTE
-TURN = 0.001
+TURN = 0.0005
 """Seconds of the loop that all uploads in flight may take between two rounds of other work."""
 SHORTEST_TURN = 0.0001
 """Seconds: with shorter ones, many small bodies at once would mostly give way to each other."""
