@@ -23,12 +23,10 @@ T = TypeVar("T")
 
 KIBIBYTE = 1024
 PIECE = 256 * KIBIBYTE
-"""One write: larger pieces cost memory and gain nothing (benchmarks/uploads.py)."""
+"""One write: larger pieces cost memory and gain nothing (python -m benchmarks upload)."""
 SMALLEST_PIECE = 16 * KIBIBYTE
 TURN = 0.0005
 """Seconds of the loop that all uploads in flight may take between two rounds of other work."""
-SHORTEST_TURN = 0.0001
-"""Seconds: with shorter ones, many small bodies at once would mostly give way to each other."""
 PROGRESS_INTERVAL = 0.05
 
 
@@ -63,7 +61,7 @@ class Share:
     @property
     def turn(self) -> float:
         """Seconds that one upload may take of the loop before it lets others run."""
-        return max(TURN / max(self.active, 1), SHORTEST_TURN)
+        return TURN / max(self.active, 1)
 
     def submit(self, function: Callable[[], T]) -> Future[T]:
         """Run a blocking function in a worker thread."""
