@@ -141,7 +141,8 @@ async def test_row_22_no_answer(stage: Stage, moment: str, billed: int) -> None:
     stage.emulator.faults.add(
         Fault("captions.image", Hang(), moment=moment)  # type: ignore[arg-type]
     )
-    error = await failure_of(caption(stage.client(), CallOptions(answer_timeout=0.1)))
+    async with asyncio.timeout(10):
+        error = await failure_of(caption(stage.client(), CallOptions(answer_timeout=0.1)))
     assert type(error) is AnswerTimeout
     assert isinstance(error, TimeoutError)
     assert_unknown(error)
