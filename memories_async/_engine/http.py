@@ -115,8 +115,28 @@ class Http:
             share: What uploads share.
             within: Seconds until the caller's deadline.
         """
+        ends = None if within is None else asyncio.get_running_loop().time() + within
+        here = await self._sessions.current()
+        try:
+            async with asyncio.timeout_at(ends):
+                await here.places.acquire()
+        except TimeoutError:
+            return Failure(Fault.TIMED_OUT)
+        try:
+            return await self._exchange(here.session, request, recipe, transfer, share, ends)
+        finally:
+            here.places.release()
+
+    async def _exchange(
+        self,
+        session: aiohttp.ClientSession,
+        request: Request[Any],
+        recipe: Recipe | None,
+        transfer: Transfer,
+        share: Share,
+        ends: float | None,
+    ) -> Reply | Saved | Failure:
         loop = asyncio.get_running_loop()
-        ends = None if within is None else loop.time() + within
         payload = None if recipe is None else Payload(recipe, transfer, share, request)
         failure = Failure(Fault.LOST)
         key = self._settings.key(request.operation.service)
@@ -132,7 +152,7 @@ class Http:
             async with scope:
                 if payload is None:
                     transfer.whole()
-                response = await self._request(request, payload)
+                response = await self._request(session, request, payload)
                 if request.destination is not None and _is_file(response):
                     scope.reschedule(ends)  # a long download is no late answer
                     return await _save(response, request.destination, request, transfer, share)
@@ -163,7 +183,7 @@ class Http:
         return attrs.evolve(failure, status=response.status if response else None)
 
     async def _request(
-        self, request: Request[Any], payload: Payload | None
+        self, session: aiohttp.ClientSession, request: Request[Any], payload: Payload | None
     ) -> aiohttp.ClientResponse:
         operation = request.operation
         key = self._settings.key(operation.service)
@@ -182,7 +202,7 @@ class Http:
             headers["Authorization"] = _HeaderKey(key.reveal())
         if payload is not None:
             headers["Content-Type"] = payload.recipe.content_type
-        return await (await self._sessions.current()).request(
+        return await session.request(
             operation.method,
             url,
             data=payload,

@@ -27,11 +27,11 @@ class Sessions:
     def __init__(self, max_connections: int, ssl_context: ssl.SSLContext | None) -> None:
         self._max_connections = max_connections
         self._ssl_context = ssl_context
-        self._open: dict[asyncio.AbstractEventLoop, _Open] = {}
+        self._open: dict[asyncio.AbstractEventLoop, Open] = {}
         self._closed = False
 
-    async def current(self) -> aiohttp.ClientSession:
-        """Return the running loop's session.
+    async def current(self) -> Open:
+        """Return what is open on the running loop.
 
         Raises:
             ClosedError: The client was closed.
@@ -43,10 +43,11 @@ class Sessions:
                 raise ClosedError("the client was closed while the call was under way")
             self._forget_ended_loops()
             session = self._new()
-            opened = self._open[loop] = _Open(session, _until_the_loop_ends(session))
+            places = asyncio.Semaphore(self._max_connections)
+            opened = self._open[loop] = Open(session, places, _until_the_loop_ends(session))
             _ALL_OPEN.add(opened)
             await anext(opened.life)
-        return opened.session
+        return opened
 
     def _new(self) -> aiohttp.ClientSession:
         session = aiohttp.ClientSession(
@@ -93,10 +94,18 @@ class _Connector(aiohttp.TCPConnector):
 
 
 @attrs.define(eq=False)
-class _Open:
-    """A session, and what closes it when its loop ends."""
+class Open:
+    """What is open on one loop.
+
+    Attributes:
+        session: The session.
+        places: One for each connection. Who waits for a connection inside aiohttp has already
+            built its whole request: 10,000 that wait there hold 70 MB more than 10,000 here.
+        life: Closes the session when the loop ends.
+    """
 
     session: aiohttp.ClientSession
+    places: asyncio.Semaphore
     life: AsyncGenerator[None, None]
 
     def abandon(self) -> None:
@@ -121,7 +130,7 @@ async def _until_the_loop_ends(session: aiohttp.ClientSession) -> AsyncGenerator
         await session.close()
 
 
-_ALL_OPEN: WeakSet[_Open] = WeakSet()
+_ALL_OPEN: WeakSet[Open] = WeakSet()
 
 
 def _abandon_inherited() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -132,3 +133,14 @@ def terminal() -> Iterator[Callable[..., Terminal]]:
     yield start
     for one in started:
         one.close()
+
+
+@pytest.fixture(autouse=True)
+def logging_as_before() -> Iterator[None]:
+    """Take back what ``--debug`` does to the process's logging."""
+    root, ours = logging.getLogger(), logging.getLogger("memories_async")
+    before = root.level, ours.level, list(root.handlers)
+    yield
+    root.setLevel(before[0])
+    ours.setLevel(before[1])
+    root.handlers[:] = before[2]
