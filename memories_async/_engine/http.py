@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import enum
 import functools
 import ssl
@@ -80,6 +81,9 @@ class Reply:
     body: bytes
 
 
+_AT_ONCE: contextlib.nullcontext[None] = contextlib.nullcontext()
+
+
 class _HeaderKey(str):
     """A key in a header: itself on the wire, masked where a traceback shows local variables."""
 
@@ -118,7 +122,7 @@ class Http:
         ends = None if within is None else asyncio.get_running_loop().time() + within
         here = await self._sessions.current()
         try:
-            async with asyncio.timeout_at(ends):
+            async with asyncio.timeout_at(ends) if here.places.locked() else _AT_ONCE:
                 await here.places.acquire()
         except TimeoutError:
             return Failure(Fault.TIMED_OUT)

@@ -22,7 +22,7 @@ from memories_async.models import Progress
 T = TypeVar("T")
 
 KIBIBYTE = 1024
-PIECE = 256 * KIBIBYTE
+PIECE = 384 * KIBIBYTE
 """One write: larger pieces cost memory and gain nothing (python -m benchmarks upload)."""
 SMALLEST_PIECE = 16 * KIBIBYTE
 TURN = 0.0005
