@@ -15,7 +15,7 @@ from aiohttp.http_writer import StreamWriter
 
 from memories_async._engine.body import Recipe
 from memories_async._engine.request import Request
-from memories_async._engine.writer import Share, Transfer, write
+from memories_async._engine.writer import PIECE, TLS_PIECE, Share, Transfer, write
 
 
 class Payload(aiohttp.Payload):
@@ -63,7 +63,9 @@ class Payload(aiohttp.Payload):
             self._transport = transport
             # (0, 0) with drain() hangs over TLS; (1, 0) does not, and its drain means "all taken".
             transport.set_write_buffer_limits(high=1, low=0)
-            await write(self.recipe, sink, self._transfer, self._share)
+            encrypted = transport.get_extra_info("sslcontext") is not None
+            size = TLS_PIECE if encrypted else PIECE
+            await write(self.recipe, sink, self._transfer, self._share, size)
         except (aiohttp.ClientError, ConnectionError):
             raise
         except Exception as error:

@@ -22,8 +22,10 @@ from memories_async.models import Progress
 T = TypeVar("T")
 
 KIBIBYTE = 1024
-PIECE = 384 * KIBIBYTE
-"""One write: larger pieces cost memory and gain nothing (python -m benchmarks upload)."""
+PIECE = 256 * KIBIBYTE
+"""One write in the clear: what the processor's cache still holds when the kernel copies it."""
+TLS_PIECE = 384 * KIBIBYTE
+"""One write over TLS, where each costs more (both by python -m benchmarks upload)."""
 SMALLEST_PIECE = 16 * KIBIBYTE
 TURN = 0.0005
 """Seconds of the loop that all uploads in flight may take between two rounds of other work."""
@@ -148,14 +150,16 @@ class Transfer:
             self.on_progress(Progress(self.sent, self.total, self.attempt))
 
 
-async def write(recipe: Recipe, sink: Sink, transfer: Transfer, share: Share) -> None:
+async def write(
+    recipe: Recipe, sink: Sink, transfer: Transfer, share: Share, piece_size: int = PIECE
+) -> None:
     """Write a body from its start.
 
     Raises:
         MediaError: A source cannot be read, or is no longer what was checked; the last byte
             has not been handed over.
     """
-    writing = _Writing(sink, transfer, share)
+    writing = _Writing(sink, transfer, share, piece_size)
     share.active += 1
     try:
         if transfer.attempt > 1:
@@ -181,14 +185,15 @@ class _Writing:
     sink: Sink
     transfer: Transfer
     share: Share
+    piece_size: int
     turn_started: float = attrs.field(factory=time.perf_counter)
 
     async def put(self, data: bytes | memoryview) -> None:
         """Write bytes in pieces."""
-        if len(data) > PIECE:
+        if len(data) > self.piece_size:
             view = memoryview(data)
-            for start in range(0, len(view), PIECE):
-                await self._put_piece(view[start : start + PIECE])
+            for start in range(0, len(view), self.piece_size):
+                await self._put_piece(view[start : start + self.piece_size])
         else:
             await self._put_piece(data)
 
@@ -220,10 +225,10 @@ class _Writing:
             await reading.verify()
 
     async def _put_sized(self, reading: _Pass, size: int) -> None:
-        buffer = memoryview(bytearray(min(self.share.portion(PIECE), size)))
+        buffer = memoryview(bytearray(min(self.share.portion(self.piece_size), size)))
         left = size
         while left:
-            view = buffer[: min(len(buffer), left, self.share.portion(PIECE))]
+            view = buffer[: min(len(buffer), left, self.share.portion(self.piece_size))]
             count = reading.reader.fill(view)
             data = (
                 view[:count]
