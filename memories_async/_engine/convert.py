@@ -38,9 +38,6 @@ def structure(data: object, target: type[T], known: Mapping[str, object] | None 
         data = _with_known(data, known)
     try:
         return _CONVERTER.structure(data, target)
-    except (cattrs.BaseValidationError, cattrs.StructureHandlerNotFoundError) as error:
-        problems = "; ".join(cattrs.transform_error(error))
-        raise UnexpectedShape(f"the answer does not fit {_name(target)}: {problems}") from None
     except (TypeError, ValueError, OverflowError, KeyError) as error:
         raise UnexpectedShape(f"the answer does not fit {_name(target)}: {error}") from None
 

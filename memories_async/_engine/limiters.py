@@ -192,7 +192,7 @@ class RedisLimiter:
         self._prefix = prefix
         self._patience = patience
         self._connect: Callable[[], Redis] = functools.partial(
-            Redis.from_url,  # pyright: ignore[reportUnknownMemberType]
+            Redis.from_url,  # pyright: ignore[reportUnknownMemberType]  # not annotated
             url,
             socket_timeout=patience,
             socket_connect_timeout=patience,
@@ -207,7 +207,7 @@ class RedisLimiter:
 
         def count(redis: Redis, key: str) -> Turn:
             now, member = round(clock.wall() * 1000), secrets.token_hex(8)
-            reply = redis.eval(  # pyright: ignore[reportUnknownMemberType]
+            reply = redis.eval(  # pyright: ignore[reportUnknownMemberType]  # not annotated
                 _COUNT, 1, key, now, _milliseconds(rate), rate.calls, member
             )
             wait, stamp = cast("tuple[int, int]", reply)
@@ -219,7 +219,7 @@ class RedisLimiter:
         """Take back from Redis, from a worker thread."""
 
         def discount(redis: Redis, key: str) -> None:
-            counted = redis.zrangebyscore(  # pyright: ignore[reportUnknownMemberType]
+            counted = redis.zrangebyscore(  # pyright: ignore[reportUnknownMemberType]  # not annotated
                 key, turn.stamp, turn.stamp, start=0, num=1
             )
             if counted:

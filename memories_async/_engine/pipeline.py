@@ -262,7 +262,8 @@ class _Call(Generic[T]):
             return AnswerTooLarge("the answer exceeds 16 MiB", status=failure.status)
         if self.transfer.state is State.SENT:
             if fault is Fault.TIMED_OUT:
-                late = "before the deadline" if (self._left() or 1) <= 0 else "in time"
+                left = self._left()
+                late = "before the deadline" if left is not None and left <= 0 else "in time"
                 return self._unknown(AnswerTimeout, f"no answer came {late}", failure.status)
             return self._unknown(OutcomeUnknown, message, failure.status)
         so_far = f"after {self.transfer.sent} of {self.transfer.total} bytes"
