@@ -21,7 +21,7 @@ from benchmarks.report import Column, Goal, Table, as_markdown, as_text, machine
 from memories_async import Bucket, Memories, Rate
 from memories_async.bulk import Job
 from memories_async.emulator import Emulator
-from memories_async.emulator.hash_engine import HashEngine
+from memories_async.emulator.engines.hashing import HashEngine
 
 PNG = b"\x89PNG\r\n\x1a\n"
 PROMPT = "What is it?"

@@ -33,9 +33,9 @@ from memories_async.callbacks import (
     RedisStore,
     SqliteStore,
     Store,
-    serve,
 )
-from memories_async.callbacks.addresses import Kind, new_token, seal
+from memories_async.callbacks import server as serve
+from memories_async.callbacks.tokens import Kind, new_token, seal
 
 PENDING = 10_000
 AT_ONCE = 16

@@ -62,7 +62,7 @@ class MemoriesAsyncInThreads(MemoriesAsync):
 
     def __init__(self, target: Target) -> None:
         super().__init__(target)
-        from memories_async._engine import sources
+        from memories_async.media.source import readers as sources
 
         sources._NOWAIT = None
 

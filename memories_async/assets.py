@@ -13,8 +13,8 @@ from memories_async import polling
 from memories_async.config import is_loopback
 from memories_async.errors import ConfigurationError, UnexpectedShape
 from memories_async.fields import filled
-from memories_async.formats import FORMATS, THREE_GPP
-from memories_async.media import MediaRule, Source, inspect_source, is_url
+from memories_async.media.formats import FORMATS, THREE_GPP
+from memories_async.media.source import MediaRule, Source, inspect_source, is_url
 from memories_async.models import Asset, AssetMetadata, Download, Progress
 from memories_async.operations import (
     DOWNLOAD_ASSET,

@@ -10,7 +10,7 @@ import attrs
 
 from memories_async.errors import ConfigurationError
 from memories_async.fields import callback_address
-from memories_async.formats import (
+from memories_async.media.formats import (
     AVI,
     FLV,
     JPEG,
@@ -23,7 +23,7 @@ from memories_async.formats import (
     WEBM,
     WMV,
 )
-from memories_async.media import (
+from memories_async.media.source import (
     GIBIBYTE,
     MediaRule,
     Source,

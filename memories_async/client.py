@@ -17,8 +17,8 @@ from memories_async.operations import Bucket
 if TYPE_CHECKING:
     import ssl
 
-    from memories_async._engine.clock import Clock
-    from memories_async._engine.limiters import Limiter
+    from memories_async.clock import Clock
+    from memories_async.limiters import Limiter
 
 
 class Memories:

@@ -20,8 +20,8 @@ from memories_async.fields import (
     one_of,
     present,
 )
-from memories_async.formats import AVI, BMP, GIF, JPEG, MATROSKA, MP4, PNG, QUICKTIME, WEBP
-from memories_async.media import (
+from memories_async.media.formats import AVI, BMP, GIF, JPEG, MATROSKA, MP4, PNG, QUICKTIME, WEBP
+from memories_async.media.source import (
     GIBIBYTE,
     MEBIBYTE,
     MediaRule,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from memories_async.errors import DeadlineExceeded, TaskFailed
 
 if TYPE_CHECKING:
-    from memories_async._engine.clock import Clock
+    from memories_async.clock import Clock
     from memories_async.operations import Operation
 
 FIRST_PAUSE, LONGEST_PAUSE, GROWTH = 2.0, 30.0, 1.5

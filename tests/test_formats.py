@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memories_async.formats import (
+from memories_async.media.formats import (
     AAC,
     AVI,
     BMP,

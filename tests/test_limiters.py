@@ -17,10 +17,9 @@ from pathlib import Path
 import pytest
 
 from memories_async import Bucket, LimiterUnavailable, Memories, Rate
-from memories_async._engine.limiters import Turn
 from memories_async.emulator import Emulator
-from memories_async.emulator.hash_engine import HashEngine
-from memories_async.limiters import Limiter, MemoryLimiter, RedisLimiter, SqliteLimiter
+from memories_async.emulator.engines.hashing import HashEngine
+from memories_async.limiters import Limiter, MemoryLimiter, RedisLimiter, SqliteLimiter, Turn
 from tests.virtual_clock import HurriedClock, VirtualClock
 
 pytestmark = pytest.mark.anyio

@@ -22,10 +22,10 @@ from memories_async import (
     MediaTooLarge,
     UnsupportedMedia,
 )
-from memories_async._engine.sources import Attachment, FileReader, lock_of, read_object, whole
 from memories_async.captions import CAPTION_IMAGE, CAPTION_VIDEO
 from memories_async.library import LIBRARY_IMAGE
-from memories_async.media import (
+from memories_async.media.readers import Attachment, FileReader, lock_of, read_object, whole
+from memories_async.media.source import (
     MEBIBYTE,
     MediaRule,
     inspect_source,
@@ -213,7 +213,7 @@ def test_an_unreadable_file(png: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def denied(*args: object) -> int:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr("memories_async.media.os.open", denied)
+    monkeypatch.setattr("memories_async.media.source.os.open", denied)
     assert "a.png' cannot be read: Permission denied" in str(refused(png))
 
 

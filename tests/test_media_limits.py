@@ -17,11 +17,11 @@ from memories_async import (
     MediaTooLong,
     UnsupportedMedia,
 )
-from memories_async._engine.sources import Attachment
 from memories_async.captions import CAPTION_IMAGE, CAPTION_VIDEO
 from memories_async.embeddings import EMBEDDED_IMAGE
 from memories_async.library import LIBRARY_IMAGE, LIBRARY_VIDEO, QUERY_IMAGE
-from memories_async.media import (
+from memories_async.media.readers import Attachment
+from memories_async.media.source import (
     GIBIBYTE,
     MEBIBYTE,
     MediaRule,

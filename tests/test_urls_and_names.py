@@ -11,7 +11,7 @@ from memories_async import (
     Memories,
 )
 from memories_async.fields import callback_address
-from memories_async.media import (
+from memories_async.media.source import (
     check_url,
     is_url,
     safe_name,

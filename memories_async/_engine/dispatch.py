@@ -22,12 +22,12 @@ from memories_async.errors import ClosedError, MemoriesError
 if TYPE_CHECKING:
     import ssl
 
-    from memories_async._engine.clock import Clock
-    from memories_async._engine.limiters import Limiter
     from memories_async._engine.pipeline import Pipeline
     from memories_async._engine.request import ProgressHook
-    from memories_async._engine.sources import Attachment
+    from memories_async.clock import Clock
     from memories_async.config import CallOptions, Settings
+    from memories_async.limiters import Limiter
+    from memories_async.media.readers import Attachment
     from memories_async.models import Outcome
     from memories_async.operations import Operation
 
@@ -85,7 +85,7 @@ class Dispatcher:
         files = await self.prepare(operation, attach) if attach else ()
         if destination is not None:
             destination = os.fspath(destination)
-            from memories_async._engine.saving import check
+            from memories_async._engine.transport.downloads import check
 
             await self.prepare(operation, functools.partial(check, destination))
         pipeline = await self._ready_for(operation)
@@ -164,10 +164,10 @@ class Dispatcher:
         return self._pipeline
 
     def _assemble(self) -> Pipeline:
-        from memories_async._engine.clock import SystemClock
-        from memories_async._engine.limiters import SHARED
+        from memories_async._engine.body.writer import Share
         from memories_async._engine.pipeline import Pipeline
-        from memories_async._engine.writer import Share
+        from memories_async.clock import SystemClock
+        from memories_async.limiters import SHARED
 
         return Pipeline(
             self.settings,

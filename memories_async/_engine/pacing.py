@@ -8,11 +8,11 @@ import hashlib
 from collections.abc import AsyncGenerator, Mapping
 from weakref import WeakKeyDictionary
 
-from memories_async._engine.clock import Clock
-from memories_async._engine.limiters import Limiter, Turn
 from memories_async._engine.retry import backoff
+from memories_async.clock import Clock
 from memories_async.config import Rate, Secret
 from memories_async.errors import DeadlineExceeded, RateLimited
+from memories_async.limiters import Limiter, Turn
 from memories_async.operations import Bucket
 
 SLOWEST = 32.0

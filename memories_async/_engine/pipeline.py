@@ -10,15 +10,14 @@ import attrs
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception
 
 from memories_async._engine import envelope
-from memories_async._engine.body import Recipe, recipe
-from memories_async._engine.clock import Clock
+from memories_async._engine.body.layout import Recipe, recipe
+from memories_async._engine.body.writer import Share, Transfer
 from memories_async._engine.convert import structure
-from memories_async._engine.http import Failure, Fault, Http, Reply, Saved
-from memories_async._engine.limiters import Limiter, Turn
 from memories_async._engine.pacing import Lane, Pacer
 from memories_async._engine.request import Request, State
 from memories_async._engine.retry import Verdict, backoff, judge
-from memories_async._engine.writer import Share, Transfer
+from memories_async._engine.transport.http import Failure, Fault, Http, Reply, Saved
+from memories_async.clock import Clock
 from memories_async.config import Settings
 from memories_async.errors import (
     AnswerTimeout,
@@ -35,6 +34,7 @@ from memories_async.errors import (
     TlsError,
     UnexpectedShape,
 )
+from memories_async.limiters import Limiter, Turn
 from memories_async.models import Result, Results
 from memories_async.operations import Answer, Operation, Replay
 

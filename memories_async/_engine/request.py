@@ -12,8 +12,8 @@ from urllib.parse import quote
 import attrs
 import orjson
 
-from memories_async._engine.sources import Attachment
 from memories_async.config import Policy
+from memories_async.media.readers import Attachment
 from memories_async.models import Progress
 from memories_async.operations import Body, Operation
 

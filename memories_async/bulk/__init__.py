@@ -2,7 +2,7 @@
 
 from memories_async.bulk.job import Job
 from memories_async.bulk.kinds import KINDS, Kind
-from memories_async.bulk.values import (
+from memories_async.bulk.models import (
     Counts,
     Event,
     Input,

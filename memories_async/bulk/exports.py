@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 import orjson
 
 from memories_async.bulk.kinds import Kind
-from memories_async.bulk.values import Item
+from memories_async.bulk.models import Item
 from memories_async.errors import ConfigurationError
 
 if TYPE_CHECKING:

@@ -12,13 +12,13 @@ from typing import cast
 
 import orjson
 
+from memories_async.bulk.journal.queries import Planned
 from memories_async.bulk.kinds import Kind
-from memories_async.bulk.records import Planned
-from memories_async.bulk.values import Input, Inputs, One
+from memories_async.bulk.models import Input, Inputs, One
 from memories_async.captions import Person
 from memories_async.errors import ConfigurationError
 from memories_async.fields import TIME_FORMAT
-from memories_async.media import MediaRule, check_url, is_url
+from memories_async.media.source import MediaRule, check_url, is_url
 
 CHUNK = 500
 """Inputs found in one hop to a thread, and written to the journal at once."""

@@ -11,13 +11,16 @@ from typing import TYPE_CHECKING, Literal, Self
 
 import attrs
 
-from memories_async.bulk import exports, lease, records, searchable
+from memories_async.bulk import exports
+from memories_async.bulk import reconcile as searchable
 from memories_async.bulk.inputs import chunks, kept
-from memories_async.bulk.journal import Journal
+from memories_async.bulk.journal import lock as lease
+from memories_async.bulk.journal import queries as records
+from memories_async.bulk.journal.database import Journal
+from memories_async.bulk.journal.queries import Head
 from memories_async.bulk.kinds import KINDS, Kind
-from memories_async.bulk.records import Head
+from memories_async.bulk.models import Counts, Event, Inputs, Item, Plan, Report, Status
 from memories_async.bulk.runner import BULK_OPTIONS, Orders, Run
-from memories_async.bulk.values import Counts, Event, Inputs, Item, Plan, Report, Status
 from memories_async.config import DOCUMENTED_RATES, CallOptions, Rate
 from memories_async.errors import ConfigurationError
 

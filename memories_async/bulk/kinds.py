@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeAlias, TypeVar, cast
 
 import attrs
 
-from memories_async.bulk.values import Item
+from memories_async.bulk.models import Item
 from memories_async.captions import CAPTION_IMAGE, CAPTION_VIDEO, Person
 from memories_async.embeddings import EMBEDDED_IMAGE
 from memories_async.errors import ConfigurationError, UnexpectedShape
@@ -20,7 +20,7 @@ from memories_async.operations import Bucket
 if TYPE_CHECKING:
     from memories_async.client import Memories
     from memories_async.config import CallOptions
-    from memories_async.media import MediaRule
+    from memories_async.media.source import MediaRule
 
 T = TypeVar("T")
 

@@ -12,14 +12,16 @@ from typing import TYPE_CHECKING, Literal, cast
 
 import attrs
 
-from memories_async.bulk import records, rejections, searchable, stops
-from memories_async.bulk.hashes import Look
-from memories_async.bulk.journal import Journal
+from memories_async.bulk import reconcile as searchable
+from memories_async.bulk import rejections, stops
+from memories_async.bulk.events import Teller
+from memories_async.bulk.journal import queries as records
+from memories_async.bulk.journal.database import Journal
+from memories_async.bulk.journal.queries import Head, Verdict, verdict
 from memories_async.bulk.kinds import Answer, Call, Kind
-from memories_async.bulk.records import Head, Verdict, verdict
-from memories_async.bulk.supply import Supply
-from memories_async.bulk.telling import Teller
-from memories_async.bulk.values import Event, JournalError, Report, Status, Stop, StopReason
+from memories_async.bulk.models import Event, JournalError, Report, Status, Stop, StopReason
+from memories_async.bulk.preflight import Look
+from memories_async.bulk.queue import Supply
 from memories_async.config import CallOptions
 from memories_async.errors import ClosedError, MediaError, MemoriesError, OutcomeUnknown
 from memories_async.models import Progress

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from memories_async.bulk.values import StopReason
+from memories_async.bulk.models import StopReason
 from memories_async.errors import (
     AuthenticationError,
     CapacityReached,

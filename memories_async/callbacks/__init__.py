@@ -1,10 +1,10 @@
 """Results that the service posts to an address of yours: received, matched and awaited."""
 
+from memories_async.callbacks.adapters import aiohttp_app, asgi_app, wsgi_app
 from memories_async.callbacks.blocking import BlockingInbox
 from memories_async.callbacks.inbox import CallbackInbox
-from memories_async.callbacks.mounts import aiohttp_app, asgi_app, wsgi_app
-from memories_async.callbacks.receiving import Answer
-from memories_async.callbacks.serve import serve
+from memories_async.callbacks.responses import Answer
+from memories_async.callbacks.server import serve
 from memories_async.callbacks.stores import (
     Arrival,
     MemoryStore,

@@ -10,7 +10,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from memories_async.callbacks.inbox import SECRET_VARIABLE, CallbackInbox
-from memories_async.callbacks.serve import DEFAULT_PORT, serve
+from memories_async.callbacks.server import DEFAULT_PORT, serve
 from memories_async.callbacks.stores import RedisStore, SqliteStore
 from memories_async.errors import ConfigurationError
 

@@ -11,10 +11,8 @@ from collections.abc import Callable, Collection, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from memories_async._engine.clock import SystemClock
-from memories_async.callbacks.addresses import Kind, last_segment, new_token, seal, unseal
-from memories_async.callbacks.bodies import READERS, Notice, read_caption, read_video
-from memories_async.callbacks.receiving import (
+from memories_async.callbacks.payloads import READERS, Notice, read_caption, read_video
+from memories_async.callbacks.responses import (
     ACKNOWLEDGED,
     MOST_BYTES,
     NOT_FOUND,
@@ -25,19 +23,21 @@ from memories_async.callbacks.receiving import (
     Answer,
 )
 from memories_async.callbacks.stores.protocol import Arrival, Verdict
+from memories_async.callbacks.tokens import Kind, last_segment, new_token, seal, unseal
 from memories_async.captions import VIDEO_SYSTEM_PROMPT
+from memories_async.clock import SystemClock
 from memories_async.config import Secret, secret_from_environment
 from memories_async.errors import CallbackTimeout, ConfigurationError, DecodeError, TaskFailed
 from memories_async.library import LONGEST_CALLBACK
-from memories_async.media import check_url
+from memories_async.media.source import check_url
 
 if TYPE_CHECKING:
-    from memories_async._engine.clock import Clock
     from memories_async.callbacks.stores.protocol import Store
     from memories_async.captions import Person
     from memories_async.client import Memories
+    from memories_async.clock import Clock
     from memories_async.config import CallOptions
-    from memories_async.media import Source
+    from memories_async.media.source import Source
     from memories_async.models import Caption, CaptionTask, Progress, Video
 
 logger = logging.getLogger(__name__)

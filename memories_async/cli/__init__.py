@@ -28,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: What follows the program's name; by default the process's own.
 
     Returns:
-        The exit status, one of :class:`memories_async.cli.exits.Exit`.
+        The exit status, one of :class:`memories_async.cli.exit_codes.Exit`.
     """
     tokens = list(sys.argv[1:] if arguments is None else arguments)
     for name, (module, _) in WITHOUT_EXTRA.items():

@@ -21,7 +21,7 @@ from cyclopts import (
 
 from memories_async._version import __version__
 from memories_async.cli import WITHOUT_EXTRA
-from memories_async.cli.exits import Exit, exit_for
+from memories_async.cli.exit_codes import Exit, exit_for
 from memories_async.cli.output import say
 from memories_async.errors import MemoriesError
 

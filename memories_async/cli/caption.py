@@ -8,11 +8,11 @@ import attrs
 from cyclopts import Parameter
 
 from memories_async.captions import VIDEO_SYSTEM_PROMPT, Person
-from memories_async.cli.exits import Exit
-from memories_async.cli.keys import account, connect
+from memories_async.cli.credentials import account, connect
+from memories_async.cli.exit_codes import Exit
+from memories_async.cli.job_commands import start
 from memories_async.cli.options import MAKING, RUNNING, SHARED, Kind, Making, Running, Shared
 from memories_async.cli.output import Output, extra
-from memories_async.cli.running import start
 from memories_async.cli.sources import kind_of, one_of
 from memories_async.config import CallOptions
 from memories_async.errors import ConfigurationError

@@ -8,14 +8,14 @@ from typing import Literal
 from cyclopts import App
 
 from memories_async.cli import profiles
-from memories_async.cli.exits import Exit
-from memories_async.cli.keys import (
+from memories_async.cli.credentials import (
     PROFILE_VARIABLE,
     VARIABLES,
     ask,
     forget_in_keyring,
     keep_in_keyring,
 )
+from memories_async.cli.exit_codes import Exit
 from memories_async.cli.options import SHARED, Shared
 from memories_async.cli.output import Output
 from memories_async.cli.profiles import KeyName

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from memories_async.cli.exits import Exit
-from memories_async.cli.keys import account, connect
+from memories_async.cli.credentials import account, connect
+from memories_async.cli.exit_codes import Exit
+from memories_async.cli.job_commands import start
 from memories_async.cli.options import MAKING, RUNNING, SHARED, Making, Running, Shared
 from memories_async.cli.output import Output, extra
-from memories_async.cli.running import start
 from memories_async.cli.sources import one_of
 from memories_async.embeddings import DEFAULT_MODEL
 

@@ -6,8 +6,8 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from memories_async.cli.job_commands import start
 from memories_async.cli.options import MAKING, RUNNING, SHARED, Kind, Making, Running, Shared
-from memories_async.cli.running import start
 from memories_async.cli.sources import kind_of
 
 

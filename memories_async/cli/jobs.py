@@ -5,11 +5,9 @@ from __future__ import annotations
 from cyclopts import App
 
 from memories_async.bulk import Job, JournalError, Status
-from memories_async.cli.exits import Exit
-from memories_async.cli.keys import account, connect
-from memories_async.cli.options import RUNNING, SHARED, Running, Shared
-from memories_async.cli.output import Output
-from memories_async.cli.running import (
+from memories_async.cli.credentials import account, connect
+from memories_async.cli.exit_codes import Exit
+from memories_async.cli.job_commands import (
     exit_of,
     find,
     folder,
@@ -18,6 +16,8 @@ from memories_async.cli.running import (
     print_items,
     state,
 )
+from memories_async.cli.options import RUNNING, SHARED, Running, Shared
+from memories_async.cli.output import Output
 from memories_async.errors import ConfigurationError
 
 app = App(name="jobs", help="List, show, resume and export jobs.")

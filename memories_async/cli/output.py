@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from memories_async.cli import displays
-from memories_async.cli.exits import Exit, exit_for
+from memories_async.cli import progress as displays
+from memories_async.cli.exit_codes import Exit, exit_for
 from memories_async.cli.options import Shared
 from memories_async.errors import ApiError, MemoriesError
 from memories_async.models import Result

@@ -6,8 +6,8 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from memories_async.cli.exits import Exit
-from memories_async.cli.keys import account, connect
+from memories_async.cli.credentials import account, connect
+from memories_async.cli.exit_codes import Exit
 from memories_async.cli.options import SHARED, Shared
 from memories_async.cli.output import Output, extra
 

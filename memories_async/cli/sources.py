@@ -10,8 +10,8 @@ from urllib.parse import urlsplit
 from memories_async.bulk.inputs import JSON_LINES, LIST
 from memories_async.cli.options import Kind
 from memories_async.errors import ConfigurationError, MediaError
-from memories_async.formats import HEAD_SIZE, by_extension, detect
-from memories_async.media import is_url
+from memories_async.media.formats import HEAD_SIZE, by_extension, detect
+from memories_async.media.source import is_url
 
 _LISTS = (*JSON_LINES, *LIST)
 

@@ -1,6 +1,6 @@
 """An offline memories.ai service: every operation of the table, without an account."""
 
-from memories_async.emulator.access import RateLimit
+from memories_async.emulator.auth import RateLimit
 from memories_async.emulator.callbacks import (
     CallbackFault,
     Callbacks,
@@ -14,7 +14,7 @@ from memories_async.emulator.callbacks import (
     Repeated,
     Rewritten,
 )
-from memories_async.emulator.engine import (
+from memories_async.emulator.engines.protocol import (
     Engine,
     Hit,
     Line,

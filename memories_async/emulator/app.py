@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 import attrs
 from aiohttp import web
 
-from memories_async.emulator import openapi, parameters
-from memories_async.emulator.access import Keys, Limiter, names_loopback
-from memories_async.emulator.bodies import UnsupportedBody, receive, suits
+from memories_async.emulator import openapi
+from memories_async.emulator import validation as parameters
+from memories_async.emulator.auth import Keys, Limiter, names_loopback
 from memories_async.emulator.callbacks import CallbackFault, Early
-from memories_async.emulator.delivery import deliver
+from memories_async.emulator.context import Resources
 from memories_async.emulator.envelopes import (
     Answer,
     Reason,
@@ -30,7 +30,8 @@ from memories_async.emulator.faults import Cut, Drip, Fault, Faults, Moment, Out
 from memories_async.emulator.handlers import HANDLERS, Call, Callback, Reply
 from memories_async.emulator.handlers.assets import SIGNED_PATH
 from memories_async.emulator.ledger import FileEntry, Ledger
-from memories_async.emulator.resources import Resources
+from memories_async.emulator.request_bodies import UnsupportedBody, receive, suits
+from memories_async.emulator.responses import deliver
 from memories_async.operations import OPERATIONS, Operation, Service
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ import attrs
 from memories_async.emulator.faults import Faults, check_operation
 
 if TYPE_CHECKING:
-    from memories_async.emulator.outside import Outside
+    from memories_async.emulator.outbound import Outside
 
 
 def caption_done(task_id: str, text: str, token: Mapping[str, int]) -> dict[str, object]:

@@ -10,7 +10,7 @@ from typing import cast
 from memories_async import operations
 from memories_async._version import __version__
 from memories_async.emulator.handlers.assets import SIGNED_PATH
-from memories_async.emulator.parameters import FIELDS, Field, Kind
+from memories_async.emulator.validation import FIELDS, Field, Kind
 from memories_async.operations import OPERATIONS, Answer, Body, Operation, Service
 
 PATH = "/openapi.json"

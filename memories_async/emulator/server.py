@@ -20,20 +20,20 @@ import anyio
 from aiohttp import web
 from anyio import CapacityLimiter, to_thread
 
-from memories_async.emulator.access import Keys, Limiter, RateLimit, is_loopback
 from memories_async.emulator.app import App
+from memories_async.emulator.auth import Keys, Limiter, RateLimit, is_loopback
 from memories_async.emulator.callbacks import Callbacks
-from memories_async.emulator.checks import CAPTION_VIDEO_BYTES
+from memories_async.emulator.context import Resources
 from memories_async.emulator.faults import Fault, Faults
+from memories_async.emulator.file_checks import CAPTION_VIDEO_BYTES
 from memories_async.emulator.ledger import Ledger
-from memories_async.emulator.outside import Outside
-from memories_async.emulator.resources import Resources
+from memories_async.emulator.outbound import Outside
 from memories_async.emulator.store import Store, StoredAsset, new_asset_id
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping
 
-    from memories_async.emulator.engine import Engine
+    from memories_async.emulator.engines.protocol import Engine
     from memories_async.operations import Bucket
 
 _WRITERS = 4
@@ -248,9 +248,9 @@ class Emulator:
 def default_engine() -> Engine:
     """Return the engine that the installed packages allow: pixels, else hashes."""
     if all(importlib.util.find_spec(package) for package in _PICTURE_PACKAGES):
-        from memories_async.emulator.pixels import PixelEngine
+        from memories_async.emulator.engines.pixels import PixelEngine
 
         return PixelEngine()
-    from memories_async.emulator.hash_engine import HashEngine
+    from memories_async.emulator.engines.hashing import HashEngine
 
     return HashEngine()

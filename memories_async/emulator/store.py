@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 import attrs
 import orjson
 
-from memories_async.emulator.engine import Line, VideoFacts
+from memories_async.emulator.engines.protocol import Line, VideoFacts
 from memories_async.emulator.spool import SpooledFile
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from memories_async.captions import VIDEO_SYSTEM_PROMPT, Person
 from memories_async.config import CallOptions, Rate
 from memories_async.embeddings import DEFAULT_MODEL, TEXT_MODEL
 from memories_async.library import FilteringLevel, SearchBy
-from memories_async.media import Source, listed
+from memories_async.media.source import Source, listed
 from memories_async.models import (
     Asset,
     AssetMetadata,
@@ -37,8 +37,8 @@ from memories_async.sync._portal import Portal
 if TYPE_CHECKING:
     import ssl
 
-    from memories_async._engine.clock import Clock
-    from memories_async._engine.limiters import Limiter
+    from memories_async.clock import Clock
+    from memories_async.limiters import Limiter
 
 
 class Captions:

@@ -182,7 +182,7 @@ def _method(source: Source, node: Function, label: str, used: set[Name]) -> str:
         elif annotation == "Source | Iterable[Source]":
             # Taken before the call begins: what is lazy may belong to the caller's thread.
             wrappers[argument.arg] = "listed"
-            used.add(Name("memories_async.media", "listed", False))
+            used.add(Name("memories_async.media.source", "listed", False))
         elif "Iterable[" in annotation:
             raise UnwrappableError(f"{label} would take {argument.arg} on the loop: use Sequence")
     return "\n".join(

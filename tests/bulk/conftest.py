@@ -13,7 +13,7 @@ import pytest
 
 from memories_async import Memories
 from memories_async.emulator import Emulator
-from memories_async.emulator.hash_engine import HashEngine
+from memories_async.emulator.engines.hashing import HashEngine
 from tests.bulk.ledgers import PNG
 
 MakeImages = Callable[..., Path]

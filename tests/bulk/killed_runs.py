@@ -20,7 +20,7 @@ from typing import Any
 
 from memories_async import Memories
 from memories_async.bulk import Job
-from memories_async.bulk.journal import Journal
+from memories_async.bulk.journal.database import Journal
 
 Order = dict[str, Any]
 

@@ -22,10 +22,10 @@ from typing import Any
 import orjson
 
 from memories_async import Bucket, Memories, Rate
-from memories_async._engine.body import Recipe
-from memories_async._engine.http import Failure, Fault, Reply
+from memories_async._engine.body.layout import Recipe
+from memories_async._engine.body.writer import Share, Transfer
 from memories_async._engine.request import Request
-from memories_async._engine.writer import Share, Transfer
+from memories_async._engine.transport.http import Failure, Fault, Reply
 from memories_async.bulk import Job, Status
 from tests.virtual_clock import HurriedClock
 

@@ -19,10 +19,10 @@ from memories_async import (
 )
 from memories_async.bulk import KINDS, Event, Input, Job, JournalError, Status, StopReason
 from memories_async.emulator import Emulator, app
+from memories_async.emulator.engines.hashing import HashEngine
 from memories_async.emulator.envelopes import Answer, Reason, Refusal
 from memories_async.emulator.faults import Cut, Fault
 from memories_async.emulator.handlers import HANDLERS, Call, Reply
-from memories_async.emulator.hash_engine import HashEngine
 from tests.bulk.conftest import MakeImages
 from tests.bulk.ledgers import MP4, PNG, assert_journal_matches, items_of
 from tests.virtual_clock import HurriedClock

@@ -16,8 +16,10 @@ from pathlib import Path
 import pytest
 
 from memories_async import ConfigurationError, Memories
-from memories_async.bulk import Job, JobBusy, JournalError, Status, lease, records
-from memories_async.bulk.journal import Journal
+from memories_async.bulk import Job, JobBusy, JournalError, Status
+from memories_async.bulk.journal import lock as lease
+from memories_async.bulk.journal import queries as records
+from memories_async.bulk.journal.database import Journal
 from memories_async.emulator import Emulator
 from memories_async.emulator.faults import Fault
 from tests.bulk.conftest import MakeImages

@@ -14,8 +14,8 @@ from pathlib import Path
 import attrs
 import pytest
 
-from memories_async._engine.clock import SystemClock
 from memories_async.callbacks import CallbackInbox, MemoryStore, RedisStore, SqliteStore, Store
+from memories_async.clock import SystemClock
 
 ADDRESS = "https://app.example.com/memories"
 NOW = 1_790_000_000.0

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memories_async.callbacks.addresses import Kind, last_segment, new_token, seal, unseal
+from memories_async.callbacks.tokens import Kind, last_segment, new_token, seal, unseal
 
 SECRET = b"0123456789abcdef"
 

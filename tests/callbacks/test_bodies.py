@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memories_async.callbacks.bodies import Notice, read_caption, read_video
+from memories_async.callbacks.payloads import Notice, read_caption, read_video
 from memories_async.errors import DecodeError, NotJson, UnexpectedShape
 from memories_async.models import Caption, TokenUsage
 

@@ -23,7 +23,8 @@ from memories_async import (
     OutcomeUnknown,
     TaskFailed,
 )
-from memories_async.callbacks import CallbackInbox, MemoryStore, SqliteStore, serve
+from memories_async.callbacks import CallbackInbox, MemoryStore, SqliteStore
+from memories_async.callbacks import server as serve
 from memories_async.emulator import (
     CallbackFault,
     Cut,
@@ -472,7 +473,7 @@ async def test_the_longest_address_is_what_the_service_takes() -> None:
 
 
 def inbox_kind() -> object:
-    from memories_async.callbacks.addresses import Kind
+    from memories_async.callbacks.tokens import Kind
 
     return Kind.CAPTION
 

@@ -12,8 +12,8 @@ import pytest
 
 from memories_async import CallbackTimeout, ConfigurationError
 from memories_async.callbacks import Arrival, CallbackInbox, MemoryStore, Verdict
-from memories_async.callbacks.addresses import Kind, new_token, seal
-from memories_async.callbacks.receiving import Answer
+from memories_async.callbacks.responses import Answer
+from memories_async.callbacks.tokens import Kind, new_token, seal
 from tests.callbacks.conftest import ADDRESS, NOW, StoppedClock
 
 pytestmark = pytest.mark.anyio

@@ -12,7 +12,7 @@ import pytest
 
 from memories_async.cli import main, profiles
 from memories_async.emulator import Emulator
-from memories_async.emulator.hash_engine import HashEngine
+from memories_async.emulator.engines.hashing import HashEngine
 from tests.cli.terminal import Process, Terminal, clean_environment
 
 KEY = "sk-mavi-SENTINEL-0123456789abcdef"

@@ -13,7 +13,7 @@ import pytest
 
 from memories_async.cli import WITHOUT_EXTRA
 from memories_async.cli.app import COMMANDS, application
-from memories_async.cli.exits import Exit
+from memories_async.cli.exit_codes import Exit
 from memories_async.emulator import Answer, Cut, Emulator, Fault, Raw, Reason
 from tests.cli.conftest import CAPTION_KEY, KEY, Run
 

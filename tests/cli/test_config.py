@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from memories_async.cli import keys, profiles
-from memories_async.cli.exits import NoKey
+from memories_async.cli import credentials as keys
+from memories_async.cli import profiles
+from memories_async.cli.exit_codes import NoKey
 from memories_async.cli.profiles import Profile
 from memories_async.errors import ConfigurationError
 from tests.cli.conftest import CAPTION_KEY, KEY, Run

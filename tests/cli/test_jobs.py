@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from memories_async.cli.displays import duration
-from memories_async.cli.exits import Exit
+from memories_async.cli.exit_codes import Exit
+from memories_async.cli.progress import duration
 from memories_async.emulator import Cut, Emulator, Fault, Hang, Reason
 from tests.cli.conftest import PNG, Run
 from tests.cli.terminal import wait_until

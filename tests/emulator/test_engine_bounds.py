@@ -11,9 +11,9 @@ import av
 import numpy as np
 import pytest
 
-from memories_async.emulator import frames
-from memories_async.emulator.engine import UnreadableMediaError
-from memories_async.emulator.pixels import PixelEngine
+from memories_async.emulator.engines import video as frames
+from memories_async.emulator.engines.pixels import PixelEngine
+from memories_async.emulator.engines.protocol import UnreadableMediaError
 from tests.emulator.films import FILM, saved, scene, write_film, write_three_shots
 
 if TYPE_CHECKING:

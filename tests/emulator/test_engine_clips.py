@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from memories_async.emulator.pixels import PixelEngine
+from memories_async.emulator.engines.pixels import PixelEngine
 from tests.emulator.films import (
     FILM,
     cropped,

@@ -11,9 +11,14 @@ import numpy as np
 import pytest
 from PIL import Image, ImageEnhance, ImageSequence
 
-from memories_async.emulator.engine import EMBEDDING_LENGTHS, Engine, Person, UnreadableMediaError
-from memories_async.emulator.hash_engine import HashEngine
-from memories_async.emulator.pixels import PixelEngine
+from memories_async.emulator.engines.hashing import HashEngine
+from memories_async.emulator.engines.pixels import PixelEngine
+from memories_async.emulator.engines.protocol import (
+    EMBEDDING_LENGTHS,
+    Engine,
+    Person,
+    UnreadableMediaError,
+)
 from tests.emulator.films import (
     FILM,
     Recorder,
@@ -263,7 +268,7 @@ def test_hash_engine_refuses_an_empty_file(tmp_path: Path) -> None:
 
 def test_hash_engine_needs_no_extra() -> None:
     program = (
-        "import sys, memories_async.emulator.hash_engine\n"
+        "import sys, memories_async.emulator.engines.hashing\n"
         "assert not {'PIL', 'numpy', 'av'} & sys.modules.keys(), sys.modules.keys()"
     )
     subprocess.run([sys.executable, "-c", program], check=True)

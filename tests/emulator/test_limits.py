@@ -9,7 +9,8 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from memories_async.emulator import Emulator, checks
+from memories_async.emulator import Emulator
+from memories_async.emulator import file_checks as checks
 from memories_async.emulator.envelopes import Refusal
 from memories_async.emulator.spool import SpooledFile
 from tests.emulator.conftest import (

@@ -18,7 +18,7 @@ from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import response_schema_conformance
 
 from memories_async.emulator import Emulator, openapi
-from memories_async.emulator.parameters import FIELDS, Kind
+from memories_async.emulator.validation import FIELDS, Kind
 from memories_async.operations import OPERATIONS, Operation
 from tests.emulator.conftest import KEY, MP4, PNG, KnownEngine, post_any, session_for
 

@@ -88,7 +88,7 @@ async def test_an_allowed_host_is_fetched(
     engine: KnownEngine, site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     site.file("a.png", "image/png", PNG)
-    monkeypatch.setattr("memories_async.emulator.outside.is_loopback", lambda address: False)
+    monkeypatch.setattr("memories_async.emulator.outbound.is_loopback", lambda address: False)
     async with Emulator(engine) as emulator, session_for(emulator) as client:
         assert "127.0.0.1 is not loopback" in await caption(client, f"{site.url}/a.png")
     allowed = {"127.0.0.1"}

@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from memories_async.emulator import UnreadableMediaError, words
-from memories_async.emulator.engine import EMBEDDING_LENGTHS, Engine
-from memories_async.emulator.hash_engine import HashEngine
-from memories_async.emulator.pixels import PixelEngine
+from memories_async.emulator import UnreadableMediaError
+from memories_async.emulator.engines import text as words
+from memories_async.emulator.engines.hashing import HashEngine
+from memories_async.emulator.engines.pixels import PixelEngine
+from memories_async.emulator.engines.protocol import EMBEDDING_LENGTHS, Engine
 from tests.emulator.films import FILM, film_frames, saved, write_three_shots
 
 PIXELS: Engine = PixelEngine()

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from memories_async._engine.writer import Share
+from memories_async._engine.body.writer import Share
 
 
 @pytest.fixture

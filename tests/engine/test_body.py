@@ -17,13 +17,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from memories_async import Media
-from memories_async._engine.body import SMALL, Recipe, recipe
+from memories_async._engine.body.layout import SMALL, Recipe, recipe
 from memories_async._engine.request import Request
-from memories_async._engine.sources import Attachment, whole
 from memories_async.captions import CAPTION_VIDEO
 from memories_async.config import Policy
 from memories_async.library import LIBRARY_IMAGE
-from memories_async.media import inspect_source
+from memories_async.media.readers import Attachment, whole
+from memories_async.media.source import inspect_source
 from memories_async.operations import (
     ADD_IMAGES,
     CAPTION_IMAGE_FILE,

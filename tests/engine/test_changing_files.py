@@ -12,10 +12,11 @@ from pathlib import Path
 import pytest
 
 from memories_async import MediaChanged, MediaError
-from memories_async._engine import sources, writer
+from memories_async._engine.body import writer
+from memories_async._engine.body.writer import PIECE, Share, Transfer
 from memories_async._engine.request import State
-from memories_async._engine.sources import COLD_READ
-from memories_async._engine.writer import PIECE, Share, Transfer
+from memories_async.media import readers as sources
+from memories_async.media.readers import COLD_READ
 from tests.engine.uploads import Sink, body_of, checked, film, send
 
 pytestmark = pytest.mark.anyio

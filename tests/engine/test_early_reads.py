@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from memories_async import MediaChanged
-from memories_async._engine import writer
-from memories_async._engine.body import Recipe
-from memories_async._engine.sources import EARLY_READ, Attachment
-from memories_async._engine.writer import Share, Transfer
+from memories_async._engine.body import writer
+from memories_async._engine.body.layout import Recipe
+from memories_async._engine.body.writer import Share, Transfer
 from memories_async.embeddings import EMBEDDED_IMAGE
-from memories_async.media import inspect_all, inspect_source
+from memories_async.media.readers import EARLY_READ, Attachment
+from memories_async.media.source import inspect_all, inspect_source
 
 pytestmark = pytest.mark.anyio
 

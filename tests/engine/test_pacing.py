@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from memories_async import Bucket, Rate, RateLimited
-from memories_async._engine.clock import Clock, SystemClock
-from memories_async._engine.limiters import MemoryLimiter, Turn
 from memories_async._engine.pacing import SLOWEST, Lane, Pacer
+from memories_async.clock import Clock, SystemClock
 from memories_async.config import Secret
+from memories_async.limiters import MemoryLimiter, Turn
 from tests.virtual_clock import START, VirtualClock, settle
 
 pytestmark = pytest.mark.anyio

@@ -31,13 +31,13 @@ from memories_async import (
     ServerError,
     Video,
 )
-from memories_async._engine import http
-from memories_async._engine.body import Recipe
-from memories_async._engine.payload import Payload
+from memories_async._engine.body.layout import Recipe
+from memories_async._engine.body.writer import Share, Transfer
 from memories_async._engine.request import Request
-from memories_async._engine.sources import Attachment
-from memories_async._engine.writer import Share, Transfer
+from memories_async._engine.transport import http
+from memories_async._engine.transport.payload import Payload
 from memories_async.config import Policy
+from memories_async.media.readers import Attachment
 from memories_async.operations import ADD_IMAGES, CAPTION_IMAGE_URL, GET_VIDEO
 from tests.operations.recorder import Answer, Recorder
 from tests.virtual_clock import HurriedClock

@@ -9,12 +9,12 @@ from collections.abc import AsyncIterator
 import pytest
 
 from memories_async import Media, MediaChanged, MediaError, Progress
-from memories_async._engine import writer
+from memories_async._engine.body import writer
+from memories_async._engine.body.writer import PIECE, Share, Transfer
 from memories_async._engine.request import State
-from memories_async._engine.sources import COLD_READ, Attachment
-from memories_async._engine.writer import PIECE, Share, Transfer
 from memories_async.captions import CAPTION_VIDEO
-from memories_async.media import inspect_source
+from memories_async.media.readers import COLD_READ, Attachment
+from memories_async.media.source import inspect_source
 from tests.engine.uploads import Sink, body_of, checked, film, send
 
 pytestmark = pytest.mark.anyio

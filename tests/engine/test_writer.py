@@ -14,12 +14,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from memories_async import Media, Progress
-from memories_async._engine import sources, writer
+from memories_async._engine.body import writer
+from memories_async._engine.body.writer import PIECE, SMALLEST_PIECE, Share, Transfer
 from memories_async._engine.request import State
-from memories_async._engine.sources import COLD_READ
-from memories_async._engine.writer import PIECE, SMALLEST_PIECE, Share, Transfer
 from memories_async.captions import CAPTION_VIDEO
-from memories_async.media import Source, inspect_source
+from memories_async.media import readers as sources
+from memories_async.media.readers import COLD_READ
+from memories_async.media.source import Source, inspect_source
 from tests.engine.uploads import HEAD, Sink, body_of, checked, film, send
 
 pytestmark = pytest.mark.anyio
@@ -73,7 +74,7 @@ async def test_a_file_that_is_not_in_the_page_cache(
 
     path = tmp_path / "a.mp4"
     path.write_bytes(film(3 * COLD_READ))
-    monkeypatch.setattr("memories_async._engine.sources.os.preadv", would_block)
+    monkeypatch.setattr("memories_async.media.readers.os.preadv", would_block)
     sent, _ = await send(body_of(checked(path)), share)
     assert sent == path.read_bytes()
 

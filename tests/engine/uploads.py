@@ -6,12 +6,12 @@ import random
 from collections.abc import Callable
 
 from memories_async import Media
-from memories_async._engine import writer
-from memories_async._engine.body import Recipe
-from memories_async._engine.sources import Attachment
-from memories_async._engine.writer import Share, Transfer
+from memories_async._engine.body import writer
+from memories_async._engine.body.layout import Recipe
+from memories_async._engine.body.writer import Share, Transfer
 from memories_async.captions import CAPTION_VIDEO
-from memories_async.media import Source, inspect_source
+from memories_async.media.readers import Attachment
+from memories_async.media.source import Source, inspect_source
 
 HEAD = b"\0\0\0\x18ftypmp42"
 

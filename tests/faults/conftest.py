@@ -15,7 +15,7 @@ import pytest
 
 from memories_async import CallOptions, Memories, MemoriesError
 from memories_async.emulator import Emulator
-from memories_async.emulator.hash_engine import HashEngine
+from memories_async.emulator.engines.hashing import HashEngine
 from tests.faults.proxy import Proxy
 from tests.virtual_clock import HurriedClock
 

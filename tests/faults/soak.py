@@ -11,10 +11,10 @@ from collections.abc import Callable
 import attrs
 
 from memories_async import Bucket, Memories, MemoriesError, Rate
-from memories_async._engine.body import Recipe
-from memories_async._engine.http import Failure, Fault, Reply
+from memories_async._engine.body.layout import Recipe
+from memories_async._engine.body.writer import Share, Transfer
 from memories_async._engine.request import Request
-from memories_async._engine.writer import Share, Transfer
+from memories_async._engine.transport.http import Failure, Fault, Reply
 from memories_async.limiters import MemoryLimiter
 from tests.faults.conftest import LeapingClock
 

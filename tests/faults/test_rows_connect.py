@@ -27,8 +27,8 @@ from memories_async import (
     RateLimited,
     TlsError,
 )
-from memories_async._engine.limiters import MemoryLimiter
 from memories_async.emulator import Fault, Hang
+from memories_async.limiters import MemoryLimiter
 from tests.faults.conftest import (
     Stage,
     caption,

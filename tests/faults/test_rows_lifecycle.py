@@ -21,9 +21,9 @@ from memories_async import (
     OutcomeUnknown,
     Rate,
 )
-from memories_async._engine.limiters import MemoryLimiter
 from memories_async.emulator import Answer, Drip, Emulator, Fault, Hang
-from memories_async.emulator.hash_engine import HashEngine
+from memories_async.emulator.engines.hashing import HashEngine
+from memories_async.limiters import MemoryLimiter
 from tests.faults.conftest import MP4, Stage, caption, failure_of, until
 from tests.faults.proxy import Plan, Proxy
 

@@ -23,7 +23,7 @@ from memories_async import (
     MemoriesError,
     OutcomeUnknown,
 )
-from memories_async._engine.payload import Payload
+from memories_async._engine.transport.payload import Payload
 from memories_async.emulator import Answer, Cut, Drip, Fault, Hang, Raw
 from memories_async.operations import ADD_IMAGES, CAPTION_IMAGE_FILE, Operation
 from tests.faults.conftest import PNG, Stage, caption, failure_of, stored_video

@@ -22,8 +22,8 @@ from memories_async import (
     Progress,
     UnexpectedShape,
 )
-from memories_async._engine import saving
-from memories_async._engine.writer import Share, Transfer
+from memories_async._engine.body.writer import Share, Transfer
+from memories_async._engine.transport import downloads as saving
 from memories_async.emulator import Cut, Emulator, Fault
 from tests.emulator.conftest import KnownEngine, until
 from tests.neighbours.conftest import FILM, KEY, v1

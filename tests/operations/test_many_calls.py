@@ -18,7 +18,7 @@ from memories_async import (
     TaskFailed,
     UnsupportedMedia,
 )
-from memories_async.media import Source
+from memories_async.media.source import Source
 from tests.operations.caption_cases import IMAGE_ANSWER, IMAGE_CAPTION
 from tests.operations.cases import GENERAL_KEY, JPEG, PNG
 from tests.operations.library_cases import EMBEDDING_ANSWER, VECTOR

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 
 from memories_async import Bucket, Caption, ClosedError, Outcome, Rate
 from memories_async import Memories as AsyncMemories
-from memories_async._engine.limiters import SHARED
+from memories_async.limiters import SHARED
 from memories_async.sync import Memories
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(100)

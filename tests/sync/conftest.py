@@ -17,7 +17,7 @@ import pytest
 from anyio.from_thread import start_blocking_portal
 
 from memories_async.emulator import Emulator
-from memories_async.emulator.hash_engine import HashEngine
+from memories_async.emulator.engines.hashing import HashEngine
 from memories_async.sync import Memories
 
 ROOT = Path(__file__).parents[2]

@@ -114,7 +114,7 @@ class Memories:
         '''
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
 
-from memories_async.media import Source
+from memories_async.media.source import Source
 
 LENGTH = 90
 

@@ -10,12 +10,13 @@ from urllib.parse import quote
 import attrs
 
 from memories_async import operations
-from memories_async.emulator import checks, store
+from memories_async.emulator import file_checks as checks
+from memories_async.emulator import store
 from memories_async.emulator.envelopes import Reason, Refusal
 from memories_async.emulator.handlers.call import Call, Reply
-from memories_async.emulator.parameters import refuse
 from memories_async.emulator.spool import SpooledFile
 from memories_async.emulator.store import StoredAsset
+from memories_async.emulator.validation import refuse
 
 SIGNED_PATH = "/storage/{asset_id}"
 """Where signed addresses lead: in reality another company's host."""

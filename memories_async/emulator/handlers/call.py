@@ -7,8 +7,8 @@ from typing import TypeAlias, cast
 
 import attrs
 
-from memories_async.emulator.checks import FileCheck
-from memories_async.emulator.resources import Resources
+from memories_async.emulator.context import Resources
+from memories_async.emulator.file_checks import FileCheck
 from memories_async.emulator.spool import Spool, SpooledFile
 
 

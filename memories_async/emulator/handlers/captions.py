@@ -9,11 +9,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import TypeAlias
 
 from memories_async import operations
-from memories_async.emulator import callbacks, checks
-from memories_async.emulator.engine import Person
+from memories_async.emulator import callbacks
+from memories_async.emulator import file_checks as checks
+from memories_async.emulator.engines.protocol import Person
 from memories_async.emulator.handlers.call import Call, Callback, Reply
-from memories_async.emulator.parameters import refuse
 from memories_async.emulator.spool import SpooledFile
+from memories_async.emulator.validation import refuse
 
 _GetVideo: TypeAlias = Callable[[Call], Awaitable[SpooledFile]]
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from memories_async import operations
-from memories_async.emulator import checks
-from memories_async.emulator.engine import TEXT_EMBEDDING_LENGTHS
+from memories_async.emulator import file_checks as checks
+from memories_async.emulator.engines.protocol import TEXT_EMBEDDING_LENGTHS
 from memories_async.emulator.handlers.assets import usable
 from memories_async.emulator.handlers.call import Call, Reply
 from memories_async.emulator.spool import SpooledFile

@@ -10,13 +10,14 @@ import attrs
 from yarl import URL
 
 from memories_async import operations
-from memories_async.emulator import callbacks, checks, store
-from memories_async.emulator.engine import Line
-from memories_async.emulator.handlers import shelves
+from memories_async.emulator import callbacks, store
+from memories_async.emulator import file_checks as checks
+from memories_async.emulator.engines.protocol import Line
+from memories_async.emulator.handlers import library_queries as shelves
 from memories_async.emulator.handlers.call import Call, Callback, Reply
-from memories_async.emulator.parameters import refuse
 from memories_async.emulator.spool import SpooledFile
 from memories_async.emulator.store import DEFAULT_FOLDER, StoredImage, StoredVideo
+from memories_async.emulator.validation import refuse
 
 
 async def add_images(call: Call) -> Reply:

@@ -8,15 +8,16 @@ from typing import TypeAlias, cast
 import attrs
 
 from memories_async import operations
-from memories_async.emulator import checks, words
-from memories_async.emulator.engine import Hit, Line
+from memories_async.emulator import file_checks as checks
+from memories_async.emulator.engines import text as words
+from memories_async.emulator.engines.protocol import Hit, Line
 from memories_async.emulator.envelopes import Refusal
-from memories_async.emulator.handlers import shelves
+from memories_async.emulator.handlers import library_queries as shelves
 from memories_async.emulator.handlers.call import Call, Reply
 from memories_async.emulator.handlers.library import seconds
-from memories_async.emulator.parameters import FILTERING_LEVELS, MOST_CAPTION_HITS, refuse
 from memories_async.emulator.spool import SpooledFile
 from memories_async.emulator.store import StoredImage, StoredVideo
+from memories_async.emulator.validation import FILTERING_LEVELS, MOST_CAPTION_HITS, refuse
 
 _MOST_HITS = 1000
 

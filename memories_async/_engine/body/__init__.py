@@ -1,0 +1,1 @@
+"""From fields and files to the bytes of a request: layout, writer, budget."""

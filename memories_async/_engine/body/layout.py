@@ -1,0 +1,114 @@
+"""JSON and multipart bodies: of exact length, streamed, replayable, counted."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator, Mapping
+from typing import Any, cast
+from urllib.parse import urlencode
+
+import attrs
+import orjson
+
+from memories_async._engine.request import Request
+from memories_async.media.readers import Attachment
+from memories_async.operations import Body, Service
+
+
+@attrs.frozen
+class Recipe:
+    """How to write one body, as often as needed.
+
+    Attributes:
+        content_type: The header's value.
+        pieces: What to write, in order.
+        length: Exact bytes in all; None where an attachment's size cannot be known.
+    """
+
+    content_type: str
+    pieces: tuple[bytes | Attachment, ...]
+    length: int | None = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        sizes = [len(piece) if isinstance(piece, bytes) else piece.size for piece in self.pieces]
+        known = [size for size in sizes if size is not None]
+        object.__setattr__(self, "length", sum(known) if len(known) == len(sizes) else None)
+
+
+def recipe(request: Request[Any]) -> Recipe | None:
+    """Lay out the body of a request; None where the operation has no body."""
+    layout = request.operation.body
+    if layout is Body.QUERY:
+        return None
+    if layout is Body.FORM:
+        form = urlencode(list(_form_fields(request.fields))).encode()
+        return Recipe("application/x-www-form-urlencoded", (form,))
+    if layout is Body.JSON_ARRAY:
+        array = request.fields[request.operation.array_field]
+        return Recipe("application/json", (orjson.dumps(array),))
+    if layout is Body.JSON:
+        return Recipe("application/json", (orjson.dumps(dict(request.fields)),))
+    # Long and random: no file will hold it, and so nothing in a file can end its part.
+    boundary = f"memories-async-{secrets.token_hex(16)}"
+    return Recipe(
+        f"multipart/form-data; boundary={boundary}",
+        tuple(_joined(_multipart(request, boundary))),
+    )
+
+
+def _multipart(request: Request[Any], boundary: str) -> Iterator[bytes | Attachment]:
+    delimiter = f"--{boundary}\r\n".encode()
+    if request.operation.body is Body.REQ_AND_FILES:
+        # The service binds this part as JSON by its own content type.
+        yield delimiter + _disposition("req", "req.json", "application/json")
+        yield orjson.dumps(dict(request.fields)) + b"\r\n"
+    else:
+        signed = request.operation.service is Service.STORAGE  # the only field is the address
+        for name, value in () if signed else _form_fields(request.fields):
+            yield delimiter + _disposition(name) + value.encode() + b"\r\n"
+    for file in request.files:
+        yield delimiter + _disposition(request.operation.file_part, file.name, file.content_type)
+        yield file if file.content is None else file.content
+        yield b"\r\n"
+    yield f"--{boundary}--\r\n".encode()
+
+
+def _form_fields(fields: Mapping[str, object]) -> Iterator[tuple[str, str]]:
+    """Yield each form field; a list becomes the field repeated."""
+    for name, value in fields.items():
+        for item in cast("list[object]", value) if isinstance(value, list) else [value]:
+            yield name, str(item).lower() if isinstance(item, bool) else str(item)
+
+
+_QUOTED = str.maketrans({'"': "%22", "\r": "%0D", "\n": "%0A", "\0": ""})
+
+
+def _disposition(name: str, filename: str | None = None, content_type: str | None = None) -> bytes:
+    """Write the head of a part as browsers do: names in UTF-8, quotes and line ends escaped.
+
+    https://html.spec.whatwg.org/multipage/form-control-infrastructure.html#multipart-form-data
+    """
+    head = f'Content-Disposition: form-data; name="{name.translate(_QUOTED)}"'
+    if filename is not None:
+        head += f'; filename="{filename.translate(_QUOTED)}"'
+    if content_type is not None:
+        head += f"\r\nContent-Type: {content_type.translate(_QUOTED)}"
+    return f"{head}\r\n\r\n".encode("utf-8", "replace")
+
+
+SMALL = 16 * 1024
+
+
+def _joined(pieces: Iterator[bytes | Attachment]) -> Iterator[bytes | Attachment]:
+    """Join neighbouring small pieces, so that each write carries something; copy nothing large."""
+    waiting = b""
+    for piece in pieces:
+        if isinstance(piece, bytes) and len(piece) <= SMALL:
+            waiting += piece
+            continue
+        if waiting:
+            yield waiting
+            waiting = b""
+        yield piece
+    if waiting:
+        yield waiting

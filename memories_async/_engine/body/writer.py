@@ -1,0 +1,335 @@
+"""Writes a body: in large pieces, with a fair share of memory, the loop never blocked."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Generator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from types import TracebackType
+from typing import Any, Protocol, TypeVar
+
+import attrs
+
+from memories_async._engine.body.layout import Recipe
+from memories_async._engine.request import ProgressHook, State
+from memories_async.errors import MediaChanged, MediaError
+from memories_async.media.readers import COLD_READ, Attachment, Reader, unreadable, whole
+from memories_async.models import Progress
+
+T = TypeVar("T")
+
+KIBIBYTE = 1024
+PIECE = 256 * KIBIBYTE
+"""One write in the clear: what the processor's cache still holds when the kernel copies it."""
+TLS_PIECE = 384 * KIBIBYTE
+"""One write over TLS, where each costs more (both by python -m benchmarks upload)."""
+SMALLEST_PIECE = 16 * KIBIBYTE
+TURN = 0.0005
+"""Seconds of the loop that all uploads in flight may take between two rounds of other work."""
+PROGRESS_INTERVAL = 0.05
+
+
+class Sink(Protocol):
+    """Where bytes go: one connection's writer."""
+
+    async def write(self, data: bytes | memoryview) -> None:
+        """Hand over bytes; return once the buffer behind them may be used again."""
+        ...
+
+
+class Share:
+    """What all uploads in flight share: worker threads, memory and time on the loop.
+
+    Memory is shared by making the pieces smaller, never by waiting: nobody holds a piece that
+    another needs, so a stalled peer starves nobody.
+    """
+
+    def __init__(self, budget: int = 8 * COLD_READ, threads: int = 4) -> None:
+        self._budget = budget
+        self._early_left = 2 * budget
+        self.active = 0
+        # The loop's default executor costs eight uploads 1.4 to 2 times as much CPU. Checks have a
+        # thread of their own: reading a picture in one of several costs its call a fifth more CPU.
+        self._readers = ThreadPoolExecutor(threads, thread_name_prefix="memories-async-reader")
+        self._checker = ThreadPoolExecutor(1, thread_name_prefix="memories-async-checker")
+
+    def portion(self, most: int) -> int:
+        """Return how many bytes one upload may hold now, at most ``most``."""
+        return max(SMALLEST_PIECE, min(most, self._budget // max(self.active, 1)))
+
+    @property
+    def turn(self) -> float:
+        """Seconds that one upload may take of the loop before it lets others run."""
+        return TURN / max(self.active, 1)
+
+    def submit(self, function: Callable[[], T]) -> Future[T]:
+        """Run a blocking function in a worker thread."""
+        return self._readers.submit(function)
+
+    async def run(self, function: Callable[[], T]) -> T:
+        """Run a blocking function in a worker thread and wait for what it returns."""
+        return await asyncio.wrap_future(self.submit(function))
+
+    async def check(self, function: Callable[[], T]) -> T:
+        """Look at sources in the checking thread and wait for what that returns."""
+        return await asyncio.wrap_future(self._checker.submit(function))
+
+    @contextmanager
+    def holding(self, files: Sequence[Attachment]) -> Generator[Sequence[Attachment], None, None]:
+        """Hold on to what has been read early while the memory for it lasts; else let go of it."""
+        size = sum(len(file.early) for file in files if file.early is not None)
+        if size > self._early_left:
+            yield [attrs.evolve(file, early=None) for file in files]
+            return
+        self._early_left -= size
+        try:
+            yield files
+        finally:
+            self._early_left += size
+
+    def close(self) -> None:
+        """Let the threads end once they are idle."""
+        self._readers.shutdown(wait=False)
+        self._checker.shutdown(wait=False)
+
+
+@attrs.define(eq=False)
+class Transfer:
+    """How far one attempt's body got, and who wants to know.
+
+    Attributes:
+        total: Bytes of the body; None if unknown.
+        attempt: Its number, from 1.
+        state: What the replay rule goes by.
+        sent: Bytes that the connection has accepted.
+        sent_at: When the last byte was handed over.
+        failure: What went wrong on our side, where the connection is not to blame.
+        on_sent: Called when the state becomes SENT.
+    """
+
+    total: int | None
+    attempt: int = 1
+    on_progress: ProgressHook | None = None
+    on_sent: Callable[[], None] | None = None
+    state: State = State.NOT_SENT
+    sent: int = 0
+    sent_at: datetime | None = None
+    failure: Exception | None = None
+    _told: float = 0.0
+
+    def handing_over(self, size: int) -> None:
+        """Note that so many bytes are about to leave: the last of them decides the state."""
+        if self.total is not None and self.sent + size >= self.total:
+            self.whole()
+        else:
+            self.state = max(self.state, State.PARTIAL)
+
+    def whole(self) -> None:
+        """Note that from now on a server may have the whole request."""
+        if self.state is not State.SENT:
+            self.state = State.SENT
+            self.sent_at = datetime.now(UTC)
+            if self.on_sent is not None:
+                self.on_sent()
+
+    def accepted(self, size: int) -> None:
+        """Count bytes that the connection has taken, and tell the caller now and then."""
+        self.sent += size
+        if self.on_progress is not None:
+            now = time.monotonic()
+            if now - self._told >= PROGRESS_INTERVAL or self.sent == self.total:
+                self._told = now
+                self.tell()
+
+    def tell(self) -> None:
+        """Tell the caller where the upload stands."""
+        if self.on_progress is not None:
+            self.on_progress(Progress(self.sent, self.total, self.attempt))
+
+
+async def write(
+    recipe: Recipe, sink: Sink, transfer: Transfer, share: Share, piece_size: int = PIECE
+) -> None:
+    """Write a body from its start.
+
+    Raises:
+        MediaError: A source cannot be read, or is no longer what was checked; the last byte
+            has not been handed over.
+    """
+    writing = _Writing(sink, transfer, share, piece_size)
+    share.active += 1
+    try:
+        if transfer.attempt > 1:
+            transfer.tell()
+        for piece in recipe.pieces:
+            if isinstance(piece, bytes):
+                await writing.put(piece)
+            elif piece.stream is not None:
+                await writing.put_stream(piece)
+            else:
+                await writing.put_file(piece)
+        if recipe.length is None:
+            transfer.whole()  # the writer ends a chunked body by itself
+            transfer.tell()
+    finally:
+        share.active -= 1
+
+
+@attrs.define(eq=False)
+class _Writing:
+    """One body on its way out."""
+
+    sink: Sink
+    transfer: Transfer
+    share: Share
+    piece_size: int
+    turn_started: float = attrs.field(factory=time.perf_counter)
+
+    async def put(self, data: bytes | memoryview) -> None:
+        """Write bytes in pieces."""
+        if len(data) > self.piece_size:
+            view = memoryview(data)
+            for start in range(0, len(view), self.piece_size):
+                await self._put_piece(view[start : start + self.piece_size])
+        else:
+            await self._put_piece(data)
+
+    async def _put_piece(self, data: bytes | memoryview) -> None:
+        self.transfer.handing_over(len(data))
+        await self.sink.write(data)
+        self.transfer.accepted(len(data))
+        # A peer that never pushes back would let this loop run for ever.
+        if time.perf_counter() - self.turn_started >= self.share.turn:
+            await asyncio.sleep(0)
+            self.turn_started = time.perf_counter()
+
+    async def put_file(self, attachment: Attachment) -> None:
+        """Write a file or file object."""
+        size = attachment.size
+        if attachment.early is not None and self.transfer.attempt == 1:
+            await self.put(attachment.early)
+            return
+        if size is not None and size <= self.share.portion(COLD_READ):
+            # A picture takes one hop: open, read, check and close.
+            await self.put(await self.share.run(lambda: whole(attachment)))
+            return
+        async with _Pass(attachment, self.share) as reading:
+            if size is None:
+                while data := await reading.read(self.share.portion(COLD_READ)):
+                    await self.put(data)
+            else:
+                await self._put_sized(reading, size)
+            await reading.verify()
+
+    async def _put_sized(self, reading: _Pass, size: int) -> None:
+        buffer = memoryview(bytearray(min(self.share.portion(self.piece_size), size)))
+        left = size
+        while left:
+            view = buffer[: min(len(buffer), left, self.share.portion(self.piece_size))]
+            count = reading.reader.fill(view)
+            data = (
+                view[:count]
+                if count is not None
+                else await reading.read(min(self.share.portion(COLD_READ), left))
+            )
+            if not data:
+                raise MediaChanged(f"{reading.label} became shorter while it was being sent")
+            await self.put(data)
+            left -= len(data)
+
+    async def put_stream(self, attachment: Attachment) -> None:
+        """Write what an async iterable yields."""
+        assert attachment.stream is not None
+        label, size, count = attachment.label, attachment.size, 0
+        chunks = aiter(attachment.stream)
+        try:
+            while (chunk := await self._draw(chunks)) is not None:
+                count += len(chunk)
+                if size is not None and count > size:
+                    break
+                if chunk:
+                    await self.put(chunk)
+        finally:
+            if (close := getattr(chunks, "aclose", None)) is not None:
+                await close()
+        if count == 0:
+            raise MediaError(f"{label} yielded nothing (a stream can be sent only once)")
+        if size is not None and count != size:
+            raise MediaChanged(f"{label} yielded {count} bytes or more instead of {size}")
+
+    async def _draw(self, chunks: AsyncIterator[bytes]) -> bytes | None:
+        try:
+            return await anext(chunks, None)
+        except Exception as error:
+            # The source's own trouble, even where it looks like that of our connection.
+            self.transfer.failure = error
+            raise
+
+
+class _Pass:
+    """One pass over a source, its blocking calls made in worker threads, closed in any case."""
+
+    def __init__(self, attachment: Attachment, share: Share) -> None:
+        assert attachment.open is not None
+        self._open = attachment.open
+        self._share = share
+        self._reader: Reader | None = None
+        self._pending: Future[Any] | None = None
+        self.label = attachment.label
+
+    @property
+    def reader(self) -> Reader:
+        assert self._reader is not None
+        return self._reader
+
+    async def __aenter__(self) -> _Pass:
+        try:
+            await self._hop(self._start)
+        except BaseException:
+            self._leave()  # cancelled, perhaps while a thread was opening the file
+            raise
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._leave()
+
+    def _leave(self) -> None:
+        if self._pending is not None:
+            # Cancelled while a thread still reads: closing now would hand it another file's
+            # descriptor, so the thread closes when it comes back.
+            self._pending.add_done_callback(lambda _: self._close())
+        else:
+            self._close()
+
+    def _start(self) -> None:
+        self._reader = self._open()
+
+    def _close(self) -> None:
+        if self._reader is not None:
+            self._reader.close()
+
+    async def _hop(self, function: Callable[[], T]) -> T:
+        pending = self._share.submit(function)
+        self._pending = pending
+        try:
+            result = await asyncio.wrap_future(pending)
+        except (OSError, ValueError) as error:
+            raise unreadable(self.label, error) from None
+        self._pending = None
+        return result
+
+    async def read(self, size: int) -> bytes:
+        """Read in a worker thread."""
+        return await self._hop(lambda: self.reader.read(size))
+
+    async def verify(self) -> None:
+        """Check in a worker thread that the source is still what was checked."""
+        await self._hop(self.reader.verify)

@@ -1,0 +1,1 @@
+"""One exchange over HTTP: connections, the body on its way out, downloads."""

@@ -1,0 +1,1 @@
+"""The file that remembers a job: its tables, its queries, its lock."""

@@ -1,0 +1,194 @@
+"""Where keys come from: the environment, a profile or a prompt, and never an argument."""
+
+from __future__ import annotations
+
+import contextlib
+import getpass
+import os
+import signal
+import sys
+from collections.abc import Generator
+from types import ModuleType
+
+import attrs
+
+from memories_async.cli import profiles
+from memories_async.cli.exit_codes import NoKey
+from memories_async.cli.profiles import KeyName, Profile
+from memories_async.client import Memories
+from memories_async.config import (
+    API_KEY_VARIABLE,
+    BASE_URL_VARIABLE,
+    CAPTION_KEY_VARIABLE,
+)
+from memories_async.errors import ConfigurationError
+
+PROFILE_VARIABLE = "MEMORIES_PROFILE"
+KEYRING_SERVICE = "memories-async"
+VARIABLES: dict[KeyName, str] = {
+    "api_key": API_KEY_VARIABLE,
+    "caption_key": CAPTION_KEY_VARIABLE,
+}
+
+
+@attrs.frozen(kw_only=True)
+class Account:
+    """An address and the keys that belong to it, all from one place.
+
+    Attributes:
+        origin: The place, for messages.
+        base_url: One address for all services, or None for the services' own.
+        keys: The keys that are known.
+    """
+
+    origin: str
+    base_url: str | None
+    keys: dict[KeyName, str] = attrs.field(repr=False)
+
+
+def account(profile: str | None) -> Account:
+    """Find the account to work with.
+
+    A profile that is named counts alone; else the environment, if it has a key; else the profile
+    ``default``. Keys and address are never mixed from two places: a key must not reach a host
+    that it is not for.
+
+    Raises:
+        ConfigurationError: There is no such profile, its file cannot be trusted, or the
+            environment has an address to which the profile's keys do not belong.
+    """
+    named = profile or os.environ.get(PROFILE_VARIABLE)
+    base_url = os.environ.get(BASE_URL_VARIABLE) or None
+    in_environment: dict[KeyName, str] = {
+        name: value for name, variable in VARIABLES.items() if (value := os.environ.get(variable))
+    }
+    if not named and in_environment:
+        return Account(origin="the environment", base_url=base_url, keys=in_environment)
+    known = profiles.read()
+    name = named or profiles.DEFAULT
+    if name not in known:
+        if named:
+            raise ConfigurationError(f"there is no profile {name!r} in {profiles.path()}")
+        return Account(origin="the environment", base_url=base_url, keys={})
+    found = known[name]
+    if base_url and base_url != found.base_url and not named:
+        raise ConfigurationError(
+            f"{BASE_URL_VARIABLE} is set but no key is, and the keys of profile {name!r} are for "
+            f"{found.base_url or 'the real service'}: set {API_KEY_VARIABLE} or name a profile"
+        )
+    return Account(origin=f"profile {name!r}", base_url=found.base_url, keys=_keys_of(name, found))
+
+
+def connect(account: Account, needed: KeyName) -> Memories:
+    """Return a client, having asked for the key if nobody has it and someone is there.
+
+    Raises:
+        NoKey: There is no key and no terminal to ask at.
+        ConfigurationError: The key or the address is malformed.
+    """
+    keys = dict(account.keys)
+    if needed not in keys:
+        keys[needed] = ask(needed, account.origin)
+    with _environment_hidden():
+        return Memories(
+            keys.get("api_key"), caption_key=keys.get("caption_key"), base_url=account.base_url
+        )
+
+
+def ask(name: KeyName, origin: str, *, piped: bool = False) -> str:
+    """Ask for a key at the terminal, unseen.
+
+    Args:
+        name: Which key.
+        origin: What lacks it, for messages.
+        piped: Whether standard input, where it is no terminal, holds the key.
+
+    Raises:
+        NoKey: Nobody is there to ask, or the answer is empty.
+    """
+    advice = f"set {VARIABLES[name]}, or store it with: memories-async config key {name}"
+    if sys.stdin.isatty():
+        with _interruptible():
+            key = getpass.getpass(f"{name} for memories.ai (not shown): ").strip()
+    elif piped:
+        key = sys.stdin.readline().strip()
+    else:
+        raise NoKey(f"{origin} has no {name}: {advice}")
+    if not key:
+        raise NoKey(f"no {name} given: {advice}")
+    return key
+
+
+def keep_in_keyring(profile: str, name: KeyName, key: str) -> None:
+    """Put a key into the system's keyring.
+
+    Raises:
+        ConfigurationError: The package keyring is missing, or there is no keyring.
+    """
+    with _keyring() as keyring:
+        keyring.set_password(KEYRING_SERVICE, f"{profile}/{name}", key)
+
+
+def forget_in_keyring(profile: str) -> None:
+    """Remove a profile's keys from the system's keyring.
+
+    Raises:
+        ConfigurationError: The package keyring is missing, or there is no keyring.
+    """
+    with _keyring() as keyring:
+        for name in VARIABLES:
+            if keyring.get_password(KEYRING_SERVICE, f"{profile}/{name}") is not None:
+                keyring.delete_password(KEYRING_SERVICE, f"{profile}/{name}")
+
+
+def _keys_of(name: str, profile: Profile) -> dict[KeyName, str]:
+    in_file = {"api_key": profile.api_key, "caption_key": profile.caption_key}
+    keys: dict[KeyName, str] = {}
+    for key_name in VARIABLES:
+        key = in_file[key_name]
+        if key is None and profile.keyring:
+            with _keyring() as keyring:
+                key = keyring.get_password(KEYRING_SERVICE, f"{name}/{key_name}")
+        if key:
+            keys[key_name] = key
+    return keys
+
+
+@contextlib.contextmanager
+def _keyring() -> Generator[ModuleType]:
+    """Give the package keyring, and say in one line what it may complain of."""
+    try:
+        import keyring
+        import keyring.errors
+    except ModuleNotFoundError:
+        raise ConfigurationError(
+            "the package keyring is missing: pip install 'memories-async[keyring]'"
+        ) from None
+    try:
+        yield keyring
+    except keyring.errors.KeyringError as error:
+        raise ConfigurationError(f"the system's keyring refused: {error}") from None
+
+
+@contextlib.contextmanager
+def _interruptible() -> Generator[None]:
+    """Let Ctrl-C end what blocks: a running loop would only note it for later."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    except KeyboardInterrupt:
+        print(file=sys.stderr)  # the prompt has left the line unfinished
+        raise
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@contextlib.contextmanager
+def _environment_hidden() -> Generator[None]:
+    """Keep a client from filling up from the environment what the account does not have."""
+    names = (*VARIABLES.values(), BASE_URL_VARIABLE)
+    hidden = {name: os.environ.pop(name) for name in names if name in os.environ}
+    try:
+        yield
+    finally:
+        os.environ.update(hidden)

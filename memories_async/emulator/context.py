@@ -1,0 +1,100 @@
+"""What the handlers work with: the library, the engine and the world outside."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeVar, TypeVarTuple, Unpack
+
+import anyio
+import attrs
+from anyio import CapacityLimiter, to_thread
+
+from memories_async.emulator.callbacks import Callbacks
+from memories_async.emulator.engines.protocol import Engine, UnreadableMediaError
+from memories_async.emulator.envelopes import Reason, Refusal
+from memories_async.emulator.outbound import Outside
+from memories_async.emulator.spool import Spool, SpooledFile
+from memories_async.emulator.store import Store
+
+T = TypeVar("T")
+Arguments = TypeVarTuple("Arguments")
+
+
+@attrs.frozen(kw_only=True)
+class Resources:
+    """What the handlers work with.
+
+    Attributes:
+        store: The library.
+        engine: What looks at pictures.
+        fetching: Gets media by address.
+        callbacks: Posts callbacks.
+        engine_seconds: What one question to the engine may take.
+        index_seconds: What indexing a library video, or taking in an asset, takes.
+        fetch_limit: Bytes that one address may deliver.
+        batch_limit: Files that one image upload may hold.
+        clock: Seconds since the epoch.
+        sleep: Waits.
+        writers: Bounds the threads that write uploads.
+        thinkers: Bounds the threads that ask the engine.
+        indexing: Lets one video be indexed at a time, and each only once.
+    """
+
+    store: Store
+    engine: Engine
+    fetching: Outside
+    callbacks: Callbacks
+    engine_seconds: float
+    index_seconds: float
+    fetch_limit: int
+    batch_limit: int
+    clock: Callable[[], float]
+    sleep: Callable[[float], Awaitable[object]]
+    writers: CapacityLimiter
+    thinkers: CapacityLimiter
+    indexing: anyio.Lock
+
+    def now(self) -> int:
+        """Return milliseconds since the epoch."""
+        return int(self.clock() * 1000)
+
+    def spool(self) -> Spool:
+        """Return an empty spool."""
+        return Spool(self.store.incoming, self.writers)
+
+    async def write(self, function: Callable[[Unpack[Arguments]], T], *args: *Arguments) -> T:
+        """Run something that writes to the library in a thread."""
+        return await to_thread.run_sync(function, *args, limiter=self.writers)
+
+    async def ask(
+        self,
+        files: Sequence[SpooledFile],
+        question: Callable[[Unpack[Arguments]], T],
+        *args: *Arguments,
+    ) -> T:
+        """Ask the engine in a thread, within the time it has.
+
+        Raises:
+            Refusal: It cannot read one of the files, which the message names as the client did, or
+                it takes too long.
+        """
+        try:
+            with anyio.fail_after(self.engine_seconds):
+                return await to_thread.run_sync(
+                    question, *args, limiter=self.thinkers, abandon_on_cancel=True
+                )
+        except (UnreadableMediaError, FileNotFoundError) as error:  # or deleted in the meantime
+            raise Refusal(Reason.BAD_REQUEST, named(str(error), files)) from error
+        except TimeoutError as error:
+            message = f"The engine took longer than {self.engine_seconds:g} s"
+            raise Refusal(Reason.SERVER, named(message, files)) from error
+
+
+def named(message: str, files: Sequence[SpooledFile]) -> str:
+    """Say the client's names in a message about files on disk, adding them if it names none."""
+    renamed = message
+    for file in files:
+        renamed = renamed.replace(str(file.path), file.name).replace(file.path.name, file.name)
+    if files and not any(file.name in renamed for file in files):
+        renamed = f"{', '.join(file.name for file in files)}: {renamed}"
+    return renamed

@@ -1,0 +1,1 @@
+"""What stands for the service's models: descriptors of pictures, words and clips."""

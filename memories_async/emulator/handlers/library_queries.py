@@ -1,0 +1,134 @@
+"""What of the library a request is about: its namespace, its filters, and indexed if it is time."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TypeVar, cast
+
+import attrs
+
+from memories_async.emulator.envelopes import Refusal
+from memories_async.emulator.handlers.call import Call
+from memories_async.emulator.spool import SpooledFile
+from memories_async.emulator.store import Stored, StoredVideo
+from memories_async.emulator.validation import refuse
+
+S = TypeVar("S", bound=Stored)
+
+_NEAR = 20.0  # kilometres, as documented
+_EARTH_RADIUS = 6371.0
+
+
+def stored(
+    call: Call, record: type[S], id: str, file: SpooledFile, details: Mapping[str, object]
+) -> S:
+    """Return the record of an upload."""
+    return record(
+        id=id,
+        name=file.name,
+        content_type=file.content_type,
+        size=file.size,
+        sha256=file.sha256,
+        created_at=call.resources.now(),
+        unique_id=call.text("unique_id"),
+        details=details,
+    )
+
+
+async def find_video(call: Call) -> StoredVideo | None:
+    """Return the video that is asked for, indexed if it is time, or None."""
+    video = call.resources.store.videos.get(call.text("video_no"))
+    if video is None or video.unique_id != call.text("unique_id"):
+        return None
+    return await current(call, video)
+
+
+async def videos(call: Call) -> list[StoredVideo]:
+    """Return the videos of the namespace that pass the filters, indexed if it is time."""
+    folder = call.integer("folder_id")
+    numbers = set(call.texts("video_nos"))
+    return [
+        await current(call, video)
+        for video in chosen(call, call.resources.store.videos.all())
+        if folder in (None, video.folder_id) and (not numbers or video.id in numbers)
+    ]
+
+
+def chosen(call: Call, records: Sequence[S]) -> list[S]:
+    """Return the records of the namespace that pass the filters on their details."""
+    return [
+        record
+        for record in records
+        if record.unique_id == call.text("unique_id") and _passes(call, record.details)
+    ]
+
+
+def _passes(call: Call, details: Mapping[str, object]) -> bool:
+    tag = call.text("tag")
+    camera = call.text("camera_model") or call.text("camera_tag")
+    since = call.integer("datetime_taken")
+    return (
+        (not tag or tag in cast("list[object]", details["tags"]))
+        and (not camera or camera == details.get("camera_model"))
+        and (since is None or int(str(details.get("datetime_taken", -1))) >= since)
+        and _is_near(call, details)
+    )
+
+
+def _is_near(call: Call, details: Mapping[str, object]) -> bool:
+    wanted = call.number("latitude"), call.number("longitude")
+    if wanted == (None, None):
+        return True
+    if None in wanted:
+        raise refuse("latitude and longitude must be given together")
+    there = details.get("latitude"), details.get("longitude")
+    if None in there:
+        return False
+    return _kilometres(cast("_Place", wanted), cast("_Place", there)) <= _NEAR
+
+
+_Place = tuple[float, float]
+
+
+def _kilometres(one: _Place, other: _Place) -> float:
+    """Return the distance along the surface (haversine formula)."""
+    (north, east), (north_2, east_2) = (map(math.radians, place) for place in (one, other))
+    chord = (
+        math.sin((north_2 - north) / 2) ** 2
+        + math.cos(north) * math.cos(north_2) * math.sin((east_2 - east) / 2) ** 2
+    )
+    return 2 * _EARTH_RADIUS * math.asin(min(1.0, math.sqrt(chord)))
+
+
+async def current(call: Call, video: StoredVideo) -> StoredVideo:
+    """Return a video as it is now: its time to be indexed may have come."""
+    due = video.created_at / 1000 + call.resources.index_seconds <= call.resources.clock()
+    return await index(call, video) if due else video
+
+
+async def index(call: Call, video: StoredVideo) -> StoredVideo:
+    """Return the video as indexing left it: searchable, or failed."""
+    resources = call.resources
+    async with resources.indexing:
+        video = resources.store.videos.get(video.id) or video
+        if video.status != "UNPARSE":
+            return video
+        video = await _indexed(call, video)
+        await resources.write(resources.store.videos.update, video)
+    return video
+
+
+async def _indexed(call: Call, video: StoredVideo) -> StoredVideo:
+    engine, ask = call.resources.engine, call.resources.ask
+    film = call.resources.store.videos.file(video)
+    try:
+        return attrs.evolve(
+            video,
+            status="PARSE",
+            facts=await ask([film], engine.probe_video, film.path),
+            seen=await ask([film], engine.describe_shots, film.path),
+            heard=await ask([film], engine.transcribe, film.path),
+        )
+    except Refusal as refusal:
+        return attrs.evolve(video, status="FAILED", cause=str(refusal.message))

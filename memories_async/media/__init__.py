@@ -1,0 +1,1 @@
+"""What may be sent: sources, rules, formats, readers."""
