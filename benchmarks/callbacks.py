@@ -33,8 +33,8 @@ from memories_async.callbacks import (
     RedisStore,
     SqliteStore,
     Store,
+    serve,
 )
-from memories_async.callbacks import server as serve
 from memories_async.callbacks.tokens import Kind, new_token, seal
 
 PENDING = 10_000

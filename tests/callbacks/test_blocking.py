@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 
 from memories_async import CallbackTimeout, Memories
-from memories_async.callbacks import BlockingInbox, CallbackInbox, SqliteStore
-from memories_async.callbacks import server as serve
+from memories_async.callbacks import BlockingInbox, CallbackInbox, SqliteStore, serve
 from memories_async.emulator import CallbackFault, Emulator, Held
 from tests.callbacks.conftest import SOON, free_port
 from tests.emulator.conftest import MP4, KnownEngine, until

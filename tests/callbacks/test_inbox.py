@@ -23,8 +23,7 @@ from memories_async import (
     OutcomeUnknown,
     TaskFailed,
 )
-from memories_async.callbacks import CallbackInbox, MemoryStore, SqliteStore
-from memories_async.callbacks import server as serve
+from memories_async.callbacks import CallbackInbox, MemoryStore, SqliteStore, serve
 from memories_async.emulator import (
     CallbackFault,
     Cut,

@@ -28,9 +28,9 @@ from memories_async.callbacks import (
     SqliteStore,
     aiohttp_app,
     asgi_app,
+    serve,
     wsgi_app,
 )
-from memories_async.callbacks import server as serve
 from tests.callbacks.conftest import SOON, free_port
 
 pytestmark = pytest.mark.anyio

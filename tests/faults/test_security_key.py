@@ -295,7 +295,7 @@ def test_s02_nothing_prints_or_logs_a_revealed_key() -> None:
         if ".reveal()" in path.read_text()
     }
     assert places == {
-        "_engine/http.py": 1,  # the header
+        "_engine/transport/http.py": 1,  # the header
         "_engine/pacing.py": 1,  # a digest
         "callbacks/inbox.py": 1,  # an HMAC with a secret of the inbox's own
     }
