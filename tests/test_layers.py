@@ -1,4 +1,4 @@
-"""Imports go down only, and nothing but the engine's connections knows aiohttp."""
+"""Imports go down only; each room knows what it may and is named for what it does."""
 
 from __future__ import annotations
 
@@ -6,20 +6,21 @@ import ast
 from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-
 import memories_async
+from memories_async.operations import Operation
 
 ROOT = Path(memories_async.__file__).parent
 
 # From the top to the bottom; a module may import from its own layer and from those below it.
 LAYERS = (
-    {"sync", "cli", "bulk", "callbacks", "emulator"},
+    {"__main__"},
+    {"testing"},
+    {"sync", "cli", "bulk", "callbacks", "emulator", "ray"},
     {"client"},
     {"captions", "library", "embeddings", "assets"},
     {"batches", "polling", "_engine"},
-    {"limiters"},
-    {"config", "progress", "fields"},
+    {"limiters", "observe"},
+    {"config", "progress", "fields", "sqlite"},
     {"operations"},
     {"media"},
     {"clock"},
@@ -33,9 +34,7 @@ NAMESPACES = {"captions", "library", "embeddings", "assets"}
 # The emulator and the client share the table; any other shared mistake would hide itself.
 SHARED_WITH_THE_EMULATOR = {"operations", "_version"}
 
-
-def modules() -> list[Path]:
-    return sorted(path for path in ROOT.rglob("*.py") if "__pycache__" not in path.parts)
+NAMED_FOR_NOTHING = {"utils", "util", "helpers", "helper", "base", "common", "manager", "misc"}
 
 
 def name_of(path: Path) -> str:
@@ -43,9 +42,15 @@ def name_of(path: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-def imports(path: Path, *, also_for_types: bool = True) -> Iterator[str]:
+MODULES = {
+    name_of(path): ast.parse(path.read_text())
+    for path in sorted(ROOT.rglob("*.py"))
+    if "__pycache__" not in path.parts
+}
+
+
+def imports(tree: ast.Module, *, also_for_types: bool = True) -> Iterator[str]:
     """Yield the full name of everything that a module imports, at any depth of its code."""
-    tree = ast.parse(path.read_text())
     typing_only = {
         id(node)
         for block in ast.walk(tree)
@@ -59,11 +64,10 @@ def imports(path: Path, *, also_for_types: bool = True) -> Iterator[str]:
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path}: relative import"
+            assert node.level == 0, "relative import"
             for alias in node.names:
                 below = f"{node.module}.{alias.name}"
-                is_module = (ROOT.parent / below.replace(".", "/")).with_suffix(".py").exists()
-                yield below if is_module else f"{node.module}"
+                yield below if below in MODULES else f"{node.module}"
 
 
 def room(module: str) -> str | None:
@@ -72,78 +76,59 @@ def room(module: str) -> str | None:
     return rest.partition(".")[0] if package == "memories_async" and rest else None
 
 
-EACH_MODULE = pytest.mark.parametrize("path", modules(), ids=name_of)
+def in_room(*rooms: str) -> Iterator[tuple[str, ast.Module]]:
+    return ((name, tree) for name, tree in MODULES.items() if room(name) in rooms)
 
 
-@EACH_MODULE
-def test_imports_go_down_only(path: Path) -> None:
-    here = room(name_of(path))
-    if here is None:
-        return  # the package itself only lists names
-    for imported in imports(path, also_for_types=False):
-        there = room(imported)
-        if there is None or there == here:
-            continue
-        assert RANK[there] >= RANK[here], f"{name_of(path)} imports {imported}"
+def test_every_room_has_its_place() -> None:
+    assert {room(name) for name in MODULES} - {None} <= set(RANK)
 
 
-@EACH_MODULE
-def test_every_room_has_its_place(path: Path) -> None:
-    assert room(name_of(path)) in {None, *RANK}
+def test_imports_go_down_only() -> None:
+    upwards = [
+        f"{name} imports {imported}"
+        for name, tree in MODULES.items()
+        for imported in imports(tree, also_for_types=False)
+        # the package itself only lists names
+        if (here := room(name)) and (there := room(imported)) and RANK[there] < RANK[here]
+    ]
+    assert not upwards
 
 
-@EACH_MODULE
-def test_only_the_engine_s_connections_name_aiohttp(path: Path) -> None:
-    here = name_of(path)
-    connections = {
-        f"memories_async._engine.transport.{name}" for name in ("http", "payload", "sessions")
-    }
-    if room(here) in ("emulator", "callbacks") or here in connections:
-        return
-    for imported in imports(path):
-        assert imported.partition(".")[0] not in ("aiohttp", "yarl"), here
+def test_only_the_transport_names_aiohttp() -> None:
+    allowed = {"emulator", "callbacks", "testing"}
+    guilty = [
+        name
+        for name, tree in MODULES.items()
+        if room(name) not in allowed and not name.startswith("memories_async._engine.transport")
+        for imported in imports(tree)
+        if imported.partition(".")[0] in ("aiohttp", "yarl")
+    ]
+    assert not guilty
 
 
-@EACH_MODULE
-def test_namespaces_know_the_engine_only_by_its_dispatcher(path: Path) -> None:
-    if room(name_of(path)) in NAMESPACES:
-        engine = {name for name in imports(path) if room(name) == "_engine"}
-        assert engine <= {"memories_async._engine.dispatch"}
-        assert not {name for name in imports(path, also_for_types=False) if room(name) == "_engine"}
-        assert "asyncio" not in set(imports(path))
+def test_namespaces_know_the_engine_only_by_its_dispatcher() -> None:
+    for name, tree in in_room(*NAMESPACES):
+        engine = {imported for imported in imports(tree) if room(imported) == "_engine"}
+        assert engine <= {"memories_async._engine.dispatch"}, name
+        eager = set(imports(tree, also_for_types=False))
+        assert not {imported for imported in eager if room(imported) == "_engine"}, name
+        assert "asyncio" not in set(imports(tree)), name
 
 
-@EACH_MODULE
-def test_the_emulator_imports_nothing_of_the_client(path: Path) -> None:
-    if room(name_of(path)) == "emulator":
-        ours = {room(imported) for imported in imports(path)}
-        assert ours <= {None, "emulator", *SHARED_WITH_THE_EMULATOR}
+def test_the_emulator_imports_nothing_of_the_client() -> None:
+    for name, tree in in_room("emulator"):
+        ours = {room(imported) for imported in imports(tree)}
+        assert ours <= {None, "emulator", *SHARED_WITH_THE_EMULATOR}, name
 
 
-@EACH_MODULE
-def test_the_engine_knows_no_endpoint_by_name(path: Path) -> None:
-    if room(name_of(path)) == "_engine":
-        tree = ast.parse(path.read_text())
+def test_the_engine_knows_no_endpoint_by_name() -> None:
+    table = vars(memories_async.operations)
+    rows = {"OPERATIONS"} | {name for name, row in table.items() if isinstance(row, Operation)}
+    for module, tree in in_room("_engine"):
         names = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
-        rows = {"OPERATIONS"} | {
-            name for name, value in vars(memories_async.operations).items() if _is_row(value)
-        }
-        assert not names & rows
+        assert not names & rows, module
 
 
-def _is_row(value: object) -> bool:
-    return isinstance(value, memories_async.operations.Operation)
-
-
-@EACH_MODULE
-def test_no_file_is_named_for_nothing(path: Path) -> None:
-    assert path.stem not in {
-        "utils",
-        "util",
-        "helpers",
-        "helper",
-        "base",
-        "common",
-        "manager",
-        "misc",
-    }
+def test_no_module_is_named_for_nothing() -> None:
+    assert not {name for name in MODULES if name.rpartition(".")[2] in NAMED_FOR_NOTHING}
