@@ -62,9 +62,9 @@ class MemoriesAsyncInThreads(MemoriesAsync):
 
     def __init__(self, target: Target) -> None:
         super().__init__(target)
-        from memories_async.media.source import readers as sources
+        from memories_async.media import readers
 
-        sources._NOWAIT = None
+        readers._NOWAIT = None
 
 
 class Aiohttp:

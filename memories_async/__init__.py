@@ -39,7 +39,7 @@ from memories_async.errors import (
     UnexpectedShape,
     UnsupportedMedia,
 )
-from memories_async.media.source import Media
+from memories_async.media import Media
 from memories_async.models import (
     Asset,
     AssetMetadata,

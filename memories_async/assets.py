@@ -14,7 +14,10 @@ from memories_async.config import is_loopback
 from memories_async.errors import ConfigurationError, UnexpectedShape
 from memories_async.fields import filled
 from memories_async.media.formats import FORMATS, THREE_GPP
-from memories_async.media.source import MediaRule, Source, inspect_source, is_url
+from memories_async.media.inspect import inspect_source
+from memories_async.media.rules import MediaRule
+from memories_async.media.source import Source
+from memories_async.media.urls import is_url
 from memories_async.models import Asset, AssetMetadata, Download, Progress
 from memories_async.operations import (
     DOWNLOAD_ASSET,

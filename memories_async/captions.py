@@ -23,16 +23,11 @@ from memories_async.media.formats import (
     WEBM,
     WMV,
 )
-from memories_async.media.source import (
-    GIBIBYTE,
-    MediaRule,
-    Source,
-    check_url,
-    inspect_all,
-    inspect_source,
-    is_url,
-    read_all,
-)
+from memories_async.media.inspect import GIBIBYTE, inspect_all, inspect_source
+from memories_async.media.readers import read_all
+from memories_async.media.rules import MediaRule
+from memories_async.media.source import Source
+from memories_async.media.urls import check_url, is_url
 from memories_async.models import Caption, CaptionTask, Outcome, Progress
 from memories_async.operations import (
     CAPTION_IMAGE_BASE64,

@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING
 from memories_async.errors import ConfigurationError, UnexpectedShape
 from memories_async.fields import filled, present
 from memories_async.media.formats import BMP, GIF, JPEG, PNG, TIFF, WEBP
-from memories_async.media.source import MediaRule, Source, inspect_source, is_url
+from memories_async.media.inspect import inspect_source
+from memories_async.media.rules import MediaRule
+from memories_async.media.source import Source
+from memories_async.media.urls import is_url
 from memories_async.models import Embedding, Outcome, Progress, Results
 from memories_async.operations import EMBED_IMAGE_ASSET, EMBED_IMAGE_FILE, EMBED_TEXTS, EMBED_VIDEO
 

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from memories_async.config import Settings, is_private
 from memories_async.errors import ConfigurationError
-from memories_async.media.source import check_url
+from memories_async.media.urls import check_url
 
 TIME_FORMAT = "%Y-%m-%d %H:%M:%S"
 

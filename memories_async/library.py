@@ -21,17 +21,10 @@ from memories_async.fields import (
     present,
 )
 from memories_async.media.formats import AVI, BMP, GIF, JPEG, MATROSKA, MP4, PNG, QUICKTIME, WEBP
-from memories_async.media.source import (
-    GIBIBYTE,
-    MEBIBYTE,
-    MediaRule,
-    Source,
-    check_url,
-    inspect_all,
-    inspect_source,
-    is_url,
-    listed,
-)
+from memories_async.media.inspect import GIBIBYTE, MEBIBYTE, inspect_all, inspect_source
+from memories_async.media.rules import MediaRule
+from memories_async.media.source import Source, listed
+from memories_async.media.urls import check_url, is_url
 from memories_async.models import (
     Clip,
     Download,

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from memories_async.media.durations import duration
 from memories_async.media.formats import (
     AAC,
     AVI,
@@ -36,7 +37,6 @@ from memories_async.media.formats import (
     Format,
     by_extension,
     detect,
-    duration,
 )
 from tests.containers import FILE_TYPE, box, element, encode, matroska, movie_header, mp4
 

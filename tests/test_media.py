@@ -24,13 +24,16 @@ from memories_async import (
 )
 from memories_async.captions import CAPTION_IMAGE, CAPTION_VIDEO
 from memories_async.library import LIBRARY_IMAGE
-from memories_async.media.readers import Attachment, FileReader, lock_of, read_object, whole
-from memories_async.media.source import (
-    MEBIBYTE,
-    MediaRule,
-    inspect_source,
+from memories_async.media.inspect import MEBIBYTE, inspect_source
+from memories_async.media.readers import (
+    Attachment,
+    FileReader,
+    lock_of,
     read_all,
+    read_object,
+    whole,
 )
+from memories_async.media.rules import MediaRule
 from tests.containers import mp4
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(256))
@@ -213,7 +216,7 @@ def test_an_unreadable_file(png: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def denied(*args: object) -> int:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr("memories_async.media.source.os.open", denied)
+    monkeypatch.setattr("memories_async.media.inspect.os.open", denied)
     assert "a.png' cannot be read: Permission denied" in str(refused(png))
 
 

@@ -20,16 +20,10 @@ from memories_async import (
 from memories_async.captions import CAPTION_IMAGE, CAPTION_VIDEO
 from memories_async.embeddings import EMBEDDED_IMAGE
 from memories_async.library import LIBRARY_IMAGE, LIBRARY_VIDEO, QUERY_IMAGE
-from memories_async.media.readers import Attachment
-from memories_async.media.source import (
-    GIBIBYTE,
-    MEBIBYTE,
-    MediaRule,
-    Source,
-    inspect_all,
-    inspect_source,
-    read_all,
-)
+from memories_async.media.inspect import GIBIBYTE, MEBIBYTE, inspect_all, inspect_source
+from memories_async.media.readers import Attachment, read_all
+from memories_async.media.rules import MediaRule
+from memories_async.media.source import Source
 from tests.containers import mp4
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(256))

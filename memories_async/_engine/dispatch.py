@@ -91,7 +91,7 @@ class Dispatcher:
         pipeline = await self._ready_for(operation)
         from memories_async._engine.request import Request
 
-        with pipeline.share.holding(files) as held:
+        with pipeline.budget.holding(files) as held:
             return await pipeline.send(
                 Request(
                     operation,
@@ -113,7 +113,7 @@ class Dispatcher:
         """
         pipeline = await self._ready_for(operation)
         try:
-            return await pipeline.share.check(function)
+            return await pipeline.budget.check(function)
         except MemoriesError as error:
             error.operation = str(operation)
             raise
@@ -164,14 +164,14 @@ class Dispatcher:
         return self._pipeline
 
     def _assemble(self) -> Pipeline:
-        from memories_async._engine.body.writer import Share
+        from memories_async._engine.body.budget import UploadBudget
         from memories_async._engine.pipeline import Pipeline
         from memories_async.clock import SystemClock
         from memories_async.limiters import SHARED
 
         return Pipeline(
             self.settings,
-            share=Share(),
+            budget=UploadBudget(),
             limiter=self._limiter or SHARED,
             clock=self._clock or SystemClock(),
             ssl_context=self._ssl_context,

@@ -10,8 +10,9 @@ import attrs
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception
 
 from memories_async._engine import envelope
+from memories_async._engine.body.budget import UploadBudget
 from memories_async._engine.body.layout import Recipe, recipe
-from memories_async._engine.body.writer import Share, Transfer
+from memories_async._engine.body.writer import Transfer
 from memories_async._engine.convert import structure
 from memories_async._engine.pacing import Lane, Pacer
 from memories_async._engine.request import Request, State
@@ -57,13 +58,13 @@ class Pipeline:
         self,
         settings: Settings,
         *,
-        share: Share,
+        budget: UploadBudget,
         limiter: Limiter,
         clock: Clock,
         ssl_context: ssl.SSLContext | None,
     ) -> None:
         self.settings = settings
-        self.share = share
+        self.budget = budget
         self.clock = clock
         self.http = Http(settings, ssl_context)
         self._pacer = Pacer(settings.rates, limiter, clock)
@@ -100,7 +101,7 @@ class Pipeline:
     async def aclose(self) -> None:
         """Close connections and threads."""
         await self.http.aclose()
-        self.share.close()
+        self.budget.close()
 
 
 @attrs.define(eq=False)
@@ -168,7 +169,7 @@ class _Call(Generic[T]):
             if request.policy.before_sending is not None:
                 await request.policy.before_sending()
             outcome = await pipeline.http.exchange(
-                request, self.body, transfer, pipeline.share, self._left()
+                request, self.body, transfer, pipeline.budget, self._left()
             )
         finally:
             if transfer.state is State.NOT_SENT:

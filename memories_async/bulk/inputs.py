@@ -18,7 +18,8 @@ from memories_async.bulk.models import Input, Inputs, One
 from memories_async.captions import Person
 from memories_async.errors import ConfigurationError
 from memories_async.fields import TIME_FORMAT
-from memories_async.media.source import MediaRule, check_url, is_url
+from memories_async.media.rules import MediaRule
+from memories_async.media.urls import check_url, is_url
 
 CHUNK = 500
 """Inputs found in one hop to a thread, and written to the journal at once."""

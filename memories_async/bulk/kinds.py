@@ -20,7 +20,7 @@ from memories_async.operations import Bucket
 if TYPE_CHECKING:
     from memories_async.client import Memories
     from memories_async.config import CallOptions
-    from memories_async.media.source import MediaRule
+    from memories_async.media.rules import MediaRule
 
 T = TypeVar("T")
 

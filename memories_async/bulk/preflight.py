@@ -10,7 +10,9 @@ import attrs
 from memories_async.bulk.journal.queries import Content, Row
 from memories_async.bulk.models import Item
 from memories_async.errors import MediaChanged, MediaError, MemoriesError
-from memories_async.media.source import MediaRule, inspect_source, is_url
+from memories_async.media.inspect import inspect_source
+from memories_async.media.rules import MediaRule
+from memories_async.media.urls import is_url
 
 
 @attrs.frozen

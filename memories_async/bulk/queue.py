@@ -12,7 +12,7 @@ from memories_async.bulk.journal.database import Journal
 from memories_async.bulk.journal.queries import Row
 from memories_async.bulk.models import Status
 from memories_async.bulk.preflight import Look, look_at
-from memories_async.media.source import MediaRule
+from memories_async.media.rules import MediaRule
 
 PAGE = 64
 """Items asked of the journal at once, and looked at in one hop to a thread."""

@@ -23,7 +23,7 @@ from memories_async.cli.profiles import KeyName
 from memories_async.cli.progress import duration
 from memories_async.config import CallOptions
 from memories_async.errors import ConfigurationError
-from memories_async.media.source import is_url
+from memories_async.media.urls import is_url
 from memories_async.operations import Bucket
 
 _EXTENSION = ".sqlite"

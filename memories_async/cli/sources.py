@@ -11,7 +11,7 @@ from memories_async.bulk.inputs import JSON_LINES, LIST
 from memories_async.cli.options import Kind
 from memories_async.errors import ConfigurationError, MediaError
 from memories_async.media.formats import HEAD_SIZE, by_extension, detect
-from memories_async.media.source import is_url
+from memories_async.media.urls import is_url
 
 _LISTS = (*JSON_LINES, *LIST)
 

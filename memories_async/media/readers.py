@@ -11,7 +11,7 @@ from typing import BinaryIO, Protocol
 
 import attrs
 
-from memories_async.errors import MediaChanged, MediaError
+from memories_async.errors import ConfigurationError, MediaChanged, MediaError
 
 OPEN_FLAGS = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 
@@ -229,6 +229,15 @@ def whole(attachment: Attachment) -> bytes:
         raise unreadable(attachment.label, error) from None
     finally:
         reader.close()
+
+
+def read_all(attachment: Attachment) -> bytes:
+    """Return all bytes of a checked source that is no stream; blocks on file I/O."""
+    if attachment.content is not None:
+        return attachment.content
+    if attachment.open is None:
+        raise ConfigurationError(f"{attachment.label}: an async stream cannot be sent as base64")
+    return whole(attachment)
 
 
 def unreadable(label: str, error: OSError | ValueError) -> MediaError:

@@ -22,8 +22,9 @@ from typing import Any
 import orjson
 
 from memories_async import Bucket, Memories, Rate
+from memories_async._engine.body.budget import UploadBudget
 from memories_async._engine.body.layout import Recipe
-from memories_async._engine.body.writer import Share, Transfer
+from memories_async._engine.body.writer import Transfer
 from memories_async._engine.request import Request
 from memories_async._engine.transport.http import Failure, Fault, Reply
 from memories_async.bulk import Job, Status
@@ -58,7 +59,7 @@ class Service:
         request: Request[Any],
         recipe: Recipe | None,
         transfer: Transfer,
-        share: Share,
+        budget: UploadBudget,
         within: float | None,
     ) -> Reply | Failure:
         await asyncio.sleep(0)

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from memories_async._engine.body.writer import Share
+from memories_async._engine.body.budget import UploadBudget
 
 
 @pytest.fixture
-def share() -> Iterator[Share]:
-    share = Share()
-    yield share
-    share.close()
+def budget() -> Iterator[UploadBudget]:
+    budget = UploadBudget()
+    yield budget
+    budget.close()

@@ -22,8 +22,8 @@ from memories_async._engine.request import Request
 from memories_async.captions import CAPTION_VIDEO
 from memories_async.config import Policy
 from memories_async.library import LIBRARY_IMAGE
+from memories_async.media.inspect import inspect_source
 from memories_async.media.readers import Attachment, whole
-from memories_async.media.source import inspect_source
 from memories_async.operations import (
     ADD_IMAGES,
     CAPTION_IMAGE_FILE,

@@ -13,7 +13,8 @@ import pytest
 
 from memories_async import MediaChanged, MediaError
 from memories_async._engine.body import writer
-from memories_async._engine.body.writer import PIECE, Share, Transfer
+from memories_async._engine.body.budget import UploadBudget
+from memories_async._engine.body.writer import PIECE, Transfer
 from memories_async._engine.request import State
 from memories_async.media import readers as sources
 from memories_async.media.readers import COLD_READ
@@ -54,7 +55,7 @@ def vanish(path: Path) -> None:
 @pytest.mark.parametrize("size", [1000, 3 * COLD_READ])
 @pytest.mark.parametrize("moment", ["before", "during"])
 async def test_a_file_that_changes(
-    change: Callable[[Path], None], size: int, moment: str, share: Share, tmp_path: Path
+    change: Callable[[Path], None], size: int, moment: str, budget: UploadBudget, tmp_path: Path
 ) -> None:
     """Row 53 of the fault matrix; a small file's first attempt sends what was checked."""
     path = tmp_path / "a.mp4"
@@ -71,29 +72,31 @@ async def test_a_file_that_changes(
         last = 1 if size == 1000 else 1 + size // PIECE
         sink.before_write = lambda number: change(path) if number == last else None
     with pytest.raises(MediaChanged, match=r"a\.mp4"):
-        await writer.write(recipe, sink, transfer, share)
+        await writer.write(recipe, sink, transfer, budget)
     assert transfer.state is State.PARTIAL
     assert transfer.total is not None
     assert len(sink.data) < transfer.total
     assert not sink.data.endswith(b"-- end")
-    assert share.active == 0
+    assert budget.active == 0
 
 
 @pytest.mark.parametrize("size", [1000, 3 * COLD_READ])
-async def test_a_caller_s_file_that_changes(size: int, share: Share, tmp_path: Path) -> None:
+async def test_a_caller_s_file_that_changes(
+    size: int, budget: UploadBudget, tmp_path: Path
+) -> None:
     path = tmp_path / "a.mp4"
     path.write_bytes(film(size))
     with path.open("rb") as file:
         recipe = body_of(checked(file), b"end")
         grow(path)
         with pytest.raises(MediaChanged, match="changed while it was being sent"):
-            await send(recipe, share)
+            await send(recipe, budget)
         assert not file.closed
 
 
 @pytest.mark.parametrize("size", [1000, 3 * COLD_READ])
 @pytest.mark.parametrize("change", ["shorter", "longer"])
-async def test_a_memory_file_that_changes(size: int, change: str, share: Share) -> None:
+async def test_a_memory_file_that_changes(size: int, change: str, budget: UploadBudget) -> None:
     file = io.BytesIO(film(size))
     recipe = body_of(checked(file), b"end")
     if change == "shorter":
@@ -102,10 +105,10 @@ async def test_a_memory_file_that_changes(size: int, change: str, share: Share) 
         file.seek(0, io.SEEK_END)
         file.write(b"more")
     with pytest.raises(MediaChanged, match="while it was being sent"):
-        await send(recipe, share)
+        await send(recipe, budget)
 
 
-async def test_a_file_object_that_cannot_be_read(share: Share) -> None:
+async def test_a_file_object_that_cannot_be_read(budget: UploadBudget) -> None:
     class Unreadable(io.BytesIO):
         broken = False
 
@@ -119,7 +122,7 @@ async def test_a_file_object_that_cannot_be_read(share: Share) -> None:
         recipe = body_of(checked(file), b"end")
         file.broken = True
         with pytest.raises(MediaError, match="cannot be read: Input/output error"):
-            await send(recipe, share)
+            await send(recipe, budget)
 
 
 # Cancellation.
@@ -130,7 +133,7 @@ def open_files() -> int:
 
 
 async def test_cancelled_while_a_thread_reads(
-    share: Share, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    budget: UploadBudget, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The file is closed when the thread comes back, not under its hands."""
     path = tmp_path / "a.mp4"
@@ -148,20 +151,20 @@ async def test_cancelled_while_a_thread_reads(
     monkeypatch.setattr(sources, "_NOWAIT", None)
     monkeypatch.setattr(sources, "pread", slow_pread)
     before = open_files()
-    task = asyncio.create_task(send(recipe, share))
+    task = asyncio.create_task(send(recipe, budget))
     await reading.wait()
     assert open_files() == before + 1
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert share.active == 0
+    assert budget.active == 0
     may_go_on.set()
-    share.close()
-    await asyncio.to_thread(share._readers.shutdown)
+    budget.close()
+    await asyncio.to_thread(budget._readers.shutdown)
     assert open_files() <= before
 
 
-async def test_cancelled_while_the_connection_is_full(share: Share, tmp_path: Path) -> None:
+async def test_cancelled_while_the_connection_is_full(budget: UploadBudget, tmp_path: Path) -> None:
     path = tmp_path / "a.mp4"
     path.write_bytes(film(3 * COLD_READ))
 
@@ -171,7 +174,7 @@ async def test_cancelled_while_the_connection_is_full(share: Share, tmp_path: Pa
             await asyncio.Event().wait()
 
     before = open_files()
-    task = asyncio.create_task(send(body_of(checked(path)), share, sink := FullSink()))
+    task = asyncio.create_task(send(body_of(checked(path)), budget, sink := FullSink()))
     while not sink.pieces:  # noqa: ASYNC110  # there is no event to wait for
         await asyncio.sleep(0)
     task.cancel()

@@ -10,11 +10,12 @@ import pytest
 
 from memories_async import MediaChanged
 from memories_async._engine.body import writer
+from memories_async._engine.body.budget import UploadBudget
 from memories_async._engine.body.layout import Recipe
-from memories_async._engine.body.writer import Share, Transfer
+from memories_async._engine.body.writer import Transfer
 from memories_async.embeddings import EMBEDDED_IMAGE
+from memories_async.media.inspect import inspect_all, inspect_source
 from memories_async.media.readers import EARLY_READ, Attachment
-from memories_async.media.source import inspect_all, inspect_source
 
 pytestmark = pytest.mark.anyio
 
@@ -22,10 +23,10 @@ HEAD = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"
 
 
 @pytest.fixture
-def share() -> Iterator[Share]:
-    share = Share()
-    yield share
-    share.close()
+def budget() -> Iterator[UploadBudget]:
+    budget = UploadBudget()
+    yield budget
+    budget.close()
 
 
 class Sink:
@@ -42,29 +43,29 @@ def picture(folder: Path, size: int = 1000) -> Path:
     return path
 
 
-async def sent(attachment: Attachment, share: Share, attempt: int = 1) -> bytes:
+async def sent(attachment: Attachment, budget: UploadBudget, attempt: int = 1) -> bytes:
     sink, recipe = Sink(), Recipe("multipart/form-data", (attachment,))
-    await writer.write(recipe, sink, Transfer(recipe.length, attempt), share)
+    await writer.write(recipe, sink, Transfer(recipe.length, attempt), budget)
     return sink.data
 
 
-async def test_a_first_attempt_needs_no_file(share: Share, tmp_path: Path) -> None:
+async def test_a_first_attempt_needs_no_file(budget: UploadBudget, tmp_path: Path) -> None:
     path = picture(tmp_path)
-    attachment = await share.check(lambda: inspect_source(str(path), EMBEDDED_IMAGE))
+    attachment = await budget.check(lambda: inspect_source(str(path), EMBEDDED_IMAGE))
     content = path.read_bytes()
     path.unlink()
 
-    assert await sent(attachment, share) == content
+    assert await sent(attachment, budget) == content
 
 
-async def test_a_second_attempt_reads_the_file_again(share: Share, tmp_path: Path) -> None:
+async def test_a_second_attempt_reads_the_file_again(budget: UploadBudget, tmp_path: Path) -> None:
     path = picture(tmp_path)
     attachment = inspect_source(str(path), EMBEDDED_IMAGE)
-    assert await sent(attachment, share, attempt=2) == path.read_bytes()
+    assert await sent(attachment, budget, attempt=2) == path.read_bytes()
     picture(tmp_path, 1001)
 
     with pytest.raises(MediaChanged, match=r"a\.png"):
-        await sent(attachment, share, attempt=2)
+        await sent(attachment, budget, attempt=2)
 
 
 def test_only_one_small_file_of_a_request_is_read_early(tmp_path: Path) -> None:
@@ -75,29 +76,29 @@ def test_only_one_small_file_of_a_request_is_read_early(tmp_path: Path) -> None:
 
 
 def test_what_the_budget_does_not_hold_is_let_go(tmp_path: Path) -> None:
-    share = Share(budget=750)
+    budget = UploadBudget(memory=750)
     file = inspect_source(str(picture(tmp_path)), EMBEDDED_IMAGE)
-    with share.holding([file]) as first:
-        with share.holding([file]) as second:
+    with budget.holding([file]) as first:
+        with budget.holding([file]) as second:
             assert first[0].early is not None
             assert second[0].early is None
             assert second[0].size == file.size
-        with share.holding(()) as none:
+        with budget.holding(()) as none:
             assert not none
-    with share.holding([file]) as third:
+    with budget.holding([file]) as third:
         assert third[0].early is not None
-    share.close()
+    budget.close()
 
 
-async def test_a_hung_check_leaves_uploads_alone(share: Share, tmp_path: Path) -> None:
+async def test_a_hung_check_leaves_uploads_alone(budget: UploadBudget, tmp_path: Path) -> None:
     path = picture(tmp_path, 2 * EARLY_READ)
     attachment = inspect_source(str(path), EMBEDDED_IMAGE)
     loop, hung = asyncio.get_running_loop(), asyncio.Event()
     check = asyncio.ensure_future(
-        share.check(lambda: asyncio.run_coroutine_threadsafe(hung.wait(), loop).result())
+        budget.check(lambda: asyncio.run_coroutine_threadsafe(hung.wait(), loop).result())
     )
 
-    assert await sent(attachment, share) == path.read_bytes()
+    assert await sent(attachment, budget) == path.read_bytes()
 
     hung.set()
     await check

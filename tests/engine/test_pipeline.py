@@ -31,8 +31,9 @@ from memories_async import (
     ServerError,
     Video,
 )
+from memories_async._engine.body.budget import UploadBudget
 from memories_async._engine.body.layout import Recipe
-from memories_async._engine.body.writer import Share, Transfer
+from memories_async._engine.body.writer import Transfer
 from memories_async._engine.request import Request
 from memories_async._engine.transport import http
 from memories_async._engine.transport.payload import Payload
@@ -306,12 +307,12 @@ def test_requests_have_a_digest_of_what_was_asked() -> None:
 
 
 async def test_a_streamed_body_is_no_text() -> None:
-    share = Share()
+    budget = UploadBudget()
     request = Request(ADD_IMAGES, {}, Policy())
-    payload = Payload(Recipe("text/plain", (b"a",)), Transfer(1), share, request)
+    payload = Payload(Recipe("text/plain", (b"a",)), Transfer(1), budget, request)
     with pytest.raises(TypeError, match="is no text"):
         payload.decode()
-    share.close()
+    budget.close()
 
 
 def test_a_key_in_a_header_shows_itself_to_nobody() -> None:

@@ -10,11 +10,12 @@ import pytest
 
 from memories_async import Media, MediaChanged, MediaError, Progress
 from memories_async._engine.body import writer
-from memories_async._engine.body.writer import PIECE, Share, Transfer
+from memories_async._engine.body.budget import UploadBudget
+from memories_async._engine.body.writer import PIECE, Transfer
 from memories_async._engine.request import State
 from memories_async.captions import CAPTION_VIDEO
+from memories_async.media.inspect import inspect_source
 from memories_async.media.readers import COLD_READ, Attachment
-from memories_async.media.source import inspect_source
 from tests.engine.uploads import Sink, body_of, checked, film, send
 
 pytestmark = pytest.mark.anyio
@@ -52,17 +53,17 @@ def stream(source: object, size: int | None = None) -> Attachment:
     return inspect_source(media, CAPTION_VIDEO)
 
 
-async def test_a_stream_of_known_length(share: Share) -> None:
+async def test_a_stream_of_known_length(budget: UploadBudget) -> None:
     source = Stream(b"ab", b"", b"cd" * PIECE)
     recipe = body_of(b"<", stream(source, 2 + 2 * PIECE), b">")
     assert recipe.length == 4 + 2 * PIECE
-    sent, transfer = await send(recipe, share)
+    sent, transfer = await send(recipe, budget)
     assert sent == b"<ab" + b"cd" * PIECE + b">"
     assert transfer.state is State.SENT
     assert source.closed
 
 
-async def test_a_stream_of_unknown_length(share: Share) -> None:
+async def test_a_stream_of_unknown_length(budget: UploadBudget) -> None:
     told: list[Progress] = []
     states: list[State] = []
     recipe = body_of(b"<", stream(Stream(b"ab", b"cd")), b">")
@@ -70,7 +71,7 @@ async def test_a_stream_of_unknown_length(share: Share) -> None:
     transfer = Transfer(None, on_progress=told.append)
     sink = Sink()
     sink.before_write = lambda number: states.append(transfer.state)
-    await writer.write(recipe, sink, transfer, share)
+    await writer.write(recipe, sink, transfer, budget)
     assert sink.data == b"<abcd>"
     assert states == [State.PARTIAL] * 4
     assert transfer.state is State.SENT
@@ -80,36 +81,36 @@ async def test_a_stream_of_unknown_length(share: Share) -> None:
 
 @pytest.mark.parametrize("source", [Stream(b"abc"), Stream(b"abc", b"d", b"e"), EndlessStream()])
 async def test_a_stream_of_another_length_than_said(
-    source: Stream | EndlessStream, share: Share
+    source: Stream | EndlessStream, budget: UploadBudget
 ) -> None:
     sink = Sink()
     transfer = Transfer(6)
     with pytest.raises(MediaChanged, match=r"a\.mp4 yielded \d bytes or more instead of 4"):
-        await writer.write(body_of(b"<", stream(source, 4), b">"), sink, transfer, share)
+        await writer.write(body_of(b"<", stream(source, 4), b">"), sink, transfer, budget)
     assert transfer.state is State.PARTIAL
     assert len(sink.data) < 6
     assert getattr(source, "closed", True)
 
 
-async def test_a_stream_that_yields_nothing(share: Share) -> None:
+async def test_a_stream_that_yields_nothing(budget: UploadBudget) -> None:
     for source in (Stream(), Stream(b"", b"")):
         with pytest.raises(MediaError, match="yielded nothing"):
-            await send(body_of(b"<", stream(source), b">"), share)
+            await send(body_of(b"<", stream(source), b">"), budget)
 
 
-async def test_a_stream_that_fails_is_closed(share: Share) -> None:
+async def test_a_stream_that_fails_is_closed(budget: UploadBudget) -> None:
     async def failing() -> AsyncIterator[bytes]:
         yield b"ab"
         raise OSError("camera unplugged")
 
     with pytest.raises(OSError, match="camera unplugged"):
-        await send(body_of(stream(failing()), b">"), share)
+        await send(body_of(stream(failing()), b">"), budget)
 
 
 # Pipes.
 
 
-async def test_a_pipe_is_read_once_with_what_was_looked_at(share: Share) -> None:
+async def test_a_pipe_is_read_once_with_what_was_looked_at(budget: UploadBudget) -> None:
     data = film(5000)
     reading, writing = os.pipe()
     with os.fdopen(reading, "rb") as file:
@@ -117,13 +118,13 @@ async def test_a_pipe_is_read_once_with_what_was_looked_at(share: Share) -> None
             end.write(data)
         attachment = checked(Media(file, name="a.mp4"))
         assert not attachment.replayable
-        sent, transfer = await send(body_of(b"<", attachment, b">"), share)
+        sent, transfer = await send(body_of(b"<", attachment, b">"), budget)
         assert sent == b"<" + data + b">"
         assert transfer.state is State.SENT
         assert not file.closed
 
 
-async def test_a_pipe_of_known_length(share: Share) -> None:
+async def test_a_pipe_of_known_length(budget: UploadBudget) -> None:
     data = film(COLD_READ + 5)
 
     class Pipe(io.RawIOBase):
@@ -140,5 +141,5 @@ async def test_a_pipe_of_known_length(share: Share) -> None:
     attachment = inspect_source(Media(pipe, name="a.mp4", size=len(data)), CAPTION_VIDEO)
     recipe = body_of(b"<", attachment, b">")
     assert recipe.length == len(data) + 2
-    sent, _ = await send(recipe, share)
+    sent, _ = await send(recipe, budget)
     assert sent == b"<" + data + b">"

@@ -15,12 +15,14 @@ from hypothesis import strategies as st
 
 from memories_async import Media, Progress
 from memories_async._engine.body import writer
-from memories_async._engine.body.writer import PIECE, SMALLEST_PIECE, Share, Transfer
+from memories_async._engine.body.budget import SMALLEST_PIECE, UploadBudget
+from memories_async._engine.body.writer import PIECE, Transfer
 from memories_async._engine.request import State
 from memories_async.captions import CAPTION_VIDEO
 from memories_async.media import readers as sources
+from memories_async.media.inspect import inspect_source
 from memories_async.media.readers import COLD_READ
-from memories_async.media.source import Source, inspect_source
+from memories_async.media.source import Source
 from tests.engine.uploads import HEAD, Sink, body_of, checked, film, send
 
 pytestmark = pytest.mark.anyio
@@ -33,7 +35,7 @@ SIZES = (1, 100, PIECE - 1, PIECE, PIECE + 1, COLD_READ, COLD_READ + 1, 3 * COLD
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("kind", ["path", "file", "memory", "spooled", "bytes", "warm", "cold"])
 async def test_each_source_arrives_whole(
-    kind: str, size: int, share: Share, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    kind: str, size: int, budget: UploadBudget, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if kind == "cold":  # a system that cannot read without waiting
         monkeypatch.setattr(sources, "_NOWAIT", None)
@@ -56,18 +58,18 @@ async def test_each_source_arrives_whole(
         attachment = checked(source)
         recipe = body_of(b"<", attachment.content or attachment, b">")
         for attempt in (1, 2, 3):
-            sent, transfer = await send(recipe, share, attempt=attempt)
+            sent, transfer = await send(recipe, budget, attempt=attempt)
             assert sent == b"<" + data + b">"
             assert transfer.sent == transfer.total == len(sent)
             assert transfer.state is State.SENT
         if kind in ("file", "spooled"):
             assert source.tell() == 6  # type: ignore[union-attr]  # one of the two files
             assert not source.closed  # type: ignore[union-attr]
-    assert share.active == 0
+    assert budget.active == 0
 
 
 async def test_a_file_that_is_not_in_the_page_cache(
-    share: Share, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    budget: UploadBudget, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def would_block(*arguments: object) -> int:
         raise BlockingIOError
@@ -75,43 +77,43 @@ async def test_a_file_that_is_not_in_the_page_cache(
     path = tmp_path / "a.mp4"
     path.write_bytes(film(3 * COLD_READ))
     monkeypatch.setattr("memories_async.media.readers.os.preadv", would_block)
-    sent, _ = await send(body_of(checked(path)), share)
+    sent, _ = await send(body_of(checked(path)), budget)
     assert sent == path.read_bytes()
 
 
-async def test_no_piece_is_larger_than_agreed(share: Share, tmp_path: Path) -> None:
+async def test_no_piece_is_larger_than_agreed(budget: UploadBudget, tmp_path: Path) -> None:
     path = tmp_path / "a.mp4"
     path.write_bytes(film(4 * COLD_READ))
     sink = Sink()
-    await send(body_of(bytes(COLD_READ), checked(path)), share, sink)
+    await send(body_of(bytes(COLD_READ), checked(path)), budget, sink)
     assert max(map(len, sink.pieces)) == PIECE
     assert len(sink.pieces) == math.ceil(COLD_READ / PIECE) + math.ceil(4 * COLD_READ / PIECE)
 
 
-async def test_many_uploads_share_memory_and_time(share: Share) -> None:
-    alone = share.turn
-    assert share.portion(COLD_READ) == COLD_READ
-    share.active = 16
-    assert share.portion(COLD_READ) == COLD_READ // 2
-    assert 0 < share.turn <= max(alone / 16, 0.0001)
-    share.active = 10_000
-    assert share.portion(COLD_READ) == SMALLEST_PIECE
-    assert share.portion(100) == SMALLEST_PIECE
+async def test_many_uploads_share_memory_and_time(budget: UploadBudget) -> None:
+    alone = budget.turn
+    assert budget.portion(COLD_READ) == COLD_READ
+    budget.active = 16
+    assert budget.portion(COLD_READ) == COLD_READ // 2
+    assert 0 < budget.turn <= max(alone / 16, 0.0001)
+    budget.active = 10_000
+    assert budget.portion(COLD_READ) == SMALLEST_PIECE
+    assert budget.portion(100) == SMALLEST_PIECE
 
 
-async def test_concurrent_uploads_do_not_mix(share: Share, tmp_path: Path) -> None:
+async def test_concurrent_uploads_do_not_mix(budget: UploadBudget, tmp_path: Path) -> None:
     path = tmp_path / "a.mp4"
     data = film(2 * COLD_READ)
     path.write_bytes(data)
     memory = io.BytesIO(data)
     with path.open("rb") as file:
         recipes = [body_of(checked(source)) for source in (path, file, memory) for _ in range(4)]
-        results = await asyncio.gather(*(send(recipe, share) for recipe in recipes))
+        results = await asyncio.gather(*(send(recipe, budget) for recipe in recipes))
     assert all(sent == data for sent, _ in results)
-    assert share.active == 0
+    assert budget.active == 0
 
 
-async def test_the_loop_gets_its_turn(share: Share) -> None:
+async def test_the_loop_gets_its_turn(budget: UploadBudget) -> None:
     """A sink that never waits must not hold the loop for the whole body."""
     turns = 0
 
@@ -122,14 +124,14 @@ async def test_the_loop_gets_its_turn(share: Share) -> None:
             await asyncio.sleep(0)
 
     def work(number: int) -> None:
-        until = time.perf_counter() + share.turn
+        until = time.perf_counter() + budget.turn
         while time.perf_counter() < until:
             pass
 
     sink = Sink()
     sink.before_write = work
     counting = asyncio.create_task(count())
-    await send(body_of(bytes(10 * PIECE)), share, sink)
+    await send(body_of(bytes(10 * PIECE)), budget, sink)
     counting.cancel()
     assert turns >= 10
 
@@ -138,15 +140,15 @@ async def test_the_loop_gets_its_turn(share: Share) -> None:
 @given(pieces=st.lists(st.binary(max_size=50) | st.binary(min_size=1).map(io.BytesIO), max_size=5))
 def test_any_mixture_of_pieces(pieces: list[bytes | io.BytesIO]) -> None:
     async def run() -> None:
-        share = Share()
+        budget = UploadBudget()
         made = [
             piece
             if isinstance(piece, bytes)
             else inspect_source(Media(piece, content_type="video/mp4"), CAPTION_VIDEO)
             for piece in pieces
         ]
-        sent, transfer = await send(body_of(*made), share)
-        share.close()
+        sent, transfer = await send(body_of(*made), budget)
+        budget.close()
         wanted = b"".join(p if isinstance(p, bytes) else p.getvalue() for p in pieces)
         assert sent == wanted
         assert transfer.sent == len(wanted)
@@ -157,7 +159,7 @@ def test_any_mixture_of_pieces(pieces: list[bytes | io.BytesIO]) -> None:
 # How far it got.
 
 
-async def test_sent_is_noted_before_the_last_byte_leaves(share: Share) -> None:
+async def test_sent_is_noted_before_the_last_byte_leaves(budget: UploadBudget) -> None:
     states: list[State] = []
     told: list[str] = []
     recipe = body_of(b"a" * PIECE, b"b", b"c")
@@ -165,18 +167,18 @@ async def test_sent_is_noted_before_the_last_byte_leaves(share: Share) -> None:
     sink = Sink()
     sink.before_write = lambda number: states.append(transfer.state)
     assert transfer.state is State.NOT_SENT
-    await writer.write(recipe, sink, transfer, share)
+    await writer.write(recipe, sink, transfer, budget)
     assert states == [State.PARTIAL, State.PARTIAL, State.SENT]
     assert told == ["sent"]
     assert transfer.sent_at is not None
 
 
-async def test_an_empty_piece_changes_nothing(share: Share) -> None:
-    sent, transfer = await send(body_of(b"", b"ab", b""), share)
+async def test_an_empty_piece_changes_nothing(budget: UploadBudget) -> None:
+    sent, transfer = await send(body_of(b"", b"ab", b""), budget)
     assert (sent, transfer.sent, transfer.state) == (b"ab", 2, State.SENT)
 
 
-async def test_a_broken_connection_leaves_the_body_partial(share: Share) -> None:
+async def test_a_broken_connection_leaves_the_body_partial(budget: UploadBudget) -> None:
     def reset(number: int) -> None:
         if number == 2:
             raise ConnectionResetError
@@ -185,32 +187,32 @@ async def test_a_broken_connection_leaves_the_body_partial(share: Share) -> None
     sink.before_write = reset
     transfer = Transfer(3 * PIECE)
     with pytest.raises(ConnectionResetError):
-        await writer.write(body_of(bytes(3 * PIECE)), sink, transfer, share)
+        await writer.write(body_of(bytes(3 * PIECE)), sink, transfer, budget)
     assert (transfer.state, transfer.sent) == (State.PARTIAL, PIECE)
-    assert share.active == 0
+    assert budget.active == 0
 
 
 async def test_progress_counts_accepted_bytes_and_steps_back(
-    share: Share, monkeypatch: pytest.MonkeyPatch
+    budget: UploadBudget, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(writer, "PROGRESS_INTERVAL", 0.0)
     told: list[Progress] = []
     recipe = body_of(bytes(2 * PIECE), b"end")
     total = recipe.length
     assert total is not None
-    await writer.write(recipe, Sink(), Transfer(total, 1, told.append), share)
+    await writer.write(recipe, Sink(), Transfer(total, 1, told.append), budget)
     assert [progress.sent for progress in told] == [PIECE, 2 * PIECE, total]
     assert {progress.total for progress in told} == {total}
     told.clear()
-    await writer.write(recipe, Sink(), Transfer(total, 2, told.append), share)
+    await writer.write(recipe, Sink(), Transfer(total, 2, told.append), budget)
     assert [progress.sent for progress in told] == [0, PIECE, 2 * PIECE, total]
     assert {progress.attempt for progress in told} == {2}
     assert told[-1].fraction == 1.0
 
 
-async def test_progress_is_told_now_and_then_and_at_the_end(share: Share) -> None:
+async def test_progress_is_told_now_and_then_and_at_the_end(budget: UploadBudget) -> None:
     told: list[Progress] = []
     recipe = body_of(*[b"x"] * 5000)
-    await writer.write(recipe, Sink(), Transfer(5000, on_progress=told.append), share)
+    await writer.write(recipe, Sink(), Transfer(5000, on_progress=told.append), budget)
     assert len(told) < 100
     assert told[-1] == Progress(5000, 5000)

@@ -7,11 +7,13 @@ from collections.abc import Callable
 
 from memories_async import Media
 from memories_async._engine.body import writer
+from memories_async._engine.body.budget import UploadBudget
 from memories_async._engine.body.layout import Recipe
-from memories_async._engine.body.writer import Share, Transfer
+from memories_async._engine.body.writer import Transfer
 from memories_async.captions import CAPTION_VIDEO
+from memories_async.media.inspect import inspect_source
 from memories_async.media.readers import Attachment
-from memories_async.media.source import Source, inspect_source
+from memories_async.media.source import Source
 
 HEAD = b"\0\0\0\x18ftypmp42"
 
@@ -46,10 +48,10 @@ def body_of(*pieces: bytes | Attachment) -> Recipe:
 
 
 async def send(
-    recipe: Recipe, share: Share, sink: Sink | None = None, attempt: int = 1
+    recipe: Recipe, budget: UploadBudget, sink: Sink | None = None, attempt: int = 1
 ) -> tuple[bytes, Transfer]:
     """Write a body once; return what the sink got and how far the transfer is."""
     sink = sink or Sink()
     transfer = Transfer(recipe.length, attempt)
-    await writer.write(recipe, sink, transfer, share)
+    await writer.write(recipe, sink, transfer, budget)
     return sink.data, transfer

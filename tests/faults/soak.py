@@ -11,8 +11,9 @@ from collections.abc import Callable
 import attrs
 
 from memories_async import Bucket, Memories, MemoriesError, Rate
+from memories_async._engine.body.budget import UploadBudget
 from memories_async._engine.body.layout import Recipe
-from memories_async._engine.body.writer import Share, Transfer
+from memories_async._engine.body.writer import Transfer
 from memories_async._engine.request import Request
 from memories_async._engine.transport.http import Failure, Fault, Reply
 from memories_async.limiters import MemoryLimiter
@@ -25,9 +26,9 @@ ONE_A_SECOND = Rate(1)
 
 @attrs.frozen
 class _Fault:
-    """What one exchange may come to, and what share of the body has left by then."""
+    """What one exchange may come to, and what budget of the body has left by then."""
 
-    share: float
+    budget: float
     outcome: Reply | Failure
 
 
@@ -48,8 +49,8 @@ FAULTS = (
 class ScriptedHttp:
     """Stands where the connections are: good answers, and faults at random."""
 
-    def __init__(self, share: Callable[[float], float], seed: int, clock: LeapingClock) -> None:
-        self._share = share
+    def __init__(self, budget: Callable[[float], float], seed: int, clock: LeapingClock) -> None:
+        self._budget = budget
         self._began = clock.now
         self._chance = random.Random(seed)
         self._clock = clock
@@ -61,18 +62,18 @@ class ScriptedHttp:
         request: Request[object],
         recipe: Recipe | None,
         transfer: Transfer,
-        share: Share,
+        budget: UploadBudget,
         within: float | None,
     ) -> Reply | Failure:
         assert recipe is not None
         assert recipe.length is not None
         fault = None
-        if self._chance.random() < self._share(self._clock.now - self._began):
+        if self._chance.random() < self._budget(self._clock.now - self._began):
             fault = self._chance.choice(FAULTS)
-        if fault is None or fault.share:
+        if fault is None or fault.budget:
             self.times.append(self._clock.now)
             del self.times[:-100]
-            transfer.handing_over(int(recipe.length * (fault.share if fault else 1.0)))
+            transfer.handing_over(int(recipe.length * (fault.budget if fault else 1.0)))
         await asyncio.sleep(0)
         return fault.outcome if fault else GOOD
 
@@ -111,7 +112,7 @@ async def soak(
 
     Args:
         calls: How many.
-        faults: The share of exchanges that fail, by the second.
+        faults: The budget of exchanges that fail, by the second.
         workers: How many calls are under way at once.
         rate: What the lane allows.
         seed: Of the chance.

@@ -22,7 +22,8 @@ from memories_async import (
     Progress,
     UnexpectedShape,
 )
-from memories_async._engine.body.writer import Share, Transfer
+from memories_async._engine.body.budget import UploadBudget
+from memories_async._engine.body.writer import Transfer
 from memories_async._engine.transport import downloads as saving
 from memories_async.emulator import Cut, Emulator, Fault
 from tests.emulator.conftest import KnownEngine, until
@@ -196,13 +197,13 @@ async def test_large_files_are_written_in_large_pieces(
         for _ in range(300):
             yield bytes(10_000)
 
-    share = Share()
+    budget = UploadBudget()
     target = folder / "a.bin"
-    assert await saving.save(chunks(), str(target), Transfer(None), share) == 3_000_000
+    assert await saving.save(chunks(), str(target), Transfer(None), budget) == 3_000_000
     assert target.stat().st_size == 3_000_000
     assert len(written) < 10
-    assert share.active == 0
-    share.close()
+    assert budget.active == 0
+    budget.close()
 
 
 async def test_a_full_disk_leaves_nothing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -213,11 +214,11 @@ async def test_a_full_disk_leaves_nothing(folder: Path, monkeypatch: pytest.Monk
         yield b"x"
 
     monkeypatch.setattr(os, "write", full)
-    share = Share()
+    budget = UploadBudget()
     with pytest.raises(MediaError, match="No space left on device"):
-        await saving.save(chunks(), str(folder / "a.bin"), Transfer(None), share)
+        await saving.save(chunks(), str(folder / "a.bin"), Transfer(None), budget)
     assert files(folder) == []
-    share.close()
+    budget.close()
 
 
 async def test_a_cancelled_write_closes_after_its_thread(
@@ -238,9 +239,9 @@ async def test_a_cancelled_write_closes_after_its_thread(
 
     monkeypatch.setattr(os, "write", slow)
     monkeypatch.setattr(os, "close", lambda fd: closed.append(fd) or real_close(fd))
-    share = Share()
+    budget = UploadBudget()
     saving_it = asyncio.ensure_future(
-        saving.save(chunks(), str(folder / "a.bin"), Transfer(None), share)
+        saving.save(chunks(), str(folder / "a.bin"), Transfer(None), budget)
     )
     await until(begun.is_set)
     saving_it.cancel()
@@ -250,4 +251,4 @@ async def test_a_cancelled_write_closes_after_its_thread(
     go_on.set()
     await until(lambda: closed and not files(folder))
     assert len(closed) == 1
-    share.close()
+    budget.close()

@@ -1,18 +1,18 @@
-"""Writes a body: in large pieces, with a fair share of memory, the loop never blocked."""
+"""Writes a body: in large pieces, within the budget, the loop never blocked."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Generator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import Future
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Protocol, TypeVar
 
 import attrs
 
+from memories_async._engine.body.budget import UploadBudget
 from memories_async._engine.body.layout import Recipe
 from memories_async._engine.request import ProgressHook, State
 from memories_async.errors import MediaChanged, MediaError
@@ -26,9 +26,6 @@ PIECE = 256 * KIBIBYTE
 """One write in the clear: what the processor's cache still holds when the kernel copies it."""
 TLS_PIECE = 384 * KIBIBYTE
 """One write over TLS, where each costs more (both by python -m benchmarks upload)."""
-SMALLEST_PIECE = 16 * KIBIBYTE
-TURN = 0.0005
-"""Seconds of the loop that all uploads in flight may take between two rounds of other work."""
 PROGRESS_INTERVAL = 0.05
 
 
@@ -38,62 +35,6 @@ class Sink(Protocol):
     async def write(self, data: bytes | memoryview) -> None:
         """Hand over bytes; return once the buffer behind them may be used again."""
         ...
-
-
-class Share:
-    """What all uploads in flight share: worker threads, memory and time on the loop.
-
-    Memory is shared by making the pieces smaller, never by waiting: nobody holds a piece that
-    another needs, so a stalled peer starves nobody.
-    """
-
-    def __init__(self, budget: int = 8 * COLD_READ, threads: int = 4) -> None:
-        self._budget = budget
-        self._early_left = 2 * budget
-        self.active = 0
-        # The loop's default executor costs eight uploads 1.4 to 2 times as much CPU. Checks have a
-        # thread of their own: reading a picture in one of several costs its call a fifth more CPU.
-        self._readers = ThreadPoolExecutor(threads, thread_name_prefix="memories-async-reader")
-        self._checker = ThreadPoolExecutor(1, thread_name_prefix="memories-async-checker")
-
-    def portion(self, most: int) -> int:
-        """Return how many bytes one upload may hold now, at most ``most``."""
-        return max(SMALLEST_PIECE, min(most, self._budget // max(self.active, 1)))
-
-    @property
-    def turn(self) -> float:
-        """Seconds that one upload may take of the loop before it lets others run."""
-        return TURN / max(self.active, 1)
-
-    def submit(self, function: Callable[[], T]) -> Future[T]:
-        """Run a blocking function in a worker thread."""
-        return self._readers.submit(function)
-
-    async def run(self, function: Callable[[], T]) -> T:
-        """Run a blocking function in a worker thread and wait for what it returns."""
-        return await asyncio.wrap_future(self.submit(function))
-
-    async def check(self, function: Callable[[], T]) -> T:
-        """Look at sources in the checking thread and wait for what that returns."""
-        return await asyncio.wrap_future(self._checker.submit(function))
-
-    @contextmanager
-    def holding(self, files: Sequence[Attachment]) -> Generator[Sequence[Attachment], None, None]:
-        """Hold on to what has been read early while the memory for it lasts; else let go of it."""
-        size = sum(len(file.early) for file in files if file.early is not None)
-        if size > self._early_left:
-            yield [attrs.evolve(file, early=None) for file in files]
-            return
-        self._early_left -= size
-        try:
-            yield files
-        finally:
-            self._early_left += size
-
-    def close(self) -> None:
-        """Let the threads end once they are idle."""
-        self._readers.shutdown(wait=False)
-        self._checker.shutdown(wait=False)
 
 
 @attrs.define(eq=False)
@@ -151,7 +92,7 @@ class Transfer:
 
 
 async def write(
-    recipe: Recipe, sink: Sink, transfer: Transfer, share: Share, piece_size: int = PIECE
+    recipe: Recipe, sink: Sink, transfer: Transfer, budget: UploadBudget, piece_size: int = PIECE
 ) -> None:
     """Write a body from its start.
 
@@ -159,8 +100,8 @@ async def write(
         MediaError: A source cannot be read, or is no longer what was checked; the last byte
             has not been handed over.
     """
-    writing = _Writing(sink, transfer, share, piece_size)
-    share.active += 1
+    writing = _Writing(sink, transfer, budget, piece_size)
+    budget.active += 1
     try:
         if transfer.attempt > 1:
             transfer.tell()
@@ -175,7 +116,7 @@ async def write(
             transfer.whole()  # the writer ends a chunked body by itself
             transfer.tell()
     finally:
-        share.active -= 1
+        budget.active -= 1
 
 
 @attrs.define(eq=False)
@@ -184,7 +125,7 @@ class _Writing:
 
     sink: Sink
     transfer: Transfer
-    share: Share
+    budget: UploadBudget
     piece_size: int
     turn_started: float = attrs.field(factory=time.perf_counter)
 
@@ -202,7 +143,7 @@ class _Writing:
         await self.sink.write(data)
         self.transfer.accepted(len(data))
         # A peer that never pushes back would let this loop run for ever.
-        if time.perf_counter() - self.turn_started >= self.share.turn:
+        if time.perf_counter() - self.turn_started >= self.budget.turn:
             await asyncio.sleep(0)
             self.turn_started = time.perf_counter()
 
@@ -212,28 +153,28 @@ class _Writing:
         if attachment.early is not None and self.transfer.attempt == 1:
             await self.put(attachment.early)
             return
-        if size is not None and size <= self.share.portion(COLD_READ):
+        if size is not None and size <= self.budget.portion(COLD_READ):
             # A picture takes one hop: open, read, check and close.
-            await self.put(await self.share.run(lambda: whole(attachment)))
+            await self.put(await self.budget.run(lambda: whole(attachment)))
             return
-        async with _Pass(attachment, self.share) as reading:
+        async with _Pass(attachment, self.budget) as reading:
             if size is None:
-                while data := await reading.read(self.share.portion(COLD_READ)):
+                while data := await reading.read(self.budget.portion(COLD_READ)):
                     await self.put(data)
             else:
                 await self._put_sized(reading, size)
             await reading.verify()
 
     async def _put_sized(self, reading: _Pass, size: int) -> None:
-        buffer = memoryview(bytearray(min(self.share.portion(self.piece_size), size)))
+        buffer = memoryview(bytearray(min(self.budget.portion(self.piece_size), size)))
         left = size
         while left:
-            view = buffer[: min(len(buffer), left, self.share.portion(self.piece_size))]
+            view = buffer[: min(len(buffer), left, self.budget.portion(self.piece_size))]
             count = reading.reader.fill(view)
             data = (
                 view[:count]
                 if count is not None
-                else await reading.read(min(self.share.portion(COLD_READ), left))
+                else await reading.read(min(self.budget.portion(COLD_READ), left))
             )
             if not data:
                 raise MediaChanged(f"{reading.label} became shorter while it was being sent")
@@ -272,10 +213,10 @@ class _Writing:
 class _Pass:
     """One pass over a source, its blocking calls made in worker threads, closed in any case."""
 
-    def __init__(self, attachment: Attachment, share: Share) -> None:
+    def __init__(self, attachment: Attachment, budget: UploadBudget) -> None:
         assert attachment.open is not None
         self._open = attachment.open
-        self._share = share
+        self._budget = budget
         self._reader: Reader | None = None
         self._pending: Future[Any] | None = None
         self.label = attachment.label
@@ -317,7 +258,7 @@ class _Pass:
             self._reader.close()
 
     async def _hop(self, function: Callable[[], T]) -> T:
-        pending = self._share.submit(function)
+        pending = self._budget.submit(function)
         self._pending = pending
         try:
             result = await asyncio.wrap_future(pending)

@@ -9,7 +9,8 @@ from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Future
 from typing import Any
 
-from memories_async._engine.body.writer import Share, Transfer
+from memories_async._engine.body.budget import UploadBudget
+from memories_async._engine.body.writer import Transfer
 from memories_async.errors import MediaError
 from memories_async.media.readers import COLD_READ
 
@@ -37,7 +38,7 @@ def check(destination: str) -> None:
 
 
 async def save(
-    chunks: AsyncIterator[bytes], destination: str, transfer: Transfer, share: Share
+    chunks: AsyncIterator[bytes], destination: str, transfer: Transfer, budget: UploadBudget
 ) -> int:
     """Write chunks to ``destination + ".part"``, then rename; returns the size.
 
@@ -46,15 +47,15 @@ async def save(
     Raises:
         MediaError: The file cannot be written.
     """
-    part = _Part(destination, share)
+    part = _Part(destination, budget)
     gathered, size = bytearray(), 0
-    share.active += 1
+    budget.active += 1
     try:
         await part.hop(part.open)
         async for chunk in chunks:
             gathered += chunk
             size += len(chunk)
-            if len(gathered) >= share.portion(COLD_READ):
+            if len(gathered) >= budget.portion(COLD_READ):
                 await part.write(gathered)
                 gathered = bytearray()
             transfer.accepted(len(chunk))
@@ -64,24 +65,24 @@ async def save(
         part.abandon()
         raise
     finally:
-        share.active -= 1
+        budget.active -= 1
     return size
 
 
 class _Part:
     """The file beside the destination, its blocking calls made in worker threads."""
 
-    def __init__(self, destination: str, share: Share) -> None:
+    def __init__(self, destination: str, budget: UploadBudget) -> None:
         self._destination = destination
         self._path = f"{destination}.part"
-        self._share = share
+        self._budget = budget
         self._descriptor: int | None = None
         self._made = False
         self._pending: Future[Any] | None = None
 
     async def hop(self, function: Callable[[], object]) -> None:
         """Do something in a worker thread."""
-        self._pending = pending = self._share.submit(function)
+        self._pending = pending = self._budget.submit(function)
         try:
             await asyncio.wrap_future(pending)
         except OSError as error:

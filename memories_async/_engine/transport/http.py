@@ -16,8 +16,9 @@ import aiohttp
 import attrs
 from yarl import URL
 
+from memories_async._engine.body.budget import UploadBudget
 from memories_async._engine.body.layout import Recipe
-from memories_async._engine.body.writer import Share, Transfer
+from memories_async._engine.body.writer import Transfer
 from memories_async._engine.request import Request, State
 from memories_async._engine.transport.downloads import save
 from memories_async._engine.transport.payload import Payload
@@ -107,7 +108,7 @@ class Http:
         request: Request[Any],
         recipe: Recipe | None,
         transfer: Transfer,
-        share: Share,
+        budget: UploadBudget,
         within: float | None,
     ) -> Reply | Saved | Failure:
         """Send one request and read its answer; never raises for what the network does.
@@ -116,7 +117,7 @@ class Http:
             request: What to ask.
             recipe: Its body.
             transfer: Where to note how far it got.
-            share: What uploads share.
+            budget: What all uploads share.
             within: Seconds until the caller's deadline.
         """
         ends = None if within is None else asyncio.get_running_loop().time() + within
@@ -127,7 +128,7 @@ class Http:
         except TimeoutError:
             return Failure(Fault.TIMED_OUT)
         try:
-            return await self._exchange(here.session, request, recipe, transfer, share, ends)
+            return await self._exchange(here.session, request, recipe, transfer, budget, ends)
         finally:
             here.places.release()
 
@@ -137,11 +138,11 @@ class Http:
         request: Request[Any],
         recipe: Recipe | None,
         transfer: Transfer,
-        share: Share,
+        budget: UploadBudget,
         ends: float | None,
     ) -> Reply | Saved | Failure:
         loop = asyncio.get_running_loop()
-        payload = None if recipe is None else Payload(recipe, transfer, share, request)
+        payload = None if recipe is None else Payload(recipe, transfer, budget, request)
         failure = Failure(Fault.LOST)
         key = self._settings.key(request.operation.service)
         scope = asyncio.timeout_at(ends)
@@ -159,7 +160,7 @@ class Http:
                 response = await self._request(session, request, payload)
                 if request.destination is not None and _is_file(response):
                     scope.reschedule(ends)  # a long download is no late answer
-                    return await _save(response, request.destination, request, transfer, share)
+                    return await _save(response, request.destination, request, transfer, budget)
                 return await _reply(response, key)
         except _AnswerTooLargeError:
             failure = Failure(Fault.TOO_LARGE)
@@ -249,11 +250,11 @@ async def _save(
     destination: str,
     request: Request[Any],
     transfer: Transfer,
-    share: Share,
+    budget: UploadBudget,
 ) -> Saved:
     receiving = Transfer(response.content_length, transfer.attempt, request.on_progress)
     chunks = _chunks(response, request.policy.stall_timeout)
-    size = await save(chunks, destination, receiving, share)
+    size = await save(chunks, destination, receiving, budget)
     return Saved(destination, size, response.content_type)
 
 

@@ -13,8 +13,9 @@ import attrs
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http_writer import StreamWriter
 
+from memories_async._engine.body.budget import UploadBudget
 from memories_async._engine.body.layout import Recipe
-from memories_async._engine.body.writer import PIECE, TLS_PIECE, Share, Transfer, write
+from memories_async._engine.body.writer import PIECE, TLS_PIECE, Transfer, write
 from memories_async._engine.request import Request
 
 
@@ -24,14 +25,14 @@ class Payload(aiohttp.Payload):
     _autoclose = True
 
     def __init__(
-        self, recipe: Recipe, transfer: Transfer, share: Share, request: Request[Any]
+        self, recipe: Recipe, transfer: Transfer, budget: UploadBudget, request: Request[Any]
     ) -> None:
         super().__init__(recipe, content_type=recipe.content_type)
         self.recipe = recipe
         self.stalled = False
         self._size = recipe.length
         self._transfer = transfer
-        self._share = share
+        self._budget = budget
         self._stall_timeout = request.policy.stall_timeout
         self._task: asyncio.Task[object] | None = None
         self._transport: asyncio.WriteTransport | None = None
@@ -65,7 +66,7 @@ class Payload(aiohttp.Payload):
             transport.set_write_buffer_limits(high=1, low=0)
             encrypted = transport.get_extra_info("sslcontext") is not None
             size = TLS_PIECE if encrypted else PIECE
-            await write(self.recipe, sink, self._transfer, self._share, size)
+            await write(self.recipe, sink, self._transfer, self._budget, size)
         except (aiohttp.ClientError, ConnectionError):
             raise
         except Exception as error:

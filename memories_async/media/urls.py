@@ -1,0 +1,35 @@
+"""Addresses that the service fetches or calls by itself."""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import urlsplit
+
+from memories_async.errors import ConfigurationError
+
+
+def is_url(source: object) -> bool:
+    """Tell whether a source is an ``http(s)://`` string."""
+    return isinstance(source, str) and source[:8].lower().startswith(("http://", "https://"))
+
+
+_UNSAFE_IN_URL = re.compile(r"[\x00-\x20\x7f]")
+
+
+def check_url(url: str, field: str) -> str:
+    """Return an address that the service may fetch or call.
+
+    Raises:
+        ConfigurationError: It is not http(s), has control characters or carries credentials.
+    """
+    if _UNSAFE_IN_URL.search(url):
+        raise ConfigurationError(f"{field} has spaces or control characters: {url[:80]!r}")
+    try:
+        parts = urlsplit(url)
+    except ValueError as error:
+        raise ConfigurationError(f"{field} is not a URL: {error}") from None
+    if parts.scheme.lower() not in ("http", "https") or not parts.hostname:
+        raise ConfigurationError(f"{field} must be an http(s) URL, not {url[:80]!r}")
+    if parts.username is not None or parts.password is not None:
+        raise ConfigurationError(f"{field} must not carry a user name or password")
+    return url
