@@ -27,15 +27,15 @@ import attrs
 
 from benchmarks.report import machine, machine_line
 from memories_async.callbacks import (
-    Arrival,
     CallbackInbox,
+    Delivery,
     MemoryStore,
     RedisStore,
     SqliteStore,
     Store,
     serve,
 )
-from memories_async.callbacks.tokens import Kind, new_token, seal
+from memories_async.callbacks.tokens import CallbackKind, new_token, seal
 
 PENDING = 10_000
 AT_ONCE = 16
@@ -52,7 +52,7 @@ STORES = ("memory", "sqlite", "redis")
 async def receive(store: Store, count: int) -> None:
     """Await so many tasks and 10,000 more; tell the addresses, then when each result was there."""
     async with CallbackInbox("http://127.0.0.1/cb", store=store, secret=SECRET) as inbox:
-        tokens = [new_token(Kind.CAPTION) for _ in range(count + PENDING)]
+        tokens = [new_token(CallbackKind.CAPTION) for _ in range(count + PENDING)]
         for number, token in enumerate(tokens):
             await store.open(token, None, time.time())
             await store.bind(token, str(number), time.time())
@@ -79,7 +79,7 @@ def after_looks(store: Store, count: int) -> asyncio.Event:
     """Return what is set once a store has been looked into so many times."""
     done, left, find = asyncio.Event(), itertools.count(count - 1, -1), store.find
 
-    async def counted(name: str) -> Arrival | None:
+    async def counted(name: str) -> Delivery | None:
         found = await find(name)
         if next(left) == 0:
             done.set()

@@ -3,27 +3,27 @@
 from memories_async.callbacks.adapters import aiohttp_app, asgi_app, wsgi_app
 from memories_async.callbacks.blocking import BlockingInbox
 from memories_async.callbacks.inbox import CallbackInbox
-from memories_async.callbacks.responses import Answer
+from memories_async.callbacks.responses import CallbackResponse
 from memories_async.callbacks.server import serve
 from memories_async.callbacks.stores import (
-    Arrival,
+    Delivery,
+    DeliveryStatus,
     MemoryStore,
     RedisStore,
     SqliteStore,
     Store,
-    Verdict,
 )
 
 __all__ = [
-    "Answer",
-    "Arrival",
     "BlockingInbox",
     "CallbackInbox",
+    "CallbackResponse",
+    "Delivery",
+    "DeliveryStatus",
     "MemoryStore",
     "RedisStore",
     "SqliteStore",
     "Store",
-    "Verdict",
     "aiohttp_app",
     "asgi_app",
     "serve",

@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from memories_async.callbacks.payloads import READERS, Notice, read_caption, read_video
+from memories_async.callbacks.payloads import READERS, CallbackPayload, read_caption, read_video
 from memories_async.callbacks.responses import (
     ACKNOWLEDGED,
     MOST_BYTES,
@@ -20,10 +20,10 @@ from memories_async.callbacks.responses import (
     NOT_READABLE,
     TOO_LARGE,
     UNAVAILABLE,
-    Answer,
+    CallbackResponse,
 )
-from memories_async.callbacks.stores.protocol import Arrival, Verdict
-from memories_async.callbacks.tokens import Kind, last_segment, new_token, seal, unseal
+from memories_async.callbacks.stores.protocol import Delivery, DeliveryStatus
+from memories_async.callbacks.tokens import CallbackKind, last_segment, new_token, seal, unseal
 from memories_async.captions import VIDEO_SYSTEM_PROMPT
 from memories_async.clock import SystemClock
 from memories_async.config import Secret, secret_from_environment
@@ -133,7 +133,7 @@ class CallbackInbox:
             system_prompt: What the model is told to be; the service requires one.
             persons: Up to 5 people to recognise (human re-identification).
             thinking: Use the reasoning model.
-            qa: Answer in the style of a conversation instead of a caption.
+            qa: CallbackResponse in the style of a conversation instead of a caption.
             reasoning_effort: 1 to 10, or -1 to let the model decide; applies when thinking.
             on_progress: Called with the bytes accepted so far.
             options: Deadline, attempts and timeouts of this call.
@@ -150,7 +150,7 @@ class CallbackInbox:
         Source: POST /v1/understand/upload, uploadFile
         (https://api-tools.memories.ai/platform/video-caption).
         """
-        token, address = await self._open(Kind.CAPTION)
+        token, address = await self._open(CallbackKind.CAPTION)
         task = await client.captions.submit_video(
             source,
             prompt,
@@ -189,12 +189,12 @@ class CallbackInbox:
             TaskFailed: The service called back to say that the task failed.
         """
         task_id = task if isinstance(task, str) else task.task_id
-        arrival = await self._wait(task_id, timeout)
-        if arrival is None:
+        delivery = await self._wait(task_id, timeout)
+        if delivery is None:
             raise CallbackTimeout(
                 f"no callback for task {task_id} within {timeout:g} s", task_id=task_id
             )
-        caption = read_caption(arrival.body).result
+        caption = read_caption(delivery.body).result
         if caption is None:
             raise TaskFailed(f"task {task_id} failed; the service gives no reason", task_id=task_id)
         return caption
@@ -209,7 +209,7 @@ class CallbackInbox:
         Returns:
             An address of at most 299 characters; keep it as you would keep a password.
         """
-        return (await self._open(Kind.VIDEO))[1]
+        return (await self._open(CallbackKind.VIDEO))[1]
 
     async def video(self, address: str, *, timeout: float | None = 3600.0) -> Video:
         """Wait until the video that was uploaded with an address is indexed.
@@ -227,14 +227,14 @@ class CallbackInbox:
             TaskFailed: Indexing failed for good.
         """
         opened = unseal(last_segment(address), await self._sealing_key())
-        if opened is None or opened[0] is not Kind.VIDEO:
+        if opened is None or opened[0] is not CallbackKind.VIDEO:
             raise ConfigurationError("this inbox made no such address for a video")
-        arrival = await self._wait(opened[1], timeout)
-        if arrival is None:
+        delivery = await self._wait(opened[1], timeout)
+        if delivery is None:
             raise CallbackTimeout(
                 f"no callback for the video within {timeout:g} s", task_id=opened[1]
             )
-        notice = read_video(arrival.body)
+        notice = read_video(delivery.body)
         assert notice.result is not None
         if notice.result.failed:
             raise TaskFailed(f"indexing of {notice.subject} failed", task_id=notice.subject)
@@ -242,8 +242,8 @@ class CallbackInbox:
 
     # --- receiving ----------------------------------------------------------------------------
 
-    async def receive(self, path: str, body: bytes, *, peer: str | None = None) -> Answer:
-        """Take in one POST; the mounts call this.
+    async def receive(self, path: str, body: bytes, *, peer: str | None = None) -> CallbackResponse:
+        """Take in one POST; the adapters call this.
 
         Args:
             path: The path that was posted to; its last segment is what counts.
@@ -264,30 +264,30 @@ class CallbackInbox:
             logger.exception("A callback could not be kept")
             return UNAVAILABLE
 
-    async def _take(self, segment: str, body: bytes) -> Answer:
+    async def _take(self, segment: str, body: bytes) -> CallbackResponse:
         opened = unseal(segment, await self._sealing_key())
         # What is forged takes the same way as what is unknown, under a token that nobody has.
-        kind, token = opened or (Kind.CAPTION, new_token(Kind.CAPTION))
-        notice: Notice[object]
+        kind, token = opened or (CallbackKind.CAPTION, new_token(CallbackKind.CAPTION))
+        notice: CallbackPayload[object]
         try:
             notice = READERS[kind](body)
         except DecodeError as error:
             if opened:
                 logger.warning("Refused a callback: %s", error)
                 return NOT_READABLE
-            notice = Notice(token, final=True, result=None)
+            notice = CallbackPayload(token, final=True, result=None)
         if opened and not notice.final:
             logger.info("A callback says that %r goes on", notice.subject)
             return ACKNOWLEDGED
         # A caption's task is known from its submission; a video's address stands for itself.
-        name = notice.subject if kind is Kind.CAPTION else token
+        name = notice.subject if kind is CallbackKind.CAPTION else token
         digest = hashlib.sha256(body).hexdigest()
-        verdict = await self._store.deliver(token, Arrival(name, body, digest, self._clock.wall()))
-        if verdict is Verdict.UNKNOWN:
+        status = await self._store.deliver(token, Delivery(name, body, digest, self._clock.wall()))
+        if status is DeliveryStatus.UNKNOWN:
             if opened:
                 logger.warning("A callback at one of our addresses names no task of it: %r", name)
             return NOT_FOUND
-        if verdict is Verdict.DIFFERENT:
+        if status is DeliveryStatus.DIFFERENT:
             logger.warning("Ignored another callback for %r (SHA-256 %s)", name, digest)
         return ACKNOWLEDGED
 
@@ -303,25 +303,25 @@ class CallbackInbox:
 
     # --- what they share ----------------------------------------------------------------------
 
-    async def _open(self, kind: Kind) -> tuple[str, str]:
+    async def _open(self, kind: CallbackKind) -> tuple[str, str]:
         """Make a token and its address, and expect a callback there."""
         token = new_token(kind)
         address = f"{self._address}/{seal(token, await self._sealing_key())}"
-        name = token if kind is Kind.VIDEO else None
+        name = token if kind is CallbackKind.VIDEO else None
         await self._store.open(token, name, self._clock.wall())
         return token, address
 
-    async def _wait(self, name: str, timeout: float | None) -> Arrival | None:
+    async def _wait(self, name: str, timeout: float | None) -> Delivery | None:
         deadline = None if timeout is None else asyncio.get_running_loop().time() + timeout
         async with self._store.watch(name) as came:
-            while (arrival := await self._store.find(name)) is None:
+            while (delivery := await self._store.find(name)) is None:
                 try:
                     async with asyncio.timeout_at(deadline):
                         await came.wait()
                 except TimeoutError:
                     return None
                 came.clear()
-        return arrival
+        return delivery
 
     async def _sealing_key(self) -> bytes:
         if self._secret is None:
@@ -334,7 +334,7 @@ def _checked_address(address: str) -> str:
     address = check_url(address, "the inbox's address").rstrip("/")
     if "?" in address or "#" in address:
         raise ConfigurationError(f"the inbox's address {address!r} must have no query or fragment")
-    longest = LONGEST_CALLBACK - len("/") - len(seal(new_token(Kind.CAPTION), b""))
+    longest = LONGEST_CALLBACK - len("/") - len(seal(new_token(CallbackKind.CAPTION), b""))
     if len(address) > longest:
         raise ConfigurationError(
             f"the inbox's address has {len(address)} characters; the limit is {longest}, "

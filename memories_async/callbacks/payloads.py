@@ -14,7 +14,7 @@ import attrs
 import orjson
 
 from memories_async._engine.convert import structure
-from memories_async.callbacks.tokens import Kind
+from memories_async.callbacks.tokens import CallbackKind
 from memories_async.errors import NotJson, UnexpectedShape
 from memories_async.models import Caption, Video
 
@@ -24,7 +24,7 @@ DONE, FAILED = "0", "-1"
 
 
 @attrs.frozen
-class Notice(Generic[T_co]):
+class CallbackPayload(Generic[T_co]):
     """What a callback says.
 
     Attributes:
@@ -38,7 +38,7 @@ class Notice(Generic[T_co]):
     result: T_co | None
 
 
-def read_caption(body: bytes) -> Notice[Caption]:
+def read_caption(body: bytes) -> CallbackPayload[Caption]:
     """Read the callback of an asynchronous caption.
 
     Raises:
@@ -53,9 +53,9 @@ def read_caption(body: bytes) -> Notice[Caption]:
     status = _status(fields.get("status", DONE))
     data = fields.get("data")
     if status == FAILED or (status == DONE and data is None):
-        return Notice(task_id, final=True, result=None)
+        return CallbackPayload(task_id, final=True, result=None)
     if status != DONE:
-        return Notice(task_id, final=False, result=None)
+        return CallbackPayload(task_id, final=False, result=None)
     if not _is_object(data):
         raise UnexpectedShape(f"the callback's data is no object: {_shown(body)}")
     beside = {name: value for name, value in fields.items() if name not in _ENVELOPE}
@@ -63,10 +63,10 @@ def read_caption(body: bytes) -> Notice[Caption]:
     text = data.get("text") if data.get("text") is not None else data.get("response")
     tokens = next(filter(_is_object, (data.get("token"), fields.get("token"))), None)
     caption = structure({**beside, **within, "text": text, "token": tokens}, Caption)
-    return Notice(task_id, final=True, result=caption)
+    return CallbackPayload(task_id, final=True, result=caption)
 
 
-def read_video(body: bytes) -> Notice[Video]:
+def read_video(body: bytes) -> CallbackPayload[Video]:
     """Read the callback that follows the indexing of a library video.
 
     Raises:
@@ -77,12 +77,14 @@ def read_video(body: bytes) -> Notice[Video]:
     (https://api-tools.memories.ai/visual-search/upload-video-from-file).
     """
     video = structure(_object(body), Video)
-    return Notice(video.video_no, final=video.searchable or video.failed, result=video)
+    return CallbackPayload(video.video_no, final=video.searchable or video.failed, result=video)
 
 
-READERS: Mapping[Kind, Callable[[bytes], Notice[Caption] | Notice[Video]]] = {
-    Kind.CAPTION: read_caption,
-    Kind.VIDEO: read_video,
+READERS: Mapping[
+    CallbackKind, Callable[[bytes], CallbackPayload[Caption] | CallbackPayload[Video]]
+] = {
+    CallbackKind.CAPTION: read_caption,
+    CallbackKind.VIDEO: read_video,
 }
 
 _ENVELOPE = frozenset({"status", "task_id", "taskId", "data", "token"})

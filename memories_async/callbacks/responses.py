@@ -12,8 +12,8 @@ MOST_BYTES = 1 << 20
 
 
 @attrs.frozen
-class Answer:
-    """An HTTP answer, for a framework to send.
+class CallbackResponse:
+    """An HTTP response, for a framework to send.
 
     Attributes:
         status: The HTTP status.
@@ -26,23 +26,25 @@ class Answer:
     headers: Mapping[str, str]
 
 
-def answer(status: int, message: str, **headers: str) -> Answer:
+def response(status: int, message: str, **headers: str) -> CallbackResponse:
     """Say it in the service's own envelope: it takes code 0 alone for an acknowledgement."""
     envelope = {"code": 0 if status == 200 else -1, "msg": message, "data": None}
-    return Answer(status, orjson.dumps(envelope), {"Content-Type": "application/json", **headers})
+    return CallbackResponse(
+        status, orjson.dumps(envelope), {"Content-Type": "application/json", **headers}
+    )
 
 
-ACKNOWLEDGED = answer(200, "success")
-NOT_FOUND = answer(404, "not found")
-NOT_READABLE = answer(400, "not a callback")
-NOT_FROM_THERE = answer(403, "forbidden")
-NO_LENGTH = answer(411, "no Content-Length")
-ONLY_POST = answer(405, "only POST", Allow="POST")
-TOO_LARGE = answer(413, f"more than {MOST_BYTES} bytes", Connection="close")
-UNAVAILABLE = answer(503, "try again later")
+ACKNOWLEDGED = response(200, "success")
+NOT_FOUND = response(404, "not found")
+NOT_READABLE = response(400, "not a callback")
+NOT_FROM_THERE = response(403, "forbidden")
+NO_LENGTH = response(411, "no Content-Length")
+ONLY_POST = response(405, "only POST", Allow="POST")
+TOO_LARGE = response(413, f"more than {MOST_BYTES} bytes", Connection="close")
+UNAVAILABLE = response(503, "try again later")
 
 
-def refuse(method: str, length: int | None) -> Answer | None:
+def refuse(method: str, length: int | None) -> CallbackResponse | None:
     """Return the refusal of a request whose head is enough to refuse it.
 
     Args:

@@ -12,14 +12,14 @@ TOKEN_BYTES = 16
 """128 random bits: nobody guesses an address."""
 
 
-class Kind(enum.Enum):
+class CallbackKind(enum.Enum):
     """What a callback tells."""
 
     CAPTION = "caption"
     VIDEO = "video"
 
 
-def new_token(kind: Kind) -> str:
+def new_token(kind: CallbackKind) -> str:
     """Return a token that nobody has seen, e.g. ``caption-M0wLl9xNTQ2bVg4S1Z0d2c``."""
     return f"{kind.value}-{secrets.token_urlsafe(TOKEN_BYTES)}"
 
@@ -30,13 +30,13 @@ def seal(token: str, secret: bytes) -> str:
     return f"{token}.{base64.urlsafe_b64encode(digest).rstrip(b'=').decode()}"
 
 
-def unseal(segment: str, secret: bytes) -> tuple[Kind, str] | None:
+def unseal(segment: str, secret: bytes) -> tuple[CallbackKind, str] | None:
     """Return what a sealed segment is for and its token, or None if the seal is not ours."""
     token = segment.rpartition(".")[0]
     given, ours = segment.encode("utf-8", "replace"), seal(token, secret).encode("utf-8", "replace")
     if not hmac.compare_digest(given, ours):
         return None
-    return Kind(token.partition("-")[0]), token
+    return CallbackKind(token.partition("-")[0]), token
 
 
 def last_segment(path: str) -> str:

@@ -41,7 +41,7 @@ class UnwrappableError(Exception):
     """The public API has something that no twin can be written for."""
 
 
-class Name(NamedTuple):
+class ImportedName(NamedTuple):
     """Where a name of a signature comes from."""
 
     module: str
@@ -49,7 +49,7 @@ class Name(NamedTuple):
     typing_only: bool
 
 
-class Source:
+class SourceFile:
     """One asyncio source file: its text, its classes and what its names mean."""
 
     def __init__(self, module: str) -> None:
@@ -69,22 +69,22 @@ class Source:
 
 def _names(
     body: list[ast.stmt], module: str, typing_only: bool = False
-) -> Iterator[tuple[str, Name]]:
+) -> Iterator[tuple[str, ImportedName]]:
     for node in body:
         if isinstance(node, ast.ImportFrom):
             for alias in node.names:
-                yield alias.name, Name(node.module or "", alias.name, typing_only)
+                yield alias.name, ImportedName(node.module or "", alias.name, typing_only)
         elif isinstance(node, ast.Import):
             for alias in node.names:
-                yield alias.name, Name("", alias.name, typing_only)
+                yield alias.name, ImportedName("", alias.name, typing_only)
         elif isinstance(node, ast.If):  # if TYPE_CHECKING
             yield from _names(node.body, module, typing_only=True)
         elif isinstance(node, ast.ClassDef):
-            yield node.name, Name(module, node.name, False)
+            yield node.name, ImportedName(module, node.name, False)
         elif isinstance(node, ast.Assign | ast.AnnAssign):
             for target in node.targets if isinstance(node, ast.Assign) else [node.target]:
                 if isinstance(target, ast.Name):
-                    yield target.id, Name(module, target.id, False)
+                    yield target.id, ImportedName(module, target.id, False)
 
 
 def generate() -> str:
@@ -93,18 +93,18 @@ def generate() -> str:
     Raises:
         UnwrappableError: A public method lacks an annotation or a docstring, or takes ``*args``.
     """
-    client = Source("memories_async.client")
+    client = SourceFile("memories_async.client")
     memories = client.classes["Memories"]
     namespaces = dict(_namespaces(memories))
     used = {
-        Name("memories_async", "client", False),
-        Name("memories_async.sync._portal", "Portal", False),
+        ImportedName("memories_async", "client", False),
+        ImportedName("memories_async.sync._portal", "Portal", False),
     }
     classes: list[str] = []
     for class_name in namespaces.values():
         module = client.names[class_name].module
-        used.add(Name("memories_async", module.rpartition(".")[2], False))
-        classes.append(_namespace(Source(module), class_name, used))
+        used.add(ImportedName("memories_async", module.rpartition(".")[2], False))
+        classes.append(_namespace(SourceFile(module), class_name, used))
     classes.append(_client(client, memories, namespaces, used))
     return "\n\n\n".join([HEADER + "\n" + _imports(used), *classes]) + "\n"
 
@@ -116,7 +116,7 @@ def _namespaces(memories: ast.ClassDef) -> Iterator[tuple[str, str]]:
             yield node.target.id, ast.unparse(node.annotation)
 
 
-def _namespace(source: Source, name: str, used: set[Name]) -> str:
+def _namespace(source: SourceFile, name: str, used: set[ImportedName]) -> str:
     node = source.classes[name]
     module = source.module.rpartition(".")[2]
     head = (
@@ -128,7 +128,9 @@ def _namespace(source: Source, name: str, used: set[Name]) -> str:
     return "\n\n".join([head, *_methods(source, node, used)])
 
 
-def _client(source: Source, node: ast.ClassDef, namespaces: dict[str, str], used: set[Name]) -> str:
+def _client(
+    source: SourceFile, node: ast.ClassDef, namespaces: dict[str, str], used: set[ImportedName]
+) -> str:
     functions = {item.name: item for item in node.body if isinstance(item, Function)}
     declared = next(item for item in node.body if isinstance(item, ast.AnnAssign))
     init = functions["__init__"]
@@ -163,13 +165,13 @@ def _last_before(node: ast.ClassDef, function: Function) -> int:
     return node.body[node.body.index(function) - 1].end_lineno or 0
 
 
-def _methods(source: Source, node: ast.ClassDef, used: set[Name]) -> Iterator[str]:
+def _methods(source: SourceFile, node: ast.ClassDef, used: set[ImportedName]) -> Iterator[str]:
     for item in node.body:
         if isinstance(item, Function) and not item.name.startswith("_") and item.name != "aclose":
             yield _method(source, item, f"{node.name}.{item.name}", used)
 
 
-def _method(source: Source, node: Function, label: str, used: set[Name]) -> str:
+def _method(source: SourceFile, node: Function, label: str, used: set[ImportedName]) -> str:
     check(node, label)
     wrappers: dict[str, str] = {}
     lazy = _returns_iterator(node)
@@ -182,7 +184,7 @@ def _method(source: Source, node: Function, label: str, used: set[Name]) -> str:
         elif annotation == "Source | Iterable[Source]":
             # Taken before the call begins: what is lazy may belong to the caller's thread.
             wrappers[argument.arg] = "listed"
-            used.add(Name("memories_async.media.source", "listed", False))
+            used.add(ImportedName("memories_async.media.source", "listed", False))
         elif "Iterable[" in annotation:
             raise UnwrappableError(f"{label} would take {argument.arg} on the loop: use Sequence")
     return "\n".join(
@@ -245,14 +247,14 @@ def _returns_iterator(node: Function) -> bool:
     )
 
 
-def _signature(source: Source, node: Function, name: str, used: set[Name]) -> str:
+def _signature(source: SourceFile, node: Function, name: str, used: set[ImportedName]) -> str:
     """Return a method's lines up to its body, blocking, and note the names they use."""
     lines = source.copy(node.lineno, node.body[0].lineno - 1)
     old = f"{'async ' if isinstance(node, ast.AsyncFunctionDef) else ''}def {node.name}("
     signature = lines.replace(old, f"def {name}(", 1)
     if _returns_iterator(node):
         signature = signature.replace("-> AsyncIterator[", "-> Iterator[")
-        used.add(Name("collections.abc", "Iterator", False))
+        used.add(ImportedName("collections.abc", "Iterator", False))
     parts: list[ast.AST | None] = [
         *(argument.annotation for argument in _every_argument(node)),
         *node.args.defaults,
@@ -268,7 +270,7 @@ def _signature(source: Source, node: Function, name: str, used: set[Name]) -> st
     return signature
 
 
-def _docstring(source: Source, node: Function | ast.ClassDef, label: str) -> str:
+def _docstring(source: SourceFile, node: Function | ast.ClassDef, label: str) -> str:
     """Return the lines of a docstring as they stand."""
     first = node.body[0]
     if not isinstance(first, ast.Expr) or ast.get_docstring(node) is None:
@@ -289,14 +291,14 @@ def _call(before: str, function: str, arguments: list[str], after: str) -> str:
     return f"{before}\n{indent}    {function}(\n{listed}{indent}    )\n{indent}{after}"
 
 
-def _imports(used: set[Name]) -> str:
+def _imports(used: set[ImportedName]) -> str:
     """Lay out the imports as ruff does: the standard library first, then ours."""
     blocks: list[str] = []
     used = used - {name._replace(typing_only=True) for name in used if not name.typing_only}
     for typing_only in (False, True):
         names = {name for name in used if name.typing_only is typing_only}
         if not typing_only and any(name.typing_only for name in used):
-            names.add(Name("typing", "TYPE_CHECKING", False))
+            names.add(ImportedName("typing", "TYPE_CHECKING", False))
         indent = "    " if typing_only else ""
         sections = [
             "\n".join(_import_lines(chosen, indent))
@@ -309,7 +311,7 @@ def _imports(used: set[Name]) -> str:
     return "\n\n".join(blocks)
 
 
-def _import_lines(names: set[Name], indent: str) -> Iterator[str]:
+def _import_lines(names: set[ImportedName], indent: str) -> Iterator[str]:
     for name in sorted(name.name for name in names if not name.module):
         yield f"{indent}import {name}"
     for module in sorted({name.module for name in names if name.module}):

@@ -62,7 +62,7 @@ class Portal:
         Args:
             begin: Returns the coroutine; called here, in the caller's thread.
         """
-        call = _Call[T](self._thread())
+        call = _PortalCall[T](self._thread())
         try:
             call.start(begin(call.caller))
             call.caller.wait()
@@ -77,7 +77,7 @@ class Portal:
         Args:
             begin: Returns the iterator; called in the thread that asks for the first item.
         """
-        call = _Call[None](self._thread())
+        call = _PortalCall[None](self._thread())
         handed_over: deque[T] = deque()
         asked = asyncio.Event()
 
@@ -203,7 +203,7 @@ class _Items(AsyncIterator[S]):
         return None
 
 
-class _Call(Generic[T]):
+class _PortalCall(Generic[T]):
     """One coroutine on the loop, and the thread that waits for it."""
 
     def __init__(self, thread: LoopThread) -> None:

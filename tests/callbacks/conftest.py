@@ -89,15 +89,23 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-IN_EVERY_STORE = pytest.mark.parametrize("place", ["memory", "sqlite", "redis"], indirect=True)
+IN_EVERY_STORE = pytest.mark.parametrize(
+    "empty_place", ["memory", "sqlite", "redis"], indirect=True
+)
 """Marks tests that run with each store; the others run with SQLite."""
 
 
 @pytest.fixture
-async def place(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[StorePlace]:
+def empty_place(request: pytest.FixtureRequest, tmp_path: Path) -> StorePlace:
+    """Start Redis, where it is wanted, outside the event loop, which it would hold up."""
     kind: str = getattr(request, "param", "sqlite")
     url = request.getfixturevalue("redis_url") if kind == "redis" else ""
-    place = StorePlace(kind, tmp_path, url)
+    return StorePlace(kind, tmp_path, url)
+
+
+@pytest.fixture
+async def place(empty_place: StorePlace) -> AsyncIterator[StorePlace]:
+    place = empty_place
     yield place
     await asyncio.gather(*(store.aclose() for store in place.opened))
 

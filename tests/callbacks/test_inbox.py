@@ -380,7 +380,7 @@ async def test_who_stops_waiting_leaves_nothing_behind(world: World) -> None:
         wait.cancel()
     ended = await asyncio.gather(*waits, return_exceptions=True)
     assert all(isinstance(end, asyncio.CancelledError) for end in ended)
-    assert not world.place.opened[0]._waiters._events
+    assert not world.place.opened[0]._subscribers._events
 
 
 # --- library videos ---------------------------------------------------------------------------
@@ -472,9 +472,9 @@ async def test_the_longest_address_is_what_the_service_takes() -> None:
 
 
 def inbox_kind() -> object:
-    from memories_async.callbacks.tokens import Kind
+    from memories_async.callbacks.tokens import CallbackKind
 
-    return Kind.CAPTION
+    return CallbackKind.CAPTION
 
 
 async def test_a_secret_of_one_s_own(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,9 +11,9 @@ from collections.abc import Mapping
 import pytest
 
 from memories_async import CallbackTimeout, ConfigurationError
-from memories_async.callbacks import Arrival, CallbackInbox, MemoryStore, Verdict
-from memories_async.callbacks.responses import Answer
-from memories_async.callbacks.tokens import Kind, new_token, seal
+from memories_async.callbacks import CallbackInbox, Delivery, DeliveryStatus, MemoryStore
+from memories_async.callbacks.responses import CallbackResponse
+from memories_async.callbacks.tokens import CallbackKind, new_token, seal
 from tests.callbacks.conftest import ADDRESS, NOW, StoppedClock
 
 pytestmark = pytest.mark.anyio
@@ -27,11 +27,11 @@ class RecordingStore(MemoryStore):
 
     def __init__(self) -> None:
         super().__init__()
-        self.deliveries: list[tuple[str, Arrival]] = []
+        self.deliveries: list[tuple[str, Delivery]] = []
 
-    async def deliver(self, token: str, arrival: Arrival) -> Verdict:
-        self.deliveries.append((token, arrival))
-        return await super().deliver(token, arrival)
+    async def deliver(self, token: str, delivery: Delivery) -> DeliveryStatus:
+        self.deliveries.append((token, delivery))
+        return await super().deliver(token, delivery)
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def inbox(store: RecordingStore, clock: StoppedClock) -> CallbackInbox:
 
 async def opened(store: RecordingStore, task_id: str = "task-1") -> str:
     """Expect a callback; return the path that it comes to."""
-    token = new_token(Kind.CAPTION)
+    token = new_token(CallbackKind.CAPTION)
     await store.open(token, None, NOW)
     await store.bind(token, task_id, NOW)
     return f"/memories/{seal(token, SECRET.encode())}"
@@ -57,9 +57,10 @@ async def opened(store: RecordingStore, task_id: str = "task-1") -> str:
 
 def forgeries(path: str) -> Mapping[str, str]:
     """Return what somebody might try, by what is wrong with it."""
+    unknown = new_token(CallbackKind.CAPTION)
     return {
-        "guessed": f"/memories/{seal(new_token(Kind.CAPTION), b'another secret..')}",
-        "unknown, with our seal": f"/memories/{seal(new_token(Kind.CAPTION), SECRET.encode())}",
+        "guessed": f"/memories/{seal(unknown, b'another secret..')}",
+        "unknown, with our seal": f"/memories/{seal(unknown, SECRET.encode())}",
         "changed at its end": path[:-1] + ("A" if path[-1] != "A" else "B"),
         "no seal": path.partition(".")[0],
         "an empty seal": path.partition(".")[0] + ".",
@@ -127,7 +128,7 @@ async def test_s13_who_may_post(store: RecordingStore, clock: StoppedClock) -> N
     )
     path = await opened(store)
 
-    async def post(peer: str | None) -> Answer:
+    async def post(peer: str | None) -> CallbackResponse:
         return await inbox.receive(path, BODY, peer=peer)
 
     for peer in ("198.51.100.7", "203.0.114.1", "2001:db8::8", "unix:", "", None):

@@ -15,23 +15,23 @@ from pathlib import Path
 import pytest
 
 from memories_async.callbacks import (
-    Arrival,
+    Delivery,
+    DeliveryStatus,
     MemoryStore,
     RedisStore,
     SqliteStore,
     Store,
-    Verdict,
 )
 from memories_async.callbacks.stores import protocol
-from memories_async.callbacks.stores.waiters import Waiters
+from memories_async.callbacks.stores.notify import Subscribers
 from memories_async.errors import ConfigurationError
 from tests.callbacks.conftest import IN_EVERY_STORE, NOW, SOON, StorePlace, free_port, redis_server
 
 pytestmark = pytest.mark.anyio
 
 
-def arrival(name: str = "task-1", body: bytes = b"{}", at: float = NOW) -> Arrival:
-    return Arrival(name, body, hashlib.sha256(body).hexdigest(), at)
+def delivery(name: str = "task-1", body: bytes = b"{}", at: float = NOW) -> Delivery:
+    return Delivery(name, body, hashlib.sha256(body).hexdigest(), at)
 
 
 # --- the contract -----------------------------------------------------------------------------
@@ -44,8 +44,8 @@ async def test_a_callback_is_kept_and_found_by_name(place: StorePlace) -> None:
     assert await store.bind("a", "task-1", NOW)
     assert await store.find("task-1") is None
     body = bytes(range(256))
-    assert await store.deliver("a", arrival(body=body)) is Verdict.FIRST
-    assert await place.store().find("task-1") == arrival(body=body)
+    assert await store.deliver("a", delivery(body=body)) is DeliveryStatus.FIRST
+    assert await place.store().find("task-1") == delivery(body=body)
 
 
 @IN_EVERY_STORE
@@ -53,10 +53,10 @@ async def test_the_first_callback_wins(place: StorePlace) -> None:
     store = place.store()
     await store.open("a", None, NOW)
     await store.bind("a", "task-1", NOW)
-    assert await store.deliver("a", arrival(body=b"first")) is Verdict.FIRST
-    assert await store.deliver("a", arrival(body=b"first", at=NOW + 1)) is Verdict.REPEAT
-    assert await store.deliver("a", arrival(body=b"second")) is Verdict.DIFFERENT
-    assert await store.find("task-1") == arrival(body=b"first")
+    assert await store.deliver("a", delivery(body=b"first")) is DeliveryStatus.FIRST
+    assert await store.deliver("a", delivery(body=b"first", at=NOW + 1)) is DeliveryStatus.REPEAT
+    assert await store.deliver("a", delivery(body=b"second")) is DeliveryStatus.DIFFERENT
+    assert await store.find("task-1") == delivery(body=b"first")
 
 
 @IN_EVERY_STORE
@@ -64,14 +64,14 @@ async def test_of_many_at_once_one_is_first(place: StorePlace) -> None:
     stores = [place.store() for _ in range(4)]
     await stores[0].open("a", None, NOW)
     await stores[0].bind("a", "task-1", NOW)
-    verdicts = await asyncio.gather(*(store.deliver("a", arrival()) for store in stores * 5))
-    assert sorted(verdict.name for verdict in verdicts) == ["FIRST"] + ["REPEAT"] * 19
+    verdicts = await asyncio.gather(*(store.deliver("a", delivery()) for store in stores * 5))
+    assert sorted(status.name for status in verdicts) == ["FIRST"] + ["REPEAT"] * 19
 
 
 @IN_EVERY_STORE
 async def test_what_nobody_opened_is_unknown(place: StorePlace) -> None:
     store = place.store()
-    assert await store.deliver("a", arrival()) is Verdict.UNKNOWN
+    assert await store.deliver("a", delivery()) is DeliveryStatus.UNKNOWN
     assert await store.find("task-1") is None
 
 
@@ -81,7 +81,7 @@ async def test_a_callback_for_another_task_is_unknown(place: StorePlace) -> None
     for token, name in [("a", "task-1"), ("b", "task-2")]:
         await store.open(token, None, NOW)
         await store.bind(token, name, NOW)
-    assert await store.deliver("a", arrival("task-2")) is Verdict.UNKNOWN
+    assert await store.deliver("a", delivery("task-2")) is DeliveryStatus.UNKNOWN
     assert await store.find("task-1") is None
     assert await store.find("task-2") is None
 
@@ -90,30 +90,30 @@ async def test_a_callback_for_another_task_is_unknown(place: StorePlace) -> None
 async def test_a_name_may_be_known_from_the_start(place: StorePlace) -> None:
     store = place.store()
     await store.open("a", "a", NOW)
-    assert await store.deliver("a", arrival("other")) is Verdict.UNKNOWN
-    assert await store.deliver("a", arrival("a")) is Verdict.FIRST
-    assert await store.find("a") == arrival("a")
+    assert await store.deliver("a", delivery("other")) is DeliveryStatus.UNKNOWN
+    assert await store.deliver("a", delivery("a")) is DeliveryStatus.FIRST
+    assert await store.find("a") == delivery("a")
 
 
 @IN_EVERY_STORE
 async def test_an_early_callback_is_found_once_it_is_bound(place: StorePlace) -> None:
     store = place.store()
     await store.open("a", None, NOW)
-    assert await store.deliver("a", arrival()) is Verdict.FIRST
+    assert await store.deliver("a", delivery()) is DeliveryStatus.FIRST
     assert await store.find("task-1") is None  # anyone who has an address could name any task
     assert await place.store().bind("a", "task-1", NOW + 1)
-    assert await store.find("task-1") == arrival()
+    assert await store.find("task-1") == delivery()
 
 
 @IN_EVERY_STORE
 async def test_an_early_callback_of_another_task_is_dropped(place: StorePlace) -> None:
     store = place.store()
     await store.open("a", None, NOW)
-    await store.deliver("a", arrival("task-2", b"wrong"))
+    await store.deliver("a", delivery("task-2", b"wrong"))
     assert not await store.bind("a", "task-1", NOW)
     assert await store.find("task-1") is None
     assert await store.find("task-2") is None
-    assert await store.deliver("a", arrival()) is Verdict.FIRST
+    assert await store.deliver("a", delivery()) is DeliveryStatus.FIRST
 
 
 @IN_EVERY_STORE
@@ -121,13 +121,13 @@ async def test_an_early_callback_is_kept_for_ten_minutes(place: StorePlace) -> N
     store = place.store()
     for token in "ab":
         await store.open(token, None, NOW)
-        await store.deliver(token, arrival(f"task-{token}"))
+        await store.deliver(token, delivery(f"task-{token}"))
     await store.bind("a", "task-a", NOW + protocol.EARLY_KEPT)
     await store.bind("b", "task-b", NOW + protocol.EARLY_KEPT + 1)
     assert await store.find("task-a") is not None
     assert await store.find("task-b") is None
     # The task itself is known all the same: its callback may yet come.
-    assert await store.deliver("b", arrival("task-b")) is Verdict.FIRST
+    assert await store.deliver("b", delivery("task-b")) is DeliveryStatus.FIRST
     # Bound, it is early no longer.
     await store.open("c", None, NOW + 2 * protocol.EARLY_KEPT)
     assert await store.find("task-a") is not None
@@ -141,7 +141,7 @@ async def test_the_oldest_of_too_many_early_callbacks_goes(
     store = place.store()
     for number in range(5):
         await store.open(str(number), None, NOW)
-        await store.deliver(str(number), arrival(f"task-{number}", at=NOW + number))
+        await store.deliver(str(number), delivery(f"task-{number}", at=NOW + number))
     for number in range(5):
         await store.bind(str(number), f"task-{number}", NOW + 5)
     found = [await store.find(f"task-{number}") is not None for number in range(5)]
@@ -153,7 +153,7 @@ async def test_what_is_too_old_is_forgotten(place: StorePlace) -> None:
     store = place.store(kept=100)
     await store.open("a", None, NOW)
     await store.bind("a", "task-1", NOW)
-    await store.deliver("a", arrival())
+    await store.deliver("a", delivery())
     await store.open("b", None, NOW + 100)
     assert await store.find("task-1") is not None
     if place.kind == "redis":
@@ -166,7 +166,7 @@ async def test_what_is_too_old_is_forgotten(place: StorePlace) -> None:
         return
     await store.open("c", None, NOW + 101)
     assert await store.find("task-1") is None
-    assert await store.deliver("a", arrival()) is Verdict.UNKNOWN
+    assert await store.deliver("a", delivery()) is DeliveryStatus.UNKNOWN
 
 
 @IN_EVERY_STORE
@@ -183,7 +183,7 @@ async def test_who_waits_is_woken_within_a_second(place: StorePlace) -> None:
     await here.bind("a", "task-1", NOW)
     async with here.watch("task-1") as came:
         started = time.monotonic()
-        await there.deliver("a", arrival())
+        await there.deliver("a", delivery())
         async with asyncio.timeout(SOON):
             while await here.find("task-1") is None:
                 await came.wait()
@@ -192,12 +192,16 @@ async def test_who_waits_is_woken_within_a_second(place: StorePlace) -> None:
 
 
 async def test_who_waits_for_something_else_sleeps_on() -> None:
-    waiters = Waiters()
-    with waiters.watch("one") as one, waiters.watch("other") as other, waiters.watch("one") as two:
-        waiters.wake(["one", "nobody"])
+    subscribers = Subscribers()
+    with (
+        subscribers.watch("one") as one,
+        subscribers.watch("other") as other,
+        subscribers.watch("one") as two,
+    ):
+        subscribers.wake(["one", "nobody"])
         await asyncio.sleep(0)
         assert (one.is_set(), two.is_set(), other.is_set()) == (True, True, False)
-        waiters.wake_all()
+        subscribers.wake_all()
         await asyncio.sleep(0)
         assert other.is_set()
 
@@ -221,7 +225,7 @@ async def test_every_waiter_of_a_name_is_woken_on_its_own_loop(place: StorePlace
     thread.start()
     await asyncio.to_thread(waiting.wait, SOON)
     async with store.watch("task-1") as event:
-        await store.deliver("a", arrival())
+        await store.deliver("a", delivery())
         async with asyncio.timeout(SOON):
             await event.wait()
     assert await asyncio.to_thread(woken.wait, SOON)
@@ -237,8 +241,8 @@ async def test_a_closed_store_opens_again(place: StorePlace) -> None:
         pass
     await store.aclose()
     await store.aclose()
-    assert await store.deliver("a", arrival()) is Verdict.FIRST
-    assert await store.find("task-1") == arrival()
+    assert await store.deliver("a", delivery()) is DeliveryStatus.FIRST
+    assert await store.find("task-1") == delivery()
 
 
 # --- SQLite -----------------------------------------------------------------------------------
@@ -270,7 +274,7 @@ async def test_bells_of_dead_processes_are_removed(tmp_path: Path) -> None:
     os.mkfifo(folder / "12345-dead")
     await store.open("a", "a", NOW)
     async with store.watch("a") as event:
-        await store.deliver("a", arrival("a"))
+        await store.deliver("a", delivery("a"))
         async with asyncio.timeout(SOON):
             await event.wait()
     assert "12345-dead" not in modes(folder)
@@ -285,7 +289,7 @@ async def test_waiters_are_woken_where_there_are_no_named_pipes(
     here, there = SqliteStore(tmp_path / "callbacks.db"), SqliteStore(tmp_path / "callbacks.db")
     await here.open("a", "a", NOW)
     async with here.watch("a") as event:
-        await there.deliver("a", arrival("a"))
+        await there.deliver("a", delivery("a"))
         async with asyncio.timeout(SOON):
             await event.wait()
     await here.aclose()
@@ -317,7 +321,7 @@ async def test_another_process_is_woken_within_a_second(tmp_path: Path) -> None:
     await asyncio.to_thread(child.start)
     await asyncio.to_thread(ready.get, timeout=30)
     delivered = time.time()
-    await store.deliver("a", arrival(body=b"for the child"))
+    await store.deliver("a", delivery(body=b"for the child"))
     woken, body = await asyncio.to_thread(done.get, timeout=SOON)
     assert body == b"for the child"
     assert woken - delivered < 1
@@ -330,7 +334,7 @@ def _open_many(path: str, number: int) -> None:
         store = SqliteStore(path)
         for task in range(20):
             await store.open(f"{number}-{task}", f"{number}-{task}", NOW)
-            assert await store.deliver(f"{number}-{task}", arrival(f"{number}-{task}"))
+            assert await store.deliver(f"{number}-{task}", delivery(f"{number}-{task}"))
         await store.aclose()
 
     asyncio.run(work())
@@ -360,8 +364,8 @@ async def test_a_store_that_was_used_before_a_fork_works_after_it(tmp_path: Path
         child = os.fork()
         if child == 0:
             try:
-                verdict = asyncio.run(store.deliver("a", arrival("a")))
-                os._exit(0 if verdict is Verdict.FIRST else 1)
+                status = asyncio.run(store.deliver("a", delivery("a")))
+                os._exit(0 if status is DeliveryStatus.FIRST else 1)
             finally:
                 os._exit(2)
         return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
@@ -384,7 +388,7 @@ async def test_a_restart_of_redis_ends_no_wait(tmp_path: Path) -> None:
     with redis_server(port, str(tmp_path)):
         await store.open("a", "a", NOW)
         event.clear()
-        await store.deliver("a", arrival("a"))
+        await store.deliver("a", delivery("a"))
         async with asyncio.timeout(SOON):
             await event.wait()  # woken by the callback, or because listening began anew
         assert await store.find("a") is not None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from memories_async.callbacks.responses import MOST_BYTES, Answer, refuse
+from memories_async.callbacks.responses import MOST_BYTES, CallbackResponse, refuse
 
 if TYPE_CHECKING:
     from aiohttp import web
@@ -37,7 +37,7 @@ def aiohttp_app(inbox: CallbackInbox) -> web.Application:
                 break
         return bytes(body)
 
-    def _response(answer: Answer) -> web.Response:
+    def _response(answer: CallbackResponse) -> web.Response:
         return web.Response(status=answer.status, body=answer.body, headers=answer.headers)
 
     application = web.Application()

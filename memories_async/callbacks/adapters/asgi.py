@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 from urllib.parse import urlsplit
 
-from memories_async.callbacks.responses import MOST_BYTES, Answer, refuse
+from memories_async.callbacks.responses import MOST_BYTES, CallbackResponse, refuse
 
 if TYPE_CHECKING:
     from memories_async.callbacks.inbox import CallbackInbox
@@ -42,7 +42,7 @@ def asgi_app(inbox: CallbackInbox, otherwise: Asgi | None = None) -> Asgi:
     return application
 
 
-async def _answer(inbox: CallbackInbox, scope: Message, receive: Receive) -> Answer:
+async def _answer(inbox: CallbackInbox, scope: Message, receive: Receive) -> CallbackResponse:
     headers = cast("list[tuple[bytes, bytes]]", scope["headers"])
     length = next((value for name, value in headers if name == b"content-length"), b"")
     refusal = refuse(scope["method"], int(length) if length.isdigit() else None)
@@ -60,7 +60,7 @@ async def _answer(inbox: CallbackInbox, scope: Message, receive: Receive) -> Ans
     return await inbox.receive(scope["path"], bytes(body), peer=client[0] if client else None)
 
 
-async def _send(send: Send, answer: Answer) -> None:
+async def _send(send: Send, answer: CallbackResponse) -> None:
     headers = {**answer.headers, "Content-Length": str(len(answer.body))}
     await send(
         {

@@ -7,7 +7,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, cast
 from urllib.parse import urlsplit
 
-from memories_async.callbacks.responses import MOST_BYTES, NO_LENGTH, Answer, refuse
+from memories_async.callbacks.responses import MOST_BYTES, NO_LENGTH, CallbackResponse, refuse
 
 if TYPE_CHECKING:
     from wsgiref.types import InputStream, StartResponse, WSGIApplication, WSGIEnvironment
@@ -41,7 +41,7 @@ def wsgi_app(inbox: BlockingInbox, otherwise: WSGIApplication | None = None) -> 
     return application
 
 
-def _answer(inbox: BlockingInbox, path: str, environ: WSGIEnvironment) -> Answer:
+def _answer(inbox: BlockingInbox, path: str, environ: WSGIEnvironment) -> CallbackResponse:
     given = str(environ.get("CONTENT_LENGTH") or "")
     length = int(given) if given.isdecimal() else None
     refusal = refuse(environ["REQUEST_METHOD"], length)

@@ -9,21 +9,21 @@ from collections.abc import AsyncGenerator
 
 import attrs
 
+from memories_async.callbacks.stores.notify import Subscribers
 from memories_async.callbacks.stores.protocol import (
     EARLY_KEPT,
     KEPT,
     MOST_EARLY,
-    Arrival,
-    Verdict,
+    Delivery,
+    DeliveryStatus,
 )
-from memories_async.callbacks.stores.waiters import Waiters
 
 
 @attrs.define
 class _Task:
     opened: float
     name: str | None
-    arrival: Arrival | None = None
+    delivery: Delivery | None = None
 
 
 class MemoryStore:
@@ -40,7 +40,7 @@ class MemoryStore:
         self._tasks: dict[str, _Task] = {}
         self._tokens: dict[str, str] = {}
         self._early: dict[str, float] = {}
-        self._waiters = Waiters()
+        self._subscribers = Subscribers()
 
     async def secret(self, proposed: str) -> str:
         """Keep a secret unless one is kept."""
@@ -64,38 +64,38 @@ class MemoryStore:
             task = self._tasks.setdefault(token, _Task(now, name))
             task.name = name
             self._tokens[name] = token
-            if task.arrival is not None and task.arrival.name != name:
-                task.arrival = None
+            if task.delivery is not None and task.delivery.name != name:
+                task.delivery = None
                 return False
             return True
 
-    async def deliver(self, token: str, arrival: Arrival) -> Verdict:
+    async def deliver(self, token: str, delivery: Delivery) -> DeliveryStatus:
         """Keep the first callback of a token."""
         with self._lock:
-            self._forget(arrival.at)
+            self._forget(delivery.at)
             task = self._tasks.get(token)
-            if task is None or (task.name is not None and task.name != arrival.name):
-                return Verdict.UNKNOWN
-            if task.arrival is not None:
-                same = task.arrival.digest == arrival.digest
-                return Verdict.REPEAT if same else Verdict.DIFFERENT
-            task.arrival = arrival
+            if task is None or (task.name is not None and task.name != delivery.name):
+                return DeliveryStatus.UNKNOWN
+            if task.delivery is not None:
+                same = task.delivery.digest == delivery.digest
+                return DeliveryStatus.REPEAT if same else DeliveryStatus.DIFFERENT
+            task.delivery = delivery
             if task.name is None:
-                self._early[token] = arrival.at
-                self._forget(arrival.at)
-        self._waiters.wake([arrival.name])
-        return Verdict.FIRST
+                self._early[token] = delivery.at
+                self._forget(delivery.at)
+        self._subscribers.wake([delivery.name])
+        return DeliveryStatus.FIRST
 
-    async def find(self, name: str) -> Arrival | None:
+    async def find(self, name: str) -> Delivery | None:
         """Return the callback of what is waited for by a name."""
         with self._lock:
             task = self._tasks.get(self._tokens.get(name, ""))
-            return task.arrival if task else None
+            return task.delivery if task else None
 
     @contextlib.asynccontextmanager
     async def watch(self, name: str) -> AsyncGenerator[asyncio.Event]:
         """Within the context, set the event when a callback for a name comes."""
-        with self._waiters.watch(name) as event:
+        with self._subscribers.watch(name) as event:
             yield event
 
     async def aclose(self) -> None:

@@ -20,7 +20,7 @@ MOST_EARLY = 10_000
 
 
 @attrs.frozen
-class Arrival:
+class Delivery:
     """A callback as it came.
 
     Attributes:
@@ -36,7 +36,7 @@ class Arrival:
     at: float
 
 
-class Verdict(enum.Enum):
+class DeliveryStatus(enum.Enum):
     """What became of a callback."""
 
     FIRST = "kept"
@@ -68,11 +68,11 @@ class Store(Protocol):
         """
         ...
 
-    async def deliver(self, token: str, arrival: Arrival) -> Verdict:
+    async def deliver(self, token: str, delivery: Delivery) -> DeliveryStatus:
         """Keep the first callback of a token. One for another name than the bound is unknown."""
         ...
 
-    async def find(self, name: str) -> Arrival | None:
+    async def find(self, name: str) -> Delivery | None:
         """Return the callback of what is waited for by a name, if it has come."""
         ...
 

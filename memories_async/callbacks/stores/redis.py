@@ -9,14 +9,14 @@ import weakref
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable
 from typing import TYPE_CHECKING, cast
 
+from memories_async.callbacks.stores.notify import Subscribers
 from memories_async.callbacks.stores.protocol import (
     EARLY_KEPT,
     KEPT,
     MOST_EARLY,
-    Arrival,
-    Verdict,
+    Delivery,
+    DeliveryStatus,
 )
-from memories_async.callbacks.stores.waiters import Waiters
 from memories_async.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -132,7 +132,7 @@ class RedisStore:
         self._url = url
         self._prefix = prefix
         self._kept = round(kept)
-        self._waiters = Waiters()
+        self._subscribers = Subscribers()
         self._connections: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Connection] = (
             weakref.WeakKeyDictionary()
         )
@@ -154,13 +154,20 @@ class RedisStore:
         arguments = (token, name, now, self._kept, self._prefix)
         return await self._run(self._here().bind, *arguments) == 1
 
-    async def deliver(self, token: str, arrival: Arrival) -> Verdict:
+    async def deliver(self, token: str, delivery: Delivery) -> DeliveryStatus:
         """Keep the first callback of a token."""
-        arguments = (token, arrival.name, arrival.body, arrival.digest, arrival.at, self._prefix)
-        verdict = cast("bytes", await self._run(self._here().deliver, *arguments))
-        return Verdict[verdict.decode()]
+        arguments = (
+            token,
+            delivery.name,
+            delivery.body,
+            delivery.digest,
+            delivery.at,
+            self._prefix,
+        )
+        status = cast("bytes", await self._run(self._here().deliver, *arguments))
+        return DeliveryStatus[status.decode()]
 
-    async def find(self, name: str) -> Arrival | None:
+    async def find(self, name: str) -> Delivery | None:
         """Return the callback of what is waited for by a name."""
         found = await self._run(self._here().find, name, self._prefix)
         if found is None:
@@ -168,13 +175,13 @@ class RedisStore:
         named, body, digest, at = cast("list[bytes | None]", found)
         if named is None or body is None or digest is None or at is None:
             return None
-        return Arrival(named.decode(), body, digest.decode(), float(at))
+        return Delivery(named.decode(), body, digest.decode(), float(at))
 
     @contextlib.asynccontextmanager
     async def watch(self, name: str) -> AsyncGenerator[asyncio.Event]:
         """Within the context, set the event when a callback for a name comes."""
-        with self._waiters.watch(name) as event:
-            await self._here().listen(f"{self._prefix}arrived", self._waiters)
+        with self._subscribers.watch(name) as event:
+            await self._here().listen(f"{self._prefix}arrived", self._subscribers)
             event.clear()  # whatever it was set for is there to be found
             yield event
 
@@ -226,16 +233,16 @@ class _Connection:
         running.add_done_callback(self._commands.discard)
         return await asyncio.shield(running)
 
-    async def listen(self, channel: str, waiters: Waiters) -> None:
-        """Have waiters woken by what is published; without Redis, once it is back."""
+    async def listen(self, channel: str, subscribers: Subscribers) -> None:
+        """Have subscribers woken by what is published; without Redis, once it is back."""
         if self._listener is None:
-            self._listener = asyncio.create_task(self._listen(channel, waiters))
+            self._listener = asyncio.create_task(self._listen(channel, subscribers))
         if not self._subscribed.is_set():
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(RECONNECT_SECONDS):
                     await self._subscribed.wait()
 
-    async def _listen(self, channel: str, waiters: Waiters) -> None:
+    async def _listen(self, channel: str, subscribers: Subscribers) -> None:
         from redis.asyncio.client import PubSub
         from redis.exceptions import RedisError
 
@@ -243,13 +250,13 @@ class _Connection:
             try:
                 async with PubSub(self.redis.connection_pool) as subscription:
                     await subscription.subscribe(channel)
-                    await self._pass_on(subscription, waiters)
+                    await self._pass_on(subscription, subscribers)
             except (RedisError, OSError) as error:
                 logger.warning("Waiting for callbacks without Redis: %s", error)
             self._subscribed.clear()
             await asyncio.sleep(RECONNECT_SECONDS)
 
-    async def _pass_on(self, subscription: PubSub, waiters: Waiters) -> None:
+    async def _pass_on(self, subscription: PubSub, subscribers: Subscribers) -> None:
         messages = cast(
             "AsyncIterator[dict[str, object]]",
             subscription.listen(),  # pyright: ignore[reportUnknownMemberType]  # not annotated
@@ -257,9 +264,9 @@ class _Connection:
         async for message in messages:
             if message["type"] == "subscribe":
                 self._subscribed.set()
-                waiters.wake_all()  # something may have come while nobody listened
+                subscribers.wake_all()  # something may have come while nobody listened
             elif message["type"] == "message":
-                waiters.wake([cast("bytes", message["data"]).decode()])
+                subscribers.wake([cast("bytes", message["data"]).decode()])
 
     async def close(self) -> None:
         """End the listener and close the connections."""

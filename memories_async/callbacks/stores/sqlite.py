@@ -12,14 +12,14 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Concatenate, ParamSpec, TypeVar, cast
 
 from memories_async.callbacks.stores.bells import Bell, ring_all
+from memories_async.callbacks.stores.notify import Subscribers
 from memories_async.callbacks.stores.protocol import (
     EARLY_KEPT,
     KEPT,
     MOST_EARLY,
-    Arrival,
-    Verdict,
+    Delivery,
+    DeliveryStatus,
 )
-from memories_async.callbacks.stores.waiters import Waiters
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -70,7 +70,7 @@ class SqliteStore:
     def __init__(self, path: str | os.PathLike[str], *, kept: float = KEPT) -> None:
         self._path: str = os.path.abspath(path)
         self._kept = kept
-        self._waiters = Waiters()
+        self._subscribers = Subscribers()
         self._lock = threading.Lock()
         self._process: _Process | None = None
 
@@ -89,18 +89,18 @@ class SqliteStore:
         """Say by which name a token is waited for."""
         return await self._run(_bind, token, name, now)
 
-    async def deliver(self, token: str, arrival: Arrival) -> Verdict:
+    async def deliver(self, token: str, delivery: Delivery) -> DeliveryStatus:
         """Keep the first callback of a token."""
-        return await self._run(_deliver, token, arrival)
+        return await self._run(_deliver, token, delivery)
 
-    async def find(self, name: str) -> Arrival | None:
+    async def find(self, name: str) -> Delivery | None:
         """Return the callback of what is waited for by a name."""
         return await self._run(_find, name)
 
     @contextlib.asynccontextmanager
     async def watch(self, name: str) -> AsyncGenerator[asyncio.Event]:
         """Within the context, set the event when a callback for a name comes."""
-        with self._waiters.watch(name) as event:
+        with self._subscribers.watch(name) as event:
             await self._run(_Process.listen)
             yield event
 
@@ -117,7 +117,7 @@ class SqliteStore:
         with self._lock:
             if self._process is None or self._process.id != os.getpid():
                 # Neither a connection nor a thread survives a fork.
-                self._process = _Process(self._path, self._waiters)
+                self._process = _Process(self._path, self._subscribers)
             process = self._process
         return await asyncio.get_running_loop().run_in_executor(
             process.thread, lambda: work(process, *args, **kwargs)
@@ -127,11 +127,11 @@ class SqliteStore:
 class _Process:
     """What one process has open: a connection with a thread that alone uses it, and a bell."""
 
-    def __init__(self, path: str, waiters: Waiters) -> None:
+    def __init__(self, path: str, subscribers: Subscribers) -> None:
         self.id = os.getpid()
         self.thread = ThreadPoolExecutor(1, thread_name_prefix="memories-callbacks")
         self.path = path
-        self.waiters = waiters
+        self.subscribers = subscribers
         self.bells = f"{path}-waiting"
         self._connection: sqlite3.Connection | None = None
         self._bell: Bell | None = None
@@ -153,25 +153,25 @@ class _Process:
             yield connection
 
     def listen(self) -> None:
-        """Have waiters woken from now on; do nothing if they are already."""
+        """Have subscribers woken from now on; do nothing if they are already."""
         if self._listener is None:
             [last] = self.connection.execute("SELECT max(number) FROM arrivals").fetchone()
             self._bell = Bell(self.bells)
             self._listener = threading.Thread(
-                target=self._wake_waiters,
+                target=self._wake_subscribers,
                 args=(self._bell, last or 0),
                 name="memories-callbacks-listener",
                 daemon=True,
             )
             self._listener.start()
 
-    def _wake_waiters(self, bell: Bell, last: int) -> None:
+    def _wake_subscribers(self, bell: Bell, last: int) -> None:
         connection = _connect(self.path)
         with contextlib.closing(connection), contextlib.closing(bell):
             while bell.wait():
                 news = cast("list[tuple[int, str]]", connection.execute(_NEWS, (last,)).fetchall())
                 last = max((number for number, _ in news), default=last)
-                self.waiters.wake(name for _, name in news)
+                self.subscribers.wake(name for _, name in news)
 
     def close(self) -> None:
         """End the threads and close the connection."""
@@ -231,29 +231,29 @@ def _bind(process: _Process, token: str, name: str, now: float) -> bool:
         return dropped.rowcount == 0
 
 
-def _deliver(process: _Process, token: str, arrival: Arrival) -> Verdict:
+def _deliver(process: _Process, token: str, delivery: Delivery) -> DeliveryStatus:
     with process.writing() as connection:
         task = connection.execute("SELECT name FROM tasks WHERE token = ?", (token,)).fetchone()
-        if task is None or task[0] not in (None, arrival.name):
-            return Verdict.UNKNOWN
+        if task is None or task[0] not in (None, delivery.name):
+            return DeliveryStatus.UNKNOWN
         kept = connection.execute(
             "SELECT digest FROM arrivals WHERE token = ?", (token,)
         ).fetchone()
         if kept is not None:
-            return Verdict.REPEAT if kept[0] == arrival.digest else Verdict.DIFFERENT
+            return DeliveryStatus.REPEAT if kept[0] == delivery.digest else DeliveryStatus.DIFFERENT
         connection.execute(
             "INSERT INTO arrivals (token, name, body, digest, at) VALUES (?, ?, ?, ?, ?)",
-            (token, arrival.name, arrival.body, arrival.digest, arrival.at),
+            (token, delivery.name, delivery.body, delivery.digest, delivery.at),
         )
         if task[0] is None:
-            _forget_early(connection, arrival.at)
+            _forget_early(connection, delivery.at)
     ring_all(process.bells)
-    return Verdict.FIRST
+    return DeliveryStatus.FIRST
 
 
-def _find(process: _Process, name: str) -> Arrival | None:
+def _find(process: _Process, name: str) -> Delivery | None:
     row = process.connection.execute(_FIND, (name,)).fetchone()
-    return None if row is None else Arrival(*row)
+    return None if row is None else Delivery(*row)
 
 
 def _forget_early(connection: sqlite3.Connection, now: float) -> None:

@@ -1,4 +1,4 @@
-"""The same answers from every mount, whichever way the body comes."""
+"""The same answers from every adapter, whichever way the body comes."""
 
 from __future__ import annotations
 
@@ -83,12 +83,12 @@ async def run_wsgi(application: object, port: int) -> AsyncIterator[None]:
     server.server_close()
 
 
-# --- the mounts -------------------------------------------------------------------------------
+# --- the adapters -----------------------------------------------------------------------------
 
-Mounted: TypeAlias = AbstractAsyncContextManager[None]
+Running: TypeAlias = AbstractAsyncContextManager[None]
 
 
-def in_aiohttp(inbox: CallbackInbox, port: int) -> Mounted:
+def in_aiohttp(inbox: CallbackInbox, port: int) -> Running:
     application = web.Application()
     application.add_subapp("/memories", aiohttp_app(inbox))
     application.router.add_get("/", aiohttp_home)
@@ -103,40 +103,40 @@ async def aiohttp_home(request: web.Request) -> web.Response:
     return web.Response(text=await home())
 
 
-def in_fastapi(inbox: CallbackInbox, port: int) -> Mounted:
+def in_fastapi(inbox: CallbackInbox, port: int) -> Running:
     application = FastAPI()
     application.mount("/memories", asgi_app(inbox))
     application.get("/")(home)
     return run_asgi(application, port)
 
 
-def in_starlette(inbox: CallbackInbox, port: int) -> Mounted:
+def in_starlette(inbox: CallbackInbox, port: int) -> Running:
     return run_asgi(Starlette(routes=[Mount("/memories", asgi_app(inbox))]), port)
 
 
-def around_an_asgi_application(inbox: CallbackInbox, port: int) -> Mounted:
+def around_an_asgi_application(inbox: CallbackInbox, port: int) -> Running:
     application = FastAPI()
     application.get("/")(home)
     return run_asgi(asgi_app(inbox, otherwise=application), port)
 
 
-def as_asgi_application(inbox: CallbackInbox, port: int) -> Mounted:
+def as_asgi_application(inbox: CallbackInbox, port: int) -> Running:
     return run_asgi(asgi_app(inbox), port)
 
 
-def in_flask(inbox: BlockingInbox, port: int) -> Mounted:
+def in_flask(inbox: BlockingInbox, port: int) -> Running:
     application = Flask(__name__)
     application.get("/")(lambda: "home")
     application.wsgi_app = wsgi_app(inbox, otherwise=application.wsgi_app)  # type: ignore[method-assign]  # as Flask says
     return run_wsgi(application, port)
 
 
-def in_werkzeug(inbox: BlockingInbox, port: int) -> Mounted:
+def in_werkzeug(inbox: BlockingInbox, port: int) -> Running:
     below = {"/memories": validator(wsgi_app(inbox))}
     return run_wsgi(DispatcherMiddleware(Flask(__name__), below), port)
 
 
-def as_wsgi_application(inbox: BlockingInbox, port: int) -> Mounted:
+def as_wsgi_application(inbox: BlockingInbox, port: int) -> Running:
     return run_wsgi(validator(wsgi_app(inbox)), port)
 
 
@@ -147,7 +147,7 @@ async def alone(inbox: CallbackInbox, port: int) -> AsyncIterator[None]:
         yield
 
 
-ASYNC_MOUNTS: list[Callable[[CallbackInbox, int], Mounted]] = [
+ASYNC_ADAPTERS: list[Callable[[CallbackInbox, int], Running]] = [
     in_aiohttp,
     in_fastapi,
     in_starlette,
@@ -155,7 +155,7 @@ ASYNC_MOUNTS: list[Callable[[CallbackInbox, int], Mounted]] = [
     as_asgi_application,
     alone,
 ]
-WSGI_MOUNTS = [in_flask, in_werkzeug, as_wsgi_application]
+WSGI_ADAPTERS = [in_flask, in_werkzeug, as_wsgi_application]
 WITH_MORE = {in_aiohttp, in_fastapi, around_an_asgi_application, in_flask}
 
 
@@ -172,14 +172,14 @@ def blocking(tmp_path: Path, port: int) -> Iterator[BlockingInbox]:
     inbox.close()
 
 
-@pytest.fixture(params=[*ASYNC_MOUNTS, *WSGI_MOUNTS], ids=lambda mount: mount.__name__)
+@pytest.fixture(params=[*ASYNC_ADAPTERS, *WSGI_ADAPTERS], ids=lambda adapter: adapter.__name__)
 async def inbox(
     request: pytest.FixtureRequest, tmp_path: Path, port: int, blocking: BlockingInbox
 ) -> AsyncIterator[CallbackInbox]:
     store = SqliteStore(tmp_path / "callbacks.db")
     async with CallbackInbox(f"http://127.0.0.1:{port}/memories", store=store) as inbox:
-        mounted = blocking if request.param in WSGI_MOUNTS else inbox
-        async with request.param(mounted, port):
+        running = blocking if request.param in WSGI_ADAPTERS else inbox
+        async with request.param(running, port):
             yield inbox
 
 
@@ -236,14 +236,16 @@ async def test_a_body_of_10_mb_is_refused(inbox: CallbackInbox) -> None:
     assert (status, answer["code"]) == (413, -1)
 
 
-@pytest.mark.parametrize("inbox", ASYNC_MOUNTS, indirect=True, ids=lambda mount: mount.__name__)
+@pytest.mark.parametrize(
+    "inbox", ASYNC_ADAPTERS, indirect=True, ids=lambda adapter: adapter.__name__
+)
 async def test_a_body_without_a_length(inbox: CallbackInbox) -> None:
     address = await inbox.address_for_video()
     assert (await request(address, in_pieces(PARSED)))[0] == 200
     assert (await inbox.video(address, timeout=0)).video_no == "VI1"
 
 
-@pytest.mark.parametrize("inbox", WITH_MORE, indirect=True, ids=lambda mount: mount.__name__)
+@pytest.mark.parametrize("inbox", WITH_MORE, indirect=True, ids=lambda adapter: adapter.__name__)
 async def test_the_rest_of_the_application_is_as_before(inbox: CallbackInbox, port: int) -> None:
     async with aiohttp.ClientSession() as session:
         async with session.get(f"http://127.0.0.1:{port}/") as response:

@@ -10,23 +10,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memories_async.callbacks.tokens import Kind, last_segment, new_token, seal, unseal
+from memories_async.callbacks.tokens import CallbackKind, last_segment, new_token, seal, unseal
 
 SECRET = b"0123456789abcdef"
 
 
-@pytest.mark.parametrize("kind", Kind)
-def test_a_token_has_128_random_bits(kind: Kind) -> None:
+@pytest.mark.parametrize("kind", CallbackKind)
+def test_a_token_has_128_random_bits(kind: CallbackKind) -> None:
     tokens = {new_token(kind) for _ in range(100)}
     assert len(tokens) == 100
     for token in tokens:
         name, _, random = token.partition("-")
-        assert Kind(name) is kind
+        assert CallbackKind(name) is kind
         assert len(base64.urlsafe_b64decode(f"{random}==")) == 16
 
 
-@pytest.mark.parametrize("kind", Kind)
-def test_a_seal_is_read_by_who_has_the_secret(kind: Kind) -> None:
+@pytest.mark.parametrize("kind", CallbackKind)
+def test_a_seal_is_read_by_who_has_the_secret(kind: CallbackKind) -> None:
     token = new_token(kind)
     segment = seal(token, SECRET)
     assert re.fullmatch(r"[a-z]+-[\w-]{22}\.[\w-]{43}", segment)
@@ -35,7 +35,7 @@ def test_a_seal_is_read_by_who_has_the_secret(kind: Kind) -> None:
 
 
 def test_every_character_counts() -> None:
-    segment = seal(new_token(Kind.CAPTION), SECRET)
+    segment = seal(new_token(CallbackKind.CAPTION), SECRET)
     for position, character in enumerate(segment):
         other = "A" if character != "A" else "B"
         assert unseal(segment[:position] + other + segment[position + 1 :], SECRET) is None
@@ -56,7 +56,7 @@ def test_the_comparison_takes_the_same_time(monkeypatch: pytest.MonkeyPatch) -> 
         return one == other
 
     monkeypatch.setattr(hmac, "compare_digest", compare)
-    ours = seal(new_token(Kind.CAPTION), SECRET)
+    ours = seal(new_token(CallbackKind.CAPTION), SECRET)
     for segment in (ours, f"{ours}x", "", "x", "a.b", "\udcff.é"):
         unseal(segment, SECRET)
     assert len(compared) == 6

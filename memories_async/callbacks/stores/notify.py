@@ -8,7 +8,7 @@ import threading
 from collections.abc import Generator, Iterable
 
 
-class Waiters:
+class Subscribers:
     """Events by the name that they wait for; waking is safe from any thread."""
 
     def __init__(self) -> None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memories_async.callbacks.payloads import Notice, read_caption, read_video
+from memories_async.callbacks.payloads import CallbackPayload, read_caption, read_video
 from memories_async.errors import DecodeError, NotJson, UnexpectedShape
 from memories_async.models import Caption, TokenUsage
 
@@ -48,14 +48,14 @@ def test_a_caption(body: str) -> None:
     body = body.replace("TOKENS_AS_TEXT", '{"input":"5","output":"7","total":"12"}')
     body = body.replace("TOKENS", '{"input":5,"output":7,"total":12}').replace("TASK", TASK)
     notice = read_caption(body.encode())
-    assert notice == Notice(TASK, final=True, result=Caption(text="A dog.", tokens=TOKENS))
+    assert notice == CallbackPayload(TASK, final=True, result=Caption(text="A dog.", tokens=TOKENS))
 
 
 @pytest.mark.parametrize("token", ["", ',"token":null', ',"token":"none"', ',"token":[]'])
 def test_a_caption_is_worth_more_than_its_tokens(token: str) -> None:
     body = f'{{"status":0,"task_id":"T","data":{{"text":""{token}}}}}'
     notice = read_caption(body.encode())
-    assert notice == Notice("T", final=True, result=Caption(text="", tokens=None))
+    assert notice == CallbackPayload("T", final=True, result=Caption(text="", tokens=None))
 
 
 def test_unknown_fields_are_kept() -> None:
@@ -80,13 +80,13 @@ def test_unknown_fields_are_kept() -> None:
     ],
 )
 def test_a_failed_caption(body: bytes) -> None:
-    assert read_caption(body) == Notice("T", final=True, result=None)
+    assert read_caption(body) == CallbackPayload("T", final=True, result=None)
 
 
 @pytest.mark.parametrize("status", ["1", '"RUNNING"', "null", "true", "0.5", "[]"])
 def test_an_unknown_status_is_not_the_end(status: str) -> None:
     body = f'{{"status":{status},"task_id":"T","data":{{"text":"x"}}}}'
-    assert read_caption(body.encode()) == Notice("T", final=False, result=None)
+    assert read_caption(body.encode()) == CallbackPayload("T", final=False, result=None)
 
 
 @pytest.mark.parametrize(
