@@ -13,9 +13,6 @@ from memories_async import polling
 from memories_async.config import is_loopback
 from memories_async.errors import ConfigurationError, UnexpectedShape
 from memories_async.fields import filled
-from memories_async.media.formats import FORMATS, THREE_GPP
-from memories_async.media.inspect import inspect_source
-from memories_async.media.rules import MediaRule
 from memories_async.media.source import Source
 from memories_async.media.urls import is_url
 from memories_async.models import Asset, AssetMetadata, Download, Progress
@@ -30,8 +27,6 @@ from memories_async.operations import (
 if TYPE_CHECKING:
     from memories_async._engine.dispatch import Dispatcher
     from memories_async.config import CallOptions
-
-ASSET = MediaRule("an asset", frozenset(FORMATS) - {THREE_GPP})
 
 
 class Assets:
@@ -77,20 +72,18 @@ class Assets:
             return await self._dispatcher.send(
                 UPLOAD_ASSET,
                 {},
-                attach=lambda: (inspect_source(source, ASSET),),
+                sources=(source,),
                 options=options,
                 on_progress=on_progress,
             )
-        attachment = await self._dispatcher.prepare(
-            SIGN_UPLOAD, lambda: inspect_source(source, ASSET)
-        )
+        files = await self._dispatcher.inspect(UPLOAD_ASSET, (source,))
         permission = await self._dispatcher.send(
-            SIGN_UPLOAD, {"original_filename": attachment.name}, options=options
+            SIGN_UPLOAD, {"original_filename": files[0].name}, options=options
         )
         await self._dispatcher.send(
             SEND_SIGNED,
             {"signed_url": _safe(permission.signed_url)},
-            attach=lambda: (attachment,),
+            files=files,
             options=options,
             on_progress=on_progress,
         )

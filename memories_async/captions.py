@@ -10,22 +10,7 @@ import attrs
 
 from memories_async.errors import ConfigurationError
 from memories_async.fields import callback_address
-from memories_async.media.formats import (
-    AVI,
-    FLV,
-    JPEG,
-    MATROSKA,
-    MP4,
-    MPEG,
-    PNG,
-    QUICKTIME,
-    THREE_GPP,
-    WEBM,
-    WMV,
-)
-from memories_async.media.inspect import GIBIBYTE, inspect_all, inspect_source
 from memories_async.media.readers import read_all
-from memories_async.media.rules import MediaRule
 from memories_async.media.source import Source
 from memories_async.media.urls import check_url, is_url
 from memories_async.models import Caption, CaptionTask, Outcome, Progress
@@ -46,13 +31,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-CAPTION_IMAGE = MediaRule("an image to caption", frozenset({PNG, JPEG}))
-CAPTION_VIDEO = MediaRule(
-    "a video to caption",
-    frozenset({MP4, QUICKTIME, THREE_GPP, MATROSKA, WEBM, AVI, FLV, WMV, MPEG}),
-    max_size=8 * GIBIBYTE,
-    max_duration=2 * 60 * 60,
-)
 MOST_PERSONS = 5
 VIDEO_SYSTEM_PROMPT = "You are a video understanding system."
 """The documentation's own example; the service requires one for videos."""
@@ -138,7 +116,7 @@ class Captions:
         return await self._dispatcher.send(
             CAPTION_IMAGE_FILE,
             fields,
-            attach=lambda: inspect_all(sources, CAPTION_IMAGE),
+            sources=sources,
             options=options,
             on_progress=on_progress,
         )
@@ -310,7 +288,7 @@ class Captions:
         return await self._dispatcher.send(
             by_file,
             fields,
-            attach=lambda: (inspect_source(source, CAPTION_VIDEO),),
+            sources=(source,),
             options=options,
             on_progress=on_progress,
         )
@@ -322,11 +300,12 @@ class Captions:
         on_progress: Callable[[Progress], object] | None,
         options: CallOptions | None,
     ) -> Caption:
+        (file,) = await self._dispatcher.inspect(CAPTION_IMAGE_BASE64, (source,))
+
         def encode() -> dict[str, object]:
-            attachment = inspect_source(source, CAPTION_IMAGE)
             return {
-                "image_base64": base64.b64encode(read_all(attachment)).decode("ascii"),
-                "img_type": attachment.content_type,
+                "image_base64": base64.b64encode(read_all(file)).decode("ascii"),
+                "img_type": file.content_type,
             }
 
         image = await self._dispatcher.prepare(CAPTION_IMAGE_BASE64, encode)

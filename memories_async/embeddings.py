@@ -7,9 +7,6 @@ from typing import TYPE_CHECKING
 
 from memories_async.errors import ConfigurationError, UnexpectedShape
 from memories_async.fields import filled, present
-from memories_async.media.formats import BMP, GIF, JPEG, PNG, TIFF, WEBP
-from memories_async.media.inspect import inspect_source
-from memories_async.media.rules import MediaRule
 from memories_async.media.source import Source
 from memories_async.media.urls import is_url
 from memories_async.models import Embedding, Outcome, Progress, Results
@@ -19,7 +16,6 @@ if TYPE_CHECKING:
     from memories_async._engine.dispatch import Dispatcher
     from memories_async.config import CallOptions
 
-EMBEDDED_IMAGE = MediaRule("an image to embed", frozenset({JPEG, PNG, GIF, WEBP, BMP, TIFF}))
 DEFAULT_MODEL = "multimodalembedding@001"
 TEXT_MODEL = "gemini-embedding-001"
 
@@ -75,11 +71,10 @@ class Embeddings:
             raise ConfigurationError("give either an image or an asset_id")
         if is_url(source):
             raise ConfigurationError("an embedding takes a local image or an asset_id, not a URL")
-        image = source
         return await self._dispatcher.send(
             EMBED_IMAGE_FILE,
             {"model": model},
-            attach=lambda: (inspect_source(image, EMBEDDED_IMAGE),),
+            sources=(source,),
             known=known,
             options=options,
             on_progress=on_progress,

@@ -20,9 +20,6 @@ from memories_async.fields import (
     one_of,
     present,
 )
-from memories_async.media.formats import AVI, BMP, GIF, JPEG, MATROSKA, MP4, PNG, QUICKTIME, WEBP
-from memories_async.media.inspect import GIBIBYTE, MEBIBYTE, inspect_all, inspect_source
-from memories_async.media.rules import MediaRule
 from memories_async.media.source import Source, listed
 from memories_async.media.urls import check_url, is_url
 from memories_async.models import (
@@ -54,12 +51,6 @@ if TYPE_CHECKING:
     from memories_async._engine.dispatch import Dispatcher
     from memories_async.config import CallOptions
 
-_LIBRARY_FORMATS = frozenset({JPEG, PNG, GIF, BMP, WEBP})
-LIBRARY_IMAGE = MediaRule("a library image", _LIBRARY_FORMATS, max_size=20 * MEBIBYTE)
-QUERY_IMAGE = MediaRule("a query image", _LIBRARY_FORMATS, max_size=20 * MEBIBYTE)
-LIBRARY_VIDEO = MediaRule(
-    "a library video", frozenset({MP4, AVI, MATROSKA, QUICKTIME}), max_size=3 * GIBIBYTE
-)
 MOST_TAGS = 50
 MOST_VIDEO_TAGS = 20
 LONGEST_CAMERA_MODEL = 200
@@ -137,7 +128,7 @@ class Library:
         return await self._dispatcher.send(
             ADD_IMAGES,
             fields,
-            attach=lambda: inspect_all(images, LIBRARY_IMAGE),
+            sources=images,
             options=options,
             on_progress=on_progress,
         )
@@ -183,7 +174,7 @@ class Library:
         return await self._dispatcher.send(
             SEARCH_CLIPS,
             fields,
-            attach=lambda: (inspect_source(image, QUERY_IMAGE),),
+            sources=(image,),
             options=options,
             on_progress=on_progress,
         )
@@ -263,7 +254,7 @@ class Library:
         return await self._dispatcher.send(
             ADD_VIDEO_FILE,
             fields,
-            attach=lambda: (inspect_source(source, LIBRARY_VIDEO),),
+            sources=(source,),
             options=options,
             on_progress=on_progress,
         )
@@ -580,7 +571,7 @@ class Library:
         return await self._dispatcher.send(
             SEARCH_SIMILAR,
             present(similarity=between("similarity", similarity, 0, 1), unique_id=unique_id),
-            attach=lambda: (inspect_source(image, QUERY_IMAGE),),
+            sources=(image,),
             options=options,
             on_progress=on_progress,
         )

@@ -7,6 +7,8 @@ from typing import Any, Generic, TypeVar
 
 import attrs
 
+from memories_async.media import rules
+from memories_async.media.rules import MediaRule
 from memories_async.models import (
     Asset,
     AssetRecord,
@@ -96,6 +98,7 @@ class Operation(Generic[T]):
         result: What the answer's ``data`` becomes.
         bucket: The rate limit it counts against.
         replay: What sending it twice would cost.
+        takes: Which files may be sent with it; None where it sends none.
         file_part: Name of the multipart part that carries a file.
         array_field: The field that is the body, where the body is a bare array.
         answer: What a successful answer is.
@@ -111,6 +114,7 @@ class Operation(Generic[T]):
     result: type[T]
     bucket: Bucket
     replay: Replay
+    takes: MediaRule | None = None
     file_part: str = ""
     array_field: str = ""
     answer: Answer = Answer.ENVELOPE
@@ -139,6 +143,7 @@ CAPTION_IMAGE_FILE = Operation(
     service=Service.CAPTION,
     path="/v1/understand/uploadImgFile",
     body=Body.REQ_AND_FILES,
+    takes=rules.CAPTION_IMAGE,
     file_part="file",
     result=Caption,
     bucket=Bucket.CAPTION_IMAGE,
@@ -151,6 +156,7 @@ CAPTION_IMAGE_BASE64 = Operation(
     service=Service.CAPTION,
     path="/v1/understand/uploadImgFileBase64",
     body=Body.JSON,
+    takes=rules.CAPTION_IMAGE,
     result=Caption,
     bucket=Bucket.CAPTION_IMAGE,
     replay=Replay.BILLED,
@@ -175,6 +181,7 @@ CAPTION_VIDEO_FILE = Operation(
     service=Service.CAPTION,
     path="/v1/understand/uploadFileSync",
     body=Body.REQ_AND_FILES,
+    takes=rules.CAPTION_VIDEO,
     file_part="files",
     result=Caption,
     bucket=Bucket.CAPTION_VIDEO,
@@ -198,6 +205,7 @@ SUBMIT_VIDEO_FILE = Operation(
     service=Service.CAPTION,
     path="/v1/understand/uploadFile",
     body=Body.REQ_AND_FILES,
+    takes=rules.CAPTION_VIDEO,
     file_part="files",
     result=CaptionTask,
     bucket=Bucket.CAPTION_VIDEO,
@@ -212,6 +220,7 @@ ADD_IMAGES = Operation(
     service=Service.VISUAL_SEARCH,
     path="/serve/api/v1/upload_img",
     body=Body.FIELDS_AND_FILES,
+    takes=rules.LIBRARY_IMAGE,
     file_part="files",
     result=Results[LibraryImage],
     bucket=Bucket.IMAGE_UPLOAD,
@@ -226,6 +235,7 @@ SEARCH_CLIPS = Operation(
     service=Service.VISUAL_SEARCH,
     path="/serve/api/v1/search_clips_by_image",
     body=Body.FIELDS_AND_FILES,
+    takes=rules.QUERY_IMAGE,
     file_part="file",
     result=Results[Clip],
     bucket=Bucket.SEARCH,
@@ -240,6 +250,7 @@ EMBED_IMAGE_FILE = Operation(
     service=Service.VISUAL_INTELLIGENCE,
     path="/serve/api/v2/embeddings/image",
     body=Body.FIELDS_AND_FILES,
+    takes=rules.EMBEDDED_IMAGE,
     file_part="file",
     result=Embedding,
     bucket=Bucket.EMBEDDING,
@@ -265,6 +276,7 @@ ADD_VIDEO_FILE = Operation(
     service=Service.VISUAL_SEARCH,
     path="/serve/api/v1/upload",
     body=Body.FIELDS_AND_FILES,
+    takes=rules.LIBRARY_VIDEO,
     file_part="file",
     result=Video,
     bucket=Bucket.VIDEO_UPLOAD,
@@ -360,6 +372,7 @@ SEARCH_SIMILAR = Operation(
     service=Service.VISUAL_SEARCH,
     path="/serve/api/v1/search_similar_images",
     body=Body.FIELDS_AND_FILES,
+    takes=rules.QUERY_IMAGE,
     result=Results[SearchHit],
     bucket=Bucket.SEARCH,
     replay=Replay.BILLED,
@@ -402,6 +415,7 @@ UPLOAD_ASSET = Operation(
     service=Service.VISUAL_INTELLIGENCE,
     path="/serve/api/v2/upload",
     body=Body.FIELDS_AND_FILES,
+    takes=rules.ASSET,
     result=Asset,
     bucket=Bucket.ASSET_UPLOAD,
     replay=Replay.BILLED_CREATES,
@@ -428,6 +442,7 @@ SEND_SIGNED = Operation(
     service=Service.STORAGE,
     path="{signed_url}",
     body=Body.FIELDS_AND_FILES,
+    takes=rules.ASSET,
     result=type(None),
     bucket=Bucket.ASSET_UPLOAD,
     replay=Replay.FREE_READ,

@@ -22,9 +22,7 @@ from memories_async import (
     MediaTooLarge,
     UnsupportedMedia,
 )
-from memories_async.captions import CAPTION_IMAGE, CAPTION_VIDEO
-from memories_async.library import LIBRARY_IMAGE
-from memories_async.media.inspect import MEBIBYTE, inspect_source
+from memories_async.media.inspect import inspect_source
 from memories_async.media.readers import (
     Attachment,
     FileReader,
@@ -33,7 +31,13 @@ from memories_async.media.readers import (
     read_object,
     whole,
 )
-from memories_async.media.rules import MediaRule
+from memories_async.media.rules import (
+    CAPTION_IMAGE,
+    CAPTION_VIDEO,
+    LIBRARY_IMAGE,
+    MEBIBYTE,
+    MediaRule,
+)
 from tests.containers import mp4
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(256))

@@ -17,12 +17,19 @@ from memories_async import (
     MediaTooLong,
     UnsupportedMedia,
 )
-from memories_async.captions import CAPTION_IMAGE, CAPTION_VIDEO
-from memories_async.embeddings import EMBEDDED_IMAGE
-from memories_async.library import LIBRARY_IMAGE, LIBRARY_VIDEO, QUERY_IMAGE
-from memories_async.media.inspect import GIBIBYTE, MEBIBYTE, inspect_all, inspect_source
+from memories_async.media.inspect import inspect_all, inspect_source
 from memories_async.media.readers import Attachment, read_all
-from memories_async.media.rules import MediaRule
+from memories_async.media.rules import (
+    CAPTION_IMAGE,
+    CAPTION_VIDEO,
+    EMBEDDED_IMAGE,
+    GIBIBYTE,
+    LIBRARY_IMAGE,
+    LIBRARY_VIDEO,
+    MEBIBYTE,
+    QUERY_IMAGE,
+    MediaRule,
+)
 from memories_async.media.source import Source
 from tests.containers import mp4
 

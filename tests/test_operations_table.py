@@ -50,6 +50,7 @@ def test_a_row_is_named_as_its_constant(row: Operation[object]) -> None:
 def test_a_row_is_consistent(row: Operation[object]) -> None:
     multipart = row.body in (Body.REQ_AND_FILES, Body.FIELDS_AND_FILES)
     assert bool(row.file_part) == multipart
+    assert (row.takes is not None) == (multipart or row is operations.CAPTION_IMAGE_BASE64)
     assert (row.body is Body.QUERY) == (row.method == "GET")
     assert row.method == "POST" or row.replay is Replay.FREE_READ
     assert row.path.startswith("/") or row.service is Service.STORAGE

@@ -18,6 +18,7 @@ from collections.abc import (
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from memories_async.errors import ClosedError, MemoriesError
+from memories_async.media.inspect import inspect_all
 
 if TYPE_CHECKING:
     import ssl
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from memories_async.config import CallOptions, Settings
     from memories_async.limiters import Limiter
     from memories_async.media.readers import Attachment
+    from memories_async.media.source import Source
     from memories_async.models import Outcome
     from memories_async.operations import Operation
 
@@ -65,7 +67,8 @@ class Dispatcher:
         operation: Operation[T],
         fields: Mapping[str, object],
         *,
-        attach: Callable[[], Sequence[Attachment]] | None = None,
+        sources: Sequence[Source] = (),
+        files: Sequence[Attachment] = (),
         known: Mapping[str, object] | None = None,
         options: CallOptions | None = None,
         on_progress: ProgressHook | None = None,
@@ -76,13 +79,15 @@ class Dispatcher:
         Args:
             operation: The row of the table.
             fields: Wire names to values.
-            attach: Checks the sources and returns what to send; it may block.
+            sources: What to send, as the caller gave it: checked against the operation's rule.
+            files: What has been checked already, where no sources are given.
             known: Fields of the result that the answer does not repeat.
             options: What differs from the client's own settings.
             on_progress: Told of accepted bytes.
             destination: Where a downloaded file is to lie.
         """
-        files = await self.prepare(operation, attach) if attach else ()
+        if sources:
+            files = await self.inspect(operation, sources)
         if destination is not None:
             destination = os.fspath(destination)
             from memories_async._engine.transport.downloads import check
@@ -103,6 +108,20 @@ class Dispatcher:
                     destination=destination,
                 )
             )
+
+    async def inspect(
+        self, operation: Operation[Any], sources: Sequence[Source]
+    ) -> Sequence[Attachment]:
+        """Check sources against what an operation takes, in a worker thread.
+
+        Raises:
+            MediaError: At least one cannot be sent; each is named.
+            ConfigurationError: One is not a kind of source.
+        """
+        assert operation.takes is not None, f"{operation} takes no files"
+        return await self.prepare(
+            operation, functools.partial(inspect_all, sources, operation.takes)
+        )
 
     async def prepare(self, operation: Operation[Any], function: Callable[[], S]) -> S:
         """Run what blocks before an operation can be sent, in a worker thread.

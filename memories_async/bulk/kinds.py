@@ -5,17 +5,23 @@ from __future__ import annotations
 from array import array
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from decimal import Decimal
-from typing import TYPE_CHECKING, TypeAlias, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, cast
 
 import attrs
 
 from memories_async.bulk.models import Item
-from memories_async.captions import CAPTION_IMAGE, CAPTION_VIDEO, Person
-from memories_async.embeddings import EMBEDDED_IMAGE
+from memories_async.captions import Person
 from memories_async.errors import ConfigurationError, UnexpectedShape
-from memories_async.library import LIBRARY_IMAGE, LIBRARY_VIDEO
 from memories_async.models import Caption, Embedding, LibraryImage, Progress, Result, Video
-from memories_async.operations import Bucket
+from memories_async.operations import (
+    ADD_IMAGES,
+    ADD_VIDEO_FILE,
+    CAPTION_IMAGE_FILE,
+    CAPTION_VIDEO_FILE,
+    EMBED_IMAGE_FILE,
+    Bucket,
+    Operation,
+)
 
 if TYPE_CHECKING:
     from memories_async.client import Memories
@@ -73,8 +79,7 @@ class Kind:
     Attributes:
         name: What ``Job.create`` is told.
         summary: One line, for help texts.
-        bucket: Whose rate limit the requests count against.
-        rule: Which files the service takes.
+        operation: The row of the HTTP API that sends its files.
         send: How a request is made.
         columns: What an exported row has of the answer, and of which type.
         options: Arguments that a job and its items may set.
@@ -86,8 +91,7 @@ class Kind:
 
     name: str
     summary: str
-    bucket: Bucket
-    rule: MediaRule
+    operation: Operation[Any]
     send: Send
     columns: Mapping[str, str]
     options: frozenset[str]
@@ -95,6 +99,17 @@ class Kind:
     takes_urls: bool = False
     most: int = 1
     tagged: bool = False
+
+    @property
+    def bucket(self) -> Bucket:
+        """Whose rate limit the requests count against."""
+        return self.operation.bucket
+
+    @property
+    def rule(self) -> MediaRule:
+        """Which files the service takes."""
+        assert self.operation.takes is not None
+        return self.operation.takes
 
     @property
     def price(self) -> Decimal | None:
@@ -200,8 +215,7 @@ _ROWS = (
     Kind(
         name="add_images",
         summary="Add images to the private image library, many to a request.",
-        bucket=Bucket.IMAGE_UPLOAD,
-        rule=LIBRARY_IMAGE,
+        operation=ADD_IMAGES,
         send=_add_images,
         columns={"image_id": "int64"},
         options=frozenset(
@@ -212,8 +226,7 @@ _ROWS = (
     Kind(
         name="embed_images",
         summary="Turn images into vectors.",
-        bucket=Bucket.EMBEDDING,
-        rule=EMBEDDED_IMAGE,
+        operation=EMBED_IMAGE_FILE,
         send=_embed_images,
         columns={"model": "string", "vector": "vector"},
         options=frozenset({"model"}),
@@ -221,8 +234,7 @@ _ROWS = (
     Kind(
         name="caption_images",
         summary="Describe images.",
-        bucket=Bucket.CAPTION_IMAGE,
-        rule=CAPTION_IMAGE,
+        operation=CAPTION_IMAGE_FILE,
         send=_caption_images,
         columns=_CAPTION_COLUMNS,
         options=_PROMPTS | {"as_base64"},
@@ -232,8 +244,7 @@ _ROWS = (
     Kind(
         name="caption_videos",
         summary="Describe videos.",
-        bucket=Bucket.CAPTION_VIDEO,
-        rule=CAPTION_VIDEO,
+        operation=CAPTION_VIDEO_FILE,
         send=_caption_videos,
         columns=_CAPTION_COLUMNS,
         options=_PROMPTS | {"persons"},
@@ -243,8 +254,7 @@ _ROWS = (
     Kind(
         name="add_videos",
         summary="Add videos to the private video library and wait until they are searchable.",
-        bucket=Bucket.VIDEO_UPLOAD,
-        rule=LIBRARY_VIDEO,
+        operation=ADD_VIDEO_FILE,
         send=_add_videos,
         columns={"video_no": "string", "video_name": "string", "video_status": "string"},
         options=frozenset({"unique_id", "tags", "searchable_within"}),

@@ -33,12 +33,9 @@ from memories_async.media.readers import (
     pread,
     read_object,
 )
-from memories_async.media.rules import MediaRule
+from memories_async.media.rules import GIBIBYTE, MEBIBYTE, MediaRule
 from memories_async.media.source import Media, Source
 from memories_async.media.urls import is_url
-
-MEBIBYTE = 1 << 20
-GIBIBYTE = 1 << 30
 
 
 def inspect_all(sources: Sequence[Source], rule: MediaRule) -> tuple[Attachment, ...]:

@@ -1,10 +1,31 @@
-"""What one endpoint takes, as a value."""
+"""What each endpoint takes: the documented formats, sizes and durations."""
 
 from __future__ import annotations
 
 import attrs
 
-from memories_async.media.formats import Format
+from memories_async.media.formats import (
+    AVI,
+    BMP,
+    FLV,
+    FORMATS,
+    GIF,
+    JPEG,
+    MATROSKA,
+    MP4,
+    MPEG,
+    PNG,
+    QUICKTIME,
+    THREE_GPP,
+    TIFF,
+    WEBM,
+    WEBP,
+    WMV,
+    Format,
+)
+
+MEBIBYTE = 1 << 20
+GIBIBYTE = 1 << 30
 
 
 @attrs.frozen
@@ -27,3 +48,21 @@ class MediaRule:
     def extensions(self) -> str:
         """The allowed extensions, for messages."""
         return " ".join(sorted(name for format in self.formats for name in format.extensions))
+
+
+_LIBRARY_FORMATS = frozenset({JPEG, PNG, GIF, BMP, WEBP})
+
+CAPTION_IMAGE = MediaRule("an image to caption", frozenset({PNG, JPEG}))
+CAPTION_VIDEO = MediaRule(
+    "a video to caption",
+    frozenset({MP4, QUICKTIME, THREE_GPP, MATROSKA, WEBM, AVI, FLV, WMV, MPEG}),
+    max_size=8 * GIBIBYTE,
+    max_duration=2 * 60 * 60,
+)
+LIBRARY_IMAGE = MediaRule("a library image", _LIBRARY_FORMATS, max_size=20 * MEBIBYTE)
+QUERY_IMAGE = MediaRule("a query image", _LIBRARY_FORMATS, max_size=20 * MEBIBYTE)
+LIBRARY_VIDEO = MediaRule(
+    "a library video", frozenset({MP4, AVI, MATROSKA, QUICKTIME}), max_size=3 * GIBIBYTE
+)
+EMBEDDED_IMAGE = MediaRule("an image to embed", frozenset({JPEG, PNG, GIF, WEBP, BMP, TIFF}))
+ASSET = MediaRule("an asset", frozenset(FORMATS) - {THREE_GPP})

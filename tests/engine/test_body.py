@@ -19,11 +19,10 @@ from hypothesis import strategies as st
 from memories_async import Media
 from memories_async._engine.body.layout import SMALL, Recipe, recipe
 from memories_async._engine.request import Request
-from memories_async.captions import CAPTION_VIDEO
 from memories_async.config import Policy
-from memories_async.library import LIBRARY_IMAGE
 from memories_async.media.inspect import inspect_source
 from memories_async.media.readers import Attachment, whole
+from memories_async.media.rules import CAPTION_VIDEO, LIBRARY_IMAGE
 from memories_async.operations import (
     ADD_IMAGES,
     CAPTION_IMAGE_FILE,

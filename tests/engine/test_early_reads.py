@@ -13,9 +13,9 @@ from memories_async._engine.body import writer
 from memories_async._engine.body.budget import UploadBudget
 from memories_async._engine.body.layout import Recipe
 from memories_async._engine.body.writer import Transfer
-from memories_async.embeddings import EMBEDDED_IMAGE
 from memories_async.media.inspect import inspect_all, inspect_source
 from memories_async.media.readers import EARLY_READ, Attachment
+from memories_async.media.rules import EMBEDDED_IMAGE
 
 pytestmark = pytest.mark.anyio
 

@@ -13,9 +13,9 @@ from memories_async._engine.body import writer
 from memories_async._engine.body.budget import UploadBudget
 from memories_async._engine.body.writer import PIECE, Transfer
 from memories_async._engine.request import State
-from memories_async.captions import CAPTION_VIDEO
 from memories_async.media.inspect import inspect_source
 from memories_async.media.readers import COLD_READ, Attachment
+from memories_async.media.rules import CAPTION_VIDEO
 from tests.engine.uploads import Sink, body_of, checked, film, send
 
 pytestmark = pytest.mark.anyio

@@ -18,10 +18,10 @@ from memories_async._engine.body import writer
 from memories_async._engine.body.budget import SMALLEST_PIECE, UploadBudget
 from memories_async._engine.body.writer import PIECE, Transfer
 from memories_async._engine.request import State
-from memories_async.captions import CAPTION_VIDEO
 from memories_async.media import readers as sources
 from memories_async.media.inspect import inspect_source
 from memories_async.media.readers import COLD_READ
+from memories_async.media.rules import CAPTION_VIDEO
 from memories_async.media.source import Source
 from tests.engine.uploads import HEAD, Sink, body_of, checked, film, send
 

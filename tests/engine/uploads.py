@@ -10,9 +10,9 @@ from memories_async._engine.body import writer
 from memories_async._engine.body.budget import UploadBudget
 from memories_async._engine.body.layout import Recipe
 from memories_async._engine.body.writer import Transfer
-from memories_async.captions import CAPTION_VIDEO
 from memories_async.media.inspect import inspect_source
 from memories_async.media.readers import Attachment
+from memories_async.media.rules import CAPTION_VIDEO
 from memories_async.media.source import Source
 
 HEAD = b"\0\0\0\x18ftypmp42"
