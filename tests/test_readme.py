@@ -1,4 +1,4 @@
-"""The README's examples run as they stand: each in a process of its own, against the emulator."""
+"""Every README's examples run as they stand: each in its own process, against the emulator."""
 
 from __future__ import annotations
 
@@ -20,6 +20,11 @@ pytestmark = pytest.mark.anyio
 
 ROOT = Path(memories_async.__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+READMES = {
+    path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8")
+    for folder in (ROOT, *(ROOT / name for name in ("memories_async", "examples", "benchmarks")))
+    for path in (folder.glob("README.md") if folder == ROOT else folder.rglob("README.md"))
+}
 MEDIA = ROOT / "examples" / "media"
 
 # What the text around an example says that there is: a client, and something to send.
@@ -40,16 +45,15 @@ BLOCKING_SETTING = "paths = ['photo.jpg', 'two.jpg']\n{example}"
 ONLY_COMPILED = ("example.com", "inbox.", "redis://", "possible_cost")
 
 
-def blocks(language: str) -> Iterator[str]:
-    for found in re.finditer(rf"^```{language}\n(.*?)^```", README, re.MULTILINE | re.DOTALL):
-        yield found[1]
+def blocks(language: str) -> Iterator[tuple[str, str]]:
+    for name, text in READMES.items():
+        for found in re.finditer(rf"^```{language}\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
+            yield name, found[1]
 
 
-def first_line(block: str) -> str:
-    return block.strip().splitlines()[-1][:60]
-
-
-EXAMPLES = list(blocks("python"))
+EXAMPLES = {
+    f"{name}: {block.strip().splitlines()[-1][:60]}": block for name, block in blocks("python")
+}
 
 
 @pytest.fixture
@@ -69,10 +73,10 @@ def script(block: str) -> str:
     return SETTING.format(example=textwrap.indent(block, "        "))
 
 
-@pytest.mark.parametrize("block", EXAMPLES, ids=first_line)
+@pytest.mark.parametrize("block", EXAMPLES.values(), ids=EXAMPLES)
 async def test_an_example_runs(block: str, folder: Path) -> None:
     if any(needed in block for needed in ONLY_COMPILED):
-        compile(block, "README.md", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+        compile(block, "README", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
         return
     async with Emulator() as emulator:
         done = await anyio.run_process(
@@ -96,13 +100,15 @@ def test_the_first_two_headings_have_one_command_each() -> None:
         assert re.findall(r"^```sh\n(.*?)\n```", section, re.MULTILINE | re.DOTALL) == [command]
 
 
-def test_links_lead_somewhere() -> None:
+@pytest.mark.parametrize("name", READMES)
+def test_links_lead_somewhere(name: str) -> None:
+    text, folder = READMES[name], (ROOT / name).parent
     headings = {
         re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
-        for heading in re.findall(r"^##+ (.*)$", README, re.MULTILINE)
+        for heading in re.findall(r"^##+ (.*)$", text, re.MULTILINE)
     }
-    for target in re.findall(r"\]\(([^)]+)\)", README):
+    for target in re.findall(r"\]\(([^)]+)\)", text):
         if target.startswith("#"):
             assert target[1:] in headings, target
         elif not target.startswith("http"):
-            assert (ROOT / target).exists(), target
+            assert (folder / target).exists(), target
