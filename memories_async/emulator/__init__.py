@@ -1,6 +1,5 @@
 """An offline memories.ai service: every operation of the table, without an account."""
 
-from memories_async.emulator.auth import RateLimit
 from memories_async.emulator.callbacks import (
     CallbackFault,
     Callbacks,
@@ -18,17 +17,17 @@ from memories_async.emulator.engines.protocol import (
     Engine,
     Hit,
     Line,
-    Person,
+    ReferencePerson,
     UnreadableMediaError,
     VideoFacts,
 )
-from memories_async.emulator.envelopes import Answer, Reason, gateway
-from memories_async.emulator.faults import Cut, Drip, Fault, Faults, Hang, Raw
+from memories_async.emulator.faults import Cut, Drip, Faults, Hang, InjectedFault, Raw
+from memories_async.emulator.http.auth import RateLimit
+from memories_async.emulator.http.envelopes import HttpResponse, Reason, gateway
 from memories_async.emulator.ledger import Entry, FileEntry, Ledger
 from memories_async.emulator.server import Emulator
 
 __all__ = [
-    "Answer",
     "CallbackFault",
     "Callbacks",
     "Cut",
@@ -38,22 +37,23 @@ __all__ = [
     "Emulator",
     "Engine",
     "Entry",
-    "Fault",
     "Faults",
     "FileEntry",
     "Forged",
     "Hang",
     "Held",
     "Hit",
+    "HttpResponse",
+    "InjectedFault",
     "Late",
     "Ledger",
     "Line",
     "Overtaken",
-    "Person",
     "Posted",
     "RateLimit",
     "Raw",
     "Reason",
+    "ReferencePerson",
     "Repeated",
     "Rewritten",
     "UnreadableMediaError",

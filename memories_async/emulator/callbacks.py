@@ -10,7 +10,7 @@ import attrs
 from memories_async.emulator.faults import Faults, check_operation
 
 if TYPE_CHECKING:
-    from memories_async.emulator.outbound import Outside
+    from memories_async.emulator.http.outbound import OutboundClient
 
 
 def caption_done(task_id: str, text: str, token: Mapping[str, int]) -> dict[str, object]:
@@ -151,17 +151,19 @@ class Callbacks(Faults[CallbackFault]):
         held: Addresses and bodies that wait to be released, in that order; reorder them at will.
     """
 
-    def __init__(self, outside: Outside, sleep: Callable[[float], Awaitable[object]]) -> None:
+    def __init__(
+        self, outbound: OutboundClient, sleep: Callable[[float], Awaitable[object]]
+    ) -> None:
         super().__init__()
         self.posted: list[Posted] = []
         self.held: list[tuple[str, dict[str, object]]] = []
         self._overtaken: list[tuple[str, dict[str, object]]] = []
-        self._outside = outside
+        self._outbound = outbound
         self._sleep = sleep
 
     def check(self, url: str) -> None:
         """Raise ``Refusal`` for an address that would be refused without resolving its name."""
-        self._outside.check(url)
+        self._outbound.check(url)
 
     async def release(self, count: int | None = None) -> None:
         """Post what is held, or so many from the front; return when all are answered."""
@@ -199,4 +201,4 @@ class Callbacks(Faults[CallbackFault]):
             await self._post(*self._overtaken.pop(0))
 
     async def _post(self, url: str, body: object) -> None:
-        self.posted.append(Posted(url, body, await self._outside.post(url, body)))
+        self.posted.append(Posted(url, body, await self._outbound.post(url, body)))

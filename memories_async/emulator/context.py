@@ -1,4 +1,4 @@
-"""What the handlers work with: the library, the engine and the world outside."""
+"""What the handlers work with: the library, the engine and the network beyond."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from anyio import CapacityLimiter, to_thread
 
 from memories_async.emulator.callbacks import Callbacks
 from memories_async.emulator.engines.protocol import Engine, UnreadableMediaError
-from memories_async.emulator.envelopes import Reason, Refusal
-from memories_async.emulator.outbound import Outside
+from memories_async.emulator.http.envelopes import Reason, Refusal
+from memories_async.emulator.http.outbound import OutboundClient
 from memories_async.emulator.spool import Spool, SpooledFile
-from memories_async.emulator.store import Store
+from memories_async.emulator.store import MediaStore
 
 T = TypeVar("T")
 Arguments = TypeVarTuple("Arguments")
 
 
 @attrs.frozen(kw_only=True)
-class Resources:
+class Context:
     """What the handlers work with.
 
     Attributes:
@@ -35,14 +35,14 @@ class Resources:
         batch_limit: Files that one image upload may hold.
         clock: Seconds since the epoch.
         sleep: Waits.
-        writers: Bounds the threads that write uploads.
-        thinkers: Bounds the threads that ask the engine.
+        disk_threads: Bounds the threads that write uploads.
+        engine_threads: Bounds the threads that ask the engine.
         indexing: Lets one video be indexed at a time, and each only once.
     """
 
-    store: Store
+    store: MediaStore
     engine: Engine
-    fetching: Outside
+    fetching: OutboundClient
     callbacks: Callbacks
     engine_seconds: float
     index_seconds: float
@@ -50,8 +50,8 @@ class Resources:
     batch_limit: int
     clock: Callable[[], float]
     sleep: Callable[[float], Awaitable[object]]
-    writers: CapacityLimiter
-    thinkers: CapacityLimiter
+    disk_threads: CapacityLimiter
+    engine_threads: CapacityLimiter
     indexing: anyio.Lock
 
     def now(self) -> int:
@@ -60,11 +60,11 @@ class Resources:
 
     def spool(self) -> Spool:
         """Return an empty spool."""
-        return Spool(self.store.incoming, self.writers)
+        return Spool(self.store.incoming, self.disk_threads)
 
     async def write(self, function: Callable[[Unpack[Arguments]], T], *args: *Arguments) -> T:
         """Run something that writes to the library in a thread."""
-        return await to_thread.run_sync(function, *args, limiter=self.writers)
+        return await to_thread.run_sync(function, *args, limiter=self.disk_threads)
 
     async def ask(
         self,
@@ -81,7 +81,7 @@ class Resources:
         try:
             with anyio.fail_after(self.engine_seconds):
                 return await to_thread.run_sync(
-                    question, *args, limiter=self.thinkers, abandon_on_cancel=True
+                    question, *args, limiter=self.engine_threads, abandon_on_cancel=True
                 )
         except (UnreadableMediaError, FileNotFoundError) as error:  # or deleted in the meantime
             raise Refusal(Reason.BAD_REQUEST, named(str(error), files)) from error

@@ -7,7 +7,7 @@ from typing import Generic, Literal, Protocol, TypeAlias, TypeVar, overload
 
 import attrs
 
-from memories_async.emulator.envelopes import Answer, Reason
+from memories_async.emulator.http.envelopes import HttpResponse, Reason
 from memories_async.emulator.ledger import matches
 from memories_async.operations import OPERATIONS
 
@@ -25,7 +25,7 @@ class Cut:
     """
 
     after: Literal["nothing", "status", "half"] = "nothing"
-    answer: Answer | None = None
+    answer: HttpResponse | None = None
 
 
 @attrs.frozen
@@ -38,7 +38,7 @@ class Drip:
     """
 
     seconds: float = 1.0
-    answer: Answer | None = None
+    answer: HttpResponse | None = None
 
 
 @attrs.frozen
@@ -53,19 +53,20 @@ class Hang:
     """No answer comes until the emulator stops."""
 
 
-Outcome: TypeAlias = Answer | Cut | Drip | Raw | Hang
+ConnectionEffect: TypeAlias = HttpResponse | Cut | Drip | Raw | Hang
 """What may happen on the connection once a request has been dealt with."""
 
-Effect: TypeAlias = Outcome | Reason
+Effect: TypeAlias = ConnectionEffect | Reason
 """The same, or a refusal that each service says in its own words."""
 
 
 @attrs.frozen
-class Fault:
+class InjectedFault:
     """What goes wrong, for which requests, and when.
 
-    ``Fault("captions.video", Reason.THROTTLED, times=3)`` throttles the next three video captions
-    in the service's own words; ``Fault(None, Cut(), nth=2)`` resets the second request of all.
+    ``InjectedFault("captions.video", Reason.THROTTLED, times=3)`` throttles the next three video
+    captions with the service's own refusal; ``InjectedFault(None, Cut(), nth=2)`` resets the
+    second request of all.
 
     Attributes:
         operation: A row of the table (``caption_video_url``), a call (``captions.video``), or

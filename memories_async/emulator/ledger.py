@@ -10,7 +10,7 @@ import attrs
 from memories_async.operations import OPERATIONS, Operation, Replay
 
 if TYPE_CHECKING:
-    from memories_async.emulator.envelopes import Answer
+    from memories_async.emulator.http.envelopes import HttpResponse
 
 _LONGEST_VALUE = 4096
 
@@ -121,7 +121,7 @@ class Ledger(Sequence[Entry]):
         """Record a success: billed, unless it is a free read."""
         self._change(number, billed=operation.replay is not Replay.FREE_READ)
 
-    def answered(self, number: int, answer: Answer | None, finished_at: float) -> None:
+    def answered(self, number: int, answer: HttpResponse | None, finished_at: float) -> None:
         """Record what is about to be sent, or None if nothing whole is."""
         status, code = (answer.status, answer.code) if answer else (None, None)
         self._change(number, status=status, code=code, finished_at=finished_at)

@@ -20,15 +20,15 @@ import anyio
 from aiohttp import web
 from anyio import CapacityLimiter, to_thread
 
-from memories_async.emulator.app import App
-from memories_async.emulator.auth import Keys, Limiter, RateLimit, is_loopback
 from memories_async.emulator.callbacks import Callbacks
-from memories_async.emulator.context import Resources
-from memories_async.emulator.faults import Fault, Faults
-from memories_async.emulator.file_checks import CAPTION_VIDEO_BYTES
+from memories_async.emulator.context import Context
+from memories_async.emulator.faults import Faults, InjectedFault
+from memories_async.emulator.handlers.file_checks import CAPTION_VIDEO_BYTES
+from memories_async.emulator.http.app import App
+from memories_async.emulator.http.auth import Keys, RateLimit, RateLimiter, is_loopback
+from memories_async.emulator.http.outbound import OutboundClient
 from memories_async.emulator.ledger import Ledger
-from memories_async.emulator.outbound import Outside
-from memories_async.emulator.store import Store, StoredAsset, new_asset_id
+from memories_async.emulator.store import MediaStore, StoredAsset, new_asset_id
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from memories_async.emulator.engines.protocol import Engine
     from memories_async.operations import Bucket
 
-_WRITERS = 4
+_DISK_THREADS = 4
 _PICTURE_PACKAGES = ("PIL", "av", "numpy")
 
 
@@ -99,18 +99,18 @@ class Emulator:
                 f"{host} is not loopback: it needs allow_remote=True, api_key and caption_key"
             )
         self.ledger = Ledger()
-        self.faults: Faults[Fault] = Faults()
+        self.faults: Faults[InjectedFault] = Faults()
         self._limits: dict[Bucket, RateLimit] = dict(limits or {})
         self._engine = engine
         self._address = host, port
         self._folder = folder
         self._keys = Keys(api_key, caption_key)
-        self._fetching = Outside(fetch_hosts, "fetch_hosts")
-        self._calling_back = Outside(callback_hosts, "callback_hosts")
+        self._fetching = OutboundClient(fetch_hosts, "fetch_hosts")
+        self._calling_back = OutboundClient(callback_hosts, "callback_hosts")
         self.callbacks = Callbacks(self._calling_back, sleep)
         self._clock = clock
-        self._resources = functools.partial(
-            Resources,
+        self._context = functools.partial(
+            Context,
             fetching=self._fetching,
             callbacks=self.callbacks,
             fetch_limit=fetch_limit,
@@ -119,12 +119,12 @@ class Emulator:
             engine_seconds=engine_seconds,
             clock=clock,
             sleep=sleep,
-            writers=CapacityLimiter(_WRITERS),
-            thinkers=CapacityLimiter(os.cpu_count() or 1),
+            disk_threads=CapacityLimiter(_DISK_THREADS),
+            engine_threads=CapacityLimiter(os.cpu_count() or 1),
         )
         self._tasks: set[asyncio.Task[None]] = set()
         self._url = ""
-        self._store: Store | None = None
+        self._store: MediaStore | None = None
         self._cleanup = contextlib.AsyncExitStack()
 
     @property
@@ -163,7 +163,7 @@ class Emulator:
                 folder = tempfile.mkdtemp(prefix="memories-emulator-")
                 remove = functools.partial(shutil.rmtree, folder, ignore_errors=True)
                 cleanup.push_async_callback(to_thread.run_sync, remove)
-            store = await to_thread.run_sync(Store, Path(folder))
+            store = await to_thread.run_sync(MediaStore, Path(folder))
             # In a thread, as NumPy and PyAV take a while to import.
             engine = self._engine
             if engine is None:
@@ -173,12 +173,12 @@ class Emulator:
             cleanup.push_async_callback(self._end_tasks)
             stopped = asyncio.Event()
             app = App(
-                resources=self._resources(store=store, engine=engine, indexing=anyio.Lock()),
+                context=self._context(store=store, engine=engine, indexing=anyio.Lock()),
                 ledger=self.ledger,
                 faults=self.faults,
                 keys=self._keys,
-                limiter=Limiter(self._limits, self._clock),
-                remote=not is_loopback(self._address[0]),
+                limiter=RateLimiter(self._limits, self._clock),
+                allow_remote=not is_loopback(self._address[0]),
                 spawn=self._spawn,
                 stopped=stopped,
             )
@@ -229,7 +229,7 @@ class Emulator:
         store.assets.add([(asset, copy)])
         return asset.id
 
-    def _running(self) -> Store:
+    def _running(self) -> MediaStore:
         if self._store is None:
             raise RuntimeError("The emulator is not running: use it in 'async with'")
         return self._store

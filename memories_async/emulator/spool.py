@@ -34,12 +34,12 @@ class Spool:
 
     Args:
         folder: Where they go.
-        writers: Bounds the threads that all spools write with.
+        disk_threads: Bounds the threads that all spools write with.
     """
 
-    def __init__(self, folder: Path, writers: CapacityLimiter) -> None:
+    def __init__(self, folder: Path, disk_threads: CapacityLimiter) -> None:
         self._folder = folder
-        self._writers = writers
+        self._disk_threads = disk_threads
         self._paths: list[Path] = []
 
     async def save(
@@ -57,11 +57,11 @@ class Spool:
             gathered_size += len(piece)
             if gathered_size >= PIECE_SIZE:
                 await to_thread.run_sync(
-                    _append, path, gathered, digest.update, limiter=self._writers
+                    _append, path, gathered, digest.update, limiter=self._disk_threads
                 )
                 size += gathered_size
                 gathered, gathered_size = [], 0
-        await to_thread.run_sync(_append, path, gathered, digest.update, limiter=self._writers)
+        await to_thread.run_sync(_append, path, gathered, digest.update, limiter=self._disk_threads)
         size += gathered_size
         return SpooledFile(part, name, content_type, size, digest.hexdigest(), path)
 
@@ -69,7 +69,7 @@ class Spool:
         """Delete what was not moved away; harmless when called again."""
         if self._paths:
             paths, self._paths = self._paths, []
-            await to_thread.run_sync(_delete, paths, limiter=self._writers)
+            await to_thread.run_sync(_delete, paths, limiter=self._disk_threads)
 
 
 def _append(path: Path, pieces: Sequence[bytes], update: Callable[[bytes], object]) -> None:

@@ -106,7 +106,7 @@ class StoredAsset(Stored):
 S = TypeVar("S", bound=Stored)
 
 
-class Shelf(Generic[S]):
+class Repository(Generic[S]):
     """The stored files of one kind: each a file and a JSON record beside it. All calls block."""
 
     def __init__(self, folder: Path, record: type[S]) -> None:
@@ -179,7 +179,7 @@ class Shelf(Generic[S]):
         return self._folder / f"{stored.id}.json"
 
 
-class Store:
+class MediaStore:
     """Everything the emulator keeps; it lasts as long as its folder.
 
     Args:
@@ -187,9 +187,9 @@ class Store:
     """
 
     def __init__(self, folder: Path) -> None:
-        self.videos = Shelf(folder / "videos", StoredVideo)
-        self.images = Shelf(folder / "images", StoredImage)
-        self.assets = Shelf(folder / "assets", StoredAsset)
+        self.videos = Repository(folder / "videos", StoredVideo)
+        self.images = Repository(folder / "images", StoredImage)
+        self.assets = Repository(folder / "assets", StoredAsset)
         self.incoming = folder / "incoming"
         self.incoming.mkdir(exist_ok=True)
         for left_over in self.incoming.iterdir():

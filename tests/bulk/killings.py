@@ -10,7 +10,7 @@ import attrs
 from memories_async import Memories
 from memories_async.bulk import Job, Status
 from memories_async.emulator import Emulator
-from memories_async.emulator.faults import Fault
+from memories_async.emulator.faults import InjectedFault as Fault
 from tests.bulk.conftest import Kill
 from tests.bulk.ledgers import assert_journal_matches, until
 

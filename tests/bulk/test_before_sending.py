@@ -8,8 +8,8 @@ import pytest
 
 from memories_async import Bucket, CallOptions, ConfigurationError, Memories, Rate
 from memories_async.emulator import Emulator
-from memories_async.emulator.envelopes import Reason
-from memories_async.emulator.faults import Fault
+from memories_async.emulator.faults import InjectedFault as Fault
+from memories_async.emulator.http.envelopes import Reason
 from tests.bulk.conftest import MakeImages
 from tests.virtual_clock import HurriedClock
 

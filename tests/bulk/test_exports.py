@@ -15,7 +15,8 @@ import pytest
 from memories_async import ConfigurationError, Memories
 from memories_async.bulk import Input, Job
 from memories_async.emulator import Emulator
-from memories_async.emulator.faults import Cut, Fault
+from memories_async.emulator.faults import Cut
+from memories_async.emulator.faults import InjectedFault as Fault
 from tests.bulk.conftest import MakeImages
 from tests.bulk.ledgers import PNG
 

@@ -18,11 +18,16 @@ from memories_async import (
     Rate,
 )
 from memories_async.bulk import KINDS, Event, Input, Job, JournalError, Status, StopReason
-from memories_async.emulator import Emulator, app
+from memories_async.emulator import Emulator
 from memories_async.emulator.engines.hashing import HashEngine
-from memories_async.emulator.envelopes import Answer, Reason, Refusal
-from memories_async.emulator.faults import Cut, Fault
-from memories_async.emulator.handlers import HANDLERS, Call, Reply
+from memories_async.emulator.faults import Cut
+from memories_async.emulator.faults import InjectedFault as Fault
+from memories_async.emulator.handlers import HANDLERS
+from memories_async.emulator.handlers import HandlerRequest as Call
+from memories_async.emulator.handlers import HandlerResult as Reply
+from memories_async.emulator.http import app
+from memories_async.emulator.http.envelopes import HttpResponse as Answer
+from memories_async.emulator.http.envelopes import Reason, Refusal
 from tests.bulk.conftest import MakeImages
 from tests.bulk.ledgers import MP4, PNG, assert_journal_matches, items_of
 from tests.virtual_clock import HurriedClock

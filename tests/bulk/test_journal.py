@@ -21,7 +21,7 @@ from memories_async.bulk.journal import lock as lease
 from memories_async.bulk.journal import queries as records
 from memories_async.bulk.journal.database import Journal
 from memories_async.emulator import Emulator
-from memories_async.emulator.faults import Fault
+from memories_async.emulator.faults import InjectedFault as Fault
 from tests.bulk.conftest import MakeImages
 from tests.bulk.ledgers import until
 

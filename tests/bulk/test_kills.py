@@ -9,8 +9,9 @@ import pytest
 
 from memories_async import Memories
 from memories_async.emulator import Emulator
-from memories_async.emulator.envelopes import Reason
-from memories_async.emulator.faults import Cut, Fault
+from memories_async.emulator.faults import Cut
+from memories_async.emulator.faults import InjectedFault as Fault
+from memories_async.emulator.http.envelopes import Reason
 from tests.bulk.conftest import Kill, MakeImages
 from tests.bulk.killings import Killings
 

@@ -14,8 +14,10 @@ import pytest
 from memories_async import Bucket, ConfigurationError, Memories, Rate
 from memories_async.bulk import Job, JournalError, Status, StopReason
 from memories_async.emulator import Emulator
-from memories_async.emulator.envelopes import Answer, Reason
-from memories_async.emulator.faults import Fault, Hang
+from memories_async.emulator.faults import Hang
+from memories_async.emulator.faults import InjectedFault as Fault
+from memories_async.emulator.http.envelopes import HttpResponse as Answer
+from memories_async.emulator.http.envelopes import Reason
 from tests.bulk.conftest import Kill, MakeImages
 from tests.bulk.killings import Killings
 from tests.bulk.ledgers import assert_journal_matches, items_of, until

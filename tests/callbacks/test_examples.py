@@ -11,7 +11,8 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from memories_async.emulator import CallbackFault, Emulator, Late, Person, Rewritten, VideoFacts
+from memories_async.emulator import CallbackFault, Emulator, Late, Rewritten, VideoFacts
+from memories_async.emulator import ReferencePerson as Person
 from tests.callbacks.conftest import free_port
 from tests.callbacks.servers import EXAMPLES, GUNICORN, GUNICORN_AIOHTTP, UVICORN, application
 from tests.emulator.conftest import KnownEngine

@@ -30,13 +30,15 @@ from memories_async.emulator import (
     Dropped,
     Early,
     Emulator,
-    Fault,
     Forged,
     Held,
     Overtaken,
     Reason,
     Repeated,
     Rewritten,
+)
+from memories_async.emulator import (
+    InjectedFault as Fault,
 )
 from tests.callbacks.conftest import (
     ADDRESS,

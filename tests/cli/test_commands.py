@@ -14,7 +14,9 @@ import pytest
 from memories_async.cli import WITHOUT_EXTRA
 from memories_async.cli.app import COMMANDS, application
 from memories_async.cli.exit_codes import Exit
-from memories_async.emulator import Answer, Cut, Emulator, Fault, Raw, Reason
+from memories_async.emulator import Cut, Emulator, Raw, Reason
+from memories_async.emulator import HttpResponse as Answer
+from memories_async.emulator import InjectedFault as Fault
 from tests.cli.conftest import CAPTION_KEY, KEY, Run
 
 

@@ -10,7 +10,8 @@ import pytest
 
 from memories_async.cli.exit_codes import Exit
 from memories_async.cli.progress import duration
-from memories_async.emulator import Cut, Emulator, Fault, Hang, Reason
+from memories_async.emulator import Cut, Emulator, Hang, Reason
+from memories_async.emulator import InjectedFault as Fault
 from tests.cli.conftest import PNG, Run
 from tests.cli.terminal import wait_until
 

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from memories_async.emulator import Emulator, Fault, Hang
+from memories_async.emulator import Emulator, Hang
+from memories_async.emulator import InjectedFault as Fault
 from tests.cli.conftest import CAPTION_KEY, KEY
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="pseudo-terminals are POSIX")

@@ -16,7 +16,7 @@ from memories_async.emulator import (
     Emulator,
     Hit,
     Line,
-    Person,
+    ReferencePerson,
     UnreadableMediaError,
     VideoFacts,
 )
@@ -38,7 +38,7 @@ class KnownEngine:
         sizes = ", ".join(str(len(self._read(picture))) for picture in pictures)
         return f"{prompt} [{sizes}]"
 
-    def describe_video(self, video: Path, prompt: str, persons: Sequence[Person]) -> str:
+    def describe_video(self, video: Path, prompt: str, persons: Sequence[ReferencePerson]) -> str:
         names = ", ".join(
             f"{person.name}:{len(self._read(person.picture))}"
             for person in persons

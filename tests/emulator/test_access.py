@@ -6,7 +6,7 @@ import aiohttp
 import pytest
 
 from memories_async.emulator import Emulator, RateLimit
-from memories_async.emulator.auth import is_loopback, names_loopback
+from memories_async.emulator.http.auth import is_loopback, names_loopback
 from memories_async.operations import Bucket
 from tests.emulator.conftest import (
     KEY,

@@ -10,7 +10,7 @@ import pytest
 import requests
 from anyio import to_thread
 
-from memories_async.emulator import Cut, Emulator, Fault
+from memories_async.emulator import Cut, Emulator, InjectedFault
 from tests.emulator.conftest import JPEG, KEY, MP4, PNG, KnownEngine, files_in
 
 pytestmark = pytest.mark.anyio
@@ -205,7 +205,7 @@ async def test_who_comes_from_elsewhere_by_a_signed_address_needs_no_key(
 async def test_faults_of_the_storage(emulator: Emulator) -> None:
     body = {"original_filename": "film.mp4"}
     permission = data_of(await post(emulator, "upload/signed-url", json=body))
-    emulator.faults.add(Fault("send_signed", Cut()))
+    emulator.faults.add(InjectedFault("send_signed", Cut()))
     with pytest.raises(requests.exceptions.ConnectionError):
         await in_thread(requests.post, permission["signed_url"], headers={}, files={"file": VIDEO})
     assert emulator.ledger[-1].operation == "send_signed"

@@ -16,7 +16,7 @@ from memories_async.emulator.engines.pixels import PixelEngine
 from memories_async.emulator.engines.protocol import (
     EMBEDDING_LENGTHS,
     Engine,
-    Person,
+    ReferencePerson,
     UnreadableMediaError,
 )
 from tests.emulator.films import (
@@ -189,10 +189,10 @@ def test_cuts_and_persons_are_named_with_their_times(tmp_path: Path) -> None:
     broken = tmp_path / "broken.png"
     broken.write_bytes(b"no picture")
     persons = [
-        Person("Alice", saved(tmp_path / "alice.jpg", scene(2))),
-        Person("Bob", None),
-        Person("Carol", saved(tmp_path / "carol.png", scene(9))),
-        Person("Dan", broken),
+        ReferencePerson("Alice", saved(tmp_path / "alice.jpg", scene(2))),
+        ReferencePerson("Bob", None),
+        ReferencePerson("Carol", saved(tmp_path / "carol.png", scene(9))),
+        ReferencePerson("Dan", broken),
     ]
     text = PIXELS.describe_video(three_shots, "who?", persons)
     assert "3 shots, with cuts at 1.0 s and 2.0 s" in text
@@ -231,7 +231,7 @@ def test_hash_engine_accepts_any_content(tmp_path: Path) -> None:
     path, other = tmp_path / "anything", tmp_path / "other"
     path.write_bytes(b"anything at all")
     other.write_bytes(b"anything else")
-    persons = [Person("Alice", other), Person("Bob", None)]
+    persons = [ReferencePerson("Alice", other), ReferencePerson("Bob", None)]
     text = HASHES.describe_video(path, "", persons)
     assert "Alice appears at " in text
     assert "Bob was not found" in text
@@ -263,7 +263,9 @@ def test_hash_engine_refuses_an_empty_file(tmp_path: Path) -> None:
         HASHES.find_clips(FILM, empty, "")
     with pytest.raises(UnreadableMediaError):
         HASHES.probe_video(empty)
-    assert "Alice was not found" in HASHES.describe_video(FILM, "", [Person("Alice", empty)])
+    assert "Alice was not found" in HASHES.describe_video(
+        FILM, "", [ReferencePerson("Alice", empty)]
+    )
 
 
 def test_hash_engine_needs_no_extra() -> None:

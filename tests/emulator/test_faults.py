@@ -11,17 +11,17 @@ import aiohttp
 import pytest
 
 from memories_async.emulator import (
-    Answer,
     Cut,
     Drip,
     Emulator,
-    Fault,
     Hang,
+    HttpResponse,
+    InjectedFault,
     Raw,
     Reason,
     gateway,
 )
-from memories_async.emulator.envelopes import failure
+from memories_async.emulator.http.envelopes import failure
 from memories_async.operations import Service
 from tests.emulator.conftest import (
     KEY,
@@ -55,9 +55,9 @@ def embedding() -> aiohttp.FormData:
 async def test_faults_match_by_row_call_or_any(
     client: aiohttp.ClientSession, emulator: Emulator
 ) -> None:
-    emulator.faults.add(Fault("caption_image_file", Reason.THROTTLED))
-    emulator.faults.add(Fault("captions.image", Reason.NO_CREDITS, nth=2))
-    emulator.faults.add(Fault(None, Reason.CONFLICT, nth=4))
+    emulator.faults.add(InjectedFault("caption_image_file", Reason.THROTTLED))
+    emulator.faults.add(InjectedFault("captions.image", Reason.NO_CREDITS, nth=2))
+    emulator.faults.add(InjectedFault(None, Reason.CONFLICT, nth=4))
     messages = [
         (await post_any(client, path, body()))[1]["msg"]
         for path, body in [
@@ -80,11 +80,11 @@ async def test_faults_match_by_row_call_or_any(
 
 
 async def test_nth_and_times(client: aiohttp.ClientSession, emulator: Emulator) -> None:
-    emulator.faults.add(Fault("embeddings.image", gateway(503), nth=2, times=2))
+    emulator.faults.add(InjectedFault("embeddings.image", gateway(503), nth=2, times=2))
     statuses = [(await post_any(client, EMBEDDING, embedding()))[0] for _ in range(5)]
     assert statuses == [200, 503, 503, 200, 200]
     emulator.faults.clear()
-    emulator.faults.add(Fault("embeddings.image", gateway(503), times=None))
+    emulator.faults.add(InjectedFault("embeddings.image", gateway(503), times=None))
     statuses = [(await post_any(client, EMBEDDING, embedding()))[0] for _ in range(3)]
     assert statuses == [503, 503, 503]
     emulator.faults.clear()
@@ -94,12 +94,12 @@ async def test_nth_and_times(client: aiohttp.ClientSession, emulator: Emulator) 
 
 def test_faults_that_make_no_sense_are_refused() -> None:
     with pytest.raises(ValueError, match=r"No operation is called 'captions\.film'"):
-        Fault("captions.film", Hang())
+        InjectedFault("captions.film", Hang())
     for effect in Drip(), Cut("half"), Cut("status"):
         with pytest.raises(ValueError, match="needs an answer, or moment='processed'"):
-            Fault(None, effect)
-    Fault(None, Cut("half", Answer(body={})))
-    Fault(None, Drip(), moment="processed")
+            InjectedFault(None, effect)
+    InjectedFault(None, Cut("half", HttpResponse(body={})))
+    InjectedFault(None, Drip(), moment="processed")
 
 
 # --- what is answered -------------------------------------------------------------------------
@@ -129,8 +129,8 @@ def test_each_service_says_a_reason_in_its_own_way(
 async def test_an_answer_at_each_moment(
     client: aiohttp.ClientSession, emulator: Emulator, moment: str
 ) -> None:
-    answer = Answer(status=418, body={"code": "0777", "n": 2**62}, headers={"X-Tea": "pot"})
-    emulator.faults.add(Fault("captions.image", answer, moment=moment))
+    answer = HttpResponse(status=418, body={"code": "0777", "n": 2**62}, headers={"X-Tea": "pot"})
+    emulator.faults.add(InjectedFault("captions.image", answer, moment=moment))
     async with client.post(CAPTION, data=caption()) as response:
         assert (response.status, response.headers["X-Tea"]) == (418, "pot")
         assert await response.json() == {"code": "0777", "n": 2**62}
@@ -144,7 +144,7 @@ async def test_an_answer_at_each_moment(
 async def test_gateway_bodies_have_no_code(
     client: aiohttp.ClientSession, emulator: Emulator, status: int
 ) -> None:
-    emulator.faults.add(Fault(None, gateway(status)))
+    emulator.faults.add(InjectedFault(None, gateway(status)))
     found, answer = await post_any(client, CAPTION, caption())
     assert found == answer["status"] == status
     assert set(answer) == {"timestamp", "path", "status", "error", "requestId"}
@@ -154,11 +154,13 @@ async def test_bytes_are_sent_as_they_are(
     client: aiohttp.ClientSession, emulator: Emulator
 ) -> None:
     headers = {"Content-Type": "text/html"}
-    emulator.faults.add(Fault(None, Answer(body=b"<html>Log in</html>", headers=headers)))
-    emulator.faults.add(Fault(None, Answer(), nth=2))
-    emulator.faults.add(Fault(None, Answer(body=None), nth=3))
-    packed = Answer(body=gzip.compress(bytes(10**6)), headers={"Content-Encoding": "gzip"})
-    emulator.faults.add(Fault(None, packed, nth=4))
+    emulator.faults.add(
+        InjectedFault(None, HttpResponse(body=b"<html>Log in</html>", headers=headers))
+    )
+    emulator.faults.add(InjectedFault(None, HttpResponse(), nth=2))
+    emulator.faults.add(InjectedFault(None, HttpResponse(body=None), nth=3))
+    packed = HttpResponse(body=gzip.compress(bytes(10**6)), headers={"Content-Encoding": "gzip"})
+    emulator.faults.add(InjectedFault(None, packed, nth=4))
     bodies = []
     for _ in range(4):
         async with client.post(CAPTION, data=caption()) as response:
@@ -167,7 +169,7 @@ async def test_bytes_are_sent_as_they_are(
 
 
 async def test_an_answer_may_be_endless(client: aiohttp.ClientSession, emulator: Emulator) -> None:
-    emulator.faults.add(Fault(None, Answer(chunks=itertools.repeat(b" " * 1000))))
+    emulator.faults.add(InjectedFault(None, HttpResponse(chunks=itertools.repeat(b" " * 1000))))
     async with client.post(CAPTION, data=caption()) as response:
         assert await response.content.readexactly(100_000) == b" " * 100_000
         response.close()
@@ -176,7 +178,9 @@ async def test_an_answer_may_be_endless(client: aiohttp.ClientSession, emulator:
 async def test_an_early_answer_comes_while_the_upload_is_arriving(
     client: aiohttp.ClientSession, emulator: Emulator
 ) -> None:
-    emulator.faults.add(Fault(None, Answer(status=413, body={"code": 413}), moment="headers"))
+    emulator.faults.add(
+        InjectedFault(None, HttpResponse(status=413, body={"code": 413}), moment="headers")
+    )
     answered = asyncio.Event()
 
     async def never_whole() -> AsyncIterator[bytes]:
@@ -198,7 +202,7 @@ async def test_an_early_answer_comes_while_the_upload_is_arriving(
 async def test_a_reset_at_each_moment(
     client: aiohttp.ClientSession, emulator: Emulator, moment: str
 ) -> None:
-    emulator.faults.add(Fault("captions.image", Cut(), moment=moment))
+    emulator.faults.add(InjectedFault("captions.image", Cut(), moment=moment))
     with pytest.raises(aiohttp.ClientConnectionError):
         await post(client, CAPTION, caption())
     [entry] = emulator.ledger
@@ -219,12 +223,12 @@ async def exchange(emulator: Emulator) -> bytes:
 
 
 async def test_a_cut_after_the_status_line(emulator: Emulator) -> None:
-    emulator.faults.add(Fault("library.video", Cut("status"), moment="processed"))
+    emulator.faults.add(InjectedFault("library.video", Cut("status"), moment="processed"))
     assert await exchange(emulator) == b"HTTP/1.1 200 OK\r\n"
 
 
 async def test_a_cut_in_half(emulator: Emulator) -> None:
-    emulator.faults.add(Fault("library.video", Cut("half"), moment="processed"))
+    emulator.faults.add(InjectedFault("library.video", Cut("half"), moment="processed"))
     head, body = (await exchange(emulator)).split(b"\r\n\r\n")
     whole = b'{"code":"0000","msg":"success","data":null,"success":true,"failed":false}'
     assert f"Content-Length: {len(whole)}".encode() in head
@@ -232,7 +236,7 @@ async def test_a_cut_in_half(emulator: Emulator) -> None:
 
 
 async def test_raw_bytes(emulator: Emulator) -> None:
-    emulator.faults.add(Fault(None, Raw(b"\x16\x03\x01garbage")))
+    emulator.faults.add(InjectedFault(None, Raw(b"\x16\x03\x01garbage")))
     assert await exchange(emulator) == b"\x16\x03\x01garbage"
 
 
@@ -243,7 +247,7 @@ async def test_a_dripping_answer(engine: KnownEngine) -> None:
         pauses.append(seconds)
 
     async with Emulator(engine, sleep=sleep) as emulator:
-        emulator.faults.add(Fault(None, Drip(1.5, Answer(body={"code": 0}))))
+        emulator.faults.add(InjectedFault(None, Drip(1.5, HttpResponse(body={"code": 0}))))
         received = await exchange(emulator)
     assert received.endswith(b'\r\n\r\n{"code":0}')
     assert pauses == [1.5] * 10
@@ -256,8 +260,8 @@ async def test_latency(engine: KnownEngine) -> None:
         pauses.append(seconds)
 
     async with Emulator(engine, sleep=sleep) as emulator, session_for(emulator) as client:
-        emulator.faults.add(Fault("captions.image", latency=3))
-        emulator.faults.add(Fault("captions.image", latency=4, moment="processed", nth=2))
+        emulator.faults.add(InjectedFault("captions.image", latency=3))
+        emulator.faults.add(InjectedFault("captions.image", latency=4, moment="processed", nth=2))
         assert (await post(client, CAPTION, caption()))["code"] == 0
         assert (await post(client, CAPTION, caption()))["code"] == 0
     assert pauses == [3, 4]
@@ -266,7 +270,7 @@ async def test_latency(engine: KnownEngine) -> None:
 async def test_a_hanging_call_ends_when_the_emulator_stops(engine: KnownEngine) -> None:
     emulator = Emulator(engine)
     await emulator.start()
-    emulator.faults.add(Fault(None, Hang()))
+    emulator.faults.add(InjectedFault(None, Hang()))
     async with session_for(emulator) as client:
         call = asyncio.create_task(post(client, CAPTION, caption()))
         await until(lambda: emulator.ledger and emulator.ledger[0].finished_at)

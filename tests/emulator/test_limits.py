@@ -10,8 +10,8 @@ import aiohttp
 import pytest
 
 from memories_async.emulator import Emulator
-from memories_async.emulator import file_checks as checks
-from memories_async.emulator.envelopes import Refusal
+from memories_async.emulator.handlers import file_checks as checks
+from memories_async.emulator.http.envelopes import Refusal
 from memories_async.emulator.spool import SpooledFile
 from tests.emulator.conftest import (
     JPEG,

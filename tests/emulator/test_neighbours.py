@@ -11,7 +11,7 @@ import pytest
 import requests
 from anyio import create_task_group, to_thread
 
-from memories_async.emulator import Cut, Emulator, Fault
+from memories_async.emulator import Cut, Emulator, InjectedFault
 from tests.emulator.conftest import KEY, MP4, PNG, KnownEngine, Site, files_in
 
 pytestmark = pytest.mark.anyio
@@ -302,7 +302,7 @@ async def test_download(emulator: Emulator) -> None:
 
 async def test_a_download_can_be_cut(emulator: Emulator) -> None:
     video_no = await upload(emulator)
-    emulator.faults.add(Fault("library.download", Cut("half"), moment="processed"))
+    emulator.faults.add(InjectedFault("library.download", Cut("half"), moment="processed"))
     url = f"{emulator.url}/serve/api/v1/download"
     with pytest.raises(requests.exceptions.ChunkedEncodingError, match="506 bytes read, 506 more"):
         await in_thread(requests.post, url, json={"video_no": video_no})

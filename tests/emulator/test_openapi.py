@@ -17,8 +17,9 @@ from schemathesis import GenerationMode
 from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import response_schema_conformance
 
-from memories_async.emulator import Emulator, openapi
-from memories_async.emulator.validation import FIELDS, Kind
+from memories_async.emulator import Emulator
+from memories_async.emulator.handlers.validation import FIELDS, FieldType
+from memories_async.emulator.http import openapi
 from memories_async.operations import OPERATIONS, Operation
 from tests.emulator.conftest import KEY, MP4, PNG, KnownEngine, post_any, session_for
 
@@ -54,7 +55,12 @@ async def test_the_document_is_served(emulator: Emulator) -> None:
     assert len(emulator.ledger) == 0
 
 
-SAMPLES = {Kind.TEXT: "text", Kind.TEXTS: ["text"], Kind.INTEGER: 1, Kind.NUMBER: 1.5}
+SAMPLES = {
+    FieldType.TEXT: "text",
+    FieldType.TEXTS: ["text"],
+    FieldType.INTEGER: 1,
+    FieldType.NUMBER: 1.5,
+}
 
 
 @EACH_ROW

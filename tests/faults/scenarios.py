@@ -5,7 +5,9 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Mapping
 
-from memories_async.emulator import Answer, Cut, Drip, Fault, Hang, Raw, Reason, gateway
+from memories_async.emulator import Cut, Drip, Hang, Raw, Reason, gateway
+from memories_async.emulator import HttpResponse as Answer
+from memories_async.emulator import InjectedFault as Fault
 from tests.faults.conftest import SENTINEL, Stage
 from tests.faults.proxy import Plan
 

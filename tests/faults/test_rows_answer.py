@@ -26,7 +26,9 @@ from memories_async import (
     RateLimited,
     UnexpectedShape,
 )
-from memories_async.emulator import Answer, Fault, Reason, gateway
+from memories_async.emulator import HttpResponse as Answer
+from memories_async.emulator import InjectedFault as Fault
+from memories_async.emulator import Reason, gateway
 from memories_async.limiters import MemoryLimiter
 from tests.faults.conftest import PNG, Stage, caption, embed, failure_of, stored_video, until
 from tests.faults.proxy import Proxy

@@ -23,7 +23,9 @@ from memories_async import (
     Progress,
     StallTimeout,
 )
-from memories_async.emulator import Answer, Fault, Reason, gateway
+from memories_async.emulator import HttpResponse as Answer
+from memories_async.emulator import InjectedFault as Fault
+from memories_async.emulator import Reason, gateway
 from tests.faults.conftest import FILM_SIZE, MP4, PNG, Stage, failure_of, until
 from tests.faults.proxy import Plan
 

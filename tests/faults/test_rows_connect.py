@@ -27,7 +27,8 @@ from memories_async import (
     RateLimited,
     TlsError,
 )
-from memories_async.emulator import Fault, Hang
+from memories_async.emulator import Hang
+from memories_async.emulator import InjectedFault as Fault
 from memories_async.limiters import MemoryLimiter
 from tests.faults.conftest import (
     Stage,

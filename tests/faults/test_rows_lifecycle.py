@@ -21,7 +21,9 @@ from memories_async import (
     OutcomeUnknown,
     Rate,
 )
-from memories_async.emulator import Answer, Drip, Emulator, Fault, Hang
+from memories_async.emulator import Drip, Emulator, Hang
+from memories_async.emulator import HttpResponse as Answer
+from memories_async.emulator import InjectedFault as Fault
 from memories_async.emulator.engines.hashing import HashEngine
 from memories_async.limiters import MemoryLimiter
 from tests.faults.conftest import MP4, Stage, caption, failure_of, until

@@ -24,7 +24,9 @@ from memories_async import (
     OutcomeUnknown,
 )
 from memories_async._engine.transport.payload import Payload
-from memories_async.emulator import Answer, Cut, Drip, Fault, Hang, Raw
+from memories_async.emulator import Cut, Drip, Hang, Raw
+from memories_async.emulator import HttpResponse as Answer
+from memories_async.emulator import InjectedFault as Fault
 from memories_async.operations import ADD_IMAGES, CAPTION_IMAGE_FILE, Operation
 from tests.faults.conftest import PNG, Stage, caption, failure_of, stored_video
 from tests.faults.proxy import Plan

@@ -19,7 +19,9 @@ from memories_async import (
     MemoriesError,
     OutcomeUnknown,
 )
-from memories_async.emulator import Answer, Cut, Drip, Fault, Hang, Raw, Reason, gateway
+from memories_async.emulator import Cut, Drip, Hang, Raw, Reason, gateway
+from memories_async.emulator import HttpResponse as Answer
+from memories_async.emulator import InjectedFault as Fault
 from tests.conftest import PatientLoop
 from tests.faults.conftest import MP4, PNG, Stage, on_stage
 from tests.faults.proxy import Plan

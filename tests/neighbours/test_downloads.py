@@ -25,7 +25,8 @@ from memories_async import (
 from memories_async._engine.body.budget import UploadBudget
 from memories_async._engine.body.writer import Transfer
 from memories_async._engine.transport import downloads as saving
-from memories_async.emulator import Cut, Emulator, Fault
+from memories_async.emulator import Cut, Emulator
+from memories_async.emulator import InjectedFault as Fault
 from tests.emulator.conftest import KnownEngine, until
 from tests.neighbours.conftest import FILM, KEY, v1
 from tests.operations.recorder import Answer, Recorder

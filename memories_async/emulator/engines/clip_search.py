@@ -16,13 +16,13 @@ if TYPE_CHECKING:
     from memories_async.emulator.engines.descriptors import Vector
 
 MATCH = 0.75
-"""The likeness from which a frame shows the picture; unrelated pictures stay below about 0.6."""
+"""The similarity from which a frame shows the picture; unrelated pictures stay below about 0.6."""
 
 MAX_HITS = 10
 SHORT = 60.0
 """Seconds up to which every frame is looked at; of a longer video first only the key frames."""
 
-_CLOSE = 0.05  # a hit ends where the likeness has fallen so far below its best
+_CLOSE = 0.05  # a hit ends where the similarity has fallen so far below its best
 _MAX_GAP = 0.25  # seconds of unlike frames that do not end a hit: a flash, a passer-by
 _PROMISING = 0.45  # a shot may have moved on a lot between its key frame and the frame in question
 _MAX_KEY_FRAMES = 3000
@@ -31,7 +31,7 @@ _MAX_PLACE = 20.0  # seconds
 
 
 @attrs.frozen
-class Likeness:
+class Similarity:
     """How much a frame, shown from ``time`` until ``until``, looks like a picture."""
 
     time: float
@@ -39,17 +39,17 @@ class Likeness:
     score: float
 
 
-def likenesses(film: Iterable[Frame], wanted: Vector) -> list[Likeness]:
-    """Compare a picture's look with each frame's."""
-    return [Likeness(f.time, f.until, float(f.look @ wanted)) for f in film]
+def similarities(film: Iterable[Frame], wanted: Vector) -> list[Similarity]:
+    """Compare a picture's descriptor with each frame's."""
+    return [Similarity(f.time, f.until, float(f.descriptor @ wanted)) for f in film]
 
 
-def appearances(scores: Sequence[Likeness]) -> list[Hit]:
+def appearances(scores: Sequence[Similarity]) -> list[Hit]:
     """Merge the frames that show the picture into time ranges, in order of time."""
     return [_hit(run) for run in _runs(scores, MATCH)]
 
 
-def hits(scores: Sequence[Likeness]) -> list[Hit]:
+def hits(scores: Sequence[Similarity]) -> list[Hit]:
     """Narrow each appearance to where it looks most like the picture, best first."""
     close = [
         _hit(run)
@@ -59,8 +59,8 @@ def hits(scores: Sequence[Likeness]) -> list[Hit]:
     return sorted(close, key=lambda hit: (-hit.score, hit.start_time))[:MAX_HITS]
 
 
-def _runs(scores: Sequence[Likeness], threshold: float) -> list[list[Likeness]]:
-    runs: list[list[Likeness]] = []
+def _runs(scores: Sequence[Similarity], threshold: float) -> list[list[Similarity]]:
+    runs: list[list[Similarity]] = []
     for one in scores:
         if one.score < threshold:
             continue
@@ -71,13 +71,13 @@ def _runs(scores: Sequence[Likeness], threshold: float) -> list[list[Likeness]]:
     return runs
 
 
-def _hit(run: Sequence[Likeness]) -> Hit:
+def _hit(run: Sequence[Similarity]) -> Hit:
     score = min(1.0, max(one.score for one in run))
     return Hit(round(run[0].time, 3), round(run[-1].until, 3), round(score, 4))
 
 
 def key_frame_spacing(facts: VideoFacts) -> float | None:
-    """Return None where every frame is to be looked at, else the least seconds between looks."""
+    """Return None where every frame is to be looked at, else the least seconds between frames."""
     return None if facts.duration <= SHORT else facts.duration / _MAX_KEY_FRAMES
 
 
@@ -88,18 +88,18 @@ def find(video: Path, facts: VideoFacts, wanted: Vector, deadline: float) -> lis
     then every frame around the best of them, so that borders are exact to a frame.
     """
     spacing = key_frame_spacing(facts)
-    first = likenesses(frames(video, key_frames_every=spacing, deadline=deadline), wanted)
+    first = similarities(frames(video, key_frames_every=spacing, deadline=deadline), wanted)
     if spacing is None:
         return hits(first)
     second = [
-        likenesses(frames(video, start=start, end=end, deadline=deadline), wanted)
+        similarities(frames(video, start=start, end=end, deadline=deadline), wanted)
         for start, end in promising_places(first)
     ]
-    # Nothing comes of the second look only if the time is up: then the first must do.
+    # Nothing comes of the second pass only if the time is up: then the first must do.
     return hits([one for place in second for one in place]) or hits(first)
 
 
-def promising_places(scores: Sequence[Likeness]) -> list[tuple[float, float]]:
+def promising_places(scores: Sequence[Similarity]) -> list[tuple[float, float]]:
     """Return the seconds around the best key frames, in order of time and without overlaps."""
     promising = [i for i, one in enumerate(scores) if one.score >= _PROMISING]
     best = sorted(promising, key=lambda i: -scores[i].score)[:_MAX_PLACES]

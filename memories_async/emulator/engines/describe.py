@@ -74,7 +74,7 @@ def shots(film: Sequence[Frame]) -> list[Sequence[Frame]]:
     starts = [
         index
         for index, (before, after) in enumerate(pairwise(film), 1)
-        if before.look @ after.look < _CUT
+        if before.descriptor @ after.descriptor < _CUT
     ]
     return [film[start:end] for start, end in pairwise([0, *starts, len(film)])]
 

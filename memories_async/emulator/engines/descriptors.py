@@ -49,7 +49,7 @@ _CELLS = _tents()
 _WHITENING = np.sqrt(np.add.outer(np.arange(_LIGHT_FREQUENCIES), np.arange(_LIGHT_FREQUENCIES)))
 
 
-def look(pixels: Pixels) -> Vector:
+def compute_descriptor(pixels: Pixels) -> Vector:
     """Return a unit vector of what the picture looks like; compare two by their dot product.
 
     Near-duplicates (another encoding, size or brightness, a small crop) score above 0.9,
@@ -89,7 +89,7 @@ def _unit(vector: Vector) -> Vector:
 
 
 def embedding(vector: Vector, model: str, length: int) -> list[float]:
-    """Return the look as a unit vector of another length, keeping the cosines nearly as they were.
+    """Return the descriptor as a unit vector of another length, its cosines nearly kept.
 
     A random projection (Johnson-Lindenstrauss, with Achlioptas' signs): each model has its own.
     """

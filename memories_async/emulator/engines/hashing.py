@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from memories_async.emulator.engines import text as words
 from memories_async.emulator.engines.protocol import (
     EMBEDDING_LENGTHS,
     Hit,
     Line,
-    Person,
+    ReferencePerson,
     UnreadableMediaError,
     VideoFacts,
 )
+from memories_async.emulator.engines.text import text_embedding
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -47,7 +47,7 @@ class HashEngine:
         named = "; ".join(_name(picture, _digest(picture)) for picture in pictures)
         return f"{counted}: {named}.\n{_DISCLAIMER}"
 
-    def describe_video(self, video: Path, prompt: str, persons: Sequence[Person]) -> str:
+    def describe_video(self, video: Path, prompt: str, persons: Sequence[ReferencePerson]) -> str:
         """Return a text that names the video's hash, and a derived time range for each person.
 
         Raises:
@@ -101,7 +101,7 @@ class HashEngine:
 
     def embed_text(self, text: str, length: int) -> list[float]:
         """Return a unit vector that is near for texts of similar words."""
-        return words.embedding(text, length)
+        return text_embedding(text, length)
 
     def probe_video(self, video: Path) -> VideoFacts:
         """Return the duration that an MP4 states, else a derived one of 5 to 65 s.

@@ -8,19 +8,18 @@ from typing import TYPE_CHECKING
 import attrs
 import numpy as np
 
-from memories_async.emulator.engines import clip_search as matching
-from memories_async.emulator.engines import describe as measures
-from memories_async.emulator.engines import text as words
-from memories_async.emulator.engines import video as frames
-from memories_async.emulator.engines.descriptors import embedding, look
+from memories_async.emulator.engines import clip_search, describe
+from memories_async.emulator.engines.descriptors import compute_descriptor, embedding
 from memories_async.emulator.engines.protocol import (
     EMBEDDING_LENGTHS,
     Hit,
     Line,
-    Person,
+    ReferencePerson,
     UnreadableMediaError,
     VideoFacts,
 )
+from memories_async.emulator.engines.text import text_embedding
+from memories_async.emulator.engines.video import Frame, frames, probe, read_picture
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -55,15 +54,15 @@ class PixelEngine:
         Raises:
             UnreadableMediaError: One of them is no picture.
         """
-        facts = [measures.describe_picture(frames.read_picture(path)) for path in pictures]
+        facts = [describe.describe_picture(read_picture(path)) for path in pictures]
         if len(facts) == 1:
             lines = [f"The picture: {facts[0]}"]
         else:
             lines = [f"There are {len(facts)} pictures."]
             lines += [f"Picture {number}: {fact}" for number, fact in enumerate(facts, 1)]
-        return "\n".join([*lines, measures.DISCLAIMER])
+        return "\n".join([*lines, describe.DISCLAIMER])
 
-    def describe_video(self, video: Path, prompt: str, persons: Sequence[Person]) -> str:
+    def describe_video(self, video: Path, prompt: str, persons: Sequence[ReferencePerson]) -> str:
         """Return a text about duration, size, shots, brightness, colours, motion and persons.
 
         A person is found where whole frames look like the reference picture: a frame of the
@@ -72,12 +71,12 @@ class PixelEngine:
         Raises:
             UnreadableMediaError: Not a video.
         """
-        facts = frames.probe(video)
-        spacing = matching.key_frame_spacing(facts)
+        facts = probe(video)
+        spacing = clip_search.key_frame_spacing(facts)
         film = self._watch(video, facts)
-        lines = [measures.describe_film(facts, film, every_frame=spacing is None)]
+        lines = [describe.describe_film(facts, film, every_frame=spacing is None)]
         lines += [_describe_person(person, film) for person in persons]
-        return "\n".join([*lines, measures.DISCLAIMER])
+        return "\n".join([*lines, describe.DISCLAIMER])
 
     def describe_shots(self, video: Path) -> list[Line]:
         """Return a line about brightness, colours and motion of each shot.
@@ -85,16 +84,16 @@ class PixelEngine:
         Raises:
             UnreadableMediaError: Not a video.
         """
-        return measures.describe_shots(self._watch(video, frames.probe(video)))
+        return describe.describe_shots(self._watch(video, probe(video)))
 
     def transcribe(self, video: Path) -> list[Line]:
         """Return nothing: only pixels are measured, and nothing is heard."""
         return []
 
-    def _watch(self, video: Path, facts: VideoFacts) -> list[frames.Frame]:
-        spacing = matching.key_frame_spacing(facts)
+    def _watch(self, video: Path, facts: VideoFacts) -> list[Frame]:
+        spacing = clip_search.key_frame_spacing(facts)
         deadline = time.monotonic() + self.time_limit
-        return list(frames.frames(video, key_frames_every=spacing, deadline=deadline))
+        return list(frames(video, key_frames_every=spacing, deadline=deadline))
 
     def embed_image(self, picture: Path, model: str) -> list[float]:
         """Return a unit vector of the model's length (a key of ``EMBEDDING_LENGTHS``).
@@ -104,8 +103,8 @@ class PixelEngine:
         Raises:
             UnreadableMediaError: Not a picture.
         """
-        pixels = frames.read_picture(picture).pixels
-        return embedding(look(pixels), model, EMBEDDING_LENGTHS[model])
+        pixels = read_picture(picture).pixels
+        return embedding(compute_descriptor(pixels), model, EMBEDDING_LENGTHS[model])
 
     def embed_video(self, video: Path, model: str) -> list[float]:
         """Return the embedding of what the video's frames look like on average.
@@ -113,13 +112,13 @@ class PixelEngine:
         Raises:
             UnreadableMediaError: Not a video.
         """
-        film = self._watch(video, frames.probe(video))
-        mean = np.mean([frame.look for frame in film], axis=0)
+        film = self._watch(video, probe(video))
+        mean = np.mean([frame.descriptor for frame in film], axis=0)
         return embedding(mean, model, EMBEDDING_LENGTHS[model])
 
     def embed_text(self, text: str, length: int) -> list[float]:
         """Return a unit vector that is near for texts of similar words."""
-        return words.embedding(text, length)
+        return text_embedding(text, length)
 
     def probe_video(self, video: Path) -> VideoFacts:
         """Return duration, size and frame rate as the container states them.
@@ -127,7 +126,7 @@ class PixelEngine:
         Raises:
             UnreadableMediaError: Not a video.
         """
-        return frames.probe(video)
+        return probe(video)
 
     def find_clips(self, video: Path, picture: Path, prompt: str) -> list[Hit]:
         """Return the time ranges whose frames look like the picture, best first; maybe none.
@@ -138,19 +137,19 @@ class PixelEngine:
         Raises:
             UnreadableMediaError: Not a video, or not a picture.
         """
-        wanted = look(frames.read_picture(picture).pixels)
+        wanted = compute_descriptor(read_picture(picture).pixels)
         deadline = time.monotonic() + self.time_limit
-        return matching.find(video, frames.probe(video), wanted, deadline)
+        return clip_search.find(video, probe(video), wanted, deadline)
 
 
-def _describe_person(person: Person, film: Sequence[frames.Frame]) -> str:
+def _describe_person(person: ReferencePerson, film: Sequence[Frame]) -> str:
     if person.picture is None:
         return f"{person.name} was not found: there is no reference picture."
     try:
-        wanted = look(frames.read_picture(person.picture).pixels)
+        wanted = compute_descriptor(read_picture(person.picture).pixels)
     except UnreadableMediaError:
         return f"{person.name} was not found: the reference picture cannot be read."
-    found = matching.appearances(matching.likenesses(film, wanted))
+    found = clip_search.appearances(clip_search.similarities(film, wanted))
     if not found:
         return f"{person.name} was not found: no frame looks like the reference picture."
-    return measures.describe_appearances(person.name, found)
+    return describe.describe_appearances(person.name, found)

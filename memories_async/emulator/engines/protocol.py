@@ -22,7 +22,7 @@ class UnreadableMediaError(Exception):
 
 
 @attrs.frozen
-class Person:
+class ReferencePerson:
     """Someone to look for: a name and, where one could be fetched, a reference picture."""
 
     name: str
@@ -68,7 +68,7 @@ class Engine(Protocol):
         """Return one text about all the pictures together."""
         ...
 
-    def describe_video(self, video: Path, prompt: str, persons: Sequence[Person]) -> str:
+    def describe_video(self, video: Path, prompt: str, persons: Sequence[ReferencePerson]) -> str:
         """Return a text about the video, naming the persons found and when they appear."""
         ...
 

@@ -19,13 +19,13 @@ _IDLE = frozenset(
 _TRIGRAM_WEIGHT = 0.3
 
 
-def likeness(query: str, text: str) -> float:
+def word_overlap(query: str, text: str) -> float:
     """Return the share of the query's words that the text has, from 0 to 1."""
     wanted = set(_words(query))
     return len(wanted & set(_words(text))) / len(wanted) if wanted else 0.0
 
 
-def embedding(text: str, length: int) -> list[float]:
+def text_embedding(text: str, length: int) -> list[float]:
     """Return a unit vector that is near for texts of similar words.
 
     Words and their trigrams are hashed to places in the vector (Weinberger et al., 2009), so that

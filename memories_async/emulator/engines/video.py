@@ -13,7 +13,7 @@ import numpy as np
 from av.error import InvalidDataError
 from PIL import ExifTags, Image, ImageOps
 
-from memories_async.emulator.engines.descriptors import SIDE, Pixels, Vector, look
+from memories_async.emulator.engines.descriptors import SIDE, Pixels, Vector, compute_descriptor
 from memories_async.emulator.engines.protocol import UnreadableMediaError, VideoFacts
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ class Frame:
     time: float
     until: float
     pixels: Pixels
-    look: Vector
+    descriptor: Vector
 
 
 @contextmanager
@@ -209,7 +209,7 @@ def frames(
             if at >= end or count > MAX_FRAMES:
                 break
             pixels = _thumbnail(picture)
-            shown = Frame(at, at + frame_time, pixels, look(pixels))
+            shown = Frame(at, at + frame_time, pixels, compute_descriptor(pixels))
         if shown:
             yield shown
         if not count and start == 0:

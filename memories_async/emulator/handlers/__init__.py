@@ -6,9 +6,14 @@ from collections.abc import Mapping
 
 from memories_async import operations
 from memories_async.emulator.handlers import assets, captions, embeddings, library, searches
-from memories_async.emulator.handlers.call import Call, Callback, Handler, Reply
+from memories_async.emulator.handlers.request import (
+    Callback,
+    Handler,
+    HandlerRequest,
+    HandlerResult,
+)
 
-__all__ = ["HANDLERS", "Call", "Callback", "Reply"]
+__all__ = ["HANDLERS", "Callback", "HandlerRequest", "HandlerResult"]
 
 HANDLERS: Mapping[str, Handler] = {
     operations.CAPTION_IMAGE_URL.name: captions.caption_image_url,

@@ -10,13 +10,13 @@ from urllib.parse import quote
 import attrs
 
 from memories_async import operations
-from memories_async.emulator import file_checks as checks
 from memories_async.emulator import store
-from memories_async.emulator.envelopes import Reason, Refusal
-from memories_async.emulator.handlers.call import Call, Reply
+from memories_async.emulator.handlers import file_checks as checks
+from memories_async.emulator.handlers.request import HandlerRequest, HandlerResult
+from memories_async.emulator.handlers.validation import refuse
+from memories_async.emulator.http.envelopes import Reason, Refusal
 from memories_async.emulator.spool import SpooledFile
 from memories_async.emulator.store import StoredAsset
-from memories_async.emulator.validation import refuse
 
 SIGNED_PATH = "/storage/{asset_id}"
 """Where signed addresses lead: in reality another company's host."""
@@ -25,90 +25,90 @@ SIGNED_FOR = 93_600
 """Seconds that a signed address is good for."""
 
 
-async def upload_asset(call: Call) -> Reply:
+async def upload_asset(request: HandlerRequest) -> HandlerResult:
     """Take in a file that was sent."""
-    [file, *_] = checks.files(call.files, operations.UPLOAD_ASSET.file_part)
-    asset = StoredAsset(id=store.new_asset_id(), name=file.name, created_at=call.resources.now())
-    await _receive(call, asset, file)
-    return Reply({"asset_id": asset.id})
+    [file, *_] = checks.files(request.files, operations.UPLOAD_ASSET.file_part)
+    asset = StoredAsset(id=store.new_asset_id(), name=file.name, created_at=request.context.now())
+    await _receive(request, asset, file)
+    return HandlerResult({"asset_id": asset.id})
 
 
-async def sign_upload(call: Call) -> Reply:
+async def sign_upload(request: HandlerRequest) -> HandlerResult:
     """Return an address to which one file may be sent without a key."""
     signature = base64.b64encode(secrets.token_bytes(32)).decode()
     asset = StoredAsset(
         id=store.new_asset_id(),
-        name=call.text("original_filename"),
-        created_at=call.resources.now(),
+        name=request.text("original_filename"),
+        created_at=request.context.now(),
         signature=signature,
     )
-    await call.resources.write(call.resources.store.assets.insert, asset)
+    await request.context.write(request.context.store.assets.insert, asset)
     path = SIGNED_PATH.format(asset_id=asset.id)
-    return Reply(
+    return HandlerResult(
         {
             "asset_id": asset.id,
-            "signed_url": f"{call.origin}{path}?signature={quote(signature, safe='')}",
+            "signed_url": f"{request.origin}{path}?signature={quote(signature, safe='')}",
             "expires_in": SIGNED_FOR,
         }
     )
 
 
-async def send_signed(call: Call) -> Reply:
+async def send_signed(request: HandlerRequest) -> HandlerResult:
     """Take in a file that was sent to a signed address."""
-    asset = call.resources.store.assets.get(call.text("asset_id"))
-    given = call.text("signature").encode()
+    asset = request.context.store.assets.get(request.text("asset_id"))
+    given = request.text("signature").encode()
     if asset is None or not hmac.compare_digest(asset.signature.encode(), given):
         raise Refusal(Reason.ACCOUNT_DISABLED, "SignatureDoesNotMatch")
-    if asset.created_at + SIGNED_FOR * 1000 < call.resources.now():
+    if asset.created_at + SIGNED_FOR * 1000 < request.context.now():
         raise Refusal(Reason.ACCOUNT_DISABLED, "ExpiredToken")
-    [file, *_] = checks.files(call.files, operations.SEND_SIGNED.file_part)
-    await _receive(call, asset, file)
-    return Reply()
+    [file, *_] = checks.files(request.files, operations.SEND_SIGNED.file_part)
+    await _receive(request, asset, file)
+    return HandlerResult()
 
 
-async def _receive(call: Call, asset: StoredAsset, file: SpooledFile) -> None:
+async def _receive(request: HandlerRequest, asset: StoredAsset, file: SpooledFile) -> None:
     file = checks.asset(attrs.evolve(file, name=asset.name))
     received = attrs.evolve(
         asset,
         content_type=file.content_type,
         size=file.size,
         sha256=file.sha256,
-        received_at=call.resources.now(),
+        received_at=request.context.now(),
     )
-    await call.resources.write(call.resources.store.assets.add, [(received, file.path)])
+    await request.context.write(request.context.store.assets.add, [(received, file.path)])
 
 
-async def get_asset(call: Call) -> Reply:
+async def get_asset(request: HandlerRequest) -> HandlerResult:
     """Say how far an asset has come; of the real answer's other fields nothing is published."""
-    return Reply({"resource": [{"upload_status": _status(call, _find(call))}]})
+    return HandlerResult({"resource": [{"upload_status": _status(request, _find(request))}]})
 
 
-async def download_asset(call: Call) -> Reply:
+async def download_asset(request: HandlerRequest) -> HandlerResult:
     """Send the file as it came."""
-    return Reply(file=usable(call))
+    return HandlerResult(file=usable(request))
 
 
-def usable(call: Call) -> SpooledFile:
+def usable(request: HandlerRequest) -> SpooledFile:
     """Return the file of the asset that is asked for.
 
     Raises:
         Refusal: There is none, or its bytes have not come yet.
     """
-    asset = _find(call)
-    if _status(call, asset) != "SUCCESS":
+    asset = _find(request)
+    if _status(request, asset) != "SUCCESS":
         raise refuse("Asset is not uploaded")
-    return call.resources.store.assets.file(asset)
+    return request.context.store.assets.file(asset)
 
 
-def _find(call: Call) -> StoredAsset:
-    asset = call.resources.store.assets.get(call.text("asset_id"))
+def _find(request: HandlerRequest) -> StoredAsset:
+    asset = request.context.store.assets.get(request.text("asset_id"))
     if asset is None:
         raise refuse("Asset not found")
     return asset
 
 
-def _status(call: Call, asset: StoredAsset) -> str:
+def _status(request: HandlerRequest, asset: StoredAsset) -> str:
     if asset.received_at is None:
         return "WAITING"
-    due = asset.received_at / 1000 + call.resources.index_seconds <= call.resources.clock()
+    due = asset.received_at / 1000 + request.context.index_seconds <= request.context.clock()
     return "SUCCESS" if due else "UPLOADING"

@@ -3,45 +3,47 @@
 from __future__ import annotations
 
 from memories_async import operations
-from memories_async.emulator import file_checks as checks
 from memories_async.emulator.engines.protocol import TEXT_EMBEDDING_LENGTHS
+from memories_async.emulator.handlers import file_checks as checks
 from memories_async.emulator.handlers.assets import usable
-from memories_async.emulator.handlers.call import Call, Reply
+from memories_async.emulator.handlers.request import HandlerRequest, HandlerResult
 from memories_async.emulator.spool import SpooledFile
 
 
-async def embed_image_file(call: Call) -> Reply:
+async def embed_image_file(request: HandlerRequest) -> HandlerResult:
     """Embed a picture that was sent."""
-    [picture, *_] = checks.files(call.files, operations.EMBED_IMAGE_FILE.file_part)
+    [picture, *_] = checks.files(request.files, operations.EMBED_IMAGE_FILE.file_part)
     checks.embedding_image(picture)
-    return await _embed_image(call, picture)
+    return await _embed_image(request, picture)
 
 
-async def embed_image_asset(call: Call) -> Reply:
+async def embed_image_asset(request: HandlerRequest) -> HandlerResult:
     """Embed a picture that is an asset."""
-    return await _embed_image(call, usable(call))
+    return await _embed_image(request, usable(request))
 
 
-async def _embed_image(call: Call, picture: SpooledFile) -> Reply:
-    engine = call.resources.engine
-    vector = await call.resources.ask(
-        [picture], engine.embed_image, picture.path, call.text("model")
+async def _embed_image(request: HandlerRequest, picture: SpooledFile) -> HandlerResult:
+    engine = request.context.engine
+    vector = await request.context.ask(
+        [picture], engine.embed_image, picture.path, request.text("model")
     )
-    return Reply({"embedding": vector})
+    return HandlerResult({"embedding": vector})
 
 
-async def embed_video(call: Call) -> Reply:
+async def embed_video(request: HandlerRequest) -> HandlerResult:
     """Embed a video that is an asset."""
-    engine, video = call.resources.engine, usable(call)
-    vector = await call.resources.ask([video], engine.embed_video, video.path, call.text("model"))
-    return Reply({"embedding": vector})
+    engine, video = request.context.engine, usable(request)
+    vector = await request.context.ask(
+        [video], engine.embed_video, video.path, request.text("model")
+    )
+    return HandlerResult({"embedding": vector})
 
 
-async def embed_texts(call: Call) -> Reply:
+async def embed_texts(request: HandlerRequest) -> HandlerResult:
     """Embed texts, in their order."""
-    engine, texts = call.resources.engine, call.texts("input")
-    length = call.integer("dimensionality") or TEXT_EMBEDDING_LENGTHS[call.text("model")]
-    vectors = await call.resources.ask(
+    engine, texts = request.context.engine, request.texts("input")
+    length = request.integer("dimensionality") or TEXT_EMBEDDING_LENGTHS[request.text("model")]
+    vectors = await request.context.ask(
         [], lambda: [engine.embed_text(text, length) for text in texts]
     )
-    return Reply([{"embedding": vector} for vector in vectors])
+    return HandlerResult([{"embedding": vector} for vector in vectors])

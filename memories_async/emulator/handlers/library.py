@@ -11,44 +11,45 @@ from yarl import URL
 
 from memories_async import operations
 from memories_async.emulator import callbacks, store
-from memories_async.emulator import file_checks as checks
 from memories_async.emulator.engines.protocol import Line
-from memories_async.emulator.handlers import library_queries as shelves
-from memories_async.emulator.handlers.call import Call, Callback, Reply
+from memories_async.emulator.handlers import file_checks as checks
+from memories_async.emulator.handlers import library_queries
+from memories_async.emulator.handlers.request import Callback, HandlerRequest, HandlerResult
+from memories_async.emulator.handlers.validation import refuse
 from memories_async.emulator.spool import SpooledFile
 from memories_async.emulator.store import DEFAULT_FOLDER, StoredImage, StoredVideo
-from memories_async.emulator.validation import refuse
 
 
-async def add_images(call: Call) -> Reply:
+async def add_images(request: HandlerRequest) -> HandlerResult:
     """Take in all images, or none."""
-    pictures = checks.files(call.files, operations.ADD_IMAGES.file_part)
-    checks.batch(pictures, call.resources.batch_limit)
+    pictures = checks.files(request.files, operations.ADD_IMAGES.file_part)
+    checks.batch(pictures, request.context.batch_limit)
     for picture in pictures:
         checks.library_image(picture)
-    details = checks.details(call.fields)
+    details = checks.details(request.fields)
     records = [
-        shelves.stored(call, StoredImage, store.new_image_id(), file, details) for file in pictures
+        library_queries.stored(request, StoredImage, store.new_image_id(), file, details)
+        for file in pictures
     ]
     paths = [picture.path for picture in pictures]
-    await call.resources.write(
-        call.resources.store.images.add, list(zip(records, paths, strict=True))
+    await request.context.write(
+        request.context.store.images.add, list(zip(records, paths, strict=True))
     )
-    return Reply([{"id": int(record.id)} for record in records])
+    return HandlerResult([{"id": int(record.id)} for record in records])
 
 
-async def add_video_file(call: Call) -> Reply:
+async def add_video_file(request: HandlerRequest) -> HandlerResult:
     """Take in a video that was sent."""
-    [file, *_] = checks.files(call.files, operations.ADD_VIDEO_FILE.file_part)
+    [file, *_] = checks.files(request.files, operations.ADD_VIDEO_FILE.file_part)
     checks.library_video(file)
-    return await _add_video(call, file)
+    return await _add_video(request, file)
 
 
-async def add_video_url(call: Call) -> Reply:
+async def add_video_url(request: HandlerRequest) -> HandlerResult:
     """Take in a video that is fetched before the answer, which is simpler than the service."""
-    url = call.text("url")
-    file = await call.fetch(url, "url", _library_video_at, checks.LIBRARY_URL_BYTES)
-    return await _add_video(call, _named_after_path(file))
+    url = request.text("url")
+    file = await request.fetch(url, "url", _library_video_at, checks.LIBRARY_URL_BYTES)
+    return await _add_video(request, _named_after_path(file))
 
 
 def _library_video_at(file: SpooledFile) -> None:
@@ -60,26 +61,26 @@ def _named_after_path(file: SpooledFile) -> SpooledFile:
     return attrs.evolve(file, name=PurePosixPath(URL(file.name).path).name)
 
 
-async def _add_video(call: Call, file: SpooledFile) -> Reply:
-    resources = call.resources
-    details = checks.details(call.fields)
-    callback = call.text("callback")
+async def _add_video(request: HandlerRequest, file: SpooledFile) -> HandlerResult:
+    context = request.context
+    details = checks.details(request.fields)
+    callback = request.text("callback")
     if callback:
-        resources.callbacks.check(callback)
-    folder_id = call.integer("folder_id")
+        context.callbacks.check(callback)
+    folder_id = request.integer("folder_id")
     video = attrs.evolve(
-        shelves.stored(call, StoredVideo, store.new_video_no(), file, details),
+        library_queries.stored(request, StoredVideo, store.new_video_no(), file, details),
         folder_id=DEFAULT_FOLDER if folder_id is None else folder_id,
-        retained=bool(call.fields["retain_original_video"]),
+        retained=bool(request.fields["retain_original_video"]),
     )
-    await resources.write(resources.store.videos.add, [(video, file.path)])
+    await context.write(context.store.videos.add, [(video, file.path)])
 
     async def result() -> dict[str, object]:
-        await resources.sleep(resources.index_seconds)
-        indexed = await shelves.index(call, video)
+        await context.sleep(context.index_seconds)
+        indexed = await library_queries.index(request, video)
         return callbacks.video_indexed(video.id, indexed.status)
 
-    return Reply(
+    return HandlerResult(
         {
             "videoNo": video.id,
             "videoName": video.name,
@@ -90,13 +91,13 @@ async def _add_video(call: Call, file: SpooledFile) -> Reply:
     )
 
 
-async def get_video(call: Call) -> Reply:
+async def get_video(request: HandlerRequest) -> HandlerResult:
     """Say what is known of a video; nothing of an unknown one, which is no failure."""
-    video = await shelves.find_video(call)
+    video = await library_queries.find_video(request)
     if video is None:
-        return Reply()
+        return HandlerResult()
     facts = video.facts
-    return Reply(
+    return HandlerResult(
         {
             **_record(video),
             "width": facts and facts.width,
@@ -107,19 +108,19 @@ async def get_video(call: Call) -> Reply:
     )
 
 
-async def list_videos(call: Call) -> Reply:
+async def list_videos(request: HandlerRequest) -> HandlerResult:
     """Return one page of the videos that pass the filters."""
     wanted = {
-        name: call.text(field)
+        name: request.text(field)
         for name, field in (("id", "video_no"), ("name", "video_name"), ("status", "status"))
     }
     found = [
         video
-        for video in await shelves.videos(call)
+        for video in await library_queries.videos(request)
         if all(value in ("", getattr(video, name)) for name, value in wanted.items())
     ]
-    page, size = call.integer("page") or 1, call.integer("size") or 1
-    return Reply(
+    page, size = request.integer("page") or 1, request.integer("size") or 1
+    return HandlerResult(
         {
             "videos": [_record(video) for video in found[(page - 1) * size : page * size]],
             "current_page": page,
@@ -143,37 +144,37 @@ def _record(video: StoredVideo) -> dict[str, object]:
     }
 
 
-async def delete_videos(call: Call) -> Reply:
+async def delete_videos(request: HandlerRequest) -> HandlerResult:
     """Delete the videos that there are, and ignore the others."""
-    videos = call.resources.store.videos
-    for video in map(videos.get, call.texts("video_nos")):
-        if video is not None and video.unique_id == call.text("unique_id"):
-            await call.resources.write(videos.remove, video)
-    return Reply()
+    videos = request.context.store.videos
+    for video in map(videos.get, request.texts("video_nos")):
+        if video is not None and video.unique_id == request.text("unique_id"):
+            await request.context.write(videos.remove, video)
+    return HandlerResult()
 
 
-async def download_video(call: Call) -> Reply:
+async def download_video(request: HandlerRequest) -> HandlerResult:
     """Send the file as it came."""
-    video = await shelves.find_video(call)
+    video = await library_queries.find_video(request)
     if video is None or not video.retained:
         raise refuse("video not found")
-    return Reply(file=call.resources.store.videos.file(video))
+    return HandlerResult(file=request.context.store.videos.file(video))
 
 
-async def get_audio_transcript(call: Call) -> Reply:
+async def get_audio_transcript(request: HandlerRequest) -> HandlerResult:
     """Say what the engine heard."""
-    video = await _parsed(call)
-    return Reply(video and _transcript(video, video.heard))
+    video = await _parsed(request)
+    return HandlerResult(video and _transcript(video, video.heard))
 
 
-async def get_video_captions(call: Call) -> Reply:
+async def get_video_captions(request: HandlerRequest) -> HandlerResult:
     """Say what the engine saw."""
-    video = await _parsed(call)
-    return Reply(video and _transcript(video, video.seen))
+    video = await _parsed(request)
+    return HandlerResult(video and _transcript(video, video.seen))
 
 
-async def _parsed(call: Call) -> StoredVideo | None:
-    video = await shelves.find_video(call)
+async def _parsed(request: HandlerRequest) -> StoredVideo | None:
+    video = await library_queries.find_video(request)
     if video is not None and video.status != "PARSE":
         raise refuse(f"Video is not parsed: {video.id}")
     return video

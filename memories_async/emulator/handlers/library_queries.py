@@ -8,11 +8,11 @@ from typing import TypeVar, cast
 
 import attrs
 
-from memories_async.emulator.envelopes import Refusal
-from memories_async.emulator.handlers.call import Call
+from memories_async.emulator.handlers.request import HandlerRequest
+from memories_async.emulator.handlers.validation import refuse
+from memories_async.emulator.http.envelopes import Refusal
 from memories_async.emulator.spool import SpooledFile
 from memories_async.emulator.store import Stored, StoredVideo
-from memories_async.emulator.validation import refuse
 
 S = TypeVar("S", bound=Stored)
 
@@ -21,7 +21,11 @@ _EARTH_RADIUS = 6371.0
 
 
 def stored(
-    call: Call, record: type[S], id: str, file: SpooledFile, details: Mapping[str, object]
+    request: HandlerRequest,
+    record: type[S],
+    id: str,
+    file: SpooledFile,
+    details: Mapping[str, object],
 ) -> S:
     """Return the record of an upload."""
     return record(
@@ -30,54 +34,54 @@ def stored(
         content_type=file.content_type,
         size=file.size,
         sha256=file.sha256,
-        created_at=call.resources.now(),
-        unique_id=call.text("unique_id"),
+        created_at=request.context.now(),
+        unique_id=request.text("unique_id"),
         details=details,
     )
 
 
-async def find_video(call: Call) -> StoredVideo | None:
+async def find_video(request: HandlerRequest) -> StoredVideo | None:
     """Return the video that is asked for, indexed if it is time, or None."""
-    video = call.resources.store.videos.get(call.text("video_no"))
-    if video is None or video.unique_id != call.text("unique_id"):
+    video = request.context.store.videos.get(request.text("video_no"))
+    if video is None or video.unique_id != request.text("unique_id"):
         return None
-    return await current(call, video)
+    return await current(request, video)
 
 
-async def videos(call: Call) -> list[StoredVideo]:
+async def videos(request: HandlerRequest) -> list[StoredVideo]:
     """Return the videos of the namespace that pass the filters, indexed if it is time."""
-    folder = call.integer("folder_id")
-    numbers = set(call.texts("video_nos"))
+    folder = request.integer("folder_id")
+    numbers = set(request.texts("video_nos"))
     return [
-        await current(call, video)
-        for video in chosen(call, call.resources.store.videos.all())
+        await current(request, video)
+        for video in chosen(request, request.context.store.videos.all())
         if folder in (None, video.folder_id) and (not numbers or video.id in numbers)
     ]
 
 
-def chosen(call: Call, records: Sequence[S]) -> list[S]:
+def chosen(request: HandlerRequest, records: Sequence[S]) -> list[S]:
     """Return the records of the namespace that pass the filters on their details."""
     return [
         record
         for record in records
-        if record.unique_id == call.text("unique_id") and _passes(call, record.details)
+        if record.unique_id == request.text("unique_id") and _passes(request, record.details)
     ]
 
 
-def _passes(call: Call, details: Mapping[str, object]) -> bool:
-    tag = call.text("tag")
-    camera = call.text("camera_model") or call.text("camera_tag")
-    since = call.integer("datetime_taken")
+def _passes(request: HandlerRequest, details: Mapping[str, object]) -> bool:
+    tag = request.text("tag")
+    camera = request.text("camera_model") or request.text("camera_tag")
+    since = request.integer("datetime_taken")
     return (
         (not tag or tag in cast("list[object]", details["tags"]))
         and (not camera or camera == details.get("camera_model"))
         and (since is None or int(str(details.get("datetime_taken", -1))) >= since)
-        and _is_near(call, details)
+        and _is_near(request, details)
     )
 
 
-def _is_near(call: Call, details: Mapping[str, object]) -> bool:
-    wanted = call.number("latitude"), call.number("longitude")
+def _is_near(request: HandlerRequest, details: Mapping[str, object]) -> bool:
+    wanted = request.number("latitude"), request.number("longitude")
     if wanted == (None, None):
         return True
     if None in wanted:
@@ -101,27 +105,27 @@ def _kilometres(one: _Place, other: _Place) -> float:
     return 2 * _EARTH_RADIUS * math.asin(min(1.0, math.sqrt(chord)))
 
 
-async def current(call: Call, video: StoredVideo) -> StoredVideo:
+async def current(request: HandlerRequest, video: StoredVideo) -> StoredVideo:
     """Return a video as it is now: its time to be indexed may have come."""
-    due = video.created_at / 1000 + call.resources.index_seconds <= call.resources.clock()
-    return await index(call, video) if due else video
+    due = video.created_at / 1000 + request.context.index_seconds <= request.context.clock()
+    return await index(request, video) if due else video
 
 
-async def index(call: Call, video: StoredVideo) -> StoredVideo:
+async def index(request: HandlerRequest, video: StoredVideo) -> StoredVideo:
     """Return the video as indexing left it: searchable, or failed."""
-    resources = call.resources
-    async with resources.indexing:
-        video = resources.store.videos.get(video.id) or video
+    context = request.context
+    async with context.indexing:
+        video = context.store.videos.get(video.id) or video
         if video.status != "UNPARSE":
             return video
-        video = await _indexed(call, video)
-        await resources.write(resources.store.videos.update, video)
+        video = await _indexed(request, video)
+        await context.write(context.store.videos.update, video)
     return video
 
 
-async def _indexed(call: Call, video: StoredVideo) -> StoredVideo:
-    engine, ask = call.resources.engine, call.resources.ask
-    film = call.resources.store.videos.file(video)
+async def _indexed(request: HandlerRequest, video: StoredVideo) -> StoredVideo:
+    engine, ask = request.context.engine, request.context.ask
+    film = request.context.store.videos.file(video)
     try:
         return attrs.evolve(
             video,

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @attrs.frozen(kw_only=True)
-class Answer:
+class HttpResponse:
     """An HTTP answer, as a value.
 
     Attributes:
@@ -101,44 +101,44 @@ _MESSAGES = {
 }
 
 
-def success(service: Service, data: object) -> Answer:
+def success(service: Service, data: object) -> HttpResponse:
     """Wrap data as the service does."""
     match service:
         case Service.CAPTION:
-            return Answer(body={"code": 0, "msg": "success", "data": data})
+            return HttpResponse(body={"code": 0, "msg": "success", "data": data})
         case Service.VISUAL_SEARCH:
-            return Answer(body=_flagged("0000", "success", data))
+            return HttpResponse(body=_flagged("0000", "success", data))
         case Service.VISUAL_INTELLIGENCE:
-            return Answer(body=_flagged(200, "success", data))
+            return HttpResponse(body=_flagged(200, "success", data))
         case Service.STORAGE:
-            return Answer(status=204, headers={"Content-Type": "text/html"})
+            return HttpResponse(status=204, headers={"Content-Type": "text/html"})
 
 
-def failure(service: Service, reason: Reason, message: str | None = None) -> Answer:
+def failure(service: Service, reason: Reason, message: str | None = None) -> HttpResponse:
     """Say no as the service does: two of them at HTTP 200, one with the code as status."""
     text_code, number_code = _CODES[reason]
     match service:
         case Service.CAPTION:
             message = f"failure: {message or _MESSAGES[reason]}"
-            return Answer(body={"code": -1, "msg": message, "data": None})
+            return HttpResponse(body={"code": -1, "msg": message, "data": None})
         case Service.VISUAL_SEARCH:
-            return Answer(body=_flagged(text_code, message or _MESSAGES[reason], None))
+            return HttpResponse(body=_flagged(text_code, message or _MESSAGES[reason], None))
         case Service.VISUAL_INTELLIGENCE:
             if reason is Reason.THROTTLED:
                 message = message or "Rate limit exceeded"
             body = _flagged(number_code, message or _MESSAGES[reason], None)
-            return Answer(status=number_code, body=body)
+            return HttpResponse(status=number_code, body=body)
         case Service.STORAGE:
-            return Answer(
+            return HttpResponse(
                 status=number_code,
                 body=f"<Error><Code>{escape(message or _MESSAGES[reason])}</Code></Error>".encode(),
                 headers={"Content-Type": "application/xml"},
             )
 
 
-def download(name: str, content_type: str, file: Path) -> Answer:
-    """Answer with a file, as both services do."""
-    return Answer(
+def download(name: str, content_type: str, file: Path) -> HttpResponse:
+    """HttpResponse with a file, as both services do."""
+    return HttpResponse(
         file=file,
         headers={
             "Content-Type": content_type or "application/octet-stream",
@@ -148,9 +148,9 @@ def download(name: str, content_type: str, file: Path) -> Answer:
     )
 
 
-def gateway(status: int, path: str = "/") -> Answer:
-    """Answer as the gateway before the services does: without a code."""
-    return Answer(
+def gateway(status: int, path: str = "/") -> HttpResponse:
+    """HttpResponse as the gateway before the services does: without a code."""
+    return HttpResponse(
         status=status,
         body={
             "timestamp": datetime.now(UTC).isoformat(timespec="milliseconds"),
@@ -162,8 +162,8 @@ def gateway(status: int, path: str = "/") -> Answer:
     )
 
 
-def unknown_path(path: str) -> Answer:
-    """Answer for a path that no operation has."""
+def unknown_path(path: str) -> HttpResponse:
+    """HttpResponse for a path that no operation has."""
     if path.startswith("/serve/api/v1/"):
         missing = f"No static resource {path.removeprefix('/serve/')}."
         return failure(Service.VISUAL_SEARCH, Reason.BAD_REQUEST, missing)

@@ -78,7 +78,7 @@ class RateLimit:
     seconds: float = 1.0
 
 
-class Limiter:
+class RateLimiter:
     """Sliding windows, one per account and bucket; a refused call does not count."""
 
     def __init__(self, limits: Mapping[Bucket, RateLimit], clock: Callable[[], float]) -> None:

@@ -13,9 +13,9 @@ import orjson
 from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
-from memories_async.emulator.auth import is_loopback
-from memories_async.emulator.envelopes import Reason, Refusal
-from memories_async.emulator.request_bodies import READ_SIZE
+from memories_async.emulator.http.auth import is_loopback
+from memories_async.emulator.http.envelopes import Reason, Refusal
+from memories_async.emulator.http.request_bodies import READ_SIZE
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Collection, Sequence
@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 _TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=30)
 
 
-class Outside:
+class OutboundClient:
     """Requests to addresses that a client of the emulator has named.
 
     Without this guard, whoever may call the emulator could make it call anything that this

@@ -13,7 +13,7 @@ import orjson
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
-from memories_async.emulator.envelopes import Reason, Refusal
+from memories_async.emulator.http.envelopes import Reason, Refusal
 from memories_async.emulator.spool import Spool, SpooledFile
 from memories_async.operations import Body, Operation
 

@@ -7,13 +7,13 @@ from typing import TypeAlias, cast
 
 import attrs
 
-from memories_async.emulator.context import Resources
-from memories_async.emulator.file_checks import FileCheck
+from memories_async.emulator.context import Context
+from memories_async.emulator.handlers.file_checks import FileCheck
 from memories_async.emulator.spool import Spool, SpooledFile
 
 
 @attrs.frozen(kw_only=True)
-class Call:
+class HandlerRequest:
     """A request that has arrived whole, with what is needed to answer it.
 
     Attributes:
@@ -21,14 +21,14 @@ class Call:
         files: In the order of their parts.
         origin: The address under which the client knows the emulator.
         spool: Where files go on their way.
-        resources: What the handlers work with.
+        context: What the handlers work with.
     """
 
     fields: Mapping[str, object]
     files: Sequence[SpooledFile]
     origin: str
     spool: Spool
-    resources: Resources
+    context: Context
 
     def text(self, name: str) -> str:
         """Return a field that holds text; empty if it was not given."""
@@ -50,8 +50,8 @@ class Call:
         self, url: str, part: str, check: FileCheck, limit: int | None = None
     ) -> SpooledFile:
         """Return what is at an address, if it passes a check."""
-        most = self.resources.fetch_limit
-        file = await self.resources.fetching.fetch(
+        most = self.context.fetch_limit
+        file = await self.context.fetching.fetch(
             url, self.spool, part=part, limit=most if limit is None else min(limit, most)
         )
         check(file)
@@ -67,7 +67,7 @@ class Callback:
 
 
 @attrs.frozen
-class Reply:
+class HandlerResult:
     """A success.
 
     Attributes:
@@ -81,4 +81,4 @@ class Reply:
     callback: Callback | None = attrs.field(default=None, kw_only=True)
 
 
-Handler: TypeAlias = Callable[[Call], Awaitable[Reply]]
+Handler: TypeAlias = Callable[[HandlerRequest], Awaitable[HandlerResult]]

@@ -65,7 +65,7 @@ async def test_a_name_is_judged_by_its_addresses(
     port = url.split(":")[2].split("/")[0]
     names = {
         "inside.test": ["127.0.0.1"],
-        "outside.test": ["10.0.0.5"],
+        "outbound.test": ["10.0.0.5"],
         "both.test": ["127.0.0.1", "10.0.0.5"],
     }
     looked_up: list[str] = []
@@ -77,18 +77,18 @@ async def test_a_name_is_judged_by_its_addresses(
 
     monkeypatch.setattr(socket, "getaddrinfo", resolve)
     assert await caption(client, f"http://inside.test:{port}/a.png") == "success"
-    assert "outside.test is not loopback" in await caption(
-        client, f"http://outside.test:{port}/a.png"
+    assert "outbound.test is not loopback" in await caption(
+        client, f"http://outbound.test:{port}/a.png"
     )
     assert "both.test is not loopback" in await caption(client, f"http://both.test:{port}/a.png")
-    assert looked_up == ["inside.test", "outside.test", "both.test"]
+    assert looked_up == ["inside.test", "outbound.test", "both.test"]
 
 
 async def test_an_allowed_host_is_fetched(
     engine: KnownEngine, site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     site.file("a.png", "image/png", PNG)
-    monkeypatch.setattr("memories_async.emulator.outbound.is_loopback", lambda address: False)
+    monkeypatch.setattr("memories_async.emulator.http.outbound.is_loopback", lambda address: False)
     async with Emulator(engine) as emulator, session_for(emulator) as client:
         assert "127.0.0.1 is not loopback" in await caption(client, f"{site.url}/a.png")
     allowed = {"127.0.0.1"}

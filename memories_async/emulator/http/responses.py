@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
-from memories_async.emulator.envelopes import Answer
-from memories_async.emulator.faults import Cut, Drip, Hang, Outcome, Raw
+from memories_async.emulator.faults import ConnectionEffect, Cut, Drip, Hang, Raw
+from memories_async.emulator.http.envelopes import HttpResponse
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -22,7 +22,7 @@ _JSON = {"Content-Type": "application/json"}
 
 async def deliver(
     request: web.Request,
-    outcome: Outcome | None,
+    outcome: ConnectionEffect | None,
     sleep: Callable[[float], Awaitable[object]],
     stopped: asyncio.Event,
 ) -> web.StreamResponse:
@@ -36,19 +36,19 @@ async def deliver(
     """
     try:
         match outcome:
-            case Answer(file=Path() as file):
+            case HttpResponse(file=Path() as file):
                 return web.FileResponse(file, status=outcome.status, headers=outcome.headers)
-            case Answer():
+            case HttpResponse():
                 return await _send(request, outcome)
             case Raw(data):
                 _write(request, data)
             case Cut("nothing"):
                 _reset(request)
-            case Cut(after, Answer() as answer):
+            case Cut(after, HttpResponse() as answer):
                 head, body = _rendered(answer)
                 status_line = head[: head.index(b"\r\n") + 2]
                 _write(request, status_line if after == "status" else head + body[: len(body) // 2])
-            case Drip(seconds, Answer() as answer):
+            case Drip(seconds, HttpResponse() as answer):
                 head, body = _rendered(answer)
                 _write(request, head)
                 for position in range(len(body)):
@@ -70,7 +70,7 @@ class _NoAnswer(web.StreamResponse):
         raise ConnectionResetError("nothing is to be sent")
 
 
-async def _send(request: web.Request, answer: Answer) -> web.StreamResponse:
+async def _send(request: web.Request, answer: HttpResponse) -> web.StreamResponse:
     headers = _JSON | dict(answer.headers)
     response = (
         web.Response(status=answer.status, headers=headers, body=answer.payload())
@@ -85,7 +85,7 @@ async def _send(request: web.Request, answer: Answer) -> web.StreamResponse:
     return response
 
 
-def _rendered(answer: Answer) -> tuple[bytes, bytes]:
+def _rendered(answer: HttpResponse) -> tuple[bytes, bytes]:
     body = answer.payload()
     headers = _JSON | dict(answer.headers) | {"Content-Length": str(len(body))}
     lines = [f"HTTP/1.1 {answer.status} {HTTPStatus(answer.status).phrase}"]

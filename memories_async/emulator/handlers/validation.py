@@ -12,7 +12,7 @@ import attrs
 
 from memories_async import operations
 from memories_async.emulator.engines.protocol import EMBEDDING_LENGTHS, TEXT_EMBEDDING_LENGTHS
-from memories_async.emulator.envelopes import Reason, Refusal
+from memories_async.emulator.http.envelopes import Reason, Refusal
 
 MOST_DELETIONS = 100
 MOST_SEARCHED_VIDEOS = 100
@@ -21,7 +21,7 @@ MOST_TEXTS = 250
 LONGEST_INTEGER = 2**63 - 1
 
 
-class Kind(enum.Enum):
+class FieldType(enum.Enum):
     """What a field holds; forms and queries send all of it as text."""
 
     TEXT = "string"
@@ -48,7 +48,7 @@ class Field:
     """
 
     name: str
-    kind: Kind = Kind.TEXT
+    kind: FieldType = FieldType.TEXT
     missing: str | None = attrs.field(default=None, kw_only=True)
     least: int | None = attrs.field(default=None, kw_only=True)
     most: int | None = attrs.field(default=None, kw_only=True)
@@ -82,15 +82,15 @@ def read(given: Mapping[str, object], fields: Sequence[Field]) -> dict[str, obje
 
 def _read(value: object, field: Field) -> object:
     match field.kind:
-        case Kind.TEXT:
+        case FieldType.TEXT:
             return _text(value, field)
-        case Kind.INTEGER | Kind.NUMBER:
+        case FieldType.INTEGER | FieldType.NUMBER:
             return _number(value, field)
-        case Kind.BOOLEAN:
+        case FieldType.BOOLEAN:
             return _boolean(value, field)
-        case Kind.TEXTS:
+        case FieldType.TEXTS:
             return _texts(value, field)
-        case Kind.ANY:
+        case FieldType.ANY:
             return value
 
 
@@ -110,7 +110,7 @@ def _choose(name: str, choices: Sequence[str]) -> str:
 
 
 def _number(value: object, field: Field) -> float:
-    whole = field.kind is Kind.INTEGER
+    whole = field.kind is FieldType.INTEGER
     try:
         number = _integer(value) if whole else float(str(value))
     except ValueError:
@@ -153,8 +153,8 @@ _USER_PROMPT = Field(
     "user_prompt", missing="userPrompt is not allowed, please provide a user prompt"
 )
 _MANNER = (
-    Field("thinking", Kind.BOOLEAN),
-    Field("qa", Kind.BOOLEAN),
+    Field("thinking", FieldType.BOOLEAN),
+    Field("qa", FieldType.BOOLEAN),
     Field("reasoning_effort"),
 )
 _IMAGE_CAPTION = (_USER_PROMPT, _SYSTEM_PROMPT, *_MANNER)
@@ -168,7 +168,7 @@ _CALLBACK = Field("callback", missing="callback is not allowed, please provide a
 _VIDEO_URL = Field("video_url", missing="videoUrl is not allowed, please upload a video file")
 _PERSONS = Field(
     "persons",
-    Kind.ANY,
+    FieldType.ANY,
     schema={
         "type": "array",
         "maxItems": 5,
@@ -185,9 +185,9 @@ _VIDEO_MANNER = (_PERSONS, *_MANNER)
 
 _VIDEO_NO = Field("video_no", missing="The video_no parameter cannot be empty!")
 _UNIQUE_ID = Field("unique_id", default="default")
-_FOLDER_ID = Field("folder_id", Kind.INTEGER)
-_LATITUDE = Field("latitude", Kind.NUMBER, least=-90, most=90)
-_LONGITUDE = Field("longitude", Kind.NUMBER, least=-180, most=180)
+_FOLDER_ID = Field("folder_id", FieldType.INTEGER)
+_LATITUDE = Field("latitude", FieldType.NUMBER, least=-90, most=90)
+_LONGITUDE = Field("longitude", FieldType.NUMBER, least=-180, most=180)
 _DETAILS = (
     _UNIQUE_ID,
     Field("datetime_taken", schema={"examples": ["2025-09-07 22:52:00"]}),
@@ -197,16 +197,16 @@ _DETAILS = (
 )
 _VIDEO_DETAILS = (
     *_DETAILS,
-    Field("tags", Kind.TEXTS, most=20),
+    Field("tags", FieldType.TEXTS, most=20),
     _FOLDER_ID,
     Field("callback", most=299),
-    Field("retain_original_video", Kind.BOOLEAN, default=True),
+    Field("retain_original_video", FieldType.BOOLEAN, default=True),
     Field("video_transcription_prompt"),
 )
 _FILTERS = (
     _UNIQUE_ID,
     Field("tag"),
-    Field("datetime_taken", Kind.INTEGER),
+    Field("datetime_taken", FieldType.INTEGER),
     _LATITUDE,
     _LONGITUDE,
 )
@@ -229,8 +229,10 @@ _IMAGE_MODEL = _model(*EMBEDDING_LENGTHS)
 FIELDS: Mapping[str, Sequence[Field]] = {
     operations.CAPTION_IMAGE_URL.name: (
         *_IMAGE_CAPTION,
-        Field("url", Kind.ANY, schema={"type": ["string", "array"], "items": {"type": "string"}}),
-        Field("urls", Kind.ANY, schema={"type": "array", "items": {"type": "string"}}),
+        Field(
+            "url", FieldType.ANY, schema={"type": ["string", "array"], "items": {"type": "string"}}
+        ),
+        Field("urls", FieldType.ANY, schema={"type": "array", "items": {"type": "string"}}),
     ),
     operations.CAPTION_IMAGE_FILE.name: _IMAGE_CAPTION,
     operations.CAPTION_IMAGE_BASE64.name: (
@@ -242,7 +244,7 @@ FIELDS: Mapping[str, Sequence[Field]] = {
     operations.CAPTION_VIDEO_FILE.name: (*_VIDEO_PROMPTS, *_VIDEO_MANNER),
     operations.SUBMIT_VIDEO_URL.name: (*_VIDEO_PROMPTS, _CALLBACK, _VIDEO_URL, *_VIDEO_MANNER),
     operations.SUBMIT_VIDEO_FILE.name: (*_VIDEO_PROMPTS, _CALLBACK, *_VIDEO_MANNER),
-    operations.ADD_IMAGES.name: (*_DETAILS, Field("tags", Kind.TEXTS, most=50)),
+    operations.ADD_IMAGES.name: (*_DETAILS, Field("tags", FieldType.TEXTS, most=50)),
     operations.SEARCH_CLIPS.name: (
         Field("prompt", missing="The prompt parameter cannot be empty!"),
         *_ONE_VIDEO,
@@ -258,16 +260,16 @@ FIELDS: Mapping[str, Sequence[Field]] = {
     operations.LIST_VIDEOS.name: (
         *_FILTERS,
         _FOLDER_ID,
-        Field("page", Kind.INTEGER, least=1, default=1),
-        Field("size", Kind.INTEGER, least=1, default=200),
+        Field("page", FieldType.INTEGER, least=1, default=1),
+        Field("size", FieldType.INTEGER, least=1, default=200),
         Field("video_name"),
         Field("video_no"),
-        Field("video_nos", Kind.TEXTS),
+        Field("video_nos", FieldType.TEXTS),
         Field("status", choices=("PARSE", "UNPARSE", "FAILED")),
         Field("camera_model"),
     ),
     operations.DELETE_VIDEOS.name: (
-        Field("video_nos", Kind.TEXTS, most=MOST_DELETIONS, default=[]),
+        Field("video_nos", FieldType.TEXTS, most=MOST_DELETIONS, default=[]),
         _UNIQUE_ID,
     ),
     operations.DOWNLOAD_VIDEO.name: _ONE_VIDEO,
@@ -275,13 +277,13 @@ FIELDS: Mapping[str, Sequence[Field]] = {
         Field("search_param", missing="The search_param parameter cannot be empty!"),
         *_FILTERS,
         Field("search_type", choices=SEARCH_TYPES, default="BY_CLIP"),
-        Field("top_k", Kind.INTEGER, least=1, most=1000),
+        Field("top_k", FieldType.INTEGER, least=1, most=1000),
         Field("filtering_level", choices=tuple(FILTERING_LEVELS), default="low"),
-        Field("video_nos", Kind.TEXTS, most=MOST_SEARCHED_VIDEOS),
+        Field("video_nos", FieldType.TEXTS, most=MOST_SEARCHED_VIDEOS),
         Field("camera_tag"),
     ),
     operations.SEARCH_SIMILAR.name: (
-        Field("similarity", Kind.NUMBER, least=0, most=1, default=0.85),
+        Field("similarity", FieldType.NUMBER, least=0, most=1, default=0.85),
         _UNIQUE_ID,
     ),
     operations.GET_AUDIO_TRANSCRIPT.name: _ONE_VIDEO,
@@ -299,12 +301,14 @@ FIELDS: Mapping[str, Sequence[Field]] = {
     operations.EMBED_TEXTS.name: (
         Field(
             "input",
-            Kind.TEXTS,
+            FieldType.TEXTS,
             missing="Invalid request parameters: input is required",
             most=MOST_TEXTS,
         ),
         _model(*TEXT_EMBEDDING_LENGTHS),
-        Field("dimensionality", Kind.INTEGER, least=1, most=max(TEXT_EMBEDDING_LENGTHS.values())),
+        Field(
+            "dimensionality", FieldType.INTEGER, least=1, most=max(TEXT_EMBEDDING_LENGTHS.values())
+        ),
     ),
     operations.EMBED_VIDEO.name: (_ASSET_ID, _model("multimodalembedding@001")),
 }

@@ -10,8 +10,8 @@ from typing import TypeAlias, cast
 
 import attrs
 
+from memories_async.emulator.handlers.validation import refuse
 from memories_async.emulator.spool import SpooledFile
-from memories_async.emulator.validation import refuse
 
 MB = 1 << 20
 GB = 1 << 30

@@ -10,7 +10,7 @@ from typing import cast
 from memories_async import operations
 from memories_async._version import __version__
 from memories_async.emulator.handlers.assets import SIGNED_PATH
-from memories_async.emulator.validation import FIELDS, Field, Kind
+from memories_async.emulator.handlers.validation import FIELDS, Field, FieldType
 from memories_async.operations import OPERATIONS, Answer, Body, Operation, Service
 
 PATH = "/openapi.json"
@@ -148,8 +148,8 @@ def _object(fields: Sequence[Field]) -> dict[str, object]:
 
 def _schema(field: Field) -> dict[str, object]:
     """Return a field's JSON schema."""
-    text = field.kind is Kind.TEXT
-    texts = field.kind is Kind.TEXTS
+    text = field.kind is FieldType.TEXT
+    texts = field.kind is FieldType.TEXTS
     limits = {
         "minLength": 1 if text and field.missing is not None else None,
         "maxLength": field.most if text else None,
@@ -161,7 +161,7 @@ def _schema(field: Field) -> dict[str, object]:
         "enum": list(field.choices) or None,
         "default": field.default,
     }
-    kind = {} if field.kind is Kind.ANY else {"type": field.kind.value}
+    kind = {} if field.kind is FieldType.ANY else {"type": field.kind.value}
     return {
         **kind,
         **{name: limit for name, limit in limits.items() if limit is not None},

@@ -11,13 +11,28 @@ from typing import TYPE_CHECKING
 import attrs
 from aiohttp import web
 
-from memories_async.emulator import openapi
-from memories_async.emulator import validation as parameters
-from memories_async.emulator.auth import Keys, Limiter, names_loopback
 from memories_async.emulator.callbacks import CallbackFault, Early
-from memories_async.emulator.context import Resources
-from memories_async.emulator.envelopes import (
-    Answer,
+from memories_async.emulator.context import Context
+from memories_async.emulator.faults import (
+    ConnectionEffect,
+    Cut,
+    Drip,
+    Faults,
+    InjectedFault,
+    Moment,
+)
+from memories_async.emulator.handlers import (
+    HANDLERS,
+    Callback,
+    HandlerRequest,
+    HandlerResult,
+    validation,
+)
+from memories_async.emulator.handlers.assets import SIGNED_PATH
+from memories_async.emulator.http import openapi
+from memories_async.emulator.http.auth import Keys, RateLimiter, names_loopback
+from memories_async.emulator.http.envelopes import (
+    HttpResponse,
     Reason,
     Refusal,
     download,
@@ -26,12 +41,9 @@ from memories_async.emulator.envelopes import (
     success,
     unknown_path,
 )
-from memories_async.emulator.faults import Cut, Drip, Fault, Faults, Moment, Outcome
-from memories_async.emulator.handlers import HANDLERS, Call, Callback, Reply
-from memories_async.emulator.handlers.assets import SIGNED_PATH
+from memories_async.emulator.http.request_bodies import UnsupportedBody, receive, suits
+from memories_async.emulator.http.responses import deliver
 from memories_async.emulator.ledger import FileEntry, Ledger
-from memories_async.emulator.request_bodies import UnsupportedBody, receive, suits
-from memories_async.emulator.responses import deliver
 from memories_async.operations import OPERATIONS, Operation, Service
 
 if TYPE_CHECKING:
@@ -39,13 +51,13 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_FORBIDDEN = Answer(status=403, body=b"Forbidden\n", headers={"Content-Type": "text/plain"})
+_FORBIDDEN = HttpResponse(status=403, body=b"Forbidden\n", headers={"Content-Type": "text/plain"})
 
 
-class _Instead(Exception):
+class _Replacement(Exception):
     """Something else comes in place of the handler's answer."""
 
-    def __init__(self, outcome: Outcome) -> None:
+    def __init__(self, outcome: ConnectionEffect) -> None:
         self.outcome = outcome
 
 
@@ -54,7 +66,7 @@ class App:
     """The service's front door: routes, gate, faults, ledger.
 
     Attributes:
-        resources: What the handlers work with.
+        context: What the handlers work with.
         ledger: Where requests are recorded.
         faults: What goes wrong on request.
         keys: Who may come in.
@@ -64,12 +76,12 @@ class App:
         stopped: Set when the emulator stops.
     """
 
-    resources: Resources
+    context: Context
     ledger: Ledger
-    faults: Faults[Fault]
+    faults: Faults[InjectedFault]
     keys: Keys
-    limiter: Limiter
-    remote: bool
+    limiter: RateLimiter
+    allow_remote: bool
     spawn: Callable[[Coroutine[object, object, None]], None]
     stopped: asyncio.Event
 
@@ -87,8 +99,8 @@ class App:
         return application
 
     async def _describe(self, request: web.Request) -> web.StreamResponse:
-        answer = Answer(body=openapi.document()) if self._admits(request) else _FORBIDDEN
-        return await deliver(request, answer, self.resources.sleep, self.stopped)
+        answer = HttpResponse(body=openapi.document()) if self._admits(request) else _FORBIDDEN
+        return await deliver(request, answer, self.context.sleep, self.stopped)
 
     def _entrance(
         self, rows: Sequence[Operation[object]]
@@ -96,7 +108,7 @@ class App:
         async def enter(request: web.Request) -> web.StreamResponse:
             signed = any(row.service is Service.STORAGE for row in rows)
             if not self._admits(request, signed=signed):
-                return await deliver(request, _FORBIDDEN, self.resources.sleep, self.stopped)
+                return await deliver(request, _FORBIDDEN, self.context.sleep, self.stopped)
             operation = next((row for row in rows if suits(row.body, request.content_type)), None)
             return await self._serve(request, operation, bool(rows))
 
@@ -107,28 +119,28 @@ class App:
 
         Who comes by a signed address has no key: there the signature is checked, later.
         """
-        if self.remote:
+        if self.allow_remote:
             return signed or self.keys.accept_any(request.headers.get("Authorization", ""))
         return names_loopback(request.headers.get("Host", ""))
 
     async def _serve(
         self, request: web.Request, operation: Operation[object] | None, known: bool
     ) -> web.StreamResponse:
-        number = self.ledger.begin(operation, request.method, request.path, self.resources.clock())
+        number = self.ledger.begin(operation, request.method, request.path, self.context.clock())
         fault = self.faults.due(operation.name if operation else None)
-        spool = self.resources.spool()
-        reply: Reply | None = None
-        outcome: Outcome | None
+        spool = self.context.spool()
+        reply: HandlerResult | None = None
+        outcome: ConnectionEffect | None
         try:
             try:
-                await self._strike(fault, "headers", operation)
+                await self._inject(fault, "headers", operation)
                 if operation is None:
-                    raise _Instead(_nowhere(request, known))
+                    raise _Replacement(_nowhere(request, known))
                 call = await self._receive(request, operation, number, spool)
-                await self._strike(fault, "body", operation)
+                await self._inject(fault, "body", operation)
                 reply, outcome = await self._process(request, operation, number, call)
-                await self._strike(fault, "processed", operation, outcome)
-            except _Instead as instead:
+                await self._inject(fault, "processed", operation, outcome)
+            except _Replacement as instead:
                 outcome = instead.outcome
             except ConnectionError:
                 outcome = None  # the client has gone
@@ -139,15 +151,15 @@ class App:
             callback = reply.callback if reply else None
             if callback is None:
                 await spool.discard()
-        sent = outcome if isinstance(outcome, Answer) else None
-        self.ledger.answered(number, sent, self.resources.clock())
+        sent = outcome if isinstance(outcome, HttpResponse) else None
+        self.ledger.answered(number, sent, self.context.clock())
         callback_fault: CallbackFault | None = None
         if callback is not None:
-            callback_fault = self.resources.callbacks.due(operation.name if operation else None)
+            callback_fault = self.context.callbacks.due(operation.name if operation else None)
             if callback_fault is not None and isinstance(callback_fault.effect, Early):
                 await self._call_back(callback, callback_fault, spool)
                 callback = None
-        response = await deliver(request, outcome, self.resources.sleep, self.stopped)
+        response = await deliver(request, outcome, self.context.sleep, self.stopped)
         if callback is not None:
             self.spawn(self._call_back(callback, callback_fault, spool))
         return response
@@ -161,42 +173,44 @@ class App:
                 body = await callback.body()
             finally:
                 await spool.discard()
-            await self.resources.callbacks.send(callback.url, body, fault)
+            await self.context.callbacks.send(callback.url, body, fault)
         except Exception:
             logger.exception("A callback failed")
 
-    async def _strike(
+    async def _inject(
         self,
-        fault: Fault | None,
+        fault: InjectedFault | None,
         moment: Moment,
         operation: Operation[object] | None,
-        answer: Answer | None = None,
+        answer: HttpResponse | None = None,
     ) -> None:
         """Let the fault act, if this is its moment."""
         if fault is None or fault.moment != moment:
             return
         if fault.latency:
-            await self.resources.sleep(fault.latency)
+            await self.context.sleep(fault.latency)
         match fault.effect:
             case None:
                 return
             case Reason() as reason:
-                raise _Instead(failure(operation.service, reason) if operation else gateway(500))
+                raise _Replacement(
+                    failure(operation.service, reason) if operation else gateway(500)
+                )
             case (Cut() | Drip()) as effect if effect.answer is None:
-                raise _Instead(attrs.evolve(effect, answer=answer))
+                raise _Replacement(attrs.evolve(effect, answer=answer))
             case outcome:
-                raise _Instead(outcome)
+                raise _Replacement(outcome)
 
     async def _receive(
         self, request: web.Request, operation: Operation[object], number: int, spool: Spool
-    ) -> Call:
+    ) -> HandlerRequest:
         try:
             received = await receive(request, operation, spool)
         except Refusal as refusal:
             answer = failure(operation.service, refusal.reason, refusal.message)
-            raise _Instead(answer) from refusal
+            raise _Replacement(answer) from refusal
         except UnsupportedBody as error:
-            raise _Instead(gateway(415, request.path)) from error
+            raise _Replacement(gateway(415, request.path)) from error
         self.ledger.received(
             number,
             received.fields,
@@ -205,17 +219,17 @@ class App:
                 for file in received.files
             ],
         )
-        return Call(
+        return HandlerRequest(
             fields=received.fields,
             files=received.files,
             origin=f"{request.scheme}://{request.host}",
             spool=spool,
-            resources=self.resources,
+            context=self.context,
         )
 
     async def _process(
-        self, request: web.Request, operation: Operation[object], number: int, call: Call
-    ) -> tuple[Reply | None, Answer]:
+        self, request: web.Request, operation: Operation[object], number: int, call: HandlerRequest
+    ) -> tuple[HandlerResult | None, HttpResponse]:
         """Check the key, the rate and the fields, do the work, bill it, and wrap it up."""
         authorization = request.headers.get("Authorization", "")
         try:
@@ -223,7 +237,7 @@ class App:
                 raise Refusal(Reason.KEY)
             if not self.limiter.admit(self.keys.account(authorization), operation.bucket):
                 raise Refusal(Reason.THROTTLED)
-            fields = parameters.read(call.fields, parameters.FIELDS[operation.name])
+            fields = validation.read(call.fields, validation.FIELDS[operation.name])
             reply = await HANDLERS[operation.name](attrs.evolve(call, fields=fields))
         except Refusal as refusal:
             return None, failure(operation.service, refusal.reason, refusal.message)
@@ -233,6 +247,6 @@ class App:
         return reply, success(operation.service, reply.data)
 
 
-def _nowhere(request: web.Request, known: bool) -> Answer:
-    """Answer for a path that is unknown, or known but not for this content type."""
+def _nowhere(request: web.Request, known: bool) -> HttpResponse:
+    """HttpResponse for a path that is unknown, or known but not for this content type."""
     return gateway(415, request.path) if known else unknown_path(request.path)

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from memories_async.emulator import UnreadableMediaError
-from memories_async.emulator.engines import text as words
 from memories_async.emulator.engines.hashing import HashEngine
 from memories_async.emulator.engines.pixels import PixelEngine
 from memories_async.emulator.engines.protocol import EMBEDDING_LENGTHS, Engine
+from memories_async.emulator.engines.text import text_embedding, word_overlap
 from tests.emulator.films import FILM, film_frames, saved, write_three_shots
 
 PIXELS: Engine = PixelEngine()
@@ -92,7 +92,7 @@ def test_a_text_s_embedding_is_a_unit_vector(engine: Engine, length: int) -> Non
 
 def test_similar_texts_are_near() -> None:
     def nearness(one: str, other: str) -> float:
-        return cosine(words.embedding(one, 768), words.embedding(other, 768))
+        return cosine(text_embedding(one, 768), text_embedding(other, 768))
 
     assert nearness("A rabbit on a green meadow", "the green meadow, and a RABBIT!") > 0.99
     assert nearness("rabbits in meadows", "a rabbit in a meadow") > 0.9
@@ -101,7 +101,7 @@ def test_similar_texts_are_near() -> None:
 
 
 def test_text_embeddings_are_the_same_on_every_machine() -> None:
-    assert words.embedding("A rabbit", 8) == EXPECTED
+    assert text_embedding("A rabbit", 8) == EXPECTED
 
 
 EXPECTED = [0.0, 0.0, 0.18973666, 0.0, 0.0, 0.37947332, 0.82219219, 0.37947332]
@@ -121,7 +121,7 @@ EXPECTED = [0.0, 0.0, 0.18973666, 0.0, 0.0, 0.37947332, 0.82219219, 0.37947332]
     ],
 )
 def test_likeness_is_the_share_of_words_found(query: str, text: str, score: float) -> None:
-    assert words.likeness(query, text) == pytest.approx(score, abs=1e-4)
+    assert word_overlap(query, text) == pytest.approx(score, abs=1e-4)
 
 
 def movie(version: int, timescale: int, units: int) -> bytes:

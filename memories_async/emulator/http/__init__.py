@@ -1,0 +1,1 @@
+"""The HTTP side of the emulator: routes, bodies, envelopes, keys, and its own requests."""
