@@ -6,6 +6,8 @@ import importlib
 import sys
 from collections.abc import Mapping, Sequence
 
+from memories_async._version import __version__
+
 WITHOUT_EXTRA: Mapping[str, tuple[str, str]] = {
     "emulator": (
         "memories_async.emulator.__main__",
@@ -31,6 +33,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit status, one of :class:`memories_async.cli.exit_codes.Exit`.
     """
     tokens = list(sys.argv[1:] if arguments is None else arguments)
+    if tokens == ["--version"]:
+        print(__version__)
+        return 0
     for name, (module, _) in WITHOUT_EXTRA.items():
         words = name.split()
         if tokens[: len(words)] == words:
@@ -46,12 +51,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _without_extra(tokens: Sequence[str], missing: str) -> int:
-    """Say what works and what to install; only a plain question for help is a success."""
-    asked = tokens in (["--help"], ["-h"])
-    print(
-        "Usage: memories-async COMMAND\n\n"
-        + "".join(f"  {name:17}{summary}\n" for name, (_, summary) in WITHOUT_EXTRA.items())
-        + f"\nThe other commands need the package {missing}: pip install '{EXTRA}'",
-        file=sys.stdout if asked else sys.stderr,
-    )
-    return 0 if asked else 2
+    """Say in one line what to install; whoever asks for help is told what works without."""
+    install = f"needs the package {missing}: pip install '{EXTRA}'"
+    if tokens not in (["--help"], ["-h"]):
+        print(
+            f"memories-async: this {install}",
+            file=sys.stderr,
+        )
+        return 2
+    commands = "".join(f"  {name:17}{summary}\n" for name, (_, summary) in WITHOUT_EXTRA.items())
+    print(f"Usage: memories-async COMMAND\n\n{commands}\nEverything else {install}")
+    return 0

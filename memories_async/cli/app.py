@@ -50,7 +50,7 @@ def application() -> App:
         default_parameter=Parameter(negative=()),
     )
     for name, place, summary in COMMANDS:
-        app.command(f"memories_async.cli.{place}", name=name, help=summary)
+        app.command(f"memories_async.cli.commands.{place}", name=name, help=summary)
     for name, (_, summary) in WITHOUT_EXTRA.items():
         # Only for the lists: main() has handed these on before anything is parsed here.
         parent = app

@@ -7,7 +7,7 @@ from typing import Annotated, Literal, TypeAlias
 import attrs
 from cyclopts import Parameter
 
-Kind: TypeAlias = Literal["image", "video"]
+MediaKind: TypeAlias = Literal["image", "video"]
 
 
 @Parameter(name="*", group="Every command")

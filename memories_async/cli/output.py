@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from memories_async.cli import progress as displays
+from memories_async.cli import progress
 from memories_async.cli.exit_codes import Exit, exit_for
 from memories_async.cli.options import Shared
 from memories_async.errors import ApiError, MemoriesError
@@ -82,12 +82,12 @@ class Output:
     def upload(self, label: str) -> AbstractContextManager[Hook]:
         """Show the bytes of one request while it is sent."""
         shown = printable(label)
-        return nullcontext(lambda _: None) if self.quiet else displays.upload(shown, say)
+        return nullcontext(lambda _: None) if self.quiet else progress.upload(shown, say)
 
     def job(self, name: str) -> AbstractContextManager[Callable[[Event], object]]:
         """Show a job at work."""
         shown = printable(name)
-        return nullcontext(lambda _: None) if self.quiet else displays.job(shown, say)
+        return nullcontext(lambda _: None) if self.quiet else progress.job(shown, say)
 
 
 def details(error: MemoriesError) -> dict[str, object]:

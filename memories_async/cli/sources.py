@@ -8,7 +8,7 @@ from typing import cast
 from urllib.parse import urlsplit
 
 from memories_async.bulk.inputs import JSON_LINES, LIST
-from memories_async.cli.options import Kind
+from memories_async.cli.options import MediaKind
 from memories_async.errors import ConfigurationError, MediaError
 from memories_async.media.formats import HEAD_SIZE, by_extension, detect
 from memories_async.media.urls import is_url
@@ -26,20 +26,20 @@ def one_of(sources: Sequence[str]) -> str | None:
     return None if many or is_pattern else source
 
 
-def kind_of(sources: Sequence[str]) -> Kind:
+def kind_of(sources: Sequence[str]) -> MediaKind:
     """Tell images from videos.
 
     Raises:
         ConfigurationError: The sources do not say, or are of both kinds.
         MediaError: A file cannot be read.
     """
-    kinds: set[Kind] = {_kind(source) for source in sources}
+    kinds: set[MediaKind] = {_kind(source) for source in sources}
     if len(kinds) > 1:
         raise ConfigurationError("these are images and videos: give them in two commands")
     return kinds.pop()
 
 
-def _kind(source: str) -> Kind:
+def _kind(source: str) -> MediaKind:
     name = urlsplit(source).path if is_url(source) else source
     format = by_extension(os.path.splitext(name)[1])
     if format is None and os.path.isfile(source) and not source.lower().endswith(_LISTS):
@@ -50,7 +50,7 @@ def _kind(source: str) -> Kind:
             raise MediaError(f"{source}: {error.strerror}") from None
     if format is not None:
         kind, _, _ = format.content_type.partition("/")
-        return cast("Kind", kind)  # the table has no others
+        return cast("MediaKind", kind)  # the table has no others
     if not is_url(source) and one_of([source]) and not os.path.exists(source):
         raise MediaError(f"{source}: no such file")
     raise ConfigurationError(f"{source} does not say what it is: add --as image or --as video")

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from memories_async import __version__
 from memories_async.cli import WITHOUT_EXTRA
 from memories_async.cli.app import COMMANDS, application
 from memories_async.cli.exit_codes import Exit
@@ -261,7 +262,17 @@ class TestWithoutExtra:
         assert run("embed", "x.png") == Exit.USAGE
         out, err = capsys.readouterr()
         assert out == ""
-        assert "pip install 'memories-async[cli]'" in err
+        (line,) = err.splitlines()
+        assert "pip install 'memories-async[cli]'" in line
+
+    def test_nothing_asked_is_told_in_one_line_too(self, run: Run, capsys):
+        assert run() == Exit.USAGE
+        (line,) = capsys.readouterr().err.splitlines()
+        assert "pip install 'memories-async[cli]'" in line
+
+    def test_version(self, run: Run, capsys):
+        assert run("--version") == Exit.DONE
+        assert capsys.readouterr().out == f"{__version__}\n"
 
     def test_help_names_what_works(self, run: Run, capsys):
         assert run("--help") == Exit.DONE

@@ -11,7 +11,7 @@ from memories_async.captions import VIDEO_SYSTEM_PROMPT, Person
 from memories_async.cli.credentials import account, connect
 from memories_async.cli.exit_codes import Exit
 from memories_async.cli.job_commands import start
-from memories_async.cli.options import MAKING, RUNNING, SHARED, Kind, Making, Running, Shared
+from memories_async.cli.options import MAKING, RUNNING, SHARED, Making, MediaKind, Running, Shared
 from memories_async.cli.output import Output, extra
 from memories_async.cli.sources import kind_of, one_of
 from memories_async.config import CallOptions
@@ -23,7 +23,7 @@ async def caption(
     /,
     *,
     prompt: Annotated[str, Parameter(name=("--prompt", "-p"))],
-    as_: Annotated[Kind | None, Parameter(name="--as")] = None,
+    as_: Annotated[MediaKind | None, Parameter(name="--as")] = None,
     together: bool = False,
     system_prompt: str | None = None,
     person: tuple[str, ...] = (),

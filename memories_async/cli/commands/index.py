@@ -7,7 +7,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from memories_async.cli.job_commands import start
-from memories_async.cli.options import MAKING, RUNNING, SHARED, Kind, Making, Running, Shared
+from memories_async.cli.options import MAKING, RUNNING, SHARED, Making, MediaKind, Running, Shared
 from memories_async.cli.sources import kind_of
 
 
@@ -15,7 +15,7 @@ async def index(
     sources: list[str],
     /,
     *,
-    as_: Annotated[Kind | None, Parameter(name="--as")] = None,
+    as_: Annotated[MediaKind | None, Parameter(name="--as")] = None,
     unique_id: str | None = None,
     tag: tuple[str, ...] = (),
     datetime_taken: str | None = None,

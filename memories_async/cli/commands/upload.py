@@ -10,7 +10,7 @@ from cyclopts import Parameter
 
 from memories_async.cli.credentials import account, connect
 from memories_async.cli.exit_codes import Exit
-from memories_async.cli.options import SHARED, Kind, Shared
+from memories_async.cli.options import SHARED, MediaKind, Shared
 from memories_async.cli.output import Output, extra
 from memories_async.cli.sources import kind_of
 from memories_async.client import Memories
@@ -51,7 +51,7 @@ async def _image(client: Memories, asked: Asked) -> dict[str, object]:
     return {"image_id": image.id} | extra(image)
 
 
-UPLOADS: Mapping[Kind, tuple[Upload, str]] = {
+UPLOADS: Mapping[MediaKind, tuple[Upload, str]] = {
     "video": (_video, "video_no"),
     "image": (_image, "image_id"),
 }
@@ -62,7 +62,7 @@ async def upload(
     source: str,
     /,
     *,
-    as_: Annotated[Kind | None, Parameter(name="--as")] = None,
+    as_: Annotated[MediaKind | None, Parameter(name="--as")] = None,
     unique_id: str | None = None,
     wait: bool = False,
     shared: Shared = SHARED,
