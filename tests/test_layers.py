@@ -25,6 +25,7 @@ LAYERS = (
     {"media"},
     {"clock"},
     {"models"},
+    {"sqlite"},
     {"errors"},
     {"_version"},
 )
