@@ -1,0 +1,187 @@
+"""One life's world: its clock, its chance, its threads and its descriptors, put back at the end."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import contextlib
+import hashlib
+import os
+import random
+import secrets
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Coroutine, Generator
+from pathlib import Path
+from typing import Any
+
+import anyio.to_thread
+
+from tests.simulation.loop import SimulatedLoop, StuckError
+
+
+class BrokenInvariantError(AssertionError):
+    """Something that must never be so was so."""
+
+
+class World:
+    """What a life happens in.
+
+    Attributes:
+        seed: Everything that is drawn comes from it.
+        chance: Where lives draw from.
+        loop: The virtual time.
+        folder: The life's own files.
+        story: What happened, line by line; the same for the same seed.
+    """
+
+    def __init__(self, seed: int, folder: Path) -> None:
+        self.seed = seed
+        self.chance = random.Random(seed)
+        self.folder = folder
+        self.story: list[str] = []
+        self.loop = SimulatedLoop(random.Random(seed + 1), self.tell)
+
+    def tell(self, event: str) -> None:
+        """Add a line to the story."""
+        self.story.append(f"{self.loop.now:12.4f} {event}")
+
+    def digest(self) -> str:
+        """Return a fingerprint of the story."""
+        return hashlib.sha256("\n".join(self.story).encode()).hexdigest()[:16]
+
+    def check(self, holds: bool, what: str) -> None:
+        """Note that something must be so.
+
+        Raises:
+            BrokenInvariantError: It is not.
+        """
+        if not holds:
+            self.tell(f"BROKEN: {what}")
+            raise BrokenInvariantError(what)
+
+
+class Clock:
+    """Time and chance for the client."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._chance = random.Random(world.seed + 2)
+
+    def monotonic(self) -> float:
+        return self._world.loop.now
+
+    def wall(self) -> float:
+        return self._world.loop.wall()
+
+    async def sleep(self, seconds: float) -> None:
+        await anyio.sleep(seconds)
+
+    def random(self) -> float:
+        return self._chance.random()
+
+
+class _Executor(concurrent.futures.Executor):
+    """In place of a thread pool: the loop does the work at a drawn moment."""
+
+    loop: SimulatedLoop
+
+    def __init__(self, *_: Any, **__: Any) -> None:
+        self._closed = False
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+        if self._closed:
+            raise RuntimeError("cannot schedule new futures after shutdown")
+        return self.loop.work(lambda: fn(*args, **kwargs))
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        self._closed = True
+
+
+async def _run_sync(
+    function: Callable[..., Any],
+    *args: Any,
+    abandon_on_cancel: bool = False,
+    cancellable: bool | None = None,
+    limiter: anyio.CapacityLimiter | None = None,
+) -> Any:
+    async with limiter or contextlib.nullcontext():
+        with anyio.CancelScope(shield=not (abandon_on_cancel or cancellable)):
+            return await _Executor.loop.run_in_executor(None, function, *args)
+
+
+def _patches(world: World) -> Generator[tuple[Any, str, Any], None, None]:
+    loop, entropy = world.loop, random.Random(world.seed + 3)
+    yield time, "monotonic", loop.time
+    yield time, "perf_counter", loop.time
+    yield time, "monotonic_ns", lambda: int(loop.time() * 1e9)
+    yield time, "time", loop.wall
+    yield time, "time_ns", lambda: int(loop.wall() * 1e9)
+    yield os, "urandom", entropy.randbytes
+    yield random, "_urandom", entropy.randbytes
+    yield secrets, "token_bytes", lambda size=32: entropy.randbytes(size or 32)
+    yield secrets, "token_hex", lambda size=32: entropy.randbytes(size or 32).hex()
+    yield anyio.to_thread, "run_sync", _run_sync
+    for name, module in list(sys.modules.items()):
+        if name.startswith("memories_async") and hasattr(module, "ThreadPoolExecutor"):
+            yield module, "ThreadPoolExecutor", _Executor
+
+
+@contextlib.contextmanager
+def _patched(world: World) -> Generator[None, None, None]:
+    _Executor.loop = world.loop
+    before: list[tuple[Any, str, Any]] = []
+    state = random.getstate()
+    random.seed(world.seed)
+    try:
+        for place, name, value in _patches(world):
+            before.append((place, name, getattr(place, name)))
+            setattr(place, name, value)
+        yield
+    finally:
+        for place, name, value in reversed(before):
+            setattr(place, name, value)
+        random.setstate(state)
+
+
+def descriptors() -> int:
+    """Count the process's open files and sockets."""
+    return len(os.listdir("/proc/self/fd"))
+
+
+def _end(loop: SimulatedLoop) -> None:
+    """Close the loop; after a broken life, with all that is left of it."""
+    loop.set_exception_handler(lambda *_: None)
+    left = asyncio.all_tasks(loop)
+    for task in left:
+        task.cancel()
+    if left:
+        with contextlib.suppress(StuckError):
+            loop.run_until_complete(asyncio.wait(left, timeout=1e5))
+    loop.close()
+
+
+def live(seed: int, life: Callable[[World], Coroutine[Any, Any, None]]) -> World:
+    """Run one life from beginning to end.
+
+    Raises:
+        BrokenInvariantError: Something happened that must never happen; the story is its note.
+    """
+    with tempfile.TemporaryDirectory(prefix="life-") as name:
+        threads, files = threading.active_count(), descriptors()
+        world = World(seed, Path(name))
+        try:
+            with _patched(world):
+                try:
+                    world.loop.run_until_complete(life(world))
+                    world.loop.run_until_complete(world.loop.shutdown_asyncgens())
+                finally:
+                    _end(world.loop)
+            world.check(threading.active_count() == threads, "a thread was left behind")
+            world.check(descriptors() <= files, "a descriptor was left open")
+        except BaseException as error:
+            error.add_note(f"seed {seed}, {len(world.story)} steps:\n" + "\n".join(world.story))
+            raise
+        return world
