@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib
 import shutil
 import socket
 import subprocess
@@ -58,6 +59,8 @@ class StorePlace:
 @pytest.fixture(scope="session")
 def redis_url() -> Iterator[str]:
     """Start a Redis server for this session."""
+    # Not by the first store that needs it: that would be on an event loop, for a third of a second.
+    importlib.import_module("redis.asyncio")
     with tempfile.TemporaryDirectory() as folder, redis_server(free_port(), folder) as url:
         yield url
 
