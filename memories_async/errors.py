@@ -31,6 +31,7 @@ MemoriesError
 │   ├── NotJson
 │   └── UnexpectedShape
 ├── LimiterUnavailable            the shared rate limiter cannot be reached
+├── StoreUnavailable              where callbacks are kept cannot be reached
 ├── CallbackTimeout               no callback arrived in time (also TimeoutError)
 └── TaskFailed                    the service called back to say that the task failed
 """
@@ -73,6 +74,7 @@ __all__ = [
     "RateLimited",
     "ServerError",
     "StallTimeout",
+    "StoreUnavailable",
     "TaskFailed",
     "TlsError",
     "UnexpectedShape",
@@ -366,6 +368,12 @@ class LimiterUnavailable(MemoriesError):
     """The shared rate limiter cannot be reached; the call was not sent unpaced."""
 
     advice = "Nothing was sent: restore the limiter's store, then call again"
+
+
+class StoreUnavailable(MemoriesError):
+    """Where callbacks are kept, a file or Redis, cannot be reached or written."""
+
+    advice = "What it keeps is not lost: restore the store, then ask again"
 
 
 class CallbackTimeout(MemoriesError, TimeoutError):

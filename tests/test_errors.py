@@ -58,6 +58,7 @@ MemoriesError
         NotJson
         UnexpectedShape
     LimiterUnavailable
+    StoreUnavailable
     CallbackTimeout (TimeoutError)
     TaskFailed
 """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import io
 import logging
 import pickle
@@ -497,3 +498,20 @@ async def test_a_secret_of_one_s_own(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_short_secret_is_refused() -> None:
     with pytest.raises(ConfigurationError, match="less than 16 characters"):
         CallbackInbox(ADDRESS, store=MemoryStore(), secret="too short")
+
+
+class SilentStore(MemoryStore):
+    """Tells nobody that something has come, as a store does that has not polled yet."""
+
+    @contextlib.asynccontextmanager
+    async def watch(self, name: str) -> AsyncIterator[asyncio.Event]:
+        yield asyncio.Event()
+
+
+async def test_what_came_at_the_last_moment_is_seen_when_time_is_up(clock: StoppedClock) -> None:
+    inbox = CallbackInbox(ADDRESS, store=SilentStore(), clock=clock)
+    address = await inbox.address_for_video()
+    wait = asyncio.create_task(inbox.video(address, timeout=0.05))
+    await asyncio.sleep(0)
+    await inbox.receive(address, b'{"videoNo": "VI1", "status": "PARSE"}')
+    assert (await wait).video_no == "VI1"

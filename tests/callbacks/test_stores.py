@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import multiprocessing
-import os
-import stat
 import threading
 import time
-import warnings
 from pathlib import Path
 
 import pytest
@@ -22,7 +18,6 @@ from memories_async.callbacks import (
     SqliteStore,
     Store,
 )
-from memories_async.callbacks.stores import protocol
 from memories_async.callbacks.stores.notify import Subscribers
 from memories_async.errors import ConfigurationError
 from tests.callbacks.conftest import IN_EVERY_STORE, NOW, SOON, StorePlace, free_port, redis_server
@@ -117,35 +112,30 @@ async def test_an_early_callback_of_another_task_is_dropped(place: StorePlace) -
 
 
 @IN_EVERY_STORE
-async def test_an_early_callback_is_kept_for_ten_minutes(place: StorePlace) -> None:
-    store = place.store()
+async def test_an_early_callback_is_kept_as_long_as_its_task(place: StorePlace) -> None:
+    """Only tokens that were opened can be delivered to, so what is kept is bounded by those."""
+    store = place.store(kept=100_000)
     for token in "ab":
         await store.open(token, None, NOW)
         await store.deliver(token, delivery(f"task-{token}"))
-    await store.bind("a", "task-a", NOW + protocol.EARLY_KEPT)
-    await store.bind("b", "task-b", NOW + protocol.EARLY_KEPT + 1)
-    assert await store.find("task-a") is not None
-    assert await store.find("task-b") is None
-    # The task itself is known all the same: its callback may yet come.
-    assert await store.deliver("b", delivery("task-b")) is DeliveryStatus.FIRST
-    # Bound, it is early no longer.
-    await store.open("c", None, NOW + 2 * protocol.EARLY_KEPT)
+    await store.open("c", None, NOW + 50_000)
+    await store.bind("a", "task-a", NOW + 50_000)
     assert await store.find("task-a") is not None
 
 
 @IN_EVERY_STORE
-async def test_the_oldest_of_too_many_early_callbacks_goes(
-    place: StorePlace, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(f"memories_async.callbacks.stores.{place.kind}.MOST_EARLY", 3)
-    store = place.store()
-    for number in range(5):
-        await store.open(str(number), None, NOW)
-        await store.deliver(str(number), delivery(f"task-{number}", at=NOW + number))
-    for number in range(5):
-        await store.bind(str(number), f"task-{number}", NOW + 5)
-    found = [await store.find(f"task-{number}") is not None for number in range(5)]
-    assert found == [False, False, True, True, True]
+async def test_binding_an_early_callback_wakes_who_waits_for_its_name(place: StorePlace) -> None:
+    """Whoever was told the task's name may wait before its submitter has bound it."""
+    here, there = place.store(), place.store()
+    await there.open("a", None, NOW)
+    await there.deliver("a", delivery())
+    async with here.watch("task-1") as came:
+        assert await here.find("task-1") is None
+        await there.bind("a", "task-1", NOW)
+        async with asyncio.timeout(SOON):
+            while await here.find("task-1") is None:
+                await came.wait()
+                came.clear()
 
 
 @IN_EVERY_STORE
@@ -160,7 +150,7 @@ async def test_what_is_too_old_is_forgotten(place: StorePlace) -> None:
         # Redis forgets by its own clock.
         connection = store._here().redis
         keys = [key async for key in connection.scan_iter(f"{store._prefix}*")]
-        lives = [await connection.ttl(key) for key in keys if b"early" not in key]
+        lives = [await connection.ttl(key) for key in keys]
         assert len(lives) == 3
         assert all(90 < life <= 100 for life in lives)
         return
@@ -243,137 +233,6 @@ async def test_a_closed_store_opens_again(place: StorePlace) -> None:
     await store.aclose()
     assert await store.deliver("a", delivery()) is DeliveryStatus.FIRST
     assert await store.find("task-1") == delivery()
-
-
-# --- SQLite -----------------------------------------------------------------------------------
-
-
-async def test_the_file_is_for_its_owner_alone(tmp_path: Path) -> None:
-    store = SqliteStore(tmp_path / "callbacks.db")
-    await store.open("a", None, NOW)
-    async with store.watch("task-1"):
-        assert modes(tmp_path) == {
-            "callbacks.db": 0o600,
-            "callbacks.db-shm": 0o600,
-            "callbacks.db-wal": 0o600,
-            "callbacks.db-waiting": 0o700,
-        }
-        assert list(modes(tmp_path / "callbacks.db-waiting").values()) == [0o600]
-    await store.aclose()
-    assert modes(tmp_path / "callbacks.db-waiting") == {}
-
-
-def modes(folder: Path) -> dict[str, int]:
-    return {path.name: stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()}
-
-
-async def test_bells_of_dead_processes_are_removed(tmp_path: Path) -> None:
-    store = SqliteStore(tmp_path / "callbacks.db")
-    folder = tmp_path / "callbacks.db-waiting"
-    os.mkdir(folder)
-    os.mkfifo(folder / "12345-dead")
-    await store.open("a", "a", NOW)
-    async with store.watch("a") as event:
-        await store.deliver("a", delivery("a"))
-        async with asyncio.timeout(SOON):
-            await event.wait()
-    assert "12345-dead" not in modes(folder)
-    await store.aclose()
-
-
-async def test_waiters_are_woken_where_there_are_no_named_pipes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delattr(os, "mkfifo")
-    monkeypatch.setattr("memories_async.callbacks.stores.bells.SECONDS_BETWEEN_LOOKS", 0.01)
-    here, there = SqliteStore(tmp_path / "callbacks.db"), SqliteStore(tmp_path / "callbacks.db")
-    await here.open("a", "a", NOW)
-    async with here.watch("a") as event:
-        await there.deliver("a", delivery("a"))
-        async with asyncio.timeout(SOON):
-            await event.wait()
-    await here.aclose()
-    await there.aclose()
-
-
-def _wait_in_child(path: str, ready: object, done: object) -> None:
-    async def wait() -> None:
-        store = SqliteStore(path)
-        async with store.watch("task-1") as event:
-            ready.put(True)
-            await event.wait()
-        arrived = await store.find("task-1")
-        assert arrived is not None
-        done.put((time.time(), arrived.body))
-        await store.aclose()
-
-    asyncio.run(wait())
-
-
-async def test_another_process_is_woken_within_a_second(tmp_path: Path) -> None:
-    path = str(tmp_path / "callbacks.db")
-    store = SqliteStore(path)
-    await store.open("a", None, NOW)
-    await store.bind("a", "task-1", NOW)
-    context = multiprocessing.get_context("spawn")
-    ready, done = context.Queue(), context.Queue()
-    child = context.Process(target=_wait_in_child, args=(path, ready, done))
-    await asyncio.to_thread(child.start)
-    await asyncio.to_thread(ready.get, timeout=30)
-    delivered = time.time()
-    await store.deliver("a", delivery(body=b"for the child"))
-    woken, body = await asyncio.to_thread(done.get, timeout=SOON)
-    assert body == b"for the child"
-    assert woken - delivered < 1
-    await asyncio.to_thread(child.join)
-    await store.aclose()
-
-
-def _open_many(path: str, number: int) -> None:
-    async def work() -> None:
-        store = SqliteStore(path)
-        for task in range(20):
-            await store.open(f"{number}-{task}", f"{number}-{task}", NOW)
-            assert await store.deliver(f"{number}-{task}", delivery(f"{number}-{task}"))
-        await store.aclose()
-
-    asyncio.run(work())
-
-
-async def test_processes_that_all_start_at_once_share_a_new_file(tmp_path: Path) -> None:
-    path = str(tmp_path / "callbacks.db")
-    context = multiprocessing.get_context("spawn")
-    children = [context.Process(target=_open_many, args=(path, n)) for n in range(4)]
-    for child in children:
-        await asyncio.to_thread(child.start)
-    for child in children:
-        await asyncio.to_thread(child.join)
-    assert [child.exitcode for child in children] == [0, 0, 0, 0]
-    store = SqliteStore(path)
-    for number in range(4):
-        for task in range(20):
-            assert await store.find(f"{number}-{task}") is not None
-    await store.aclose()
-
-
-async def test_a_store_that_was_used_before_a_fork_works_after_it(tmp_path: Path) -> None:
-    store = SqliteStore(tmp_path / "callbacks.db")
-    await store.open("a", "a", NOW)
-
-    def fork() -> int:
-        child = os.fork()
-        if child == 0:
-            try:
-                status = asyncio.run(store.deliver("a", delivery("a")))
-                os._exit(0 if status is DeliveryStatus.FIRST else 1)
-            finally:
-                os._exit(2)
-        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-
-    with warnings.catch_warnings(action="ignore"):  # Python 3.12 warns of threads and forks
-        assert await asyncio.to_thread(fork) == 0
-    assert await store.find("a") is not None
-    await store.aclose()
 
 
 # --- Redis ------------------------------------------------------------------------------------

@@ -10,13 +10,7 @@ from collections.abc import AsyncGenerator
 import attrs
 
 from memories_async.callbacks.stores.notify import Subscribers
-from memories_async.callbacks.stores.protocol import (
-    EARLY_KEPT,
-    KEPT,
-    MOST_EARLY,
-    Delivery,
-    DeliveryStatus,
-)
+from memories_async.callbacks.stores.protocol import KEPT, Delivery, DeliveryStatus
 
 
 @attrs.define
@@ -39,7 +33,6 @@ class MemoryStore:
         self._secret: str | None = None
         self._tasks: dict[str, _Task] = {}
         self._tokens: dict[str, str] = {}
-        self._early: dict[str, float] = {}
         self._subscribers = Subscribers()
 
     async def secret(self, proposed: str) -> str:
@@ -60,14 +53,14 @@ class MemoryStore:
         """Say by which name a token is waited for."""
         with self._lock:
             self._forget(now)
-            self._early.pop(token, None)
             task = self._tasks.setdefault(token, _Task(now, name))
             task.name = name
             self._tokens[name] = token
             if task.delivery is not None and task.delivery.name != name:
                 task.delivery = None
                 return False
-            return True
+        self._subscribers.wake([name])  # it may have come early
+        return True
 
     async def deliver(self, token: str, delivery: Delivery) -> DeliveryStatus:
         """Keep the first callback of a token."""
@@ -80,9 +73,6 @@ class MemoryStore:
                 same = task.delivery.digest == delivery.digest
                 return DeliveryStatus.REPEAT if same else DeliveryStatus.DIFFERENT
             task.delivery = delivery
-            if task.name is None:
-                self._early[token] = delivery.at
-                self._forget(delivery.at)
         self._subscribers.wake([delivery.name])
         return DeliveryStatus.FIRST
 
@@ -102,18 +92,11 @@ class MemoryStore:
         """Nothing is open."""
 
     def _forget(self, now: float) -> None:
-        """Drop from the front what is too old or too many: both are in order of time."""
-        while self._early:
-            token, at = next(iter(self._early.items()))
-            if at >= now - EARLY_KEPT and len(self._early) <= MOST_EARLY:
-                break
-            del self._early[token]
-            self._tasks.pop(token, None)
+        """Drop from the front what is too old: tasks are in order of time."""
         while self._tasks:
             token, task = next(iter(self._tasks.items()))
             if task.opened >= now - self._kept:
                 break
             del self._tasks[token]
-            self._early.pop(token, None)
             if task.name is not None and self._tokens.get(task.name) == token:
                 del self._tokens[task.name]

@@ -1,10 +1,12 @@
-"""Who waits for what in this process, on whichever event loop."""
+"""Who waits for which callback in this process, on whichever event loop; waking them."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import threading
+import weakref
 from collections.abc import Generator, Iterable
 
 
@@ -14,6 +16,10 @@ class Subscribers:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._events: dict[str, dict[asyncio.Event, asyncio.AbstractEventLoop]] = {}
+        _ALL.add(self)
+
+    def __bool__(self) -> bool:
+        return bool(self._events)
 
     @contextlib.contextmanager
     def watch(self, name: str) -> Generator[asyncio.Event]:
@@ -25,9 +31,10 @@ class Subscribers:
             yield event
         finally:
             with self._lock:
-                del self._events[name][event]
-                if not self._events[name]:
-                    del self._events[name]
+                waiting = self._events.get(name, {})
+                waiting.pop(event, None)
+                if not waiting:
+                    self._events.pop(name, None)
 
     def wake(self, names: Iterable[str]) -> None:
         """Set the events of these names."""
@@ -42,3 +49,20 @@ class Subscribers:
         with self._lock:
             names = list(self._events)
         self.wake(names)
+
+    def forget(self) -> None:
+        """Begin anew in a forked child: the parent's loops do not run here, nor do its threads."""
+        self._lock = threading.Lock()
+        self._events = {}
+
+
+_ALL: weakref.WeakSet[Subscribers] = weakref.WeakSet()
+
+
+def _forget_the_parent_s() -> None:
+    for subscribers in list(_ALL):
+        subscribers.forget()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_the_parent_s)

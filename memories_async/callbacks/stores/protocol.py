@@ -12,12 +12,6 @@ import attrs
 KEPT = 7 * 24 * 60 * 60.0
 """Seconds that a task and its result are kept: a week."""
 
-EARLY_KEPT = 10 * 60.0
-"""Seconds that a result is kept whose submitter has not yet said which task it is for."""
-
-MOST_EARLY = 10_000
-"""How many of these there may be; beyond, the oldest goes."""
-
 
 @attrs.frozen
 class Delivery:
@@ -49,7 +43,10 @@ class Store(Protocol):
     """Tokens, the names they are waited for by, and the first callback of each.
 
     Every method may be called from any event loop and, after a fork, from any process. A token
-    without a name is one whose submitter has yet to learn the task; its callback is early.
+    without a name is one whose submitter has yet to learn the task; its callback is early, and
+    kept as long as its token: how many there may be is bounded by how many tokens were opened.
+
+    Every method raises StoreUnavailable where what is kept cannot be reached.
     """
 
     async def secret(self, proposed: str) -> str:

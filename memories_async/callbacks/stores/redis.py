@@ -10,14 +10,8 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable
 from typing import TYPE_CHECKING, cast
 
 from memories_async.callbacks.stores.notify import Subscribers
-from memories_async.callbacks.stores.protocol import (
-    EARLY_KEPT,
-    KEPT,
-    MOST_EARLY,
-    Delivery,
-    DeliveryStatus,
-)
-from memories_async.errors import ConfigurationError
+from memories_async.callbacks.stores.protocol import KEPT, Delivery, DeliveryStatus
+from memories_async.errors import ConfigurationError, StoreUnavailable
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -29,18 +23,10 @@ logger = logging.getLogger(__name__)
 RECONNECT_SECONDS = 0.5
 """How long to wait before listening again after Redis has gone away."""
 
-_FORGET_EARLY = """
-local function forget_early(early, prefix, now)
-  local old = redis.call('ZRANGEBYSCORE', early, '-inf', '(' .. (now - %(early_kept)s))
-  local excess = redis.call('ZCARD', early) - #old - %(most_early)d
-  if excess > 0 then
-    old = redis.call('ZRANGE', early, 0, #old + excess - 1)
-  end
-  for _, token in ipairs(old) do
-    redis.call('ZREM', early, token)
-    redis.call('DEL', prefix .. 'token:' .. token)
-  end
-end
+_PROPOSE = """
+local proposed, prefix = unpack(ARGV)
+redis.call('SET', prefix .. 'secret', proposed, 'NX')
+return redis.call('GET', prefix .. 'secret')
 """
 
 _OPEN = """
@@ -52,14 +38,11 @@ if name ~= '' then
   redis.call('HSET', task, 'bound', name)
   redis.call('SET', prefix .. 'name:' .. name, token, 'EX', kept)
 end
-forget_early(KEYS[1], prefix, tonumber(now))
 """
 
 _BIND = """
 local token, name, now, kept, prefix = unpack(ARGV)
 local task = prefix .. 'token:' .. token
-forget_early(KEYS[1], prefix, tonumber(now))
-redis.call('ZREM', KEYS[1], token)
 redis.call('HSET', task, 'bound', name)
 redis.call('EXPIRE', task, kept)
 redis.call('SET', prefix .. 'name:' .. name, token, 'EX', kept)
@@ -67,6 +50,9 @@ local arrived = redis.call('HGET', task, 'name')
 if arrived and arrived ~= name then
   redis.call('HDEL', task, 'name', 'body', 'digest', 'at')
   return 0
+end
+if arrived then
+  redis.call('PUBLISH', prefix .. 'arrived', name)
 end
 return 1
 """
@@ -92,10 +78,6 @@ if kept then
   return kept == digest and 'REPEAT' or 'DIFFERENT'
 end
 redis.call('HSET', task, 'name', name, 'body', body, 'digest', digest, 'at', at)
-if not bound then
-  redis.call('ZADD', KEYS[1], at, token)
-  forget_early(KEYS[1], prefix, tonumber(at))
-end
 redis.call('PUBLISH', prefix .. 'arrived', name)
 return 'FIRST'
 """
@@ -105,7 +87,8 @@ class RedisStore:
     """Keeps everything in Redis or Valkey, for any number of processes on any number of hosts.
 
     Needs the extra ``[redis]``. A result is as safe as the server keeps it: for results to
-    survive its restart, it needs ``appendonly yes``.
+    survive its restart, it needs ``appendonly yes``, and ``maxmemory-policy noeviction`` (the
+    default), as every other policy drops results that nobody has read when memory is short.
 
     Args:
         url: The server, e.g. ``redis://127.0.0.1:6379/0``, ``rediss://…`` or ``unix://…``.
@@ -139,10 +122,7 @@ class RedisStore:
 
     async def secret(self, proposed: str) -> str:
         """Keep a secret unless one is kept."""
-        here = self._here()
-        key = f"{self._prefix}secret"
-        await here.run(here.redis.set(key, proposed, nx=True))
-        return cast("bytes", await here.run(here.redis.get(key))).decode()
+        return cast("bytes", await self._run(self._here().secret, proposed, self._prefix)).decode()
 
     async def open(self, token: str, name: str | None, now: float) -> None:
         """Expect a callback."""
@@ -192,7 +172,8 @@ class RedisStore:
             await connection.close()
 
     async def _run(self, script: AsyncScript, *arguments: str | bytes | float) -> object:
-        return await self._here().run(script(keys=[f"{self._prefix}early"], args=arguments))
+        # The key only says which server of a cluster has the others.
+        return await self._here().run(script(keys=[self._prefix], args=arguments))
 
     def _here(self) -> _Connection:
         """Return this loop's connections: they serve no other."""
@@ -213,11 +194,11 @@ class _Connection:
         # Further commands wait for a connection, however many callbacks come at once.
         pool = BlockingConnectionPool(max_connections=50, timeout=30, **parse_url(url))
         self.redis: Redis = Redis.from_pool(pool)
-        forget_early = _FORGET_EARLY % {"early_kept": EARLY_KEPT, "most_early": MOST_EARLY}
-        self.open = self.redis.register_script(forget_early + _OPEN)
-        self.bind = self.redis.register_script(forget_early + _BIND)
+        self.secret = self.redis.register_script(_PROPOSE)
+        self.open = self.redis.register_script(_OPEN)
+        self.bind = self.redis.register_script(_BIND)
         self.find = self.redis.register_script(_FIND)
-        self.deliver = self.redis.register_script(forget_early + _DELIVER)
+        self.deliver = self.redis.register_script(_DELIVER)
         self._commands: set[asyncio.Future[object]] = set()
         self._listener: asyncio.Task[None] | None = None
         self._subscribed = asyncio.Event()
@@ -228,10 +209,15 @@ class _Connection:
         Cut off, it would cost its connection; and redis-py 8 has been seen to lose the
         cancellation, so that the caller would wait for ever.
         """
+        from redis.exceptions import RedisError
+
         running = asyncio.ensure_future(command)
         self._commands.add(running)
         running.add_done_callback(self._commands.discard)
-        return await asyncio.shield(running)
+        try:
+            return await asyncio.shield(running)
+        except (RedisError, OSError) as error:
+            raise StoreUnavailable(f"the callbacks' Redis: {error}") from error
 
     async def listen(self, channel: str, subscribers: Subscribers) -> None:
         """Have subscribers woken by what is published; without Redis, once it is back."""

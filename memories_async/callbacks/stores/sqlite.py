@@ -4,41 +4,46 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
+import logging
 import os
 import sqlite3
 import threading
+import time
+import weakref
 from collections.abc import AsyncGenerator, Callable, Generator
-from concurrent.futures import ThreadPoolExecutor
-from typing import Concatenate, ParamSpec, TypeVar, cast
+from queue import Empty, SimpleQueue
+from typing import Concatenate, Final, ParamSpec, TypeVar, cast
 
-from memories_async.callbacks.stores.bells import Bell, ring_all
 from memories_async.callbacks.stores.notify import Subscribers
-from memories_async.callbacks.stores.protocol import (
-    EARLY_KEPT,
-    KEPT,
-    MOST_EARLY,
-    Delivery,
-    DeliveryStatus,
-)
+from memories_async.callbacks.stores.protocol import KEPT, Delivery, DeliveryStatus
+from memories_async.errors import MemoriesError, StoreUnavailable
+from memories_async.sqlite import Schema, connect
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
-BUSY_SECONDS = 30.0
-"""How long a process waits while another one writes."""
+logger = logging.getLogger(__name__)
 
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS tasks (
-    token TEXT PRIMARY KEY, name TEXT, opened REAL NOT NULL
-) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS tasks_by_name ON tasks (name);
-CREATE INDEX IF NOT EXISTS tasks_by_age ON tasks (opened);
-CREATE TABLE IF NOT EXISTS arrivals (
-    number INTEGER PRIMARY KEY AUTOINCREMENT, token TEXT NOT NULL UNIQUE,
-    name TEXT NOT NULL, body BLOB NOT NULL, digest TEXT NOT NULL, at REAL NOT NULL
-);
-CREATE TABLE IF NOT EXISTS secret (value TEXT NOT NULL);
-"""
+POLL_SECONDS: Final = 0.02
+"""How often to look whether another process has written, while somebody waits: 4.5 µs each time."""
+
+SCHEMA: Final = Schema(
+    application_id=0x6D656D63,  # "memc"
+    version=1,
+    statements=(
+        "CREATE TABLE tasks (token TEXT PRIMARY KEY, name TEXT, opened REAL NOT NULL)"
+        " WITHOUT ROWID",
+        "CREATE INDEX tasks_by_name ON tasks (name)",
+        "CREATE INDEX tasks_by_age ON tasks (opened)",
+        "CREATE TABLE arrivals (number INTEGER PRIMARY KEY AUTOINCREMENT,"
+        " token TEXT NOT NULL UNIQUE, name TEXT NOT NULL, body BLOB NOT NULL,"
+        " digest TEXT NOT NULL, at REAL NOT NULL)",
+        "CREATE TABLE secret (value TEXT NOT NULL)",
+    ),
+    upgrades={0: ()},  # the first version's tables were the same, and the file not yet marked
+    unmarked=frozenset({"tasks", "arrivals", "secret"}),
+)
 
 _FIND = """
 SELECT arrivals.name, body, digest, at FROM tasks JOIN arrivals USING (token)
@@ -50,20 +55,21 @@ SELECT number, tasks.name FROM arrivals JOIN tasks USING (token)
 WHERE number > ? AND tasks.name IS NOT NULL
 """
 
-_EARLY = """
-SELECT token, at FROM tasks JOIN arrivals USING (token)
-WHERE tasks.name IS NULL ORDER BY number DESC
+_RENUMBER = """
+INSERT OR REPLACE INTO arrivals (token, name, body, digest, at)
+SELECT token, name, body, digest, at FROM arrivals WHERE token = ?
 """
 
 
 class SqliteStore:
     """Keeps everything in one SQLite file (WAL), for any number of processes of this host.
 
-    A result is on the disk before it is acknowledged. Beside the file, named as it is with
-    ``-waiting`` behind, stands a folder by which the processes wake each other.
+    A result is on the disk before it is acknowledged. The file may be used before a fork and
+    after it, on both sides.
 
     Args:
-        path: The file; it is made, readable to this user alone, when it is first used.
+        path: The file; it is made, readable to this user alone, when it is first used. A symbolic
+            link in its place is refused.
         kept: Seconds that tasks and results are kept (default a week).
     """
 
@@ -72,7 +78,8 @@ class SqliteStore:
         self._kept = kept
         self._subscribers = Subscribers()
         self._lock = threading.Lock()
-        self._process: _Process | None = None
+        self._worker: _Worker | None = None
+        _STORES.add(self)
 
     def __repr__(self) -> str:
         return f"SqliteStore({self._path!r})"
@@ -87,11 +94,16 @@ class SqliteStore:
 
     async def bind(self, token: str, name: str, now: float) -> bool:
         """Say by which name a token is waited for."""
-        return await self._run(_bind, token, name, now)
+        matched = await self._run(_bind, token, name, now)
+        self._subscribers.wake([name])  # it may have come early
+        return matched
 
     async def deliver(self, token: str, delivery: Delivery) -> DeliveryStatus:
         """Keep the first callback of a token."""
-        return await self._run(_deliver, token, delivery)
+        status = await self._run(_deliver, token, delivery)
+        if status is DeliveryStatus.FIRST:
+            self._subscribers.wake([delivery.name])
+        return status
 
     async def find(self, name: str) -> Delivery | None:
         """Return the callback of what is waited for by a name."""
@@ -101,168 +113,256 @@ class SqliteStore:
     async def watch(self, name: str) -> AsyncGenerator[asyncio.Event]:
         """Within the context, set the event when a callback for a name comes."""
         with self._subscribers.watch(name) as event:
-            await self._run(_Process.listen)
+            await self._submit(_Worker.listen)
             yield event
 
     async def aclose(self) -> None:
         """Close the file."""
         with self._lock:
-            process, self._process = self._process, None
-        if process is not None and process.id == os.getpid():
-            await asyncio.get_running_loop().run_in_executor(None, process.close)
+            worker, self._worker = self._worker, None
+        if worker is not None:
+            await asyncio.shield(worker.stop())
 
     async def _run(
-        self, work: Callable[Concatenate[_Process, P], T], *args: P.args, **kwargs: P.kwargs
+        self,
+        work: Callable[Concatenate[sqlite3.Connection, P], T],
+        *args: P.args,
+        **kwargs: P.kwargs,
     ) -> T:
+        return await self._submit(lambda worker: work(worker.connection, *args, **kwargs))
+
+    async def _submit(self, work: Callable[[_Worker], T]) -> T:
         with self._lock:
-            if self._process is None or self._process.id != os.getpid():
-                # Neither a connection nor a thread survives a fork.
-                self._process = _Process(self._path, self._subscribers)
-            process = self._process
-        return await asyncio.get_running_loop().run_in_executor(
-            process.thread, lambda: work(process, *args, **kwargs)
-        )
+            if self._worker is None:
+                self._worker = _Worker(self._path, self._subscribers)
+                weakref.finalize(self, self._worker.end).atexit = False
+            done = self._worker.submit(work)
+        try:
+            # What was begun is done, even if whoever asked is cancelled: a callback may be in it.
+            return await asyncio.shield(done)
+        except (sqlite3.Error, OSError) as error:
+            raise StoreUnavailable(f"the callbacks' file {self._path}: {error}") from error
+
+    def pause(self) -> None:
+        """Close the file before this process forks, and keep it closed until ``resume``.
+
+        A connection that is open across a fork leaves the child without the locks that it
+        believes to hold: the next process to close the file would delete the log in use.
+        """
+        self._lock.acquire()
+        if self._worker is not None:
+            self._worker.lock.acquire()
+            self._worker.disconnect()
+
+    def resume(self, *, in_child: bool) -> None:
+        """Go on after a fork; the child, which has no thread of its parent's, begins anew."""
+        if self._worker is not None:
+            self._worker.lock.release()
+        if in_child:
+            self._worker = None
+        self._lock.release()
 
 
-class _Process:
-    """What one process has open: a connection with a thread that alone uses it, and a bell."""
+class _Worker:
+    """A thread that alone uses the connection, and polls for what other processes write."""
 
     def __init__(self, path: str, subscribers: Subscribers) -> None:
-        self.id = os.getpid()
-        self.thread = ThreadPoolExecutor(1, thread_name_prefix="memories-callbacks")
-        self.path = path
-        self.subscribers = subscribers
-        self.bells = f"{path}-waiting"
-        self._connection: sqlite3.Connection | None = None
-        self._bell: Bell | None = None
-        self._listener: threading.Thread | None = None
+        self.lock = threading.Lock()
+        """Held while the connection is used, and across a fork."""
+        self._path = path
+        self._subscribers = subscribers
+        self._jobs: SimpleQueue[Callable[[], object] | None] = SimpleQueue()
+        self._db: sqlite3.Connection | None = None
+        self._data_version: int | None = None
+        self._last: int | None = None
+        self._polled = 0.0
+        self._healthy = True
+        # A daemon: at the interpreter's exit nothing that was acknowledged is left to be written.
+        self._thread = threading.Thread(
+            target=self._serve, name="memories-async-callbacks", daemon=True
+        )
+        self._thread.start()
 
     @property
     def connection(self) -> sqlite3.Connection:
-        if self._connection is None:
-            self._connection = _connect(self.path)
-            self._connection.executescript(_SCHEMA)
-        return self._connection
+        """The connection, opened at its first use; for work in the thread."""
+        if self._db is None:
+            self._db = connect(self._path, SCHEMA, create_missing=True)
+        return self._db
 
-    @contextlib.contextmanager
-    def writing(self) -> Generator[sqlite3.Connection]:
-        """Open a transaction that no other can come between."""
-        connection = self.connection
-        connection.execute("BEGIN IMMEDIATE")
-        with connection:
-            yield connection
+    def submit(self, work: Callable[[_Worker], T]) -> asyncio.Future[T]:
+        """Have work done in the thread; return what becomes of it, on the caller's loop."""
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[T] = loop.create_future()
+
+        def job() -> None:
+            try:
+                value = work(self)
+            except BaseException as error:
+                settle = functools.partial(_fail, done, error)
+            else:
+                settle = functools.partial(_succeed, done, value)
+            with contextlib.suppress(RuntimeError):  # that loop has been closed
+                loop.call_soon_threadsafe(settle)
+
+        self._jobs.put(job)
+        return done
+
+    def stop(self) -> asyncio.Future[None]:
+        """Close the file and end the thread, after what has been asked for."""
+        done = self.submit(_Worker.disconnect)
+        self.end()
+        return done
+
+    def end(self) -> None:
+        """Have the thread end, without waiting for it."""
+        self._jobs.put(None)
+
+    def disconnect(self) -> None:
+        """Close the connection; the next work opens another."""
+        db, self._db = self._db, None
+        self._data_version = None
+        if db is not None:
+            db.close()
 
     def listen(self) -> None:
-        """Have subscribers woken from now on; do nothing if they are already."""
-        if self._listener is None:
-            [last] = self.connection.execute("SELECT max(number) FROM arrivals").fetchone()
-            self._bell = Bell(self.bells)
-            self._listener = threading.Thread(
-                target=self._wake_subscribers,
-                args=(self._bell, last or 0),
-                name="memories-callbacks-listener",
-                daemon=True,
-            )
-            self._listener.start()
+        """Look for what comes from now on; what came before is there to be found."""
+        if self._last is None:
+            self._last = _last_number(self.connection)
 
-    def _wake_subscribers(self, bell: Bell, last: int) -> None:
-        connection = _connect(self.path)
-        with contextlib.closing(connection), contextlib.closing(bell):
-            while bell.wait():
-                news = cast("list[tuple[int, str]]", connection.execute(_NEWS, (last,)).fetchall())
-                last = max((number for number, _ in news), default=last)
-                self.subscribers.wake(name for _, name in news)
+    def _serve(self) -> None:
+        while (job := self._next()) is not None:
+            with self.lock:
+                job()
+            del job  # or the next wait would keep alive all that it had to do with
+        with self.lock:
+            self.disconnect()
 
-    def close(self) -> None:
-        """End the threads and close the connection."""
-        self.thread.submit(self._close).result()
-        self.thread.shutdown()
+    def _next(self) -> Callable[[], object] | None:
+        while self._subscribers:
+            left = self._polled + POLL_SECONDS - time.monotonic()
+            if left <= 0:
+                with self.lock:
+                    self._poll()
+                continue
+            with contextlib.suppress(Empty):
+                return self._jobs.get(timeout=left)
+        self._last = None
+        return self._jobs.get()
 
-    def _close(self) -> None:
-        if self._bell is not None and self._listener is not None:
-            self._bell.silence()
-            self._listener.join()
-        if self._connection is not None:
-            self._connection.close()
-
-
-def _connect(path: str) -> sqlite3.Connection:
-    # Made here, so that nobody else may read it; what SQLite lays beside it has the same mode.
-    os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
-    connection = sqlite3.connect(
-        path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
-    )
-    connection.execute("PRAGMA journal_mode = WAL")
-    # What has been acknowledged is sent no second time, so it must survive a power cut.
-    connection.execute("PRAGMA synchronous = FULL")
-    return connection
+    def _poll(self) -> None:
+        """Wake who waits for what other processes wrote; this one's own is told at once."""
+        self._polled = time.monotonic()
+        try:
+            db = self.connection
+            [version] = db.execute("PRAGMA data_version").fetchone()
+            if self._last is not None and version != self._data_version:
+                news = cast("list[tuple[int, str]]", db.execute(_NEWS, (self._last,)).fetchall())
+                self._last = max((number for number, _ in news), default=self._last)
+                self._subscribers.wake(name for _, name in news)
+            self._data_version = version
+        except (sqlite3.Error, OSError, MemoriesError) as error:
+            if self._healthy:  # once, not fifty times a second
+                logger.warning("Waiting for callbacks without their file: %s", error)
+            self._healthy = False
+        else:
+            self._healthy = True
 
 
-def _secret(process: _Process, proposed: str) -> str:
-    with process.writing() as connection:
-        connection.execute(
+def _succeed(done: asyncio.Future[T], value: T) -> None:
+    if not done.done():
+        done.set_result(value)
+
+
+def _fail(done: asyncio.Future[T], error: BaseException) -> None:
+    if not done.done():
+        done.set_exception(error)
+
+
+def _secret(db: sqlite3.Connection, proposed: str) -> str:
+    with _writing(db):
+        db.execute(
             "INSERT INTO secret SELECT ? WHERE NOT EXISTS (SELECT * FROM secret)", (proposed,)
         )
-        [kept] = connection.execute("SELECT value FROM secret").fetchone()
+        [kept] = db.execute("SELECT value FROM secret").fetchone()
     return str(kept)
 
 
-def _open(process: _Process, token: str, name: str | None, now: float, before: float) -> None:
-    with process.writing() as connection:
-        connection.execute("INSERT INTO tasks VALUES (?, ?, ?)", (token, name, now))
-        connection.execute(
+def _open(db: sqlite3.Connection, token: str, name: str | None, now: float, before: float) -> None:
+    with _writing(db):
+        db.execute("INSERT INTO tasks VALUES (?, ?, ?)", (token, name, now))
+        db.execute(
             "DELETE FROM arrivals WHERE token IN (SELECT token FROM tasks WHERE opened < ?)",
             (before,),
         )
-        connection.execute("DELETE FROM tasks WHERE opened < ?", (before,))
-        _forget_early(connection, now)
+        db.execute("DELETE FROM tasks WHERE opened < ?", (before,))
 
 
-def _bind(process: _Process, token: str, name: str, now: float) -> bool:
-    with process.writing() as connection:
-        _forget_early(connection, now)
-        connection.execute(
+def _bind(db: sqlite3.Connection, token: str, name: str, now: float) -> bool:
+    with _writing(db):
+        db.execute(
             "INSERT INTO tasks VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET name = excluded.name",
             (token, name, now),
         )
-        dropped = connection.execute(
-            "DELETE FROM arrivals WHERE token = ? AND name <> ?", (token, name)
-        )
+        dropped = db.execute("DELETE FROM arrivals WHERE token = ? AND name <> ?", (token, name))
+        # An early one is news only now: the new number shows it to whoever waits for the name.
+        db.execute(_RENUMBER, (token,))
         return dropped.rowcount == 0
 
 
-def _deliver(process: _Process, token: str, delivery: Delivery) -> DeliveryStatus:
-    with process.writing() as connection:
-        task = connection.execute("SELECT name FROM tasks WHERE token = ?", (token,)).fetchone()
+def _deliver(db: sqlite3.Connection, token: str, delivery: Delivery) -> DeliveryStatus:
+    with _writing(db):
+        task = db.execute("SELECT name FROM tasks WHERE token = ?", (token,)).fetchone()
         if task is None or task[0] not in (None, delivery.name):
             return DeliveryStatus.UNKNOWN
-        kept = connection.execute(
-            "SELECT digest FROM arrivals WHERE token = ?", (token,)
-        ).fetchone()
+        kept = db.execute("SELECT digest FROM arrivals WHERE token = ?", (token,)).fetchone()
         if kept is not None:
-            return DeliveryStatus.REPEAT if kept[0] == delivery.digest else DeliveryStatus.DIFFERENT
-        connection.execute(
+            same = kept[0] == delivery.digest
+            return DeliveryStatus.REPEAT if same else DeliveryStatus.DIFFERENT
+        db.execute(
             "INSERT INTO arrivals (token, name, body, digest, at) VALUES (?, ?, ?, ?, ?)",
             (token, delivery.name, delivery.body, delivery.digest, delivery.at),
         )
-        if task[0] is None:
-            _forget_early(connection, delivery.at)
-    ring_all(process.bells)
     return DeliveryStatus.FIRST
 
 
-def _find(process: _Process, name: str) -> Delivery | None:
-    row = process.connection.execute(_FIND, (name,)).fetchone()
+def _find(db: sqlite3.Connection, name: str) -> Delivery | None:
+    row = db.execute(_FIND, (name,)).fetchone()
     return None if row is None else Delivery(*row)
 
 
-def _forget_early(connection: sqlite3.Connection, now: float) -> None:
-    """Forget the early callbacks that are too old, or too many."""
-    early = connection.execute(_EARLY).fetchall()
-    gone = [
-        (token,)
-        for position, (token, at) in enumerate(early)
-        if at < now - EARLY_KEPT or position >= MOST_EARLY
-    ]
-    connection.executemany("DELETE FROM arrivals WHERE token = ?", gone)
-    connection.executemany("DELETE FROM tasks WHERE token = ?", gone)
+def _last_number(db: sqlite3.Connection) -> int:
+    [number] = db.execute("SELECT max(number) FROM arrivals").fetchone()
+    return int(number or 0)
+
+
+@contextlib.contextmanager
+def _writing(db: sqlite3.Connection) -> Generator[None]:
+    """Open a transaction that no other can come between."""
+    db.execute("BEGIN IMMEDIATE")
+    with db:
+        yield
+
+
+_STORES: weakref.WeakSet[SqliteStore] = weakref.WeakSet()
+_forking: list[SqliteStore] = []
+
+
+def _before_fork() -> None:
+    _forking[:] = sorted(_STORES, key=id)  # one order for all who fork at once
+    for store in _forking:
+        store.pause()
+
+
+def _after_fork(*, in_child: bool) -> None:
+    for store in _forking:
+        store.resume(in_child=in_child)
+    _forking.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=_before_fork,
+        after_in_parent=functools.partial(_after_fork, in_child=False),
+        after_in_child=functools.partial(_after_fork, in_child=True),
+    )
