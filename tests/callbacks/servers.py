@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import sys
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import aiohttp
@@ -16,11 +16,12 @@ from memories_async.emulator import Emulator
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 UVICORN = ["uvicorn", "--log-level", "warning", "--port"]
+UVICORN_WORKERS = [*UVICORN[:-1], "--workers", "3", UVICORN[-1]]
 GUNICORN = ["gunicorn", "-w", "4", "--log-level", "warning", "--graceful-timeout", "5", "-b"]
 GUNICORN_AIOHTTP = [*GUNICORN[:1], "-k", "aiohttp.GunicornWebWorker", *GUNICORN[1:]]
 
 
-@asynccontextmanager
+@contextlib.asynccontextmanager
 async def application(
     command: Sequence[str], name: str, port: int, folder: Path, emulator: Emulator
 ) -> AsyncIterator[asyncio.subprocess.Process]:
@@ -33,7 +34,7 @@ async def application(
         folder: Where its store is.
         emulator: The service that it uses.
     """
-    where = str(port) if command is UVICORN else f"127.0.0.1:{port}"
+    where = str(port) if command[-1] == UVICORN[-1] else f"127.0.0.1:{port}"
     environment = os.environ | {
         "MEMORIES_BASE_URL": emulator.url,
         "MEMORIES_API_KEY": "any",
@@ -66,3 +67,24 @@ async def _answering(port: int, process: asyncio.subprocess.Process) -> None:
             except aiohttp.ClientConnectionError:
                 await asyncio.sleep(0.05)
     raise AssertionError(f"the server ended with {process.returncode}")
+
+
+def children(process: int) -> list[int]:
+    """Return the processes that a process has started and that live."""
+    return [
+        int(child)
+        for tasks in Path(f"/proc/{process}/task").glob("*/children")
+        for child in tasks.read_text().split()
+    ]
+
+
+def deleted_files(process: int) -> list[str]:
+    """Return what a process has open that has no name any more."""
+    with contextlib.suppress(FileNotFoundError, PermissionError):  # it has just ended
+        links = [
+            os.readlink(link)
+            for link in Path(f"/proc/{process}/fd").iterdir()
+            if os.path.lexists(link)
+        ]
+        return [link for link in links if link.endswith(" (deleted)") and "callbacks" in link]
+    return []

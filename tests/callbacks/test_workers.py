@@ -6,6 +6,7 @@ import asyncio
 import os
 import random
 import signal
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,7 +16,14 @@ import pytest
 
 from memories_async.emulator import CallbackFault, Emulator, Held
 from tests.callbacks.conftest import free_port
-from tests.callbacks.servers import GUNICORN, GUNICORN_AIOHTTP, application
+from tests.callbacks.servers import (
+    GUNICORN,
+    GUNICORN_AIOHTTP,
+    UVICORN_WORKERS,
+    application,
+    children,
+    deleted_files,
+)
 from tests.emulator.conftest import KnownEngine, until
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
@@ -105,6 +113,61 @@ async def test_nothing_is_lost(command: Sequence[str], name: str, tmp_path: Path
         assert len(workers_that_received(tmp_path)) > 1
         before_the_restart = set(browser.submitted_at.values())
         assert not set(list(browser.answered_at.values())[-100:]) & before_the_restart
+
+
+ROUNDS, EACH = 6, 6
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/fd"), reason="reads /proc")
+@pytest.mark.parametrize(
+    ("command", "name"),
+    [
+        (GUNICORN_AIOHTTP, "tests.callbacks.worker_app:aiohttp_application"),
+        (UVICORN_WORKERS, "tests.callbacks.worker_app:fastapi_application"),
+    ],
+    ids=["gunicorn", "uvicorn"],
+)
+async def test_workers_that_end_take_nothing_with_them(
+    command: Sequence[str], name: str, tmp_path: Path
+) -> None:
+    """In turn one worker is asked to end and one is killed; what was acknowledged is shown."""
+    port = free_port()
+    connector = aiohttp.TCPConnector(force_close=True)
+    async with (
+        Emulator(KnownEngine()) as emulator,
+        aiohttp.ClientSession(f"http://127.0.0.1:{port}", connector=connector) as session,
+        application(command, name, port, tmp_path, emulator) as server,
+    ):
+        emulator.callbacks.add(CallbackFault(None, Held(), times=None))
+        browser, waits = Browser(session), []
+        for number in range(ROUNDS):
+            for task in range(EACH):
+                await browser.submit(f"What is {number}-{task}?")
+            new = list(browser.prompts)[-EACH:]
+            waits += [asyncio.create_task(browser.wait(task_id)) for task_id in new]
+            await until(lambda: len(emulator.callbacks.held) == EACH)
+            victim = browser.submitted_at[new[0]]
+            os.kill(victim, signal.SIGTERM if number % 2 == 0 else signal.SIGKILL)
+            await asyncio.to_thread(_gone, victim)
+            await emulator.callbacks.release(EACH)
+            workers = await asyncio.to_thread(children, server.pid)
+            assert [file for worker in workers for file in deleted_files(worker)] == []
+        posted = emulator.callbacks.posted
+        # Whoever is killed with a callback in hand has not acknowledged it.
+        acknowledged = {str(posting.body["task_id"]) for posting in posted if posting.status == 200}
+        assert len(acknowledged) >= ROUNDS * EACH - ROUNDS
+        async with asyncio.timeout(30):
+            await until(lambda: acknowledged <= set(browser.captions))
+        for wait in waits:
+            wait.cancel()
+        await asyncio.gather(*waits, return_exceptions=True)
+
+
+def _gone(process: int) -> None:
+    """Wait until a process has ended, and the one that started it knows."""
+    end = time.monotonic() + 30
+    while os.path.exists(f"/proc/{process}") and time.monotonic() < end:
+        time.sleep(0.01)
 
 
 def workers_that_received(folder: Path) -> set[str]:

@@ -1,12 +1,18 @@
-"""An application that says which of its workers answered: once for aiohttp, once for Flask."""
+"""An application that says which of its workers answered: for aiohttp, FastAPI and Flask."""
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import AsyncIterator
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
+from fastapi import FastAPI, Request
+from fastapi.responses import PlainTextResponse
 from flask import Flask, request
+from starlette.middleware.base import RequestResponseEndpoint
+from starlette.responses import Response as ASGIResponse
 from werkzeug.wrappers import Response
 
 from memories_async import CallbackTimeout, Memories
@@ -15,6 +21,7 @@ from memories_async.callbacks import (
     CallbackInbox,
     SqliteStore,
     aiohttp_app,
+    asgi_app,
     wsgi_app,
 )
 
@@ -67,6 +74,44 @@ aiohttp_application.add_routes(
     [web.get("/", home), web.post("/submit", submit), web.get("/tasks/{task_id}", show)]
 )
 aiohttp_application.add_subapp("/memories", aiohttp_app(inbox))
+
+# --- FastAPI ----------------------------------------------------------------------------------
+
+
+@contextlib.asynccontextmanager
+async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+    async with client, inbox:
+        yield
+
+
+fastapi_application = FastAPI(lifespan=lifespan)
+fastapi_application.mount("/memories", asgi_app(inbox))
+
+
+@fastapi_application.get("/")
+async def fastapi_home() -> str:
+    return ""
+
+
+@fastapi_application.post("/submit")
+async def fastapi_submit(prompt: str) -> PlainTextResponse:
+    return PlainTextResponse((await inbox.submit(client, FILM, prompt)).task_id)
+
+
+@fastapi_application.get("/tasks/{task_id}")
+async def fastapi_show(task_id: str) -> PlainTextResponse:
+    try:
+        return PlainTextResponse((await inbox.result(task_id, timeout=0.5)).text)
+    except CallbackTimeout:
+        return PlainTextResponse("", 202)
+
+
+@fastapi_application.middleware("http")
+async def fastapi_name_worker(request: Request, call_next: RequestResponseEndpoint) -> ASGIResponse:
+    response = await call_next(request)
+    response.headers["X-Worker"] = str(os.getpid())
+    return response
+
 
 # --- Flask ------------------------------------------------------------------------------------
 
