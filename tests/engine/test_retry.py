@@ -105,6 +105,7 @@ def test_every_exception_is_judged() -> None:
         errors.UnsupportedMedia,
         errors.MediaTooLarge,
         errors.MediaTooLong,
+        errors.StoreUnavailable,
         errors.CallbackTimeout,
         errors.TaskFailed,
     }
