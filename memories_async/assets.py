@@ -7,12 +7,10 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-import attrs
-
 from memories_async import polling
 from memories_async.config import is_loopback
 from memories_async.errors import ConfigurationError, UnexpectedShape
-from memories_async.fields import filled
+from memories_async.fields import non_empty
 from memories_async.media.source import Source
 from memories_async.media.urls import is_url
 from memories_async.models import Asset, AssetMetadata, Download, Progress
@@ -23,6 +21,7 @@ from memories_async.operations import (
     SIGN_UPLOAD,
     UPLOAD_ASSET,
 )
+from memories_async.results import completed
 
 if TYPE_CHECKING:
     from memories_async._engine.dispatch import Dispatcher
@@ -87,7 +86,12 @@ class Assets:
             options=options,
             on_progress=on_progress,
         )
-        return Asset(permission.asset_id, extra=permission.extra, attempts=permission.attempts)
+        return Asset(
+            permission.asset_id,
+            extra=permission.extra,
+            attempts=permission.attempts,
+            http=permission.http,
+        )
 
     async def metadata(self, asset_id: str, *, options: CallOptions | None = None) -> AssetMetadata:
         """Return what the service knows of an asset; free.
@@ -108,10 +112,10 @@ class Assets:
         Source: GET /serve/api/v2/{asset_id}/metadata
         (https://api-tools.memories.ai/visual-intelligence/base/metadata).
         """
-        record = await self._dispatcher.send(GET_ASSET, _identified(asset_id), options=options)
-        if not record.resource:
+        records = await self._dispatcher.send(GET_ASSET, _identified(asset_id), options=options)
+        if not records:
             raise UnexpectedShape("the answer holds no record", operation=str(GET_ASSET))
-        return attrs.evolve(record.resource[0], attempts=record.attempts)
+        return completed(records[0], attempts=records.attempts, http=records.http)
 
     async def wait_until_ready(
         self,
@@ -190,7 +194,7 @@ class Assets:
 def _identified(asset_id: str) -> dict[str, object]:
     if asset_id.strip() in (".", ".."):
         raise ConfigurationError(f"{asset_id!r} is no asset_id: in a path it means another place")
-    return {"asset_id": filled("asset_id", asset_id)}
+    return {"asset_id": non_empty("asset_id", asset_id)}
 
 
 def _safe(address: str) -> str:

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, I
 from typing import Any, TypeVar
 
 from memories_async.errors import ConfigurationError
-from memories_async.models import Outcome
+from memories_async.models import Failed, Outcome, Succeeded
 
 S = TypeVar("S")
 T = TypeVar("T")
@@ -39,9 +39,9 @@ async def run(
 
     async def outcome(index: int, item: S) -> Outcome[T]:
         try:
-            return Outcome(index, item, value=await call(item))
+            return Succeeded(index, item, await call(item))
         except Exception as error:
-            return Outcome(index, item, error=error)
+            return Failed(index, item, error=error)
 
     supply = _iterate(items)
     running: list[asyncio.Task[Outcome[T]]] = []  # in the order of the items

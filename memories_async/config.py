@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 import os
 import re
@@ -40,8 +41,12 @@ class Secret:
 
     def hide(self, data: bytes) -> bytes:
         """Return what came back without the key, which a gateway may have echoed into it."""
-        # A key of a few letters, as tests use, is no secret and would take words apart.
-        return data.replace(self._value.encode(), "…".encode()) if len(self._value) > 8 else data
+        if len(self._value) <= 8:
+            return data  # a key of a few letters, as tests use, would take words apart
+        data = data.replace(self._value.encode(), _MASK)
+        # Echoed in JSON, a URL or a page, any of its characters may be spelled in another way.
+        escaped = b"\\" in data or b"%" in data or b"&" in data
+        return _spellings(self._value).sub(_MASK, data) if escaped else data
 
     def __repr__(self) -> str:
         return (
@@ -59,6 +64,25 @@ class Secret:
     def __reduce__(self) -> tuple[object, ...]:
         # Where the pickle is loaded, the key is looked up again: it never travels.
         return secret_from_environment, (self._variable,)
+
+
+_MASK = "…".encode()
+
+
+@functools.lru_cache(maxsize=16)
+def _spellings(key: str) -> re.Pattern[bytes]:
+    """Match a key of which any character may be escaped, as JSON, URLs and HTML do it."""
+
+    def spelled(character: str) -> str:
+        number = ord(character)
+        digits = "".join(f"[{d}{d.upper()}]" if d.isalpha() else d for d in f"{number:02x}")
+        itself = re.escape(character)
+        return (
+            rf"(?:{itself}|\\{{1,4}}(?:{itself}|u00{digits})|%{digits}"
+            rf"|&#(?:0?0?{number}|[xX]0?0?{digits});)"
+        )
+
+    return re.compile("".join(map(spelled, key)).encode())
 
 
 def secret_from_environment(variable: str) -> Secret | None:

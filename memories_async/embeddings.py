@@ -6,7 +6,7 @@ from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Se
 from typing import TYPE_CHECKING
 
 from memories_async.errors import ConfigurationError, UnexpectedShape
-from memories_async.fields import filled, present
+from memories_async.fields import drop_none, non_empty
 from memories_async.media.source import Source
 from memories_async.media.urls import is_url
 from memories_async.models import Embedding, Outcome, Progress, Results
@@ -58,11 +58,11 @@ class Embeddings:
         Source: POST /serve/api/v2/embeddings/image
         (https://api-tools.memories.ai/api-reference/embeddings/image-embedding).
         """
-        known = {"model": filled("model", model)}
+        known = {"model": non_empty("model", model)}
         if asset_id is not None and source is None:
             return await self._dispatcher.send(
                 EMBED_IMAGE_ASSET,
-                {"asset_id": filled("asset_id", asset_id), "model": model},
+                {"asset_id": non_empty("asset_id", asset_id), "model": model},
                 known=known,
                 options=options,
                 on_progress=on_progress,
@@ -112,16 +112,17 @@ class Embeddings:
         if not inputs:
             raise ConfigurationError("no text given")
         for index, text in enumerate(inputs):
-            filled(f"texts[{index}]", text)
+            non_empty(f"texts[{index}]", text)
         embeddings = await self._dispatcher.send(
             EMBED_TEXTS,
-            present(input=inputs, model=filled("model", model), dimensionality=dimensionality),
+            drop_none(input=inputs, model=non_empty("model", model), dimensionality=dimensionality),
             known={"model": model},
             options=options,
         )
         if len(embeddings) != len(inputs):
             raise UnexpectedShape(
                 f"{len(embeddings)} vectors came for {len(inputs)} texts",
+                answer=embeddings,
                 operation=str(EMBED_TEXTS),
                 attempts=embeddings.attempts,
             )
@@ -155,7 +156,7 @@ class Embeddings:
         """
         return await self._dispatcher.send(
             EMBED_VIDEO,
-            {"asset_id": filled("asset_id", asset_id), "model": filled("model", model)},
+            {"asset_id": non_empty("asset_id", asset_id), "model": non_empty("model", model)},
             known={"model": model},
             options=options,
         )

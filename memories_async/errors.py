@@ -22,6 +22,7 @@ MemoriesError
 │   ├── PermissionDenied
 │   ├── InsufficientCredits
 │   ├── NotFound
+│   │   └── EndpointGone          the path itself is no longer served
 │   ├── Conflict
 │   ├── RateLimited
 │   ├── CapacityReached
@@ -60,6 +61,7 @@ __all__ = [
     "DeadlineExceeded",
     "DecodeError",
     "DnsError",
+    "EndpointGone",
     "InsufficientCredits",
     "LimiterUnavailable",
     "MediaChanged",
@@ -80,6 +82,19 @@ __all__ = [
     "UnexpectedShape",
     "UnsupportedMedia",
 ]
+
+
+def quoted(text: str, limit: int = 200) -> str:
+    """Return text from outside as a message may hold it: one line, printable, not too long.
+
+    Args:
+        text: What the service, a gateway or a file said; it may be hostile.
+        limit: How many characters may stay.
+    """
+    some = text[: limit * 4]  # a message as long as the answer is never looked through whole
+    if not some.isprintable() or "  " in some:
+        some = " ".join("".join(c if c.isprintable() else " " for c in some).split())
+    return some if len(some) <= limit else f"{some[: limit - 1]}…"
 
 
 class MemoriesError(Exception):
@@ -293,6 +308,17 @@ class NotFound(ApiError):
     """The video, asset or path does not exist."""
 
 
+class EndpointGone(NotFound):
+    """The service knows no such path any more ("No static resource ...")."""
+
+    advice = (
+        "Nothing was done. Either base_url leads elsewhere, or the service has retired this API: "
+        "recorded alive on 2026-05-17; on 2026-09-19 two teams got this answer for upload_img and "
+        "search while their keys worked on its newer product, the Video Datalake "
+        "(api.memories.ai/serve/datalake/v1), which this package does not speak. Ask the service"
+    )
+
+
 class Conflict(ApiError):
     """The operation was done already and cannot be repeated (codes 0409, 409)."""
 
@@ -321,7 +347,7 @@ class RateLimited(ApiError):
 
 
 class CapacityReached(ApiError):
-    """The service has no capacity left for now (code 16)."""
+    """The service has no capacity left for now (code 16, or 0409 with "Service is busy")."""
 
     advice = "Wait, then call again"
 
@@ -361,7 +387,26 @@ class NotJson(DecodeError):
 
 
 class UnexpectedShape(DecodeError):
-    """The answer is JSON, but not of a shape that the endpoint is known to send."""
+    """The answer is JSON, but not of a shape that the endpoint is known to send.
+
+    Attributes:
+        answer: What came, as far as it could be read: what was paid for is not lost.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        answer: object = None,
+        status: int | None = None,
+        snippet: str = "",
+        operation: str | None = None,
+        attempts: int = 0,
+    ) -> None:
+        super().__init__(
+            message, status=status, snippet=snippet, operation=operation, attempts=attempts
+        )
+        self.answer = answer
 
 
 class LimiterUnavailable(MemoriesError):

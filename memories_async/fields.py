@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from urllib.parse import urlsplit
 
 from memories_async.config import Settings, is_private
@@ -27,12 +27,12 @@ def callback_address(url: str, settings: Settings) -> str:
     return url
 
 
-def present(**fields: object) -> dict[str, object]:
+def drop_none(**fields: object) -> dict[str, object]:
     """Keep the fields that were given, in this order: the service tells absent from empty."""
     return {name: value for name, value in fields.items() if value is not None}
 
 
-def filled(field: str, value: str) -> str:
+def non_empty(field: str, value: str) -> str:
     """Refuse an empty text."""
     if not value.strip():
         raise ConfigurationError(f"{field} is empty")
@@ -62,25 +62,31 @@ def one_of(field: str, value: str | None, choices: Iterable[str]) -> str | None:
     return value
 
 
-def between(field: str, value: float | None, low: float, high: float) -> float | None:
+def in_range(field: str, value: float | None, low: float, high: float) -> float | None:
     """Refuse a number outside its range."""
     if value is not None and not low <= value <= high:
         raise ConfigurationError(f"{field} must be between {low} and {high}, not {value}")
     return value
 
 
-def moment(field: str, value: datetime | str | None) -> str | None:
-    """Write a time as the service wants it: ``yyyy-MM-dd HH:mm:ss``."""
+def date_and_time(field: str, value: datetime | str | None) -> str | None:
+    """Write a time as the service wants it: ``yyyy-MM-dd HH:mm:ss``, which has no offset.
+
+    What has one is sent as UTC; what has none is sent as it stands.
+    """
     if isinstance(value, datetime):
-        return value.strftime(TIME_FORMAT)
+        return (value.astimezone(UTC) if value.tzinfo else value).strftime(TIME_FORMAT)
     if value is not None:
+        # strptime takes 2025-9-7 as well, which the service refuses.
         try:
-            datetime.strptime(value, TIME_FORMAT)
+            exact = datetime.strptime(value, TIME_FORMAT).strftime(TIME_FORMAT) == value
         except ValueError:
-            raise ConfigurationError(f"{field} is yyyy-MM-dd HH:mm:ss, not {value!r}") from None
+            exact = False
+        if not exact:
+            raise ConfigurationError(f"{field} is yyyy-MM-dd HH:mm:ss, not {value!r}")
     return value
 
 
-def milliseconds(value: datetime | None) -> int | None:
+def epoch_ms(value: datetime | None) -> int | None:
     """Write a time as milliseconds since 1970; a naive one is local time."""
     return None if value is None else round(value.timestamp() * 1000)

@@ -5,20 +5,22 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeVar
+
+import attrs
 
 from memories_async import polling
-from memories_async.errors import ConfigurationError, Conflict
+from memories_async.errors import ConfigurationError, Conflict, UnexpectedShape
 from memories_async.fields import (
     at_most,
-    between,
     callback_address,
-    filled,
+    date_and_time,
+    drop_none,
+    epoch_ms,
+    in_range,
     limited,
-    milliseconds,
-    moment,
+    non_empty,
     one_of,
-    present,
 )
 from memories_async.media.source import Source, listed
 from memories_async.media.urls import check_url, is_url
@@ -45,11 +47,15 @@ from memories_async.operations import (
     SEARCH_CLIPS,
     SEARCH_LIBRARY,
     SEARCH_SIMILAR,
+    SEARCH_TRANSCRIPTS,
+    Operation,
 )
 
 if TYPE_CHECKING:
     from memories_async._engine.dispatch import Dispatcher
     from memories_async.config import CallOptions
+
+T = TypeVar("T")
 
 MOST_TAGS = 50
 MOST_VIDEO_TAGS = 20
@@ -57,6 +63,7 @@ LONGEST_CAMERA_MODEL = 200
 LONGEST_CALLBACK = 299
 MOST_DELETIONS = 100
 MOST_SEARCHED_VIDEOS = 100
+MOST_LINES = 500
 
 SearchBy = Literal["clip", "audio", "caption", "image"]
 FilteringLevel = Literal["low", "medium", "high"]
@@ -95,6 +102,7 @@ class Library:
             unique_id: Namespace within the account, made on first use; the service's default
                 is ``default``.
             datetime_taken: When they were taken: a datetime, or text as ``2025-09-07 22:52:00``.
+                The service takes no offset: an aware datetime is sent as UTC.
             camera_model: At most 200 characters.
             latitude: Degrees, -90 to 90.
             longitude: Degrees, -180 to 180.
@@ -109,6 +117,8 @@ class Library:
             ConfigurationError: No key, or a metadata field is beyond its limit.
             MediaError: At least one file cannot be sent; each is named, and nothing was sent.
             ApiError: The service refused.
+            UnexpectedShape: Another number of ids came than images went; they are in its
+                ``answer``, and have been billed.
             OutcomeUnknown: It was sent and no answer came; the images may exist and be billed.
 
         Source: POST /serve/api/v1/upload_img
@@ -117,21 +127,25 @@ class Library:
         images = listed(sources)
         if not images:
             raise ConfigurationError("no image given")
-        fields = present(
+        fields = drop_none(
             unique_id=unique_id,
-            datetime_taken=moment("datetime_taken", datetime_taken),
+            datetime_taken=date_and_time("datetime_taken", datetime_taken),
             camera_model=limited("camera_model", camera_model, LONGEST_CAMERA_MODEL),
-            latitude=between("latitude", latitude, -90, 90),
-            longitude=between("longitude", longitude, -180, 180),
+            latitude=in_range("latitude", latitude, -90, 90),
+            longitude=in_range("longitude", longitude, -180, 180),
             tags=at_most("tags", tags, MOST_TAGS),
         )
-        return await self._dispatcher.send(
-            ADD_IMAGES,
-            fields,
-            sources=images,
-            options=options,
-            on_progress=on_progress,
+        added = await self._dispatcher.send(
+            ADD_IMAGES, fields, sources=images, options=options, on_progress=on_progress
         )
+        if len(added) != len(images):
+            raise UnexpectedShape(
+                f"{len(added)} ids came for {len(images)} images, so which is whose is unknown",
+                answer=added,
+                operation=str(ADD_IMAGES),
+                attempts=added.attempts,
+            )
+        return added
 
     async def search_clips(
         self,
@@ -166,9 +180,9 @@ class Library:
         Source: POST /serve/api/v1/search_clips_by_image
         (https://api-tools.memories.ai/platform/search-clips-by-image).
         """
-        fields = present(
-            video_no=filled("video_no", video_no),
-            prompt=filled("prompt", prompt),
+        fields = drop_none(
+            video_no=non_empty("video_no", video_no),
+            prompt=non_empty("prompt", prompt),
             unique_id=unique_id,
         )
         return await self._dispatcher.send(
@@ -208,6 +222,7 @@ class Library:
             callback: Public http(s) address, of at most 299 characters, that is told when the
                 video has been indexed.
             datetime_taken: When it was taken: a datetime, or text as ``2025-09-07 22:52:00``.
+                The service takes no offset: an aware datetime is sent as UTC.
             camera_model: At most 200 characters.
             latitude: Degrees, -90 to 90.
             longitude: Degrees, -180 to 180.
@@ -232,14 +247,14 @@ class Library:
         if callback is not None:
             limited("callback", callback, LONGEST_CALLBACK)
             callback_address(callback, self._dispatcher.settings)
-        fields = present(
+        fields = drop_none(
             callback=callback,
             unique_id=unique_id,
             folder_id=folder_id,
-            datetime_taken=moment("datetime_taken", datetime_taken),
+            datetime_taken=date_and_time("datetime_taken", datetime_taken),
             camera_model=limited("camera_model", camera_model, LONGEST_CAMERA_MODEL),
-            latitude=between("latitude", latitude, -90, 90),
-            longitude=between("longitude", longitude, -180, 180),
+            latitude=in_range("latitude", latitude, -90, 90),
+            longitude=in_range("longitude", longitude, -180, 180),
             tags=at_most("tags", tags, MOST_VIDEO_TAGS),
             retain_original_video=retain_original_video,
             video_transcription_prompt=video_transcription_prompt,
@@ -284,7 +299,7 @@ class Library:
         Source: GET /serve/api/v1/get_metadata
         (https://api-tools.memories.ai/visual-search/get-metadata).
         """
-        fields = present(video_no=filled("video_no", video_no), unique_id=unique_id)
+        fields = drop_none(video_no=non_empty("video_no", video_no), unique_id=unique_id)
         return await self._dispatcher.send(GET_VIDEO, fields, options=options)
 
     async def wait_until_searchable(
@@ -345,7 +360,8 @@ class Library:
         Args:
             name: Only videos of this stored name.
             video_nos: Only these videos.
-            status: Only videos of this status: ``PARSE``, ``UNPARSE`` or ``FAILED``.
+            status: Only videos of this status: ``PARSE``, ``UNPARSE`` or ``FAILED`` (``FAIL`` in
+                older answers).
             camera_model: Only videos of this camera.
             tag: Only videos with this tag.
             taken_since: Only videos taken at this time or later; a naive one is local time.
@@ -368,36 +384,21 @@ class Library:
         """
         if page_size < 1:
             raise ConfigurationError(f"page_size must be at least 1, not {page_size}")
-        fields = present(
+        fields = drop_none(
             size=page_size,
             video_name=name,
             video_nos=at_most("video_nos", video_nos),
             status=status,
             camera_model=camera_model,
             tag=tag,
-            datetime_taken=milliseconds(taken_since),
-            latitude=between("latitude", latitude, -90, 90),
-            longitude=between("longitude", longitude, -180, 180),
+            datetime_taken=epoch_ms(taken_since),
+            latitude=in_range("latitude", latitude, -90, 90),
+            longitude=in_range("longitude", longitude, -180, 180),
             unique_id=unique_id,
             folder_id=folder_id,
         )
 
-        async def pages() -> AsyncIterator[Video]:
-            number, seen = 1, 0
-            while True:
-                page = await self._dispatcher.send(
-                    LIST_VIDEOS, {"page": number} | fields, options=options
-                )
-                for video in page.videos:
-                    yield video
-                number, seen = number + 1, seen + len(page.videos)
-                # A short page does not end the list where the service caps its pages lower.
-                if not page.videos or (
-                    seen >= page.total if page.total is not None else len(page.videos) < page_size
-                ):
-                    return
-
-        return pages()
+        return self._pages(LIST_VIDEOS, fields, page_size, options)
 
     async def delete_videos(
         self,
@@ -427,7 +428,7 @@ class Library:
             some = unwanted[start : start + MOST_DELETIONS]
             try:
                 await self._dispatcher.send(
-                    DELETE_VIDEOS, present(video_nos=some, unique_id=unique_id), options=options
+                    DELETE_VIDEOS, drop_none(video_nos=some, unique_id=unique_id), options=options
                 )
             except Conflict as error:
                 if error.attempts == 1:
@@ -468,7 +469,7 @@ class Library:
         """
         return await self._dispatcher.send(
             DOWNLOAD_VIDEO,
-            present(video_no=filled("video_no", video_no), unique_id=unique_id),
+            drop_none(video_no=non_empty("video_no", video_no), unique_id=unique_id),
             options=options,
             on_progress=on_progress,
             destination=destination,
@@ -501,7 +502,8 @@ class Library:
             video_nos: Only these videos, at most 100.
             tag: Only with this tag.
             camera_model: Only of this camera.
-            taken_since: Only taken at this time or later; a naive one is local time.
+            taken_since: Only taken at this time or later; sent without an offset, an aware one as
+                UTC.
             latitude: With ``longitude``: only taken near, in degrees.
             longitude: With ``latitude``.
             unique_id: Namespace within the account.
@@ -521,17 +523,17 @@ class Library:
         one_of("by", by, MOST_HITS)
         return await self._dispatcher.send(
             SEARCH_LIBRARY,
-            present(
-                search_param=filled("query", query),
+            drop_none(
+                search_param=non_empty("query", query),
                 search_type=f"BY_{by.upper()}",
-                top_k=between("top_k", top_k, 1, MOST_HITS[by]),
+                top_k=in_range("top_k", top_k, 1, MOST_HITS[by]),
                 filtering_level=one_of("filtering_level", filtering_level, FILTERING_LEVELS),
                 video_nos=at_most("video_nos", video_nos, MOST_SEARCHED_VIDEOS),
                 tag=tag,
                 camera_tag=camera_model,
-                datetime_taken=milliseconds(taken_since),
-                latitude=between("latitude", latitude, -90, 90),
-                longitude=between("longitude", longitude, -180, 180),
+                datetime_taken=date_and_time("taken_since", taken_since),
+                latitude=in_range("latitude", latitude, -90, 90),
+                longitude=in_range("longitude", longitude, -180, 180),
                 unique_id=unique_id,
             ),
             options=options,
@@ -570,11 +572,45 @@ class Library:
         """
         return await self._dispatcher.send(
             SEARCH_SIMILAR,
-            present(similarity=between("similarity", similarity, 0, 1), unique_id=unique_id),
+            drop_none(similarity=in_range("similarity", similarity, 0, 1), unique_id=unique_id),
             sources=(image,),
             options=options,
             on_progress=on_progress,
         )
+
+    def search_transcripts(
+        self,
+        query: str,
+        *,
+        unique_id: str | None = None,
+        page_size: int = 100,
+        options: CallOptions | None = None,
+    ) -> AsyncIterator[SearchHit]:
+        """Find where words are said; pages are fetched as the iteration goes. Billed by page.
+
+        Args:
+            query: The words, as they are said.
+            unique_id: Namespace within the account.
+            page_size: Hits in one request, 1 to 500 (default 100).
+            options: Deadline, attempts and timeouts of each request.
+
+        Returns:
+            An iterator of hits: the video, when it is said and the text.
+
+        Raises:
+            ConfigurationError: No key, no query, or ``page_size`` is outside its range.
+            ApiError: The service refused.
+            OutcomeUnknown: It was sent and no answer came; it may have been billed.
+
+        Source: GET /serve/api/v1/search_audio_transcripts
+        (https://api-tools.memories.ai/visual-search/search-audio-transcripts).
+        """
+        fields = drop_none(
+            query=non_empty("query", query),
+            page_size=in_range("page_size", page_size, 1, MOST_LINES),
+            unique_id=unique_id,
+        )
+        return self._pages(SEARCH_TRANSCRIPTS, fields, page_size, options)
 
     async def audio_transcript(
         self,
@@ -591,7 +627,7 @@ class Library:
             options: Deadline, attempts and timeouts of this call.
 
         Returns:
-            The lines with their times in seconds.
+            The lines with their times in seconds; none where nothing is said.
 
         Raises:
             ConfigurationError: No key or no video_no.
@@ -601,8 +637,7 @@ class Library:
         Source: GET /serve/api/v1/get_audio_transcription
         (https://api-tools.memories.ai/visual-search/get-audio-transcription).
         """
-        fields = present(video_no=filled("video_no", video_no), unique_id=unique_id)
-        return await self._dispatcher.send(GET_AUDIO_TRANSCRIPT, fields, options=options)
+        return await self._transcript(GET_AUDIO_TRANSCRIPT, video_no, unique_id, options)
 
     async def video_captions(
         self,
@@ -629,5 +664,38 @@ class Library:
         Source: GET /serve/api/v1/get_video_caption
         (https://api-tools.memories.ai/visual-search/get-video-caption).
         """
-        fields = present(video_no=filled("video_no", video_no), unique_id=unique_id)
-        return await self._dispatcher.send(GET_VIDEO_CAPTIONS, fields, options=options)
+        return await self._transcript(GET_VIDEO_CAPTIONS, video_no, unique_id, options)
+
+    async def _transcript(
+        self,
+        operation: Operation[Transcript],
+        video_no: str,
+        unique_id: str | None,
+        options: CallOptions | None,
+    ) -> Transcript:
+        fields = drop_none(video_no=non_empty("video_no", video_no), unique_id=unique_id)
+        transcript = await self._dispatcher.send(operation, fields, options=options)
+        # A silent video has the answer null, which does not repeat the number.
+        return transcript if transcript.video_no else attrs.evolve(transcript, video_no=video_no)
+
+    async def _pages(
+        self,
+        operation: Operation[Results[T]],
+        fields: dict[str, object],
+        page_size: int,
+        options: CallOptions | None,
+    ) -> AsyncIterator[T]:
+        """Yield the items of page after page, from page 1."""
+        number, seen = 1, 0
+        while True:
+            page = await self._dispatcher.send(
+                operation, {"page": number} | fields, options=options
+            )
+            for item in page:
+                yield item
+            number, seen = number + 1, seen + len(page)
+            # A short page does not end the list where the service caps its pages lower.
+            if not page or (
+                seen >= page.total if page.total is not None else len(page) < page_size
+            ):
+                return

@@ -2,11 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import reprlib
+from collections.abc import Iterable, Sequence
 from datetime import datetime
-from typing import Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeAlias, TypeVar
 
 import attrs
+
+from memories_async.results import HttpExchange, Result, Results, wire
+from memories_async.vectors import Vector
+
+__all__ = [
+    "Asset",
+    "AssetMetadata",
+    "Caption",
+    "CaptionTask",
+    "Clip",
+    "Download",
+    "Embedding",
+    "Failed",
+    "HttpExchange",
+    "LibraryImage",
+    "Outcome",
+    "Progress",
+    "Result",
+    "Results",
+    "SearchHit",
+    "SignedUpload",
+    "Succeeded",
+    "TokenUsage",
+    "Transcript",
+    "TranscriptLine",
+    "Vector",
+    "Video",
+]
 
 T = TypeVar("T")
 
@@ -15,30 +44,6 @@ SEARCHABLE = "PARSE"
 
 FAILED_STATUSES = frozenset({"FAILED", "FAIL", "PARSE_ERROR"})
 """Every spelling of a failed index run that the service is known to use; all are final."""
-
-
-def wire(*names: str) -> dict[str, tuple[str, ...]]:
-    """Name the other spellings under which the service sends a field."""
-    return {"wire": names}
-
-
-@attrs.frozen(kw_only=True)
-class Result:
-    """What every answer carries beside its own fields.
-
-    Attributes:
-        extra: The fields of the answer that this version does not know, as they came.
-        attempts: How many attempts the call took.
-    """
-
-    extra: Mapping[str, object] = attrs.field(factory=dict[str, object], repr=False)
-    attempts: int = attrs.field(default=1, eq=False, repr=False)
-
-
-class Results(list[T]):
-    """A list of answers that also says how many attempts the call took."""
-
-    attempts: int = 1
 
 
 @attrs.frozen
@@ -100,17 +105,27 @@ class Clip(Result):
     score: float
 
 
-@attrs.frozen
+def _as_vector(numbers: Sequence[float]) -> Vector:
+    return numbers if isinstance(numbers, Vector) else Vector(numbers)
+
+
+@attrs.frozen(repr=False)
 class Embedding(Result):
     """An embedding vector.
 
     Attributes:
-        vector: The numbers as sent; the length depends on the model and may change.
+        vector: The numbers, as float32; how many depends on the model and may change.
         model: The model that was asked for.
     """
 
-    vector: list[float] = attrs.field(metadata=wire("embedding"))
+    vector: Vector = attrs.field(converter=_as_vector, metadata=wire("embedding"))
     model: str
+
+    def __repr__(self) -> str:
+        return f"Embedding({self.vector.summary()})"
+
+    def __rich_repr__(self) -> Iterable[object]:
+        return self.vector.__rich_repr__()
 
 
 @attrs.frozen
@@ -130,6 +145,11 @@ class Video(Result):
         height: Pixels.
         fps: Frames per second.
         resolution_label: The service's word for the resolution, e.g. ``720p``.
+        tags: What it was tagged with; the service adds ``api``.
+        datetime_taken: When it was taken; without an offset where the service gives none.
+        camera_model: What it was taken with.
+        latitude: Where it was taken, in degrees.
+        longitude: Where it was taken, in degrees.
     """
 
     video_no: str
@@ -146,6 +166,11 @@ class Video(Result):
     height: int | None = None
     fps: float | None = None
     resolution_label: str | None = None
+    tags: tuple[str, ...] = attrs.field(default=(), converter=tuple[str, ...])
+    datetime_taken: datetime | None = None
+    camera_model: str | None = None
+    latitude: float | None = None
+    longitude: float | None = None
 
     @property
     def searchable(self) -> bool:
@@ -156,23 +181,6 @@ class Video(Result):
     def failed(self) -> bool:
         """Whether indexing failed for good."""
         return self.status in FAILED_STATUSES
-
-
-@attrs.frozen
-class VideoPage(Result):
-    """One page of the video library.
-
-    Attributes:
-        videos: The videos of this page.
-        page: The page's number, from 1.
-        page_size: Videos on a full page.
-        total: Videos in all.
-    """
-
-    videos: list[Video]
-    page: int | None = attrs.field(default=None, metadata=wire("current_page"))
-    page_size: int | None = None
-    total: int | None = attrs.field(default=None, metadata=wire("total_count"))
 
 
 @attrs.frozen
@@ -188,6 +196,10 @@ class SearchHit(Result):
         text: What is said or captioned there, where the search was for that.
         image_id: The image of the image library.
         url: Where the service keeps the image.
+        datetime_taken: When the image was taken.
+        camera_model: What the image was taken with.
+        latitude: Where the image was taken, in degrees.
+        longitude: Where the image was taken, in degrees.
     """
 
     video_no: str | None = None
@@ -198,6 +210,10 @@ class SearchHit(Result):
     text: str | None = attrs.field(default=None, metadata=wire("audio_ts"))
     image_id: int | None = attrs.field(default=None, metadata=wire("id"))
     url: str | None = attrs.field(default=None, metadata=wire("img_url"))
+    datetime_taken: datetime | None = None
+    camera_model: str | None = None
+    latitude: float | None = None
+    longitude: float | None = None
 
 
 @attrs.frozen
@@ -226,7 +242,9 @@ class Transcript(Result):
         video_no: The video.
     """
 
-    lines: list[TranscriptLine] = attrs.field(metadata=wire("transcriptions"))
+    lines: Results[TranscriptLine] = attrs.field(
+        converter=Results[TranscriptLine], metadata=wire("transcriptions")
+    )
     video_no: str | None = None
 
 
@@ -263,13 +281,6 @@ class AssetMetadata(Result):
 
 
 @attrs.frozen
-class AssetRecord(Result):
-    """The answer in which the metadata of one asset come."""
-
-    resource: list[AssetMetadata]
-
-
-@attrs.frozen
 class SignedUpload(Result):
     """Permission to upload one asset to an address.
 
@@ -299,27 +310,75 @@ class Download(Result):
     content_type: str
 
 
-@attrs.frozen
-class Outcome(Generic[T]):
-    """What became of one item of a batch: a value or an error, never both.
+class _Outcome(Generic[T]):
+    """What became of one item of a batch: ``Succeeded`` with a value or ``Failed`` with an error.
 
-    Attributes:
+    Type-checkers see the two kinds: after ``if outcome.error is None`` the value is there, and
+    ``match`` tells ``Succeeded()`` from ``Failed()``.
+
+    Args:
         index: The item's position in the batch, from 0.
         source: The item as it was given.
         value: The result, or None.
         error: The exception, or None.
     """
 
+    __slots__ = ()
+
+    def __new__(cls, *args: object, error: Exception | None = None, **fields: object) -> Any:
+        if cls is _Outcome:
+            return object.__new__(Succeeded if error is None else Failed)
+        return object.__new__(cls)
+
+
+@attrs.frozen
+class Succeeded(_Outcome[T]):
+    """An item of a batch whose call succeeded.
+
+    Attributes:
+        index: The item's position in the batch, from 0.
+        source: The item as it was given.
+        value: The result.
+        error: None.
+    """
+
     index: int
-    source: object
-    value: T | None = None
-    error: Exception | None = None
+    source: object = attrs.field(repr=reprlib.repr)  # a picture's bytes fill no log
+    value: T
+    error: None = attrs.field(default=None, repr=False)
 
     def unwrap(self) -> T:
-        """Return the value, or raise the error that took its place."""
-        if self.error is not None:
-            raise self.error
-        return self.value  # type: ignore[return-value]  # one of the two is always set
+        """Return the value."""
+        return self.value
+
+
+@attrs.frozen
+class Failed(_Outcome[Any]):
+    """An item of a batch whose call failed; the others go on.
+
+    Attributes:
+        index: The item's position in the batch, from 0.
+        source: The item as it was given.
+        value: None.
+        error: The exception.
+    """
+
+    index: int
+    source: object = attrs.field(repr=reprlib.repr)
+    value: None = attrs.field(default=None, repr=False)
+    error: Exception = attrs.field(kw_only=True)
+
+    def unwrap(self) -> NoReturn:
+        """Raise the error."""
+        raise self.error
+
+
+if TYPE_CHECKING:
+    Outcome: TypeAlias = Succeeded[T] | Failed
+else:
+    # A class, so that ``Outcome(0, source, value=...)`` and ``isinstance`` go on working.
+    Outcome = _Outcome
+    Outcome.__name__ = Outcome.__qualname__ = "Outcome"
 
 
 @attrs.frozen

@@ -11,7 +11,7 @@ from memories_async.media import rules
 from memories_async.media.rules import MediaRule
 from memories_async.models import (
     Asset,
-    AssetRecord,
+    AssetMetadata,
     Caption,
     CaptionTask,
     Clip,
@@ -23,7 +23,6 @@ from memories_async.models import (
     SignedUpload,
     Transcript,
     Video,
-    VideoPage,
 )
 
 T = TypeVar("T")
@@ -102,7 +101,8 @@ class Operation(Generic[T]):
         file_part: Name of the multipart part that carries a file.
         array_field: The field that is the body, where the body is a bare array.
         answer: What a successful answer is.
-        null_means: What a successful answer without data says, where it says something.
+        null_means: What an answer without data says where its page says that it means nothing is
+            there; else it is an empty value.
     """
 
     name: str
@@ -318,7 +318,7 @@ LIST_VIDEOS = Operation(
     service=Service.VISUAL_SEARCH,
     path="/serve/api/v1/list_videos",
     body=Body.JSON,
-    result=VideoPage,
+    result=Results[Video],
     bucket=Bucket.LIST,
     replay=Replay.FREE_READ,
 )
@@ -379,6 +379,19 @@ SEARCH_SIMILAR = Operation(
     file_part="file",
 )
 
+# https://api-tools.memories.ai/visual-search/search-audio-transcripts
+SEARCH_TRANSCRIPTS = Operation(
+    name="search_transcripts",
+    call="library.search_transcripts",
+    method="GET",
+    service=Service.VISUAL_SEARCH,
+    path="/serve/api/v1/search_audio_transcripts",
+    body=Body.QUERY,
+    result=Results[SearchHit],
+    bucket=Bucket.SEARCH,
+    replay=Replay.BILLED,
+)
+
 # https://api-tools.memories.ai/visual-search/get-audio-transcription
 GET_AUDIO_TRANSCRIPT = Operation(
     name="get_audio_transcript",
@@ -390,7 +403,6 @@ GET_AUDIO_TRANSCRIPT = Operation(
     result=Transcript,
     bucket=Bucket.TRANSCRIPTION,
     replay=Replay.FREE_READ,
-    null_means="no such video",
 )
 
 # https://api-tools.memories.ai/visual-search/get-video-caption
@@ -404,7 +416,6 @@ GET_VIDEO_CAPTIONS = Operation(
     result=Transcript,
     bucket=Bucket.TRANSCRIPTION,
     replay=Replay.FREE_READ,
-    null_means="no such video",
 )
 
 # https://api-tools.memories.ai/visual-intelligence/base/upload
@@ -458,10 +469,9 @@ GET_ASSET = Operation(
     service=Service.VISUAL_INTELLIGENCE,
     path="/serve/api/v2/{asset_id}/metadata",
     body=Body.QUERY,
-    result=AssetRecord,
+    result=Results[AssetMetadata],
     bucket=Bucket.ASSET,
     replay=Replay.FREE_READ,
-    null_means="no such asset",
 )
 
 # https://api-tools.memories.ai/visual-intelligence/base/download
@@ -524,6 +534,7 @@ OPERATIONS: tuple[Operation[Any], ...] = (
     DOWNLOAD_VIDEO,
     SEARCH_LIBRARY,
     SEARCH_SIMILAR,
+    SEARCH_TRANSCRIPTS,
     GET_AUDIO_TRANSCRIPT,
     GET_VIDEO_CAPTIONS,
     UPLOAD_ASSET,

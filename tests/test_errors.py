@@ -49,6 +49,7 @@ MemoriesError
         PermissionDenied
         InsufficientCredits
         NotFound
+            EndpointGone
         Conflict
         RateLimited
         CapacityReached
@@ -78,6 +79,7 @@ MORE: dict[str, dict[str, Any]] = {
     "ApiError": {"code": "0402", "status": 200},
     "RateLimited": {"code": "429", "status": 429, "retry_after": 7.5},
     "DecodeError": {"status": 200, "snippet": "<html>"},
+    "UnexpectedShape": {"status": 200, "snippet": "[]", "answer": {"data": [1]}},
     "CallbackTimeout": {"task_id": "t-1"},
     "TaskFailed": {"task_id": "t-1"},
 }

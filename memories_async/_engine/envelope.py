@@ -14,6 +14,7 @@ from memories_async.errors import (
     BadRequest,
     CapacityReached,
     Conflict,
+    EndpointGone,
     InsufficientCredits,
     NotFound,
     NotJson,
@@ -21,7 +22,11 @@ from memories_async.errors import (
     RateLimited,
     ServerError,
     UnexpectedShape,
+    quoted,
 )
+
+LONGEST_CODE, LONGEST_MESSAGE = 40, 500
+"""Characters of a code and of a message that the service sent."""
 
 SUCCESS_CODES = frozenset({"0000", "0", "200"})
 """What any host may call success: the documentation changed under its clients before."""
@@ -55,13 +60,24 @@ _ERRORS: dict[str, type[ApiError]] = {
 # decides. The rate limiter's exact sentence is trusted only with these codes: the newest host sends
 # the same one with HTTP 400 for refused files, which must not be sent again.
 _MESSAGES: tuple[tuple[frozenset[str], re.Pattern[str], type[ApiError]], ...] = (
+    # Two teams recorded it on 2026-09-19 for paths that had worked in May: 0001 at HTTP 200.
+    (
+        frozenset({"-1", "0001", "400", "404", "500"}),
+        re.compile(r"no static resource", re.IGNORECASE),
+        EndpointGone,
+    ),
+    # A fixture of the official client's tests: busy, not "done already".
+    (
+        frozenset({"0409", "409"}),
+        re.compile(r"\bbusy\b|try (?:again )?later", re.IGNORECASE),
+        CapacityReached,
+    ),
     (
         frozenset({"-1", "0001"}),
         re.compile(r"request has exceeded the limit", re.IGNORECASE),
         RateLimited,
     ),
     (frozenset({"0001"}), re.compile(r"network abnormal", re.IGNORECASE), ServerError),
-    (frozenset({"-1"}), re.compile(r"failed to upload file", re.IGNORECASE), ServerError),
     (
         frozenset({"-1"}),
         re.compile(
@@ -122,10 +138,15 @@ def _open(
                 _text(inner.get("message")) or "the service reported an error",
                 headers,
             )
-        if status >= 400:
-            raise _error(str(status), status, _text(error) or _reason(status, body), headers)
+        refused = answer.get("failed") is True or answer.get("success") is False
+        if status >= 400 or refused:
+            reason = message or _text(error) or _reason(status, body)
+            raise _error(str(status), status, reason, headers)
         if answer.get("status") == "completed":
             return answer
+        # Recorded: {"success": true, "data": ...} without a code.
+        if answer.get("success") is True and "data" in answer:
+            return _flatten(answer["data"])
         raise _unexpected("no code", status, body)
     refused = answer.get("failed") is True or answer.get("success") is False or status >= 400
     if code not in SUCCESS_CODES or refused:
@@ -152,6 +173,8 @@ def _code_of(answer: Mapping[str, object]) -> str | None:
 
 
 def _error(code: str, status: int, message: str, headers: Mapping[str, str]) -> ApiError:
+    code = quoted(code, LONGEST_CODE)
+    message = quoted(message, LONGEST_MESSAGE) or f"HTTP {status} without a message"
     kind = _kind(code, status, message)
     if kind is RateLimited:
         return RateLimited(message, code=code, status=status, retry_after=_retry_after(headers))
@@ -205,8 +228,7 @@ def _unexpected(what: str, status: int, body: bytes) -> UnexpectedShape:
 
 
 def _snippet(body: bytes) -> str:
-    text = body[:800].decode("utf-8", "replace")
-    return " ".join("".join(c if c.isprintable() else " " for c in text).split())[:200]
+    return quoted(body[:800].decode("utf-8", "replace"))
 
 
 def _text(value: object) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import ssl
-from typing import Any, Generic, NoReturn, TypeVar, cast
+from typing import Any, Generic, NoReturn, TypeVar
 
 import attrs
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception
@@ -36,8 +36,8 @@ from memories_async.errors import (
     UnexpectedShape,
 )
 from memories_async.limiters import Limiter, Turn
-from memories_async.models import Result, Results
 from memories_async.operations import Answer, Operation, Replay
+from memories_async.results import completed
 
 T = TypeVar("T")
 
@@ -150,7 +150,7 @@ class _Call(Generic[T]):
         self.number += 1
         self.transfer = self._transfer()
         try:
-            return self._with_attempts(await self._try_once(turn))
+            return completed(await self._try_once(turn), attempts=self.number)
         except MemoriesError as error:
             self._complete(error)
             self._settle(error)
@@ -185,15 +185,6 @@ class _Call(Generic[T]):
 
     def _left(self) -> float | None:
         return None if self._until is None else self._until - self.pipeline.clock.monotonic()
-
-    def _with_attempts(self, value: T) -> T:
-        answer: object = value
-        if self.number > 1:
-            if isinstance(answer, Result):
-                return cast("T", attrs.evolve(answer, attempts=self.number))
-            if isinstance(answer, Results):
-                answer.attempts = self.number
-        return value
 
     def _complete(self, error: MemoriesError) -> None:
         """Complete an error with what only the call knows."""

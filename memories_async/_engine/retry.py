@@ -46,10 +46,12 @@ def judge(
         accept_double: Whether the caller accepts to pay twice.
         attempt: The number of the attempt, from 1.
     """
+    repeatable = replay is Replay.FREE_READ or accept_double
+    if isinstance(error, CapacityReached) and error.code.endswith("409") and not repeatable:
+        return Verdict.RAISE  # busy, and nothing says that it had not begun
     if isinstance(error, RateLimited | CapacityReached):
         hint = getattr(error, "retry_after", None)
         return Verdict.RAISE if hint is not None and hint > LONGEST_HINT else Verdict.THROTTLED
-    repeatable = replay is Replay.FREE_READ or accept_double
     if isinstance(error, ConnectError | StallTimeout):
         # Our byte counter, not the exception's type, tells these from OutcomeUnknown.
         return Verdict.RAISE if isinstance(error, TlsError) else Verdict.RETRY

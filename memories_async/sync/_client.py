@@ -297,6 +297,7 @@ class Library:
             unique_id: Namespace within the account, made on first use; the service's default
                 is ``default``.
             datetime_taken: When they were taken: a datetime, or text as ``2025-09-07 22:52:00``.
+                The service takes no offset: an aware datetime is sent as UTC.
             camera_model: At most 200 characters.
             latitude: Degrees, -90 to 90.
             longitude: Degrees, -180 to 180.
@@ -311,6 +312,8 @@ class Library:
             ConfigurationError: No key, or a metadata field is beyond its limit.
             MediaError: At least one file cannot be sent; each is named, and nothing was sent.
             ApiError: The service refused.
+            UnexpectedShape: Another number of ids came than images went; they are in its
+                ``answer``, and have been billed.
             OutcomeUnknown: It was sent and no answer came; the images may exist and be billed.
 
         Source: POST /serve/api/v1/upload_img
@@ -403,6 +406,7 @@ class Library:
             callback: Public http(s) address, of at most 299 characters, that is told when the
                 video has been indexed.
             datetime_taken: When it was taken: a datetime, or text as ``2025-09-07 22:52:00``.
+                The service takes no offset: an aware datetime is sent as UTC.
             camera_model: At most 200 characters.
             latitude: Degrees, -90 to 90.
             longitude: Degrees, -180 to 180.
@@ -533,7 +537,8 @@ class Library:
         Args:
             name: Only videos of this stored name.
             video_nos: Only these videos.
-            status: Only videos of this status: ``PARSE``, ``UNPARSE`` or ``FAILED``.
+            status: Only videos of this status: ``PARSE``, ``UNPARSE`` or ``FAILED`` (``FAIL`` in
+                older answers).
             camera_model: Only videos of this camera.
             tag: Only videos with this tag.
             taken_since: Only videos taken at this time or later; a naive one is local time.
@@ -671,7 +676,8 @@ class Library:
             video_nos: Only these videos, at most 100.
             tag: Only with this tag.
             camera_model: Only of this camera.
-            taken_since: Only taken at this time or later; a naive one is local time.
+            taken_since: Only taken at this time or later; sent without an offset, an aware one as
+                UTC.
             latitude: With ``longitude``: only taken near, in degrees.
             longitude: With ``latitude``.
             unique_id: Namespace within the account.
@@ -746,6 +752,42 @@ class Library:
             )
         )
 
+    def search_transcripts(
+        self,
+        query: str,
+        *,
+        unique_id: str | None = None,
+        page_size: int = 100,
+        options: CallOptions | None = None,
+    ) -> Iterator[SearchHit]:
+        """Find where words are said; pages are fetched as the iteration goes. Billed by page.
+
+        Args:
+            query: The words, as they are said.
+            unique_id: Namespace within the account.
+            page_size: Hits in one request, 1 to 500 (default 100).
+            options: Deadline, attempts and timeouts of each request.
+
+        Returns:
+            An iterator of hits: the video, when it is said and the text.
+
+        Raises:
+            ConfigurationError: No key, no query, or ``page_size`` is outside its range.
+            ApiError: The service refused.
+            OutcomeUnknown: It was sent and no answer came; it may have been billed.
+
+        Source: GET /serve/api/v1/search_audio_transcripts
+        (https://api-tools.memories.ai/visual-search/search-audio-transcripts).
+        """
+        return self._portal.iterate(
+            lambda caller: self._asyncio.search_transcripts(
+                query,
+                unique_id=unique_id,
+                page_size=page_size,
+                options=options,
+            )
+        )
+
     def audio_transcript(
         self,
         video_no: str,
@@ -761,7 +803,7 @@ class Library:
             options: Deadline, attempts and timeouts of this call.
 
         Returns:
-            The lines with their times in seconds.
+            The lines with their times in seconds; none where nothing is said.
 
         Raises:
             ConfigurationError: No key or no video_no.

@@ -19,6 +19,7 @@ from memories_async import (
     CapacityReached,
     Conflict,
     DecodeError,
+    EndpointGone,
     InsufficientCredits,
     NotFound,
     NotJson,
@@ -86,6 +87,8 @@ def refusal(status: int, content: bytes, headers: Mapping[str, str] = JSON) -> A
         pytest.param({"code": "0000", "data": None, "success": True}, None, id="data is null"),
         pytest.param({"code": "0000"}, None, id="no data"),
         pytest.param({"code": 0, "data": {}}, {}, id="the pages' generated panel"),
+        pytest.param({"success": True, "data": {"a": 1}}, {"a": 1}, id="recorded without a code"),
+        pytest.param({"success": True, "data": None}, None, id="null without a code"),
     ],
 )
 def test_success(answer: dict[str, object], data: object) -> None:
@@ -116,12 +119,17 @@ def test_ids_beyond_a_float_stay_exact() -> None:
         ("0001", 200, "network abnormal", ServerError),
         ("0001", 200, "Network abnormal, please try again", ServerError),
         ("0001", 200, "video not found", NotFound),
-        ("0001", 200, "No static resource api.", BadRequest),
+        # what two teams recorded on 2026-09-19, and the older host's answer to a wrong path
+        ("0001", 200, "No static resource api/v1/upload_img.", EndpointGone),
+        ("0001", 200, "No static resource api.", EndpointGone),
+        (404, 404, "No static resource api/v2/embeddings/image.", EndpointGone),
         ("0003", 200, "missing parameter", BadRequest),
         ("0401", 200, "key invalid", AuthenticationError),
         ("0402", 200, "no credits", InsufficientCredits),
         ("0403", 200, "account disabled", PermissionDenied),
         ("0409", 200, "repeated", Conflict),
+        # a fixture of the official client's tests
+        ("0409", 200, "Service is busy, try later", CapacityReached),
         ("0429", 200, "Request has exceeded the limit.", RateLimited),
         ("0429", 200, "system busy", RateLimited),
         ("9009", 200, "no permission", PermissionDenied),
@@ -161,7 +169,8 @@ def test_ids_beyond_a_float_stay_exact() -> None:
         (-1, 200, "failure: person url is not null, please upload a image file", BadRequest),
         (-1, 200, "failure: Image file size exceeds the limit of 2MB", BadRequest),
         (-1, 200, "failure: person url is not support image type", BadRequest),
-        (-1, 200, "failure: Failed to upload file", ServerError),
+        # the service's own word that it failed: an explicit no, not an unknown outcome
+        (-1, 200, "failure: Failed to upload file", ApiError),
         (-1, 200, "failure: something new", ApiError),
         # throttling's sentence counts only where it means throttling
         (400, 400, "Request has exceeded the limit.", BadRequest),
@@ -193,6 +202,32 @@ def test_success_code_with_a_failure_flag(flags: dict[str, bool]) -> None:
     refused = refusal(200, body(code="0000", msg="quota", data={"a": 1}, **flags))
     assert type(refused) is ApiError
     assert (refused.code, refused.message) == ("0000", "quota")
+
+
+@pytest.mark.parametrize("flags", [{"failed": True}, {"success": False}])
+def test_a_failure_flag_without_a_code(flags: dict[str, bool]) -> None:
+    refused = refusal(200, body(msg="quota", data={"a": 1}, **flags))
+    assert type(refused) is ApiError
+    assert (refused.code, refused.message) == ("200", "quota")
+
+
+def test_what_the_service_says_is_one_printable_line() -> None:
+    said = "a\x1b[31m\r\n{}\u202e" + "very long " * 100_000
+    refused = refusal(200, body(code="0777\x1b[0m" * 30, msg=said))
+    assert refused.message.isprintable()
+    assert refused.message.startswith("a [31m {} very long")
+    assert (len(refused.message), len(refused.code)) == (500, 40)
+    assert refused.code.isprintable()
+    gateway = refusal(503, body(error=said, path="/"))
+    assert gateway.message.isprintable()
+    assert refusal(200, body(code="0001", msg="\x1b\x07")).message == "HTTP 200 without a message"
+
+
+def test_the_error_for_a_retired_endpoint_says_what_is_known() -> None:
+    gone = refusal(200, body(code="0001", msg="No static resource api/v1/search."))
+    assert isinstance(gone, EndpointGone)
+    for fact in ("2026-05-17", "2026-09-19", "upload_img", "Video Datalake", "base_url"):
+        assert fact in str(gone)
 
 
 def test_success_code_with_an_error_status() -> None:
@@ -300,6 +335,7 @@ def test_not_json(content: bytes) -> None:
         *(b"", b"null", b"[]", b'"x"', b"7", b"true", b"{}", b'{"code":null}', b'{"code":true}'),
         *(b'{"code":0.0,"data":{}}', b'{"code":["0000"]}', b'{"data":{"text":"hi"}}'),
         b'{"status":"queued"}',
+        *(b'{"success":true}', b'{"success":"true","data":{}}'),
     ],
 )
 def test_unexpected_shape(content: bytes) -> None:

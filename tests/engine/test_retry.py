@@ -21,8 +21,8 @@ RETRY, THROTTLED, RAISE, UNKNOWN = (
 )
 
 
-def api(kind: type[errors.ApiError], status: int = 200) -> errors.ApiError:
-    return kind("refused", code="c", status=status)
+def api(kind: type[errors.ApiError], status: int = 200, code: str = "c") -> errors.ApiError:
+    return kind("refused", code=code, status=status)
 
 
 def throttled(retry_after: float | None) -> errors.RateLimited:
@@ -37,6 +37,7 @@ NEVER = (
     api(errors.PermissionDenied),
     api(errors.InsufficientCredits),
     api(errors.NotFound),
+    api(errors.EndpointGone),
     api(errors.Conflict),
     api(errors.BadRequest, 413),
     errors.NotJson("x"),
@@ -62,6 +63,9 @@ RULES: list[tuple[errors.MemoriesError, tuple[State, ...], Verdict, Verdict, Ver
     (throttled(LONGEST_HINT), (SENT,), THROTTLED, THROTTLED, THROTTLED),
     (throttled(LONGEST_HINT + 1), (SENT,), RAISE, RAISE, RAISE),
     (api(errors.CapacityReached), (SENT,), THROTTLED, THROTTLED, THROTTLED),
+    # "Service is busy": nothing says that it had not begun, so nothing billed goes out again
+    (api(errors.CapacityReached, 200, "0409"), (SENT,), THROTTLED, RAISE, RAISE),
+    (api(errors.CapacityReached, 409, "409"), (SENT,), THROTTLED, RAISE, RAISE),
     (api(errors.ServerError, 500), (SENT,), RETRY, UNKNOWN, UNKNOWN),
     (api(errors.ServerError, 500), (PARTIAL,), RETRY, UNKNOWN, UNKNOWN),
     (api(errors.ServerError, 502), (PARTIAL, SENT), RETRY, UNKNOWN, UNKNOWN),

@@ -186,8 +186,8 @@ LIBRARY_CASES = (
             Part("files", PNG, "image.png", "image/png"),
             Part("files", JPEG, "beach.JPG", "image/jpeg"),
         ),
-        answer=ADD_IMAGES_ANSWER,
-        result=TWO_IMAGES,
+        answer='{"code":"0000","data":[{"id":1},{"id":2},{"id":3},{"id":"4"},{"id":5}]}',
+        result=[LibraryImage(id=number) for number in range(1, 6)],
     ),
     Case(
         name="one image, with one of the fields",
@@ -286,7 +286,7 @@ LIBRARY_CASES = (
                 height=720,
                 fps=25.0,
                 resolution_label="720p",
-                extra={"tags": ["api"]},
+                tags=("api",),
             ),
         )
         for way, fields, query in (

@@ -36,6 +36,11 @@ async def embed(
     async with connect(account(shared.profile), "api_key") as client:
         with output.reporting(source), output.upload(source) as hook:
             found = await client.embeddings.image(source, model=model, on_progress=hook)
-    row = {"source": source, "status": "done", "model": found.model, "vector": found.vector}
-    output.result(row | extra(found), str(found.vector))
+    row = {
+        "source": source,
+        "status": "done",
+        "model": found.model,
+        "vector": found.vector.tolist(),
+    }
+    output.result(row | extra(found), str(found.vector.tolist()))
     return Exit.DONE

@@ -35,6 +35,7 @@ HANDLERS: Mapping[str, Handler] = {
     operations.SEARCH_CLIPS.name: searches.search_clips,
     operations.SEARCH_LIBRARY.name: searches.search_library,
     operations.SEARCH_SIMILAR.name: searches.search_similar,
+    operations.SEARCH_TRANSCRIPTS.name: searches.search_transcripts,
     operations.UPLOAD_ASSET.name: assets.upload_asset,
     operations.SIGN_UPLOAD.name: assets.sign_upload,
     operations.SEND_SIGNED.name: assets.send_signed,

@@ -173,7 +173,7 @@ def details(fields: Mapping[str, object]) -> dict[str, object]:
         name: fields[name] for name in ("camera_model", "latitude", "longitude") if name in fields
     }
     if taken := text(fields, "datetime_taken"):
-        found["datetime_taken"] = _milliseconds(taken)
+        found["datetime_taken"] = str(milliseconds(taken))
     return {**found, "tags": [*items(fields.get("tags", [])), "api"]}
 
 
@@ -191,7 +191,12 @@ def _library_file(
         raise refuse(f"The file {file.name} exceeds the limit of {most_bytes // MB} MB")
 
 
-def _milliseconds(taken: str) -> str:
+def milliseconds(taken: str) -> int:
+    """Return a time as milliseconds since 1970.
+
+    Raises:
+        Refusal: It is not written as documented.
+    """
     try:
         if not _DATETIME.fullmatch(taken):
             raise ValueError(taken)
@@ -199,7 +204,7 @@ def _milliseconds(taken: str) -> str:
     except ValueError as error:
         message = "datetime_taken has an invalid format, expected yyyy-MM-dd HH:mm:ss"
         raise refuse(message) from error
-    return str(int(moment.timestamp()) * 1000)
+    return int(moment.timestamp()) * 1000
 
 
 # --- assets and embeddings ---------------------------------------------------------------------

@@ -8,6 +8,7 @@ from typing import TypeVar, cast
 
 import attrs
 
+from memories_async.emulator.handlers import file_checks
 from memories_async.emulator.handlers.request import HandlerRequest
 from memories_async.emulator.handlers.validation import refuse
 from memories_async.emulator.http.envelopes import Refusal
@@ -71,12 +72,22 @@ def chosen(request: HandlerRequest, records: Sequence[S]) -> list[S]:
 def _passes(request: HandlerRequest, details: Mapping[str, object]) -> bool:
     tag = request.text("tag")
     camera = request.text("camera_model") or request.text("camera_tag")
-    since = request.integer("datetime_taken")
+    since = _since(request)
     return (
         (not tag or tag in cast("list[object]", details["tags"]))
         and (not camera or camera == details.get("camera_model"))
         and (since is None or int(str(details.get("datetime_taken", -1))) >= since)
         and _is_near(request, details)
+    )
+
+
+def _since(request: HandlerRequest) -> int | None:
+    """Return the earliest time that is asked for: a search names it as text, a list as a number."""
+    since = request.fields.get("datetime_taken")
+    return (
+        file_checks.milliseconds(since)
+        if isinstance(since, str)
+        else request.integer("datetime_taken")
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TypeAlias, cast
 
@@ -74,6 +75,32 @@ async def search_library(request: HandlerRequest) -> HandlerResult:
     videos = [video for video in await library_queries.videos(request) if video.status == "PARSE"]
     found = [hit for video in videos for hit in _SEARCHES[search](request, video)]
     return HandlerResult(_ranked(_above(request, found), top_k))
+
+
+async def search_transcripts(request: HandlerRequest) -> HandlerResult:
+    """Return one page of the lines in which the words are said."""
+    words = request.text("query").casefold()
+    lines = [
+        {
+            "videoNo": video.id,
+            "videoName": video.name,
+            "startTime": str(math.floor(line.start_time)),
+            "audio_ts": line.text,
+        }
+        for video in await library_queries.videos(request)
+        if video.status == "PARSE"
+        for line in video.heard
+        if words in line.text.casefold()
+    ]
+    page, size = request.integer("page") or 1, request.integer("page_size") or 1
+    return HandlerResult(
+        {
+            "videos": lines[(page - 1) * size : page * size],
+            "current_page": page,
+            "page_size": size,
+            "total_count": str(len(lines)),
+        }
+    )
 
 
 def _clips(request: HandlerRequest, video: StoredVideo) -> list[_Found]:

@@ -17,6 +17,7 @@ from memories_async.emulator.http.envelopes import Reason, Refusal
 MOST_DELETIONS = 100
 MOST_SEARCHED_VIDEOS = 100
 MOST_CAPTION_HITS = 200
+MOST_LINES = 500
 MOST_TEXTS = 250
 LONGEST_INTEGER = 2**63 - 1
 
@@ -203,13 +204,7 @@ _VIDEO_DETAILS = (
     Field("retain_original_video", FieldType.BOOLEAN, default=True),
     Field("video_transcription_prompt"),
 )
-_FILTERS = (
-    _UNIQUE_ID,
-    Field("tag"),
-    Field("datetime_taken", FieldType.INTEGER),
-    _LATITUDE,
-    _LONGITUDE,
-)
+_FILTERS = (_UNIQUE_ID, Field("tag"), _LATITUDE, _LONGITUDE)
 _ONE_VIDEO = (_VIDEO_NO, _UNIQUE_ID)
 SEARCH_TYPES = ("BY_CLIP", "BY_VIDEO", "BY_AUDIO", "BY_IMAGE", "BY_CAPTION")
 FILTERING_LEVELS = {"low": 0.15, "medium": 0.225, "high": 0.4}
@@ -259,6 +254,7 @@ FIELDS: Mapping[str, Sequence[Field]] = {
     operations.GET_VIDEO.name: _ONE_VIDEO,
     operations.LIST_VIDEOS.name: (
         *_FILTERS,
+        Field("datetime_taken", FieldType.INTEGER),  # milliseconds; a search takes text
         _FOLDER_ID,
         Field("page", FieldType.INTEGER, least=1, default=1),
         Field("size", FieldType.INTEGER, least=1, default=200),
@@ -276,6 +272,7 @@ FIELDS: Mapping[str, Sequence[Field]] = {
     operations.SEARCH_LIBRARY.name: (
         Field("search_param", missing="The search_param parameter cannot be empty!"),
         *_FILTERS,
+        Field("datetime_taken", schema={"examples": ["2025-10-20 11:00:00"]}),
         Field("search_type", choices=SEARCH_TYPES, default="BY_CLIP"),
         Field("top_k", FieldType.INTEGER, least=1, most=1000),
         Field("filtering_level", choices=tuple(FILTERING_LEVELS), default="low"),
@@ -284,6 +281,12 @@ FIELDS: Mapping[str, Sequence[Field]] = {
     ),
     operations.SEARCH_SIMILAR.name: (
         Field("similarity", FieldType.NUMBER, least=0, most=1, default=0.85),
+        _UNIQUE_ID,
+    ),
+    operations.SEARCH_TRANSCRIPTS.name: (
+        Field("query", missing="The query parameter cannot be empty!"),
+        Field("page", FieldType.INTEGER, least=1, default=1),
+        Field("page_size", FieldType.INTEGER, least=1, most=MOST_LINES, default=100),
         _UNIQUE_ID,
     ),
     operations.GET_AUDIO_TRANSCRIPT.name: _ONE_VIDEO,

@@ -1,0 +1,231 @@
+"""From decoded JSON to our values: wire names, numbers sent as text, unknown fields kept."""
+
+from __future__ import annotations
+
+import functools
+import math
+import re
+import reprlib
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import TypeVar, cast, get_args, get_origin, get_type_hints
+
+import attrs
+import cattrs
+
+from memories_async.errors import UnexpectedShape, quoted
+from memories_async.vectors import Vector
+
+T = TypeVar("T")
+
+_EXACT_FLOATS = 2**53
+"""From here on a float no longer holds every integer, so it is refused where an id is expected."""
+
+_NOTHING = frozenset({"", "null", "None"})
+"""Text that the service sends where it means null."""
+
+_WRAPPERS = ("item", "items", "results", "videos", "images", "clips", "resource")
+"""Where a list stands that does not stand by itself."""
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def decode(data: object, target: type[T]) -> T:
+    """Read a value of one of our types.
+
+    Args:
+        data: Decoded JSON.
+        target: A model, or a list of them (``Results[model]``).
+
+    Raises:
+        UnexpectedShape: A required field is missing or has a value that cannot be read; what
+            came is in its ``answer``.
+    """
+    try:
+        return _CONVERTER.structure(data, target)
+    except (TypeError, ValueError, OverflowError, KeyError, RecursionError) as error:
+        reason = quoted(str(error), 500)
+        raise UnexpectedShape(
+            f"the answer does not fit {_name(target)}: {reason}", answer=data
+        ) from None
+
+
+def snake_case(name: str) -> str:
+    """Return a name of the wire as we spell it: ``videoNo`` is ``video_no``."""
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
+
+
+_snake = functools.lru_cache(maxsize=1024)(snake_case)
+
+
+def _shown(value: object) -> str:
+    return reprlib.repr(value)  # some of it: what came may be as large and as deep as it likes
+
+
+def _name(target: object) -> str:
+    return getattr(target, "__name__", None) or str(target)
+
+
+def _integer(value: object, _: object = int) -> int:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    if isinstance(value, str) and re.fullmatch(r"\s*[+-]?[0-9]{1,100}\s*", value):
+        return int(value)
+    if isinstance(value, float) and value.is_integer() and abs(value) < _EXACT_FLOATS:
+        return int(value)
+    raise ValueError(f"{_shown(value)} is not an exact integer")
+
+
+def _real(value: object, _: object = float) -> float:
+    if isinstance(value, int | float | str) and not isinstance(value, bool):
+        try:
+            number = float(value)
+        except (ValueError, OverflowError):
+            number = math.nan
+        if math.isfinite(number):
+            return number
+    raise ValueError(f"{_shown(value)} is not a number")
+
+
+def _string(value: object, _: object = str) -> str:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)  # identifiers are documented as text and have been seen as numbers
+    raise ValueError(f"{_shown(value)} is not text")
+
+
+def _moment(value: object, _: object = datetime) -> datetime:
+    """Read milliseconds since 1970, or a date as text; without an offset it stays as it is."""
+    if isinstance(value, datetime):
+        return value
+    if isinstance(value, str) and "-" in value[1:]:
+        return datetime.fromisoformat(value)
+    return _EPOCH + timedelta(milliseconds=_integer(value))
+
+
+def _vector(value: object, _: object = Vector) -> Vector:
+    if isinstance(value, Vector):
+        return value
+    if not isinstance(value, list | tuple):
+        raise ValueError("the vector is not a list")
+    return Vector.read(cast("list[object]", value))
+
+
+def _list_hook(target: object) -> Callable[[object, object], object]:
+    """Build the reader of a list of models, which may stand inside an object."""
+    make = cast("Callable[..., object]", get_origin(target))
+    (item,) = get_args(target)
+    structure_item = _CONVERTER.get_structure_hook(item)
+
+    def structure_list(value: object, _: object) -> object:
+        extra: Mapping[str, object] = {}
+        if isinstance(value, Mapping):
+            # The library's image search and older answers wrap the list, beside page numbers.
+            inside = dict(cast("Mapping[str, object]", value))
+            wrapper = next((name for name in _WRAPPERS if name in inside), None)
+            if wrapper is not None or not inside:
+                value, extra = inside.pop(wrapper, None) if wrapper else None, inside
+        if value is None:
+            value = []  # found nothing: official clients write ``envelope.get("data") or []``
+        if not isinstance(value, list | tuple):
+            raise ValueError("the answer is not a list")
+        items = cast("list[object]", value)
+        return make((structure_item(element, item) for element in items), extra=extra)
+
+    return structure_list
+
+
+def _model_hook(model: type[object]) -> Callable[[object, object], object]:
+    """Build the reader of one model: a table from wire names to fields, made once."""
+    hints = get_type_hints(model)
+    fields: dict[str, tuple[str, Callable[[object, object], object], object]] = {}
+    required: list[str] = []
+    lists: set[str] = set()
+    for field in attrs.fields(model):  # type: ignore[arg-type]  # an attrs class: see _is_model
+        if field.metadata.get("of_the_call"):
+            continue
+        kind = hints[field.name]
+        hook = _CONVERTER.get_structure_hook(kind)
+        for spelling in (field.name, *field.metadata.get("wire", ())):
+            fields[spelling] = (field.name, hook, kind)
+        if field.default is attrs.NOTHING:
+            required.append(field.name)
+        if _is_list(kind):
+            lists.add(field.name)
+    may_be_empty = bool(required) and lists.issuperset(required)
+
+    def structure_model(value: object, _: object) -> object:
+        if isinstance(value, model):
+            return value
+        if value is None and may_be_empty:
+            value = {}
+        if not isinstance(value, Mapping):
+            raise ValueError(f"{model.__name__} expects an object, not {type(value).__name__}")
+        said = cast("Mapping[str, object]", value)
+        arguments: dict[str, object] = {}
+        extra: dict[str, object] = {}
+        for key, item in said.items():
+            entry = fields.get(key) or fields.get(_snake(key[:100]))
+            if entry is None:
+                extra[key] = item
+            elif arguments.get(entry[0]) is None:  # of two spellings the first with a value counts
+                name, hook, kind = entry
+                try:
+                    arguments[name] = hook(item, kind)
+                except (TypeError, ValueError, OverflowError) as error:
+                    raise ValueError(f"{quoted(key, 40)}: {error}") from None
+        if not said and may_be_empty:
+            arguments = {name: _CONVERTER.structure(None, hints[name]) for name in required}
+        missing = [name for name in required if arguments.get(name) is None]
+        if missing:
+            raise ValueError(f"{model.__name__} lacks {', '.join(missing)}")
+        return model(extra=extra, **arguments)  # type: ignore[call-arg]  # read field by field above
+
+    return structure_model
+
+
+def _optional_hook(target: object) -> Callable[[object, object], object]:
+    (kind,) = [part for part in get_args(target) if part is not type(None)]
+    hook = _CONVERTER.get_structure_hook(kind)
+
+    def structure_optional(value: object, _: object) -> object:
+        if value is None or (isinstance(value, str) and value in _NOTHING):
+            return None
+        return hook(value, kind)
+
+    return structure_optional
+
+
+def _texts(value: object, _: object) -> tuple[str, ...]:
+    if value is None or (isinstance(value, str) and value in _NOTHING):
+        return ()
+    if not isinstance(value, list | tuple):
+        raise ValueError(f"{_shown(value)} is not a list of texts")
+    return tuple(_string(item) for item in cast("list[object]", value))
+
+
+def _is_optional(target: object) -> bool:
+    return type(None) in get_args(target)
+
+
+def _is_list(target: object) -> bool:
+    origin = get_origin(target)
+    return isinstance(origin, type) and origin is not tuple and issubclass(origin, tuple)
+
+
+def _is_model(target: object) -> bool:
+    return isinstance(target, type) and attrs.has(target)
+
+
+_CONVERTER = cattrs.Converter(detailed_validation=False)
+_CONVERTER.register_structure_hook(int, _integer)
+_CONVERTER.register_structure_hook(float, _real)
+_CONVERTER.register_structure_hook(str, _string)
+_CONVERTER.register_structure_hook(datetime, _moment)
+_CONVERTER.register_structure_hook(Vector, _vector)
+_CONVERTER.register_structure_hook(type(None), lambda value, _: None)
+_CONVERTER.register_structure_hook_factory(_is_model, _model_hook)
+_CONVERTER.register_structure_hook_factory(_is_optional, _optional_hook)
+_CONVERTER.register_structure_hook_factory(_is_list, _list_hook)
+_CONVERTER.register_structure_hook_func(lambda target: target == tuple[str, ...], _texts)

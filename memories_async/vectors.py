@@ -1,0 +1,118 @@
+"""Numbers of an embedding as float32 in one buffer: what numpy reads without a copy."""
+
+from __future__ import annotations
+
+import math
+import struct
+from array import array
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, NoReturn, Self, SupportsIndex, cast, overload
+
+if TYPE_CHECKING:
+    _Float32 = array[float]
+else:  # subscriptable from Python 3.12 on
+    _Float32 = array
+
+_SHOWN = 2
+_ONE, _ZERO = struct.pack("f", 1.0), struct.pack("f", 0.0)
+
+
+class Vector(_Float32):
+    """Numbers as float32 in one buffer: 5,632 bytes for 1,408 of them.
+
+    It is a sequence of floats that cannot be changed, equals a list of the same numbers, and has
+    the buffer protocol: ``numpy.asarray(vector)`` and ``memoryview(vector)`` copy nothing.
+    ``vector.tolist()`` makes a plain list.
+
+    Args:
+        numbers: The numbers; each is rounded to the nearest float32.
+    """
+
+    __slots__ = ()
+
+    def __new__(cls, numbers: Iterable[float] = ()) -> Self:  # noqa: D102  # the class says it
+        # From an array the buffer is copied at its exact size; from a list number by number.
+        made = super().__new__(cls, "f", numbers if isinstance(numbers, array) else list(numbers))
+        return cast("Self", made)
+
+    @classmethod
+    def read(cls, numbers: Sequence[object]) -> Vector:
+        """Make a vector of what an answer holds.
+
+        Args:
+            numbers: What the answer holds.
+
+        Raises:
+            ValueError: It is empty, or holds something that is no finite number.
+        """
+        if not numbers:
+            raise ValueError("the vector is empty")
+        # Packing is a third of the cost of making an array of the list, number by number.
+        try:
+            packed = struct.pack(f"={len(numbers)}f", *numbers)  # "=": too large is an error
+            finite = math.isfinite(sum(numbers))  # type: ignore[arg-type]  # packed, so numbers
+        except (struct.error, OverflowError):
+            finite, packed = False, b""
+        # To Python True is a number, and packs as one: only then are the types looked at.
+        if not finite or ((_ONE in packed or _ZERO in packed) and bool in map(type, numbers)):
+            raise ValueError("the vector holds something that is no finite number")
+        return cls(array("f", packed))
+
+    @overload
+    def __getitem__(self, index: SupportsIndex, /) -> float: ...
+    @overload
+    def __getitem__(self, index: slice, /) -> Vector: ...
+    def __getitem__(self, index: SupportsIndex | slice, /) -> float | Vector:
+        found = super().__getitem__(index)
+        return Vector(found) if isinstance(found, array) else found
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, list | tuple):
+            try:
+                other = array("f", other)
+            except (TypeError, OverflowError):
+                return False
+        return super().__eq__(other)
+
+    __hash__ = None  # as a list of the same numbers has none
+
+    def __repr__(self) -> str:
+        return f"Vector({self.summary()})"
+
+    def summary(self) -> str:
+        """Return how many numbers there are and the first of them."""
+        shown = [str(round(number, 4)) for number in self[:_SHOWN].tolist()]
+        dots = ["…"] if len(self) > _SHOWN else []
+        return f"{len(self)} numbers: {', '.join(shown + dots)}" if shown else "no numbers"
+
+    def __rich_repr__(self) -> Iterable[object]:
+        yield _Bare(self.summary())
+
+    def __reduce_ex__(self, protocol: SupportsIndex, /) -> tuple[object, ...]:
+        return _from_bytes, (self.tobytes(),)
+
+    def __copy__(self) -> Vector:
+        return self
+
+    def __deepcopy__(self, memo: object, /) -> Vector:
+        return self
+
+    def _refuse(self, *_: object) -> NoReturn:
+        """Refuse: a vector cannot be changed."""
+        raise TypeError("a Vector cannot be changed: use tolist()")
+
+    append = extend = insert = pop = remove = reverse = byteswap = _refuse
+    fromlist = frombytes = fromfile = fromunicode = clear = _refuse
+    __setitem__ = __delitem__ = __iadd__ = __imul__ = _refuse
+
+
+class _Bare(str):
+    """Text that shows itself without quotes, where rich prints a repr."""
+
+    __slots__ = ()
+
+    __repr__ = str.__str__
+
+
+def _from_bytes(packed: bytes) -> Vector:
+    return Vector(array("f", packed))
