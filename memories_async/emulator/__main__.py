@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import os
+import signal
 import sys
 from typing import TYPE_CHECKING
 
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _KEY = "MEMORIES_EMULATOR_KEY"
+_ENDING_SIGNALS = ("SIGTERM", "SIGHUP")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -23,7 +26,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: The command line without the program's name; by default the process's own.
 
     Returns:
-        The exit code: 0 after Ctrl-C, 2 for options that do not go together.
+        The exit code: 0 after Ctrl-C, SIGTERM or SIGHUP, 2 for options that do not go together.
     """
     parser = argparse.ArgumentParser(
         prog="memories-async emulator",
@@ -72,9 +75,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 async def _serve(emulator: Emulator) -> None:
+    """Serve until Ctrl-C, or until a signal tells the program to end."""
+    loop, ended = asyncio.get_running_loop(), asyncio.Event()
+    for name in _ENDING_SIGNALS:
+        if hasattr(signal, name):
+            with contextlib.suppress(NotImplementedError):  # Windows
+                loop.add_signal_handler(getattr(signal, name), ended.set)
     async with emulator:
         print(f"The emulator listens at {emulator.url} (Ctrl-C ends it)", flush=True)
-        await asyncio.Event().wait()
+        await ended.wait()
 
 
 if __name__ == "__main__":

@@ -31,6 +31,9 @@ def video_indexed(video_no: str, status: str) -> dict[str, object]:
 # --- what goes wrong --------------------------------------------------------------------------
 
 
+_MOST_POSTED = 10_000
+
+
 @attrs.frozen
 class Early:
     """It comes before the answer to the request that asked for it."""
@@ -147,7 +150,7 @@ class Callbacks(Faults[CallbackFault]):
     """The faults of callbacks that are switched on, and everything that was posted.
 
     Attributes:
-        posted: Every POST, in the order of their answers.
+        posted: Every POST (the last 10,000), in the order of their answers.
         held: Addresses and bodies that wait to be released, in that order; reorder them at will.
     """
 
@@ -202,3 +205,4 @@ class Callbacks(Faults[CallbackFault]):
 
     async def _post(self, url: str, body: object) -> None:
         self.posted.append(Posted(url, body, await self._outbound.post(url, body)))
+        del self.posted[:-_MOST_POSTED]

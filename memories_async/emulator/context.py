@@ -19,6 +19,8 @@ from memories_async.emulator.store import MediaStore
 T = TypeVar("T")
 Arguments = TypeVarTuple("Arguments")
 
+_MOST_FILES = 1000
+
 
 @attrs.frozen(kw_only=True)
 class Context:
@@ -32,6 +34,7 @@ class Context:
         engine_seconds: What one question to the engine may take.
         index_seconds: What indexing a library video, or taking in an asset, takes.
         fetch_limit: Bytes that one address may deliver.
+        upload_limit: Bytes that one request may bring.
         batch_limit: Files that one image upload may hold.
         clock: Seconds since the epoch.
         sleep: Waits.
@@ -47,6 +50,7 @@ class Context:
     engine_seconds: float
     index_seconds: float
     fetch_limit: int
+    upload_limit: int
     batch_limit: int
     clock: Callable[[], float]
     sleep: Callable[[float], Awaitable[object]]
@@ -60,7 +64,9 @@ class Context:
 
     def spool(self) -> Spool:
         """Return an empty spool."""
-        return Spool(self.store.incoming, self.disk_threads)
+        return Spool(
+            self.store.incoming, self.disk_threads, limit=self.upload_limit, most_files=_MOST_FILES
+        )
 
     async def write(self, function: Callable[[Unpack[Arguments]], T], *args: *Arguments) -> T:
         """Run something that writes to the library in a thread."""

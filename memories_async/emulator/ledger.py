@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import collections
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, cast, overload
 
 import attrs
 
@@ -13,6 +15,8 @@ if TYPE_CHECKING:
     from memories_async.emulator.http.envelopes import HttpResponse
 
 _LONGEST_VALUE = 4096
+_MOST_CHARACTERS = 16_384
+_MOST_ENTRIES = 100_000
 
 
 @attrs.frozen
@@ -36,7 +40,7 @@ class Entry:
         method: HTTP method.
         path: Path without the query.
         fields: The JSON object, form fields or query, however they came; very long texts
-            (base64) are shortened.
+            (base64) and lists are shortened.
         files: The files, in the order of their parts.
         status: HTTP status of the answer, or None if none was sent.
         code: Business code of the answer, or None.
@@ -61,18 +65,22 @@ class Entry:
 
 
 class Ledger(Sequence[Entry]):
-    """The requests in the order in which they began; a snapshot of each, replaced as it goes on."""
+    """The requests in the order in which they began; a snapshot of each, replaced as it goes on.
+
+    The oldest are forgotten from 100,000 on; what was billed is counted all the same.
+    """
 
     def __init__(self) -> None:
-        self._entries: list[Entry] = []
+        self._entries: collections.deque[Entry] = collections.deque()
         self._forgotten = 0
+        self._billed: collections.Counter[str] = collections.Counter()
 
     @overload
     def __getitem__(self, index: int) -> Entry: ...
     @overload
     def __getitem__(self, index: slice) -> list[Entry]: ...
     def __getitem__(self, index: int | slice) -> Entry | list[Entry]:
-        return self._entries[index]
+        return list(self._entries)[index] if isinstance(index, slice) else self._entries[index]
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -89,12 +97,13 @@ class Ledger(Sequence[Entry]):
 
     def billed(self, operation: str | None = None) -> int:
         """Count the billed requests, of one row or call or of all."""
-        return sum(entry.billed for entry in (self if operation is None else self.of(operation)))
+        return sum(count for name, count in self._billed.items() if matches(operation, name))
 
     def clear(self) -> None:
         """Forget everything; requests under way are forgotten as well."""
         self._forgotten += len(self._entries)
         self._entries.clear()
+        self._billed.clear()
 
     def begin(
         self, operation: Operation[object] | None, method: str, path: str, started_at: float
@@ -108,28 +117,33 @@ class Ledger(Sequence[Entry]):
             started_at=started_at,
         )
         self._entries.append(entry)
+        if len(self._entries) > _MOST_ENTRIES:
+            self._entries.popleft()
+            self._forgotten += 1
         return entry.number
 
     def received(
         self, number: int, fields: Mapping[str, object], files: Sequence[FileEntry]
     ) -> None:
         """Record that the whole body has arrived."""
-        fields = {name: _shortened(value) for name, value in fields.items()}
-        self._change(number, fields=fields, files=tuple(files), complete=True)
+        self._change(number, fields=_shortened(fields), files=tuple(files), complete=True)
 
     def bill(self, number: int, operation: Operation[object]) -> None:
         """Record a success: billed, unless it is a free read."""
-        self._change(number, billed=operation.replay is not Replay.FREE_READ)
+        if operation.replay is not Replay.FREE_READ and self._change(number, billed=True):
+            self._billed[operation.name] += 1
 
     def answered(self, number: int, answer: HttpResponse | None, finished_at: float) -> None:
         """Record what is about to be sent, or None if nothing whole is."""
         status, code = (answer.status, answer.code) if answer else (None, None)
         self._change(number, status=status, code=code, finished_at=finished_at)
 
-    def _change(self, number: int, **changes: Any) -> None:
+    def _change(self, number: int, **changes: Any) -> bool:
         position = number - self._forgotten - 1
-        if position >= 0:  # it may have been forgotten in the meantime
-            self._entries[position] = attrs.evolve(self._entries[position], **changes)
+        if position < 0:  # it has been forgotten in the meantime
+            return False
+        self._entries[position] = attrs.evolve(self._entries[position], **changes)
+        return True
 
 
 def matches(pattern: str | None, operation: str | None) -> bool:
@@ -143,7 +157,30 @@ _ROWS_OF_CALL = {
 }
 
 
-def _shortened(value: object) -> object:
-    if isinstance(value, str) and len(value) > _LONGEST_VALUE:
-        return f"{value[:100]}… ({len(value)} characters)"
-    return value
+def _shortened(fields: Mapping[str, object]) -> dict[str, object]:
+    """Return fields as they are, or with less in them where they are long."""
+    left = _MOST_CHARACTERS
+
+    def shorten(value: object) -> object:
+        nonlocal left
+        left -= 16  # what any value costs
+        match value:
+            case str() if len(value) > min(_LONGEST_VALUE, left):
+                left -= 100
+                return f"{value[:100]}… ({len(value)} characters)"
+            case str():
+                left -= len(value)
+                return value
+            case list():
+                items = cast("list[object]", value)
+                kept = [shorten(item) for item in itertools.takewhile(lambda _: left > 0, items)]
+                return [*kept, f"… ({len(items)} items)"] if len(kept) < len(items) else kept
+            case dict():
+                pairs = cast("dict[str, object]", value).items()
+                fitting = itertools.takewhile(lambda _: left > 0, pairs)
+                some = {str(shorten(name)): shorten(item) for name, item in fitting}
+                return {**some, "…": f"({len(pairs)} fields)"} if len(some) < len(pairs) else some
+            case _:
+                return value
+
+    return cast("dict[str, object]", shorten(dict(fields)))

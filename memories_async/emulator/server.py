@@ -10,8 +10,6 @@ import importlib.util
 import mimetypes
 import os
 import secrets
-import shutil
-import tempfile
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
@@ -23,7 +21,8 @@ from anyio import CapacityLimiter, to_thread
 from memories_async.emulator.callbacks import Callbacks
 from memories_async.emulator.context import Context
 from memories_async.emulator.faults import Faults, InjectedFault
-from memories_async.emulator.handlers.file_checks import CAPTION_VIDEO_BYTES
+from memories_async.emulator.folder import kept, temporary
+from memories_async.emulator.handlers.file_checks import CAPTION_VIDEO_BYTES, MB
 from memories_async.emulator.http.app import App
 from memories_async.emulator.http.auth import Keys, RateLimit, RateLimiter, is_loopback
 from memories_async.emulator.http.outbound import OutboundClient
@@ -52,7 +51,8 @@ class Emulator:
             is installed, else answers derived from the content's hash.
         host: The address to listen on; any but loopback needs ``allow_remote`` and both keys.
         port: The port to listen on; 0 is a free one.
-        folder: Where uploads are kept for the next start; by default in a temporary folder that is
+        folder: Where uploads are kept for the next start: an empty folder or one that an emulator
+            has used before, by one emulator at a time. By default a temporary folder that is
             removed when the emulator stops.
         api_key: The only key accepted for visual search and visual intelligence; by default any.
         caption_key: The only key accepted for captions; by default any.
@@ -60,6 +60,7 @@ class Emulator:
         callback_hosts: Hosts other than loopback to which callbacks may be posted.
         fetch_hosts: Hosts other than loopback from which media may be fetched.
         fetch_limit: Bytes that are fetched from one address, at most.
+        upload_limit: Bytes that one request may bring, at most.
         limits: Rate limits per account, none by default; ``emulator.limits`` may be changed at
             any time.
         batch_limit: Files in one image upload, at most.
@@ -87,6 +88,7 @@ class Emulator:
         callback_hosts: Collection[str] = (),
         fetch_hosts: Collection[str] = (),
         fetch_limit: int = CAPTION_VIDEO_BYTES,
+        upload_limit: int = CAPTION_VIDEO_BYTES + MB,
         limits: Mapping[Bucket, RateLimit] | None = None,
         batch_limit: int = 100,
         index_seconds: float = 0.0,
@@ -114,6 +116,7 @@ class Emulator:
             fetching=self._fetching,
             callbacks=self.callbacks,
             fetch_limit=fetch_limit,
+            upload_limit=upload_limit,
             batch_limit=batch_limit,
             index_seconds=index_seconds,
             engine_seconds=engine_seconds,
@@ -153,17 +156,17 @@ class Emulator:
 
         Raises:
             RuntimeError: It is running already.
-            OSError: The port is taken.
+            OSError: The port is taken; or the folder is another emulator's, or holds files that
+                are not an emulator's.
         """
         if self._store is not None:
             raise RuntimeError("The emulator is running already")
         async with contextlib.AsyncExitStack() as cleanup:
-            folder = self._folder
-            if folder is None:
-                folder = tempfile.mkdtemp(prefix="memories-emulator-")
-                remove = functools.partial(shutil.rmtree, folder, ignore_errors=True)
-                cleanup.push_async_callback(to_thread.run_sync, remove)
-            store = await to_thread.run_sync(MediaStore, Path(folder))
+            claim = temporary() if self._folder is None else kept(Path(self._folder))
+            folder = await to_thread.run_sync(claim.__enter__)
+            release = functools.partial(claim.__exit__, None, None, None)
+            cleanup.push_async_callback(to_thread.run_sync, release)
+            store = await to_thread.run_sync(MediaStore, folder)
             # In a thread, as NumPy and PyAV take a while to import.
             engine = self._engine
             if engine is None:
@@ -182,7 +185,9 @@ class Emulator:
                 spawn=self._spawn,
                 stopped=stopped,
             )
-            runner = web.AppRunner(app.application(), access_log=None, shutdown_timeout=0.1)
+            runner = web.AppRunner(
+                app.application(), access_log=None, shutdown_timeout=0.1, auto_decompress=False
+            )
             await runner.setup()
             cleanup.push_async_callback(runner.cleanup)
             cleanup.callback(stopped.set)

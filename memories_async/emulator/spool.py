@@ -29,23 +29,53 @@ class SpooledFile:
     path: Path
 
 
+class TooLargeError(Exception):
+    """A request brings more than the emulator takes in."""
+
+
 class Spool:
     """The files of one request.
 
     Args:
         folder: Where they go.
         disk_threads: Bounds the threads that all spools write with.
+        limit: Bytes of all files together.
+        most_files: How many files.
     """
 
-    def __init__(self, folder: Path, disk_threads: CapacityLimiter) -> None:
+    def __init__(
+        self, folder: Path, disk_threads: CapacityLimiter, *, limit: int, most_files: int
+    ) -> None:
         self._folder = folder
         self._disk_threads = disk_threads
+        self._left = limit
+        self._most_files = most_files
         self._paths: list[Path] = []
 
     async def save(
-        self, pieces: AsyncIterable[bytes], *, part: str, name: str, content_type: str
+        self,
+        pieces: AsyncIterable[bytes],
+        *,
+        part: str,
+        name: str,
+        content_type: str,
+        keep: int | None = None,
     ) -> SpooledFile:
-        """Write the pieces as they come; memory stays at about one piece."""
+        """Write the pieces as they come; memory stays at about one piece.
+
+        Args:
+            pieces: The content.
+            part: The multipart part that it came in.
+            name: What the client calls it.
+            content_type: What the client says it is.
+            keep: Bytes from which on the rest is counted and hashed, but no longer written: a file
+                that is too large in any case.
+
+        Raises:
+            TooLargeError: There are too many files, or too many bytes in all.
+        """
+        if len(self._paths) == self._most_files:
+            raise TooLargeError(f"more than {self._most_files} files")
         path = self._folder / secrets.token_hex(16)
         self._paths.append(path)
         digest = hashlib.sha256()
@@ -53,17 +83,31 @@ class Spool:
         gathered: list[bytes] = []
         gathered_size = 0
         async for piece in pieces:
+            self._left -= len(piece)
+            if self._left < 0:
+                raise TooLargeError("the files are too large together")
             gathered.append(piece)
             gathered_size += len(piece)
             if gathered_size >= PIECE_SIZE:
-                await to_thread.run_sync(
-                    _append, path, gathered, digest.update, limiter=self._disk_threads
-                )
+                await self._append(path, gathered, digest.update, size, keep)
                 size += gathered_size
                 gathered, gathered_size = [], 0
-        await to_thread.run_sync(_append, path, gathered, digest.update, limiter=self._disk_threads)
+        await self._append(path, gathered, digest.update, size, keep)
         size += gathered_size
         return SpooledFile(part, name, content_type, size, digest.hexdigest(), path)
+
+    async def _append(
+        self,
+        path: Path,
+        pieces: Sequence[bytes],
+        update: Callable[[bytes], object],
+        size: int,
+        keep: int | None,
+    ) -> None:
+        kept = keep is None or size <= keep
+        await to_thread.run_sync(
+            _append, path if kept else None, pieces, update, limiter=self._disk_threads
+        )
 
     async def discard(self) -> None:
         """Delete what was not moved away; harmless when called again."""
@@ -72,12 +116,13 @@ class Spool:
             await to_thread.run_sync(_delete, paths, limiter=self._disk_threads)
 
 
-def _append(path: Path, pieces: Sequence[bytes], update: Callable[[bytes], object]) -> None:
-    # Opened anew for each megabyte, so that no handle outlives a cancelled request.
-    with path.open("ab") as file:
-        for piece in pieces:
-            file.write(piece)
-            update(piece)
+def _append(path: Path | None, pieces: Sequence[bytes], update: Callable[[bytes], object]) -> None:
+    for piece in pieces:
+        update(piece)
+    if path is not None:
+        # Opened anew for each megabyte, so that no handle outlives a cancelled request.
+        with path.open("ab") as file:
+            file.writelines(pieces)
 
 
 def _delete(paths: Sequence[Path]) -> None:

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import logging
+import re
 import secrets
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import attrs
 import orjson
 
 from memories_async.emulator.engines.protocol import Line, VideoFacts
+from memories_async.emulator.folder import SPOOL_NAME
 from memories_async.emulator.spool import SpooledFile
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+logger = logging.getLogger(__name__)
+
+_ID = re.compile(r"(VI|re_)?[0-9]{18}")
 
 DEFAULT_FOLDER = -1
 """The service's number of the folder in which everything lies that names none."""
@@ -112,11 +118,22 @@ class Repository(Generic[S]):
     def __init__(self, folder: Path, record: type[S]) -> None:
         self._folder = folder
         folder.mkdir(parents=True, exist_ok=True)
-        found = (record(**orjson.loads(path.read_bytes())) for path in folder.glob("*.json"))
+        found = [stored for path in _own(folder, ".json") if (stored := _read(path, record))]
         # In the order in which they came, for that is the order of the pages.
         in_order = sorted(found, key=lambda stored: (stored.created_at, stored.id))
         self._records = {stored.id: stored for stored in in_order}
         self._writing = threading.Lock()
+        self._remove_orphans()
+
+    def _remove_orphans(self) -> None:
+        """Remove what an emulator that was killed had begun: content or records by themselves."""
+        for path in [*_own(self._folder, ".new"), *_own(self._folder, "")]:
+            if path.suffix or path.name not in self._records:
+                path.unlink(missing_ok=True)
+        for stored in self.all():
+            if stored.size and not self._path(stored).is_file():
+                logger.warning("%s has lost its content and is forgotten", stored.id)
+                self.remove(stored)
 
     def all(self) -> list[S]:
         """Return every record, the oldest first."""
@@ -193,7 +210,25 @@ class MediaStore:
         self.incoming = folder / "incoming"
         self.incoming.mkdir(exist_ok=True)
         for left_over in self.incoming.iterdir():
-            left_over.unlink()
+            if SPOOL_NAME.fullmatch(left_over.name):
+                left_over.unlink()
+
+
+def _own(folder: Path, suffix: str) -> Iterator[Path]:
+    """Yield the files that a repository writes there: others are left alone."""
+    for path in list(folder.iterdir()):
+        if path.suffix == suffix and _ID.fullmatch(path.stem) and path.is_file():
+            yield path
+
+
+def _read(path: Path, record: type[S]) -> S | None:
+    """Return a record, or None where the file is damaged, or another version's."""
+    try:
+        stored = record(**orjson.loads(path.read_bytes()))
+    except (OSError, ValueError, TypeError) as error:
+        logger.warning("%r cannot be read as a record and is ignored: %s", path.name, error)
+        return None
+    return stored if stored.id == path.stem else None
 
 
 def new_video_no() -> str:

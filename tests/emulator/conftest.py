@@ -20,6 +20,7 @@ from memories_async.emulator import (
     UnreadableMediaError,
     VideoFacts,
 )
+from memories_async.emulator.folder import MARKER
 
 KEY = "sk-mavi-0123456789"
 
@@ -202,5 +203,5 @@ async def until(condition: Callable[[], object]) -> None:
 
 
 def files_in(folder: Path) -> list[Path]:
-    """Return every file in a folder and in the folders within."""
-    return [path for path in folder.rglob("*") if path.is_file()]
+    """Return every file in a folder and in the folders within, but for the emulator's mark."""
+    return [path for path in folder.rglob("*") if path.is_file() and path.name != MARKER]

@@ -99,7 +99,7 @@ async def test_a_temporary_folder_goes_with_the_emulator(
 
 async def test_a_given_folder_persists(engine: KnownEngine, tmp_path: Path) -> None:
     folder = tmp_path / "library"
-    left_over = folder / "incoming" / "left-over"
+    left_over = folder / "incoming" / ("0a" * 16)
     picture = tmp_path / "picture.png"
     picture.write_bytes(PNG)
     async with Emulator(engine, folder=folder) as emulator, session_for(emulator) as client:

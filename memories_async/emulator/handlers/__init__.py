@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from memories_async import operations
+from memories_async.emulator.context import Context
 from memories_async.emulator.handlers import assets, captions, embeddings, library, searches
 from memories_async.emulator.handlers.request import (
     Callback,
@@ -13,7 +14,7 @@ from memories_async.emulator.handlers.request import (
     HandlerResult,
 )
 
-__all__ = ["HANDLERS", "Callback", "HandlerRequest", "HandlerResult"]
+__all__ = ["HANDLERS", "PREFLIGHT", "Callback", "HandlerRequest", "HandlerResult"]
 
 HANDLERS: Mapping[str, Handler] = {
     operations.CAPTION_IMAGE_URL.name: captions.caption_image_url,
@@ -47,3 +48,8 @@ HANDLERS: Mapping[str, Handler] = {
     operations.EMBED_VIDEO.name: embeddings.embed_video,
 }
 """One handler for each row of the operations table."""
+
+PREFLIGHT: Mapping[str, Callable[[Context, Mapping[str, object]], object]] = {
+    operations.SEND_SIGNED.name: assets.signed_asset,
+}
+"""What is checked before the body is read, by the name of the row: there no key is asked for."""

@@ -5,12 +5,14 @@ from __future__ import annotations
 import base64
 import hmac
 import secrets
+from collections.abc import Mapping
 from urllib.parse import quote
 
 import attrs
 
 from memories_async import operations
 from memories_async.emulator import store
+from memories_async.emulator.context import Context
 from memories_async.emulator.handlers import file_checks as checks
 from memories_async.emulator.handlers.request import HandlerRequest, HandlerResult
 from memories_async.emulator.handlers.validation import refuse
@@ -55,15 +57,29 @@ async def sign_upload(request: HandlerRequest) -> HandlerResult:
 
 async def send_signed(request: HandlerRequest) -> HandlerResult:
     """Take in a file that was sent to a signed address."""
-    asset = request.context.store.assets.get(request.text("asset_id"))
-    given = request.text("signature").encode()
-    if asset is None or not hmac.compare_digest(asset.signature.encode(), given):
-        raise Refusal(Reason.ACCOUNT_DISABLED, "SignatureDoesNotMatch")
-    if asset.created_at + SIGNED_FOR * 1000 < request.context.now():
-        raise Refusal(Reason.ACCOUNT_DISABLED, "ExpiredToken")
+    asset = signed_asset(request.context, request.fields)
     [file, *_] = checks.files(request.files, operations.SEND_SIGNED.file_part)
     await _receive(request, asset, file)
     return HandlerResult()
+
+
+def signed_asset(context: Context, fields: Mapping[str, object]) -> StoredAsset:
+    """Return the asset that a signed address is for; needs no body.
+
+    Raises:
+        Refusal: The signature is not the address's, or has expired.
+    """
+    asset = context.store.assets.get(str(fields["asset_id"]))
+    given = str(fields["signature"]).encode()
+    if (
+        asset is None
+        or not asset.signature
+        or not hmac.compare_digest(asset.signature.encode(), given)
+    ):
+        raise Refusal(Reason.ACCOUNT_DISABLED, "SignatureDoesNotMatch")
+    if asset.created_at + SIGNED_FOR * 1000 < context.now():
+        raise Refusal(Reason.ACCOUNT_DISABLED, "ExpiredToken")
+    return asset
 
 
 async def _receive(request: HandlerRequest, asset: StoredAsset, file: SpooledFile) -> None:

@@ -10,6 +10,7 @@ from typing import TypeAlias, cast
 
 import attrs
 
+from memories_async import operations
 from memories_async.emulator.handlers.validation import refuse
 from memories_async.emulator.spool import SpooledFile
 
@@ -26,6 +27,18 @@ LIBRARY_IMAGE_BYTES = 20 * MB
 LIBRARY_VIDEO_EXTENSIONS = frozenset({".mp4", ".avi", ".mkv", ".mov"})
 LIBRARY_VIDEO_BYTES = 3 * GB
 LIBRARY_URL_BYTES = 1 * GB
+
+FILE_BYTES = {
+    **dict.fromkeys(
+        (operations.CAPTION_VIDEO_FILE.name, operations.SUBMIT_VIDEO_FILE.name), CAPTION_VIDEO_BYTES
+    ),
+    **dict.fromkeys(
+        (operations.ADD_IMAGES.name, operations.SEARCH_CLIPS.name, operations.SEARCH_SIMILAR.name),
+        LIBRARY_IMAGE_BYTES,
+    ),
+    operations.ADD_VIDEO_FILE.name: LIBRARY_VIDEO_BYTES,
+}
+"""The largest file, by the row of the operation, where one is documented: more is not kept."""
 
 ASSET_TYPES = {
     **dict.fromkeys((".jpg", ".jpeg"), "image/jpeg"),

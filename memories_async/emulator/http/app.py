@@ -23,12 +23,14 @@ from memories_async.emulator.faults import (
 )
 from memories_async.emulator.handlers import (
     HANDLERS,
+    PREFLIGHT,
     Callback,
     HandlerRequest,
     HandlerResult,
     validation,
 )
 from memories_async.emulator.handlers.assets import SIGNED_PATH
+from memories_async.emulator.handlers.file_checks import FILE_BYTES
 from memories_async.emulator.http import openapi
 from memories_async.emulator.http.auth import Keys, RateLimiter, names_loopback
 from memories_async.emulator.http.envelopes import (
@@ -44,6 +46,7 @@ from memories_async.emulator.http.envelopes import (
 from memories_async.emulator.http.request_bodies import UnsupportedBody, receive, suits
 from memories_async.emulator.http.responses import deliver
 from memories_async.emulator.ledger import FileEntry, Ledger
+from memories_async.emulator.spool import TooLargeError
 from memories_async.operations import OPERATIONS, Operation, Service
 
 if TYPE_CHECKING:
@@ -136,6 +139,7 @@ class App:
                 await self._inject(fault, "headers", operation)
                 if operation is None:
                     raise _Replacement(_nowhere(request, known))
+                self._preflight(request, operation)
                 call = await self._receive(request, operation, number, spool)
                 await self._inject(fault, "body", operation)
                 reply, outcome = await self._process(request, operation, number, call)
@@ -145,8 +149,11 @@ class App:
             except ConnectionError:
                 outcome = None  # the client has gone
             except Exception:
-                logger.exception("Request %d (%s) failed", number, operation)
-                outcome = gateway(500, request.path)
+                if request.transport is None:
+                    outcome = None  # aiohttp raises RuntimeError where the client goes in a read
+                else:
+                    logger.exception("Request %d (%s) failed", number, operation)
+                    outcome = gateway(500, request.path)
         finally:
             callback = reply.callback if reply else None
             if callback is None:
@@ -201,16 +208,34 @@ class App:
             case outcome:
                 raise _Replacement(outcome)
 
+    def _preflight(self, request: web.Request, operation: Operation[object]) -> None:
+        """Refuse, before a byte of the body is read, what needs no body to be refused."""
+        if (request.content_length or 0) > self.context.upload_limit:
+            raise _Replacement(gateway(413, request.path))
+        check = PREFLIGHT.get(operation.name)
+        if check is None:
+            return
+        fields = {**request.query, **request.match_info}
+        try:
+            if not self.keys.accept(operation.service, request.headers.get("Authorization", "")):
+                raise Refusal(Reason.KEY)
+            check(self.context, validation.read(fields, validation.FIELDS[operation.name]))
+        except Refusal as refusal:
+            answer = failure(operation.service, refusal.reason, refusal.message)
+            raise _Replacement(answer) from refusal
+
     async def _receive(
         self, request: web.Request, operation: Operation[object], number: int, spool: Spool
     ) -> HandlerRequest:
         try:
-            received = await receive(request, operation, spool)
+            received = await receive(request, operation, spool, keep=FILE_BYTES.get(operation.name))
         except Refusal as refusal:
             answer = failure(operation.service, refusal.reason, refusal.message)
             raise _Replacement(answer) from refusal
         except UnsupportedBody as error:
             raise _Replacement(gateway(415, request.path)) from error
+        except TooLargeError as error:
+            raise _Replacement(gateway(413, request.path)) from error
         self.ledger.received(
             number,
             received.fields,

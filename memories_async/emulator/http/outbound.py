@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=30)
+_CALLBACK_TIMEOUT = aiohttp.ClientTimeout(total=30)
+_MOST_ANSWERED = 64 << 10
+_LONGEST_SHOWN = 300
 
 
 class OutboundClient:
@@ -78,12 +81,16 @@ class OutboundClient:
         try:
             target = self._checked(url)
             async with self._open().post(
-                target, data=content, headers=headers, allow_redirects=False
+                target,
+                data=content,
+                headers=headers,
+                allow_redirects=False,
+                timeout=_CALLBACK_TIMEOUT,
             ) as response:
-                await response.read()
+                await response.content.read(_MOST_ANSWERED)  # the status is all that counts
                 return response.status
         except (aiohttp.ClientError, OSError, ValueError) as error:
-            logger.warning("The callback to %s was not delivered: %s", url, error)
+            logger.warning("The callback to %s was not delivered: %s", _shown(url), _shown(error))
             return None
 
     def check(self, url: str) -> None:
@@ -148,6 +155,12 @@ class _CheckedResolver(AbstractResolver):
 
     async def close(self) -> None:
         await self._resolver.close()
+
+
+def _shown(value: object) -> str:
+    """Return a text for the log: of one line, and without anything that a terminal obeys."""
+    text = str(value)
+    return ascii(text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}…")[1:-1]
 
 
 def _is_address(host: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import AsyncIterator, Mapping
 from typing import cast
@@ -14,19 +15,21 @@ from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from memories_async.emulator.http.envelopes import Reason, Refusal
-from memories_async.emulator.spool import Spool, SpooledFile
+from memories_async.emulator.spool import Spool, SpooledFile, TooLargeError
 from memories_async.operations import Body, Operation
 
 JSON_LIMIT = 64 << 20
 FIELD_LIMIT = 1 << 20
 READ_SIZE = 256 << 10
+MOST_PARTS = 2000
+"""Parts of one form: each costs memory, however small it is."""
 
 _LISTS = frozenset({"tags"})
 _INDEXED = re.compile(r"^(\w+)\[\d*\]$")
 
 
 class UnsupportedBody(Exception):
-    """The content type is not one that the endpoint takes."""
+    """The content type or encoding is not one that the endpoint takes."""
 
 
 @attrs.frozen
@@ -50,14 +53,27 @@ def suits(layout: Body, content_type: str) -> bool:
             return content_type == "multipart/form-data"
 
 
-async def receive(request: web.Request, row: Operation[object], spool: Spool) -> Received:
+async def receive(
+    request: web.Request, row: Operation[object], spool: Spool, *, keep: int | None = None
+) -> Received:
     """Read path, query and the whole body, files straight to disk.
+
+    Args:
+        request: The request.
+        row: The operation that it is for.
+        spool: Where the files go.
+        keep: The size from which on the rest of a file is not worth keeping.
 
     Raises:
         Refusal: It cannot be read.
-        UnsupportedBody: The part ``req`` is not JSON.
+        UnsupportedBody: It is compressed, or the part ``req`` is not JSON.
+        TooLargeError: It is larger than the emulator takes in.
         ConnectionError: The client has gone.
     """
+    # The server decompresses nothing: a megabyte could become a thousand.
+    encoding = request.headers.get("Content-Encoding", "").strip().lower()
+    if encoding not in {"", "identity"}:
+        raise UnsupportedBody(encoding)
     fields: dict[str, object] = dict(request.match_info)
     if row.body not in (Body.JSON, Body.REQ_AND_FILES):  # there the service binds JSON alone
         fields.update(request.query)
@@ -74,7 +90,7 @@ async def receive(request: web.Request, row: Operation[object], spool: Spool) ->
             case Body.FORM:
                 _add_form(fields, await _read(content, JSON_LIMIT))
             case Body.REQ_AND_FILES | Body.FIELDS_AND_FILES:
-                await _receive_multipart(request, row.body, spool, fields, files)
+                await _receive_multipart(request, row, spool, fields, files, keep)
         while await request.content.readany():
             pass  # what follows the last boundary
     except HttpProcessingError as error:
@@ -87,19 +103,25 @@ async def receive(request: web.Request, row: Operation[object], spool: Spool) ->
 
 async def _receive_multipart(
     request: web.Request,
-    layout: Body,
+    row: Operation[object],
     spool: Spool,
     fields: dict[str, object],
     files: list[SpooledFile],
+    keep: int | None,
 ) -> None:
+    given = 0
     try:
         reader = await request.multipart()
         while (part := await reader.next()) is not None:
             if not isinstance(part, aiohttp.BodyPartReader):
                 raise ValueError("nested multipart")  # it is the client's value
+            given += 1
+            if given > MOST_PARTS:
+                raise TooLargeError(f"more than {MOST_PARTS} parts")
+            await asyncio.sleep(0)  # what has arrived is parsed without a pause
             name = part.name or ""
             content_type = part.headers.get("Content-Type", "")
-            if name == "req" and layout is Body.REQ_AND_FILES:
+            if name == "req" and row.body is Body.REQ_AND_FILES:
                 if content_type.partition(";")[0].strip() != "application/json":
                     raise UnsupportedBody(content_type)
                 fields.update(_object(await _read(_pieces(part), FIELD_LIMIT)))
@@ -108,11 +130,10 @@ async def _receive_multipart(
                 _add(fields, name, value)
             else:
                 pieces = _pieces(part)
-                files.append(
-                    await spool.save(
-                        pieces, part=name, name=part.filename, content_type=content_type
-                    )
+                file = await spool.save(
+                    pieces, part=name, name=part.filename, content_type=content_type, keep=keep
                 )
+                files.append(file)
     except ValueError as error:
         message = "Failed to parse multipart servlet request"
         raise Refusal(Reason.BAD_REQUEST, message) from error
@@ -156,7 +177,9 @@ def _json(data: bytes) -> object:
 
 def _add_form(fields: dict[str, object], data: bytes) -> None:
     try:
-        pairs = parse_qsl(data.decode(), keep_blank_values=True, errors="strict")
+        pairs = parse_qsl(
+            data.decode(), keep_blank_values=True, errors="strict", max_num_fields=MOST_PARTS
+        )
     except ValueError as error:
         message = "Failed to parse form"
         raise Refusal(Reason.BAD_REQUEST, message) from error
