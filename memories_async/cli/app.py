@@ -3,41 +3,51 @@
 from __future__ import annotations
 
 import asyncio
+import enum
 import inspect
 import logging
 import os
 import re
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import get_args
 
 from cyclopts import (
     App,
+    CoercionError,
     CycloptsError,
+    MissingArgumentError,
     Parameter,
     UnknownCommandError,
     UnusedCliTokensError,
+    ValidationError,
 )
 
 from memories_async._version import __version__
-from memories_async.cli import WITHOUT_EXTRA
+from memories_async.cli import without_extra
 from memories_async.cli.exit_codes import Exit, exit_for
-from memories_async.cli.output import say
+from memories_async.cli.interrupts import HeldBackError, interrupts
+from memories_async.cli.terminal.console import StdoutLost, console, on_a_line, printable
 from memories_async.errors import MemoriesError
 
 COMMANDS: tuple[tuple[str, str, str], ...] = (
     ("caption", "caption:caption", "Describe an image or a video, or many of them."),
     ("embed", "embed:embed", "Turn images into vectors."),
     ("index", "index:index", "Add images and videos to the library; resumable."),
-    ("search", "search:search", "Find the clips of a video that match a picture and a prompt."),
+    ("search", "search:search", "Search the library by words, by a picture, or one video by both."),
     ("upload", "upload:upload", "Upload one file and print its identifier."),
-    ("jobs", "jobs:app", "List, show, resume and export jobs."),
+    ("list", "library:list_", "List the videos of the library."),
+    ("download", "library:download", "Download a video of the library."),
+    ("delete", "library:delete", "Delete videos of the library."),
+    ("jobs", "jobs:app", "List, show, resume, retry, export, merge and remove jobs."),
     ("config", "config:app", "Keep addresses and keys in named profiles."),
 )
 """Name, where it is, and its summary: a module is imported when its command is used."""
 
 _KEY_OPTION = re.compile(r"--[\w-]*key(=|$)")
 _KEY = re.compile(r"\bsk-[\w-]+")
+_WANTED: Mapping[object, str] = {int: "a whole number", float: "a number"}
 
 
 def application() -> App:
@@ -51,7 +61,7 @@ def application() -> App:
     )
     for name, place, summary in COMMANDS:
         app.command(f"memories_async.cli.commands.{place}", name=name, help=summary)
-    for name, (_, summary) in WITHOUT_EXTRA.items():
+    for name, (_, summary) in without_extra.COMMANDS.items():
         # Only for the lists: main() has handed these on before anything is parsed here.
         parent = app
         for word in name.split():
@@ -64,58 +74,123 @@ def application() -> App:
 
 def run(tokens: Sequence[str]) -> int:
     """Parse the arguments, run the command and return the exit status."""
+    console.prepare()
+    status = _run(tokens)
+    if console.blocked:
+        os._exit(status)  # the interpreter would flush stdout, and wait for its reader for ever
+    return status
+
+
+def _run(tokens: Sequence[str]) -> int:
     if any(_KEY_OPTION.match(token) for token in tokens):
-        say(
+        console.say(
             "a key is never an argument, where every user of this machine could read it: "
             "set MEMORIES_API_KEY or MEMORIES_CAPTION_KEY, or run memories-async config key"
         )
         return Exit.USAGE
     debug = "--debug" in tokens
     if debug:
-        logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")
-        logging.getLogger("memories_async").setLevel(logging.DEBUG)
+        _log()
     try:
         try:
             command, bound, _ = application().parse_args(
                 tokens, exit_on_error=False, print_error=False
             )
         except CycloptsError as error:
-            say(f"{_usage(error, tokens)} (see --help)")
+            console.say(f"{_usage(error, tokens)} (see --help)")
             return Exit.USAGE
         return _call(command, bound)
-    except KeyboardInterrupt as interrupt:
-        for note in getattr(interrupt.__context__, "__notes__", ()):
-            say(note)
-        say("interrupted")
-        return Exit.INTERRUPTED
-    except BrokenPipeError:
-        # Whoever read our output has gone; the interpreter would complain again when it flushes.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except (KeyboardInterrupt, asyncio.CancelledError, HeldBackError) as interrupt:
+        return _interrupted(interrupt)
+    except StdoutLost as error:
+        if isinstance(error.__cause__, BrokenPipeError):
+            return Exit.READER_GONE
+        console.say(str(error))
         return Exit.FAILED
     except (MemoriesError, OSError) as error:
         if debug:
-            traceback.print_exception(error)
-        say(str(error))
+            _print_traceback(error)
+        console.say(str(error))
         return exit_for(error)
 
 
 def _call(command: Callable[..., object], bound: inspect.BoundArguments) -> int:
     outcome = command(*bound.args, **bound.kwargs)
     if inspect.iscoroutine(outcome):
-        outcome = asyncio.run(outcome)
+        outcome = asyncio.run(interrupts.run(outcome))
     return outcome if isinstance(outcome, int) else Exit.DONE
+
+
+def _interrupted(interrupt: BaseException) -> Exit:
+    """Say what is known of a command that was aborted: its notes tell what may have been billed."""
+    notes: list[str] = []
+    error: BaseException | None = interrupt
+    while error is not None:
+        notes += getattr(error, "__notes__", ())
+        error = error.__context__
+    for note in notes:
+        console.say(note)
+    console.say("interrupted")
+    return Exit.UNKNOWN if notes else interrupts.status or Exit.INTERRUPTED
 
 
 def _usage(error: CycloptsError, tokens: Sequence[str]) -> str:
     """Say what is wrong with the arguments without repeating what may be a key."""
     error.verbose = False
-    if isinstance(error, UnknownCommandError):
-        # Its own text would import every command for their names.
-        return f"there is no command {_KEY.sub('sk-…', (error.unused_tokens or [''])[0])!r}"
-    if isinstance(error, UnusedCliTokensError):
-        return f"{' '.join(error.command_chain or ())} takes fewer arguments"
     text = str(error).strip().rstrip(".")
+    match error:
+        case UnknownCommandError():
+            # Its own text would import every command for their names.
+            text = f"there is no command {(error.unused_tokens or [''])[0]!r}"
+        case UnusedCliTokensError():
+            return f"{' '.join(error.command_chain or ())} takes fewer arguments"
+        case MissingArgumentError(argument=argument) if argument is not None:
+            lacks = "is required" if error.keyword is None else "needs a value"
+            text = f"{argument.name} {lacks}"
+        case CoercionError(token=token, target_type=kind) if token is not None:
+            choices = get_args(kind) or [member.value for member in _members(kind)]
+            wanted = f"one of {', '.join(map(str, choices))}" if choices else _WANTED.get(kind, "")
+            name = token.keyword or (error.argument.name if error.argument else "")
+            said = f"{wanted or 'something else'} is wanted" if error.msg is None else error.msg
+            text = f"{name} is {token.value!r}; {said}"
+        case ValidationError(argument=argument) if argument is not None:
+            first = argument.tokens[0]
+            text = f"{first.keyword or argument.name} is {first.value!r}; {error.exception_message}"
+        case _:
+            pass
     if error.command_chain and error.command_chain[0] == "config":
-        for token in tokens[len(error.command_chain) :]:
-            text = text.replace(token, "…")
+        for given in filter(None, tokens[len(error.command_chain) :]):
+            text = text.replace(given, "…")
     return _KEY.sub("sk-…", text)
+
+
+def _members(kind: object) -> Sequence[enum.Enum]:
+    return list(kind) if isinstance(kind, enum.EnumType) else []
+
+
+# --- what --debug shows -----------------------------------------------------------------------
+
+
+class _Printable(logging.Formatter):
+    """Makes a line of each message: an answer in it may neither steer nor forge."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  # logging's own name
+        return on_a_line(super().formatMessage(record))
+
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(super().format(record))
+
+
+def _log() -> None:
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_Printable("%(name)s: %(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
+    logging.getLogger("memories_async").setLevel(logging.DEBUG)
+
+
+def _print_traceback(error: BaseException) -> None:
+    """Show where an error came from; what it says is a line, and is not obeyed."""
+    for entry in traceback.TracebackException.from_exception(error).format():
+        of_python = entry.startswith(("  ", "\n", "Traceback"))
+        shown = printable(entry) if of_python else f"{on_a_line(entry.rstrip())}\n"
+        console.write_error(shown)

@@ -5,23 +5,30 @@ from __future__ import annotations
 import contextlib
 import getpass
 import os
-import signal
+import re
 import sys
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from types import ModuleType
 
 import attrs
 
 from memories_async.cli import profiles
 from memories_async.cli.exit_codes import NoKey
+from memories_async.cli.interrupts import interruptible
+from memories_async.cli.options import CALLING, Calling
 from memories_async.cli.profiles import KeyName, Profile
 from memories_async.client import Memories
 from memories_async.config import (
     API_KEY_VARIABLE,
     BASE_URL_VARIABLE,
     CAPTION_KEY_VARIABLE,
+    DOCUMENTED_RATES,
+    CallOptions,
+    Rate,
 )
 from memories_async.errors import ConfigurationError
+from memories_async.limiters import Limiter, RedisLimiter, SqliteLimiter
+from memories_async.operations import Bucket
 
 PROFILE_VARIABLE = "MEMORIES_PROFILE"
 KEYRING_SERVICE = "memories-async"
@@ -57,7 +64,7 @@ def account(profile: str | None) -> Account:
         ConfigurationError: There is no such profile, its file cannot be trusted, or the
             environment has an address to which the profile's keys do not belong.
     """
-    named = profile or os.environ.get(PROFILE_VARIABLE)
+    named = profile if profile is not None else os.environ.get(PROFILE_VARIABLE)
     base_url = os.environ.get(BASE_URL_VARIABLE) or None
     in_environment: dict[KeyName, str] = {
         name: value for name, variable in VARIABLES.items() if (value := os.environ.get(variable))
@@ -79,20 +86,62 @@ def account(profile: str | None) -> Account:
     return Account(origin=f"profile {name!r}", base_url=found.base_url, keys=_keys_of(name, found))
 
 
-def connect(account: Account, needed: KeyName) -> Memories:
+def connect(
+    account: Account,
+    needed: KeyName,
+    calling: Calling = CALLING,
+    rates: Mapping[Bucket, Rate] | None = None,
+) -> Memories:
     """Return a client, having asked for the key if nobody has it and someone is there.
+
+    Args:
+        account: Keys and address.
+        needed: The key that the command cannot do without.
+        calling: How the service is called.
+        rates: The account's limits where they are not the documented ones.
 
     Raises:
         NoKey: There is no key and no terminal to ask at.
-        ConfigurationError: The key or the address is malformed.
+        ConfigurationError: The key, the address or the limiter's is malformed.
     """
     keys = dict(account.keys)
     if needed not in keys:
         keys[needed] = ask(needed, account.origin)
+    if rates is not None and account.base_url is None:
+        rates = {**DOCUMENTED_RATES, **rates}
     with _environment_hidden():
         return Memories(
-            keys.get("api_key"), caption_key=keys.get("caption_key"), base_url=account.base_url
+            keys.get("api_key"),
+            caption_key=keys.get("caption_key"),
+            base_url=account.base_url,
+            options=CallOptions(answer_timeout=calling.answer_timeout),
+            rates=rates,
+            limiter=limiter_at(calling.limiter),
         )
+
+
+def limiter_at(address: str | None) -> Limiter | None:
+    """Return the limiter that an option names; None for this process's own.
+
+    Raises:
+        ConfigurationError: It is no limiter's address. The message has no password in it.
+    """
+    if address is None:
+        return None
+    scheme, colon, rest = address.partition(":")
+    if scheme == "sqlite" and rest:
+        return SqliteLimiter(rest)
+    if scheme in ("redis", "rediss") and rest.startswith("//"):
+        try:
+            return RedisLimiter(address)
+        except ImportError:
+            raise ConfigurationError(
+                "the package redis is missing: pip install 'memories-async[redis]'"
+            ) from None
+    shown = re.sub(r"//.*@", "//…@", address) if colon else address
+    raise ConfigurationError(
+        f"--limiter is {shown!r}; sqlite:PATH, redis://HOST or rediss://HOST is wanted"
+    )
 
 
 def ask(name: KeyName, origin: str, *, piped: bool = False) -> str:
@@ -108,8 +157,12 @@ def ask(name: KeyName, origin: str, *, piped: bool = False) -> str:
     """
     advice = f"set {VARIABLES[name]}, or store it with: memories-async config key {name}"
     if sys.stdin.isatty():
-        with _interruptible():
-            key = getpass.getpass(f"{name} for memories.ai (not shown): ").strip()
+        try:
+            with interruptible():
+                key = getpass.getpass(f"{name} for memories.ai (not shown): ").strip()
+        except KeyboardInterrupt:
+            print(file=sys.stderr)  # the prompt has left the line unfinished
+            raise
     elif piped:
         key = sys.stdin.readline().strip()
     else:
@@ -149,6 +202,8 @@ def _keys_of(name: str, profile: Profile) -> dict[KeyName, str]:
         if key is None and profile.keyring:
             with _keyring() as keyring:
                 key = keyring.get_password(KEYRING_SERVICE, f"{name}/{key_name}")
+                if not isinstance(key, str | None):
+                    raise TypeError(f"a key that is a {type(key).__name__}")
         if key:
             keys[key_name] = key
     return keys
@@ -168,19 +223,11 @@ def _keyring() -> Generator[ModuleType]:
         yield keyring
     except keyring.errors.KeyringError as error:
         raise ConfigurationError(f"the system's keyring refused: {error}") from None
-
-
-@contextlib.contextmanager
-def _interruptible() -> Generator[None]:
-    """Let Ctrl-C end what blocks: a running loop would only note it for later."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        yield
-    except KeyboardInterrupt:
-        print(file=sys.stderr)  # the prompt has left the line unfinished
-        raise
-    finally:
-        signal.signal(signal.SIGINT, before)
+    except Exception as error:
+        # A backend may be anybody's, and raise anything; what it says may repeat what it was given.
+        raise ConfigurationError(
+            f"the system's keyring is out of order ({type(error).__name__})"
+        ) from None
 
 
 @contextlib.contextmanager

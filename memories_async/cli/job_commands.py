@@ -3,54 +3,42 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
+import contextlib
 import json
 import os
-import shlex
+import re
 import sys
 import tempfile
-from array import array
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
+from typing import cast
 
-from memories_async.bulk import Counts, Item, Job, Plan, Report, Status, StopReason
+from memories_async.bulk import Counts, Event, Item, Job, Report, Status, StopReason
 from memories_async.bulk.exports import format_of
 from memories_async.cli.credentials import Account, account, connect
 from memories_async.cli.exit_codes import Exit
-from memories_async.cli.options import Making, Running, Shared
-from memories_async.cli.output import Output, say
+from memories_async.cli.interrupts import AGAIN, interrupts
+from memories_async.cli.job_files import find, folder, name_of, place_of
+from memories_async.cli.job_rows import plan_row, plan_text, row_of, state, text_of
+from memories_async.cli.options import CALLING, Calling, Making, Running, Shared
 from memories_async.cli.profiles import KeyName
-from memories_async.cli.progress import duration
-from memories_async.config import CallOptions
+from memories_async.cli.sources import inputs_of
+from memories_async.cli.terminal.console import StdoutLost, console
+from memories_async.cli.terminal.output import Output
+from memories_async.cli.terminal.progress import duration
+from memories_async.cli.terms import in_options
+from memories_async.config import CallOptions, Rate
 from memories_async.errors import ConfigurationError
-from memories_async.media.urls import is_url
 from memories_async.operations import Bucket
 
-_EXTENSION = ".sqlite"
 _CAPTIONING = frozenset({Bucket.CAPTION_IMAGE, Bucket.CAPTION_VIDEO})
 _STOPPED = frozenset({StopReason.CREDITS, StopReason.KEY})
-
-
-def folder() -> Path:
-    """Return where jobs are kept unless told otherwise."""
-    if sys.platform == "win32":
-        parent = Path(os.environ.get("LOCALAPPDATA") or Path.home())
-    else:
-        parent = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state")
-    return parent / "memories-async" / "jobs"
-
-
-def find(job: str) -> str:
-    """Return the path of a job that was named on the command line, by name or by path."""
-    if os.sep in job or os.path.exists(job):
-        return job
-    return str(folder() / f"{job}{_EXTENSION}")
-
-
-def name_of(path: str) -> str:
-    """Return what to call a job by, as a shell understands it: the shortest that ``find`` finds."""
-    inside = os.path.dirname(os.path.abspath(path)) == str(folder())
-    return shlex.quote(os.path.basename(path).removesuffix(_EXTENSION) if inside else path)
+_LIMITS = frozenset({StopReason.MAX_COST, StopReason.MAX_ITEMS})
+_BROKEN = frozenset({StopReason.UNREACHABLE, StopReason.FAILING})
+_RATE = re.compile(r"(\d+)(?:/(\d+(?:\.\d+)?))?")
+FEW = 20
+"""Items that are shown one by one at a terminal; of more, a summary says what came of them."""
+FIRST_FAILURES = 5
+_FINAL = frozenset({Status.DONE, Status.FAILED, Status.UNKNOWN, Status.SKIPPED})
 
 
 async def start(
@@ -60,24 +48,56 @@ async def start(
     making: Making,
     running: Running,
     shared: Shared,
-    answer_timeout: float | None = None,
+    calling: Calling = CALLING,
 ) -> int:
     """Make the job that the arguments ask for, or find it if they asked before, and run it."""
+    check(running)
     who = account(shared.profile)
     options = {name: value for name, value in options.items() if value is not None}
-    with tempfile.TemporaryDirectory() as scratch:
-        place = find(making.job) if making.job else _place(kind, sources, options, who)
+    with (
+        tempfile.TemporaryDirectory() as scratch,
+        inputs_of(sources, null=making.null) as inputs,
+    ):
+        place = find(making.job) if making.job else place_of(kind, sources, options, who)
         if job := await _known(place, kind, options):
             async with job:
-                await job.add(sources)
-                return await go(job, who, running, shared, answer_timeout)
+                await job.add(inputs)
+                return await go(job, who, running, shared, calling)
         if running.dry_run:
             place = os.path.join(scratch, "job")
         elif not making.job:
             os.makedirs(folder(), mode=0o700, exist_ok=True)
-        job = await Job.create(place, kind, sources, options=options, price=making.price)
+        job = await Job.create(place, kind, inputs, options=options, price=running.price)
         async with job:
-            return await go(job, who, running, shared, answer_timeout)
+            return await go(job, who, running, shared, calling)
+
+
+def check(running: Running) -> None:
+    """Refuse what no run could be given, before anything is planned or sent.
+
+    Raises:
+        ConfigurationError: The rate is none, or the results cannot be written in such a file.
+    """
+    if running.output is not None:
+        format_of(running.output, None)
+    rate_of(running.rate)
+
+
+def rate_of(text: str | None) -> Rate | None:
+    """Return the rate that an option says.
+
+    Raises:
+        ConfigurationError: It is none.
+    """
+    if text is None:
+        return None
+    match = _RATE.fullmatch(text)
+    calls, seconds = (int(match[1]), float(match[2] or 1)) if match else (0, 0.0)
+    if not calls or not seconds:
+        raise ConfigurationError(
+            f"--rate is {text!r}; CALLS a second or CALLS/SECONDS is wanted, as 5 or 1/60"
+        )
+    return Rate(calls, seconds)
 
 
 async def _known(place: str, kind: str, options: Mapping[str, object]) -> Job | None:
@@ -96,20 +116,13 @@ async def _known(place: str, kind: str, options: Mapping[str, object]) -> Job | 
     return job
 
 
-async def go(
-    job: Job,
-    who: Account,
-    running: Running,
-    shared: Shared,
-    answer_timeout: float | None = None,
-) -> Exit:
+async def go(job: Job, who: Account, running: Running, shared: Shared, calling: Calling) -> Exit:
     """Run a job, or only say what a run would do, and return the exit status."""
     output = Output.of(shared)
-    if running.output is not None:
-        format_of(running.output, None)  # refused before anything is sent
-    plan = await job.plan()
+    rate = rate_of(running.rate)
+    plan = await job.plan(rate=rate)
     if running.dry_run:
-        output.result(_plan_row(plan), _plan_text(plan))
+        output.result(plan_row(plan), plan_text(plan))
         return Exit.DONE
     if running.unknown == "retry" and plan.counts.unknown:
         cost = "" if plan.possible_cost is None else f" (up to ${plan.possible_cost})"
@@ -119,128 +132,142 @@ async def go(
         )
     name = name_of(job.path)
     needed: KeyName = "caption_key" if job.kind.bucket in _CAPTIONING else "api_key"
-    output.note(f"job {name}: {plan.counts.planned} of {plan.counts.total} items to send")
-    try:
-        async with connect(who, needed) as client:
-            with output.job(name) as show:
-                report = await job.run(
-                    client,
-                    concurrency=running.concurrency,
-                    max_cost=running.max_cost,
-                    max_items=running.max_items,
-                    unknown=running.unknown,
-                    failed=running.failed,
-                    options=CallOptions(answer_timeout=answer_timeout) if answer_timeout else None,
-                    on_event=show,
-                )
-    except asyncio.CancelledError:
-        say(f"stopped; what was done is kept. To go on: memories-async jobs resume {name}")
-        raise
-    await _results(job, running.output, output)
-    return _conclude(name, report, output)
+    rates = None if rate is None else {job.kind.bucket: rate}
+    async with connect(who, needed, calling, rates) as client:
+        output.note(f"job {name}: {plan.counts.planned} of {plan.counts.total} items to send")
+        in_flight = 0
+        report: Report | None = None
+        lost: StdoutLost | None = None
+        try:
+            with output.job(name) as show, _let_end(job, lambda: in_flight) as let_end:
+                async with _results(job, running, output, plan.counts.total, let_end) as on_item:
+
+                    def on_event(event: Event) -> None:
+                        nonlocal in_flight
+                        in_flight = event.counts.sending
+                        show(event)
+                        if event.item is not None:
+                            on_item(event.item)
+
+                    report = await job.run(
+                        client,
+                        concurrency=running.concurrency,
+                        max_cost=running.max_cost,
+                        max_items=running.max_items,
+                        unknown=running.unknown,
+                        failed=running.failed,
+                        options=CallOptions(answer_timeout=calling.answer_timeout),
+                        on_event=on_event,
+                    )
+        except asyncio.CancelledError:
+            return _aborted(name, await job.counts())
+        except StdoutLost as error:
+            lost = error
+    status = Exit.DONE if report is None else await _conclude(job, report, running, output)
+    if lost is not None and status is not Exit.UNKNOWN:
+        raise lost
+    return status
 
 
-async def print_items(job: Job, output: Output, status: Status | None = None) -> None:
-    """Print one result per item, in the order of the inputs."""
-    async for item in job.items(status=status):
-        output.result(row_of(item), text_of(item))
+@contextlib.contextmanager
+def _let_end(job: Job, in_flight: Callable[[], int]) -> Generator[Callable[[], bool]]:
+    """Let the first signal, or a reader that goes away, end the run without losing an answer."""
+
+    def let_end() -> bool:
+        stop = cast("Callable[[], None] | None", getattr(job, "stop", None))
+        if stop is None:
+            return False
+        stop()
+        count = in_flight()
+        if count:
+            calls = "1 call in flight is" if count == 1 else f"{count} calls in flight are"
+            console.say(f"nothing more is sent; {calls} let end; {AGAIN}")
+        return True
+
+    with interrupts.gracefully(let_end):
+        yield let_end
 
 
-def row_of(item: Item) -> dict[str, object]:
-    """Return what is known of an item, as programs read it."""
-    row: dict[str, object] = {"id": item.id, "source": item.source, "status": item.status.value}
-    if item.result is not None:
-        row |= item.result
-    if item.vector is not None:
-        # Nine digits are what a float32 needs to come back as it was.
-        row["vector"] = [float(f"{number:.9g}") for number in array("f", item.vector)]
-    for field in ("error", "details", "duplicate_of", "extra"):
-        if value := getattr(item, field):
-            row[field] = value
-    return row
+@contextlib.asynccontextmanager
+async def _results(
+    job: Job, running: Running, output: Output, total: int, on_lost: Callable[[], object]
+) -> AsyncGenerator[Callable[[Item], None]]:
+    """Give what prints each item as it comes; those of earlier runs follow at the end.
+
+    At a terminal, of many items only a summary is shown; and nothing where they go to a file.
+
+    Raises:
+        StdoutLost: They cannot be printed.
+    """
+    many_at_terminal = total > FEW and sys.stdout is not None and sys.stdout.isatty()
+    if running.output is not None or (many_at_terminal and not output.json):
+        yield lambda _: None
+        return
+    printed: set[int] = set()
+    async with output.rows(on_lost) as printer:
+
+        def on_item(item: Item) -> None:
+            # A video that is not searchable yet comes once more; what is too much now, later.
+            if not item.waiting and item.id not in printed and printer.offer(line(item)):
+                printed.add(item.id)
+
+        def line(item: Item) -> str:
+            return output.line(row_of(item), text_of(item))
+
+        yield on_item
+        if len(printed) < (await job.counts()).finished:
+            async for item in job.items():
+                if item.status in _FINAL and item.id not in printed:
+                    await printer.put(line(item))
 
 
-def text_of(item: Item) -> str:
-    """Return what is known of an item, as people read it."""
-    if item.status is not Status.DONE:
-        return f"{item.source}: {item.status.value}" + (f": {item.error}" if item.error else "")
-    result = item.result or {}
-    if item.vector is not None:
-        return f"{item.source}: {len(item.vector) // 4} numbers"
-    found = next((result[name] for name in ("text", "image_id", "video_no") if name in result), "")
-    return f"{item.source}: {found}"
+def _aborted(name: str, counts: Counts) -> Exit:
+    """Say where a job stands whose run was aborted."""
+    console.say(f"aborted; job {name}: {state(counts)}")
+    console.say(f"what was done is kept. To go on: memories-async jobs resume {name}")
+    _advise_unknown(name, counts)
+    return Exit.UNKNOWN if counts.unknown else interrupts.status or Exit.INTERRUPTED
 
 
-def exit_of(counts: Counts, report: Report | None = None) -> Exit:
-    """Return the exit status that a job's state deserves; what may have cost money comes first."""
-    stopped = report.stopped.reason if report and report.stopped else None
-    if stopped in _STOPPED:
-        return Exit.STOPPED
-    if counts.unknown:
-        return Exit.UNKNOWN
-    if counts.failed or stopped in (StopReason.UNREACHABLE, StopReason.FAILING):
-        return Exit.FAILED
-    return Exit.DONE
-
-
-def state(counts: Counts) -> str:
-    """Say in a few words where a job stands."""
-    fields = ("done", "waiting", "failed", "unknown", "skipped", "planned", "sending")
-    told = [f"{count} {field}" for field in fields if (count := getattr(counts, field))]
-    return ", ".join(told) or "empty"
-
-
-async def _results(job: Job, destination: str | None, output: Output) -> None:
-    if destination is None:
-        await print_items(job, output)
-    else:
-        rows = await job.export(destination)
-        output.note(f"{rows} rows are in {destination}")
-
-
-def _conclude(name: str, report: Report, output: Output) -> Exit:
+async def _conclude(job: Job, report: Report, running: Running, output: Output) -> Exit:
     """Sum up for people, and say what they can do."""
-    counts = report.counts
+    name, counts = name_of(job.path), report.counts
+    if running.output is not None:
+        rows = await job.export(running.output)
+        output.note(f"{rows} rows are in {running.output}")
     cost = "" if report.cost is None else f", ${report.cost}"
     sent = f"{report.bytes_sent / 1e6:.1f} MB in {duration(report.seconds)}"
     output.note(f"job {name}: {state(counts)} ({sent}{cost})")
     if report.stopped:
-        say(report.stopped.message)
+        console.say(in_options(report.stopped.message))
     if counts.planned:
-        say(f"to go on: memories-async jobs resume {name}")
+        console.say(f"to go on: memories-async jobs resume {name}")
+    _advise_unknown(name, counts)
+    if counts.failed:
+        console.say(f"{counts.failed} failed: memories-async jobs show {name} --status failed")
+    return exit_of(counts, report)
+
+
+def _advise_unknown(name: str, counts: Counts) -> None:
     if counts.unknown:
-        say(
+        console.say(
             f"{counts.unknown} may have been billed although no answer came; see them with "
             f"memories-async jobs show {name} --status unknown, then resume the job with "
             "--unknown retry or --unknown skip"
         )
-    if counts.failed:
-        say(f"{counts.failed} failed: memories-async jobs show {name} --status failed")
-    return exit_of(counts, report)
 
 
-def _place(kind: str, sources: Sequence[str], options: Mapping[str, object], who: Account) -> str:
-    """Name a job after what is asked: the same command again goes on, and pays nothing twice."""
-    where = [source if is_url(source) else os.path.abspath(source) for source in sources]
-    asked = json.dumps([kind, where, options, who.origin, who.base_url], sort_keys=True)
-    digest = hashlib.sha256(asked.encode()).hexdigest()[:8]
-    return find(f"{kind.replace('_', '-')}-{digest}")
-
-
-def _plan_row(plan: Plan) -> dict[str, object]:
-    return {
-        "items": plan.counts.planned,
-        "requests": plan.requests,
-        "bytes": plan.size,
-        "cost": None if plan.cost is None else float(plan.cost),
-        "possible_cost": None if plan.possible_cost is None else float(plan.possible_cost),
-        "seconds": plan.seconds,
-    }
-
-
-def _plan_text(plan: Plan) -> str:
-    cost = "at a price that is not documented" if plan.cost is None else f"for ${plan.cost}"
-    return (
-        f"{plan.counts.planned} items, {plan.size / 1e6:.1f} MB, in {plan.requests} requests "
-        f"{cost}; at least {duration(plan.seconds)}"
-    )
+def exit_of(counts: Counts, report: Report | None = None) -> Exit:
+    """Return the exit status that a job's state deserves; what may have cost money comes first."""
+    reason = report.stopped.reason if report and report.stopped else None
+    if reason in _STOPPED:
+        return Exit.STOPPED
+    if counts.unknown:
+        return Exit.UNKNOWN
+    if reason == "interrupted" and counts.planned:
+        return interrupts.status or Exit.READER_GONE
+    if reason in _LIMITS and counts.planned:
+        return Exit.LIMIT
+    if counts.failed or reason in _BROKEN:
+        return Exit.FAILED
+    return Exit.DONE

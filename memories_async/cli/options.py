@@ -1,4 +1,4 @@
-"""The options that several commands share."""
+"""The options that several commands share, each with its type and limits."""
 
 from __future__ import annotations
 
@@ -7,7 +7,25 @@ from typing import Annotated, Literal, TypeAlias
 import attrs
 from cyclopts import Parameter
 
+from memories_async.cli import checks
+from memories_async.library import LONGEST_CAMERA_MODEL
+
 MediaKind: TypeAlias = Literal["image", "video"]
+
+Text: TypeAlias = Annotated[str, Parameter(validator=checks.text)]
+Texts: TypeAlias = Annotated[tuple[str, ...], Parameter(validator=checks.text)]
+Sources: TypeAlias = Annotated[list[str], Parameter(validator=checks.path)]
+FileName: TypeAlias = Annotated[str, Parameter(validator=checks.path)]
+Count: TypeAlias = Annotated[int, Parameter(converter=checks.whole, validator=checks.between(1))]
+Concurrency: TypeAlias = Annotated[
+    int, Parameter(converter=checks.whole, validator=checks.between(1, 1000))
+]
+Dollars: TypeAlias = Annotated[float, Parameter(validator=checks.between(0))]
+Seconds: TypeAlias = Annotated[float, Parameter(validator=checks.between(0, above=True))]
+Moment: TypeAlias = Annotated[str, Parameter(validator=checks.moment)]
+CameraModel: TypeAlias = Annotated[str, Parameter(validator=checks.at_most(LONGEST_CAMERA_MODEL))]
+Latitude: TypeAlias = Annotated[float, Parameter(validator=checks.between(-90, 90))]
+Longitude: TypeAlias = Annotated[float, Parameter(validator=checks.between(-180, 180))]
 
 
 @Parameter(name="*", group="Every command")
@@ -18,17 +36,35 @@ class Shared:
     Attributes:
         profile: Take address and keys from this profile alone.
         json: Print results as JSON, one object per line.
-        quiet: Show no progress.
+        quiet: Show no progress and no notes.
         debug: Log what is sent, and show where an error came from.
     """
 
-    profile: str | None = None
+    profile: Text | None = None
     json: bool = False
     quiet: bool = False
     debug: bool = False
 
 
 SHARED = Shared()
+
+
+@Parameter(name="*", group="Calls")
+@attrs.frozen(kw_only=True)
+class Calling:
+    """How the service is called.
+
+    Attributes:
+        answer_timeout: Seconds to wait for an answer once all is sent (300 if not given).
+        limiter: Count the account's calls together with other processes: sqlite:PATH on this
+            machine, or redis://HOST, rediss://HOST. MEMORIES_LIMITER is the same.
+    """
+
+    answer_timeout: Seconds | None = None
+    limiter: Annotated[Text | None, Parameter(env_var="MEMORIES_LIMITER")] = None
+
+
+CALLING = Calling()
 
 
 @Parameter(name="*", group="Jobs")
@@ -40,19 +76,24 @@ class Running:
         dry_run: Say what would be sent, what it would cost and how long it would take.
         max_cost: Stop before the job costs more dollars than this, over all its runs.
         max_items: Stop after so many items.
+        price: Dollars per item, where the service does not document a price.
+        rate: The account's limit, if it is not the documented one: CALLS a second, or
+            CALLS/SECONDS.
         concurrency: Calls in flight at once.
         unknown: What to do with items that may have been billed although no answer came.
         failed: What to do with items that failed in an earlier run.
-        output: Write the results to this file (.jsonl or .parquet) and not to stdout.
+        output: Write the results to this file (.jsonl, .csv or .parquet) and not to stdout.
     """
 
     dry_run: bool = False
-    max_cost: float | None = None
-    max_items: int | None = None
-    concurrency: int = 4
+    max_cost: Dollars | None = None
+    max_items: Count | None = None
+    price: Dollars | None = None
+    rate: Text | None = None
+    concurrency: Concurrency = 4
     unknown: Literal["keep", "retry", "skip"] = "keep"
     failed: Literal["keep", "retry"] = "keep"
-    output: Annotated[str | None, Parameter(name=("--output", "-o"))] = None
+    output: Annotated[FileName | None, Parameter(name=("--output", "-o"))] = None
 
 
 RUNNING = Running()
@@ -66,11 +107,17 @@ class Making:
     Attributes:
         job: The job's name, or the path of its file; the same command again finds its job by
             itself.
-        price: Dollars per item, where the service does not document a price.
+        include: Only files whose name or path fits this pattern. May be repeated.
+        exclude: No files whose name or path fits this pattern. May be repeated.
+        null: Names on standard input (-) are separated by NUL, as "find -print0" prints them.
+        shard: Only this part of the inputs, as 3/10: each of ten machines takes another part.
     """
 
-    job: str | None = None
-    price: float | None = None
+    job: FileName | None = None
+    include: Texts = ()
+    exclude: Texts = ()
+    null: Annotated[bool, Parameter(name=("--null", "-0"))] = False
+    shard: Text | None = None
 
 
 MAKING = Making()

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import stat
-import sys
 import tempfile
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, cast
 
 import attrs
 
+from memories_async.cli.paths import config_folder
 from memories_async.errors import ConfigurationError
 
 KeyName: TypeAlias = Literal["api_key", "caption_key"]
@@ -22,7 +23,10 @@ DEFAULT = "default"
 """The profile that is used when none is named."""
 
 # Windows has neither flag nor modes: there the file lies in the user's own profile folder.
-_OPEN_FLAGS = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
+# Without O_NONBLOCK a FIFO in the file's place would be waited for.
+_OPEN_FLAGS = os.O_RDONLY
+for _flag in ("O_NOFOLLOW", "O_CLOEXEC", "O_NONBLOCK"):
+    _OPEN_FLAGS |= getattr(os, _flag, 0)
 _FIELDS: Mapping[str, type] = {"base_url": str, "api_key": str, "caption_key": str, "keyring": bool}
 
 
@@ -44,12 +48,8 @@ class Profile:
 
 
 def path() -> Path:
-    """Return where the file is: in XDG's folder for configuration, or in that of Windows."""
-    if sys.platform == "win32":
-        parent = Path(os.environ.get("APPDATA") or Path.home())
-    else:
-        parent = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
-    return parent / "memories-async" / "config.toml"
+    """Return where the file is."""
+    return config_folder() / "config.toml"
 
 
 def read() -> dict[str, Profile]:
@@ -75,15 +75,16 @@ def change(name: str, fields: Mapping[str, str | bool | None]) -> None:
     """
     import tomlkit
 
-    read()
-    document = tomlkit.parse(_content())
-    entry = cast("dict[str, Any]", document.setdefault(name, tomlkit.table()))
-    for field, value in fields.items():
-        if value is None:
-            entry.pop(field, None)
-        else:
-            entry[field] = value
-    _replace(document.as_string())
+    with _locked():
+        read()
+        document = tomlkit.parse(_content())
+        entry = cast("dict[str, Any]", document.setdefault(name, tomlkit.table()))
+        for field, value in fields.items():
+            if value is None:
+                entry.pop(field, None)
+            else:
+                entry[field] = value
+        _replace(document.as_string())
 
 
 def remove(name: str) -> None:
@@ -95,11 +96,12 @@ def remove(name: str) -> None:
     """
     import tomlkit
 
-    if name not in read():
-        raise ConfigurationError(f"there is no profile {name!r} in {path()}")
-    document = tomlkit.parse(_content())
-    document.remove(name)
-    _replace(document.as_string())
+    with _locked():
+        if name not in read():
+            raise ConfigurationError(f"there is no profile {name!r} in {path()}")
+        document = tomlkit.parse(_content())
+        document.remove(name)
+        _replace(document.as_string())
 
 
 def _profile(name: str, entry: object) -> Profile:
@@ -127,10 +129,11 @@ def _content() -> str:
         if error.errno == errno.ELOOP:
             raise _untrusted("is a symbolic link", "put the file itself there") from None
         raise ConfigurationError(f"{path()} cannot be read: {error.strerror}") from None
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
+        os.close(descriptor)
+        raise _untrusted("is no regular file", "put a file there")
     with open(descriptor, encoding="utf-8") as stream:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise _untrusted("is no regular file", "put a file there")
         if os.name == "posix":
             if status.st_uid != os.geteuid():
                 raise _untrusted("belongs to another user", "make it your own")
@@ -142,13 +145,34 @@ def _content() -> str:
             raise ConfigurationError(f"{path()} is no TOML: it is not UTF-8") from None
 
 
+@contextlib.contextmanager
+def _locked() -> Generator[None]:
+    """Let nobody else change the file between our reading and our writing.
+
+    The lock is on the folder: the file itself is replaced by each change. Windows has no such
+    lock; there the last of two changes at the same instant counts.
+    """
+    folder = path().parent
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(mode=0o700, exist_ok=True)
+    try:
+        import fcntl
+    except ModuleNotFoundError:
+        yield
+        return
+    descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
 def _replace(content: str) -> None:
     """Put a new file in the place of the old one, so that a reader sees either, whole."""
     target = path()
     if target.is_symlink():
         raise _untrusted("is a symbolic link", "put the file itself there")
-    target.parent.parent.mkdir(parents=True, exist_ok=True)
-    target.parent.mkdir(mode=0o700, exist_ok=True)
     descriptor, temporary = tempfile.mkstemp(dir=target.parent, prefix=".config-")  # mode 0600
     try:
         with open(descriptor, "w", encoding="utf-8") as stream:

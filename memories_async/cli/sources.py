@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Sequence
-from typing import cast
+import sys
+import tempfile
+from collections.abc import Generator, Iterator, Sequence
+from typing import IO, cast
 from urllib.parse import urlsplit
 
+from memories_async.bulk import Input
 from memories_async.bulk.inputs import JSON_LINES, LIST
+from memories_async.cli.interrupts import interruptible
 from memories_async.cli.options import MediaKind
 from memories_async.errors import ConfigurationError, MediaError
 from memories_async.media.formats import HEAD_SIZE, by_extension, detect
 from memories_async.media.urls import is_url
 
+STDIN = "-"
+"""Stands for names on standard input."""
+
 _LISTS = (*JSON_LINES, *LIST)
+_PIECE = 1 << 20
+_IN_MEMORY = 1 << 22
 
 
 def one_of(sources: Sequence[str]) -> str | None:
@@ -23,7 +33,65 @@ def one_of(sources: Sequence[str]) -> str | None:
     is_pattern = any(sign in source for sign in "*?[") and not (
         is_url(source) or os.path.exists(source)
     )
-    return None if many or is_pattern else source
+    return None if many or is_pattern or source == STDIN else source
+
+
+@contextlib.contextmanager
+def inputs_of(sources: Sequence[str], *, null: bool) -> Generator[Iterator[str | Input]]:
+    """Give what the sources name, those that stand on standard input among them.
+
+    All of standard input is read before anything is sent, so that whoever writes it is not held
+    up, and Ctrl-C while waiting for it ends the command at once.
+
+    Args:
+        sources: Files, URLs, folders, patterns, lists, and ``-`` for standard input.
+        null: Names on standard input are separated by NUL instead of line feeds.
+
+    Raises:
+        ConfigurationError: Standard input is named twice, or is closed.
+    """
+    if sources.count(STDIN) > 1:
+        raise ConfigurationError("- is standard input, which can be read only once")
+    if STDIN not in sources:
+        if null:
+            raise ConfigurationError("--null is for names on standard input: give - as a source")
+        yield iter(sources)
+        return
+    if sys.stdin is None:
+        raise ConfigurationError("- is standard input, which is closed")
+    with tempfile.SpooledTemporaryFile(_IN_MEMORY) as names:
+        with interruptible():
+            while piece := sys.stdin.buffer.read(_PIECE):
+                names.write(piece)
+        names.seek(0)
+        yield _expanded(sources, names, b"\0" if null else b"\n")
+
+
+def _expanded(sources: Sequence[str], names: IO[bytes], separator: bytes) -> Iterator[str | Input]:
+    for source in sources:
+        if source == STDIN:
+            yield from _names(names, separator)
+        else:
+            yield source
+
+
+def _names(names: IO[bytes], separator: bytes) -> Iterator[str | Input]:
+    rest = b""
+    while piece := names.read(_PIECE):
+        *whole, rest = (rest + piece).split(separator)
+        for raw in whole:
+            yield from _named(raw, separator)
+    yield from _named(rest, separator)
+
+
+def _named(raw: bytes, separator: bytes) -> Iterator[str | Input]:
+    if separator == b"\n":
+        raw = raw.removesuffix(b"\r")
+        if b"\0" in raw:
+            raise ConfigurationError("a name on standard input has a NUL in it: add --null")
+    if name := os.fsdecode(raw):
+        # A name is a name: only of a folder, the files in it are meant.
+        yield name if os.path.isdir(name) else Input(name)
 
 
 def kind_of(sources: Sequence[str]) -> MediaKind:

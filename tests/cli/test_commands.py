@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from memories_async import __version__
-from memories_async.cli import WITHOUT_EXTRA
+from memories_async.cli import without_extra
 from memories_async.cli.app import COMMANDS, application
 from memories_async.cli.exit_codes import Exit
 from memories_async.emulator import Cut, Emulator, Raw, Reason
@@ -149,13 +149,21 @@ def test_errors(account: Emulator, run: Run, image: Path, fault, status, words, 
         (("caption", "images", "-p", "?"), Exit.USAGE, "add --as image or --as video"),
         (("caption", "https://example.com/x", "-p", "?"), Exit.USAGE, "add --as"),
         (("caption", "one.png", "one.mp4", "-p", "?"), Exit.USAGE, "in two commands"),
-        (("caption", "one.png", "-p", " "), Exit.USAGE, "the prompt is empty"),
+        (
+            ("caption", "one.png", "-p", " "),
+            Exit.USAGE,
+            "-p is ' '; a text that is not empty is wanted",
+        ),
         (("caption", "one.png", "-p", "?", "--person", "Ann"), Exit.USAGE, "NAME=URL"),
         (("caption", "one.png", "-p", "?", "--person", "A=http://a.b/c"), Exit.USAGE, "for videos"),
         (("caption", "one.mp4", "-p", "?", "--together"), Exit.USAGE, "for images"),
-        (("caption", "one.png"), Exit.USAGE, "--prompt"),
-        (("embed",), Exit.USAGE, "SOURCES"),
-        (("search", "x", "--video", "VI1"), Exit.USAGE, "--image"),
+        (("caption", "one.png"), Exit.USAGE, "--prompt is required"),
+        (("embed",), Exit.USAGE, "SOURCES is required"),
+        (("embed", "one.png", "--model"), Exit.USAGE, "--model needs a value"),
+        (("search",), Exit.USAGE, "give words, --image or both"),
+        (("search", "x", "--image", "one.png"), Exit.USAGE, "give one --video"),
+        (("search", "x", "--similarity", "0.5"), Exit.USAGE, "--similarity is not for a search by"),
+        (("search", "-i", "one.png", "--video", "VI1"), Exit.USAGE, "--video is not for a search"),
         (("embed", "one.png", "--profile", "nowhere"), Exit.USAGE, "no profile 'nowhere'"),
         (("bogus",), Exit.USAGE, "there is no command 'bogus'"),
         (("jobs", "bogus"), Exit.USAGE, "there is no command 'bogus'"),
@@ -235,7 +243,7 @@ def test_completion_knows_commands_and_options(shell):
 
 
 def test_help_of_what_needs_no_extra(run: Run, capsys):
-    for name in WITHOUT_EXTRA:
+    for name in without_extra.COMMANDS:
         with pytest.raises(SystemExit) as stopped:
             run(*name.split(), "--help")
         assert stopped.value.code == 0
@@ -277,7 +285,7 @@ class TestWithoutExtra:
     def test_help_names_what_works(self, run: Run, capsys):
         assert run("--help") == Exit.DONE
         out = capsys.readouterr().out
-        assert all(name in out for name in WITHOUT_EXTRA)
+        assert all(name in out for name in without_extra.COMMANDS)
         assert "pip install 'memories-async[cli]'" in out
 
     def test_emulator_works(self, run: Run, capsys):

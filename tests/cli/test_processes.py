@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from memories_async import __version__
+from memories_async.cli.exit_codes import Exit
 from memories_async.emulator import Emulator, Hang
 from memories_async.emulator import InjectedFault as Fault
 from tests.cli.conftest import CAPTION_KEY, KEY
@@ -49,7 +50,7 @@ def test_video_with_pipes(account: Emulator, process, video: Path):
     assert row["source"] == str(video)
     assert row["status"] == "done"
     assert row["input_tokens"] > 0
-    assert err.splitlines()[-1].endswith("0.3 of 0.3 MB sent, waiting for the answer")
+    assert err.splitlines()[-1].endswith("100% · 0.3 of 0.3 MB sent · waiting for the answer")
     assert "\x1b" not in err
 
 
@@ -58,8 +59,10 @@ def test_ctrl_c_while_the_service_thinks(account: Emulator, terminal, video: Pat
     process = terminal("caption", video, "-p", "What happens?")
     process.read_until("waiting for the answer")
     process.type("\x03")
+    process.read_until("the call under way is let end; once more aborts")
+    process.type("\x03")
     status, shown = process.end()
-    assert status == 130
+    assert status == Exit.UNKNOWN
     assert "it may have been billed" in shown
     assert "Traceback" not in shown
     assert len(account.ledger) == 1

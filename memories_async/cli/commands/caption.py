@@ -2,43 +2,61 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, TypeAlias
 
 import attrs
 from cyclopts import Parameter
 
 from memories_async.captions import VIDEO_SYSTEM_PROMPT, Person
+from memories_async.cli import checks
 from memories_async.cli.credentials import account, connect
 from memories_async.cli.exit_codes import Exit
+from memories_async.cli.interrupts import one_call
 from memories_async.cli.job_commands import start
-from memories_async.cli.options import MAKING, RUNNING, SHARED, Making, MediaKind, Running, Shared
-from memories_async.cli.output import Output, extra
+from memories_async.cli.options import (
+    CALLING,
+    MAKING,
+    RUNNING,
+    SHARED,
+    Calling,
+    Making,
+    MediaKind,
+    Running,
+    Shared,
+    Sources,
+    Text,
+    Texts,
+)
 from memories_async.cli.sources import kind_of, one_of
-from memories_async.config import CallOptions
+from memories_async.cli.terminal.output import Output, extra
 from memories_async.errors import ConfigurationError
+from memories_async.media.urls import is_url
+
+Effort: TypeAlias = Annotated[int, Parameter(converter=checks.whole, validator=checks.effort)]
 
 
 async def caption(
-    sources: list[str],
+    sources: Sources,
     /,
     *,
-    prompt: Annotated[str, Parameter(name=("--prompt", "-p"))],
+    prompt: Annotated[Text, Parameter(name=("--prompt", "-p"))],
     as_: Annotated[MediaKind | None, Parameter(name="--as")] = None,
     together: bool = False,
-    system_prompt: str | None = None,
-    person: tuple[str, ...] = (),
+    system_prompt: Text | None = None,
+    person: Texts = (),
     thinking: bool = False,
     qa: bool = False,
-    reasoning_effort: int | None = None,
-    answer_timeout: float | None = None,
+    reasoning_effort: Effort | None = None,
     making: Making = MAKING,
     running: Running = RUNNING,
+    calling: Calling = CALLING,
     shared: Shared = SHARED,
 ) -> int:
     """Describe an image or a video; many of them are a job that can be resumed.
 
     Args:
-        sources: Files or URLs; for a job also folders, patterns, lists (.txt) and .jsonl files.
+        sources: Files or URLs; for a job also folders, patterns, lists (.txt), .jsonl files, and -
+            for names on standard input.
         prompt: What to say or to answer.
         as_: What the sources are, where their names do not say it.
         together: Describe several images in one text.
@@ -47,9 +65,9 @@ async def caption(
         thinking: Use the reasoning model.
         qa: Answer in the style of a conversation.
         reasoning_effort: 1 to 10, or -1 to let the model decide.
-        answer_timeout: Seconds to wait for an answer once all is sent (300 if not given).
         making: How a job is made.
         running: How a job is run.
+        calling: How the service is called.
         shared: What every command understands.
     """
     kind = as_ or kind_of(sources)
@@ -64,18 +82,15 @@ async def caption(
             "reasoning_effort": reasoning_effort,
             "persons": [attrs.asdict(person) for person in persons] or None,
         }
-        return await start(
-            f"caption_{kind}s", sources, options, making, running, shared, answer_timeout
-        )
+        return await start(f"caption_{kind}s", sources, options, making, running, shared, calling)
     if kind == "image" and persons:
         raise ConfigurationError("--person is for videos")
     if kind == "video" and together:
         raise ConfigurationError("--together is for images")
     output = Output.of(shared)
     label = source or f"{len(sources)} images"
-    call = CallOptions(answer_timeout=answer_timeout)
-    async with connect(account(shared.profile), "caption_key") as client:
-        with output.reporting(label), output.upload(label) as hook:
+    async with connect(account(shared.profile), "caption_key", calling) as client:
+        with output.reporting(label), output.upload(label) as hook, one_call() as call:
             if kind == "image":
                 found = await client.captions.image(
                     sources,
@@ -102,12 +117,12 @@ async def caption(
     row: dict[str, object] = {"source": label, "status": "done", "text": found.text}
     if found.tokens:
         row |= {"input_tokens": found.tokens.input, "output_tokens": found.tokens.output}
-    output.result(row | extra(found), found.text)
+    output.paid((row | extra(found), found.text))
     return Exit.DONE
 
 
 def _person(text: str) -> Person:
-    name, equals, url = text.partition("=")
-    if not equals:
-        raise ConfigurationError(f"--person is NAME=URL, not {text!r}")
+    name, _, url = text.partition("=")
+    if not name.strip() or not is_url(url):
+        raise ConfigurationError(f"--person is {text!r}; NAME=URL is wanted")
     return Person(name, url)

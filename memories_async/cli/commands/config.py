@@ -17,8 +17,8 @@ from memories_async.cli.credentials import (
 )
 from memories_async.cli.exit_codes import Exit
 from memories_async.cli.options import SHARED, Shared
-from memories_async.cli.output import Output
 from memories_async.cli.profiles import KeyName
+from memories_async.cli.terminal.output import Output
 from memories_async.client import Memories
 from memories_async.config import Secret
 

@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
-from cyclopts import App
+from typing import Annotated, TypeAlias
+
+import attrs
+from cyclopts import App, Parameter
 
 from memories_async.bulk import Job, JournalError, Status
+from memories_async.cli import checks
 from memories_async.cli.credentials import account, connect
 from memories_async.cli.exit_codes import Exit
-from memories_async.cli.job_commands import (
-    exit_of,
-    find,
-    folder,
-    go,
-    name_of,
-    print_items,
-    state,
+from memories_async.cli.job_commands import check, exit_of, go
+from memories_async.cli.job_files import find, folder, latest_first, name_of, names
+from memories_async.cli.job_rows import row_of, state, text_of
+from memories_async.cli.options import (
+    CALLING,
+    RUNNING,
+    SHARED,
+    Calling,
+    FileName,
+    Running,
+    Shared,
 )
-from memories_async.cli.options import RUNNING, SHARED, Running, Shared
-from memories_async.cli.output import Output
+from memories_async.cli.terminal.output import Output
 from memories_async.errors import ConfigurationError
 
-app = App(name="jobs", help="List, show, resume and export jobs.")
+app = App(name="jobs", help="List, show, resume, retry, export and remove jobs.")
+
+JobName: TypeAlias = Annotated[str, Parameter(validator=checks.path, completer=names)]
 
 
 @app.command(name="list")
@@ -31,22 +39,23 @@ async def list_(*, shared: Shared = SHARED) -> int:
         shared: What every command understands.
     """
     output = Output.of(shared)
-    paths = sorted(folder().glob("*.sqlite"), key=lambda path: path.stat().st_mtime, reverse=True)
-    for path in paths:
-        try:
-            async with await Job.open(str(path)) as job:
-                row, text = await _summary(job)
-        except (ConfigurationError, JournalError) as error:
-            output.note(str(error))
-        else:
-            output.result(row, text)
+    paths = latest_first()
+    async with output.rows() as printer:
+        for path in paths:
+            try:
+                async with await Job.open(str(path)) as job:
+                    row, text = await _summary(job)
+            except (ConfigurationError, JournalError) as error:
+                output.note(str(error))
+            else:
+                await printer.put(output.line(row, text))
     if not paths:
         output.note(f"there are no jobs in {folder()}")
     return Exit.DONE
 
 
 @app.command
-async def show(job: str, /, *, status: Status | None = None, shared: Shared = SHARED) -> int:
+async def show(job: JobName, /, *, status: Status | None = None, shared: Shared = SHARED) -> int:
     """Show one job and its items.
 
     Args:
@@ -58,38 +67,62 @@ async def show(job: str, /, *, status: Status | None = None, shared: Shared = SH
     async with await Job.open(find(job)) as opened:
         _, text = await _summary(opened)
         output.note(text)
-        await print_items(opened, output, status)
+        async with output.rows() as printer:
+            async for item in opened.items(status=status):
+                await printer.put(output.line(row_of(item), text_of(item)))
     return Exit.DONE
 
 
 @app.command
 async def resume(
-    job: str,
+    job: JobName,
     /,
     *,
-    answer_timeout: float | None = None,
     running: Running = RUNNING,
+    calling: Calling = CALLING,
     shared: Shared = SHARED,
 ) -> int:
     """Go on with a job: what was done stays done and is not paid again.
 
     Args:
         job: The job's name, or the path of its file.
-        answer_timeout: Seconds to wait for an answer once all is sent (300 if not given).
         running: How the job is run.
+        calling: How the service is called.
         shared: What every command understands.
     """
+    check(running)
     async with await Job.open(find(job)) as opened:
-        return await go(opened, account(shared.profile), running, shared, answer_timeout)
+        return await go(opened, account(shared.profile), running, shared, calling)
 
 
 @app.command
-async def export(job: str, file: str, /, *, shared: Shared = SHARED) -> int:
+async def retry(
+    job: JobName,
+    /,
+    *,
+    running: Running = RUNNING,
+    calling: Calling = CALLING,
+    shared: Shared = SHARED,
+) -> int:
+    """Go on with a job, and send again what failed; what may have been billed stays as it is.
+
+    Args:
+        job: The job's name, or the path of its file.
+        running: How the job is run; --unknown retry sends those again that may have been billed.
+        calling: How the service is called.
+        shared: What every command understands.
+    """
+    running = attrs.evolve(running, failed="retry")
+    return await resume(job, running=running, calling=calling, shared=shared)
+
+
+@app.command
+async def export(job: JobName, file: FileName, /, *, shared: Shared = SHARED) -> int:
     """Write the results of a job to a file, one row per item.
 
     Args:
         job: The job's name, or the path of its file.
-        file: Where to: .jsonl or .parquet.
+        file: Where to: .jsonl, .csv or .parquet.
         shared: What every command understands.
     """
     async with await Job.open(find(job)) as opened:
@@ -99,16 +132,17 @@ async def export(job: str, file: str, /, *, shared: Shared = SHARED) -> int:
 
 
 @app.command
-async def reconcile(job: str, /, *, shared: Shared = SHARED) -> int:
+async def reconcile(job: JobName, /, *, calling: Calling = CALLING, shared: Shared = SHARED) -> int:
     """Look in the library for videos whose upload had no answer, which is free.
 
     Args:
         job: The job's name, or the path of its file.
+        calling: How the service is called.
         shared: What every command understands.
     """
     output = Output.of(shared)
     async with await Job.open(find(job)) as opened:
-        async with connect(account(shared.profile), "api_key") as client:
+        async with connect(account(shared.profile), "api_key", calling) as client:
             found = await opened.reconcile(client)
         counts = await opened.counts()
     output.result({"found": found, "unknown": counts.unknown}, f"{found} found; {state(counts)}")

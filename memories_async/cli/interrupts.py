@@ -1,0 +1,132 @@
+"""Ctrl-C, SIGTERM and SIGHUP: the first lets what may be billed end, the second aborts."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import Callable, Coroutine, Generator
+from typing import TypeVar
+
+from memories_async.cli.exit_codes import Exit
+from memories_async.cli.terminal.console import console
+from memories_async.config import CallOptions
+
+T = TypeVar("T")
+
+SIGNALS = {
+    getattr(signal, name): status
+    for name, status in (
+        ("SIGINT", Exit.INTERRUPTED),
+        ("SIGTERM", Exit.TERMINATED),
+        ("SIGHUP", Exit.HUNG_UP),
+    )
+    if hasattr(signal, name)  # Windows has no SIGHUP
+}
+"""What is handled, and the exit status of a command that it ended."""
+
+AGAIN = "once more aborts, and what was sent may have been billed"
+
+
+class Interrupts:
+    """What one command does when it is told to end.
+
+    Attributes:
+        status: The exit status that the first signal asks for; None before one.
+    """
+
+    def __init__(self) -> None:
+        self.status: Exit | None = None
+        self._task: asyncio.Task[object] | None = None
+        self._let_end: Callable[[], bool] | None = None
+
+    async def run(self, work: Coroutine[object, object, T]) -> T:
+        """Run a command; signals reach it from here until it has ended.
+
+        Raises:
+            CancelledError: A signal aborted it.
+        """
+        self.status, self._task = None, asyncio.current_task()
+        loop = asyncio.get_running_loop()
+        handled: list[signal.Signals] = []
+        for number in SIGNALS:
+            # What nohup or a shell's & made us ignore stays ignored.
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                with contextlib.suppress(NotImplementedError, ValueError, RuntimeError):
+                    loop.add_signal_handler(number, self.receive, number)
+                    handled.append(number)
+        try:
+            return await work
+        finally:
+            for number in handled:
+                loop.remove_signal_handler(number)
+
+    def receive(self, number: int) -> None:
+        """Do what a signal asks for."""
+        first, self.status = self.status is None, self.status or SIGNALS[signal.Signals(number)]
+        if first and self._let_end is not None and self._let_end():
+            return
+        if self._task is not None:
+            self._task.cancel()
+
+    @contextlib.contextmanager
+    def gracefully(self, let_end: Callable[[], bool]) -> Generator[None]:
+        """Let something under way end at the first signal.
+
+        Args:
+            let_end: Sees to it that nothing further is begun; says whether there is anything to
+                wait for. If there is nothing, the first signal aborts.
+        """
+        self._let_end = let_end
+        try:
+            yield
+        finally:
+            self._let_end = None
+
+
+interrupts = Interrupts()
+"""The process's own: signals are the process's."""
+
+
+@contextlib.contextmanager
+def interruptible() -> Generator[None]:
+    """Let a signal end what blocks the thread: a running loop would only note it for later."""
+
+    def abort(number: int, _: object) -> None:
+        interrupts.status = SIGNALS[signal.Signals(number)]
+        raise KeyboardInterrupt
+
+    before = {
+        number: signal.signal(number, abort)
+        for number in SIGNALS
+        if signal.getsignal(number) is not signal.SIG_IGN
+    }
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+class HeldBackError(Exception):
+    """The command was told to end before this request left."""
+
+
+@contextlib.contextmanager
+def one_call() -> Generator[CallOptions]:
+    """Give the options of a billed call that is let end once it has begun to be sent."""
+    begun = False
+
+    async def before_sending() -> None:
+        nonlocal begun
+        if interrupts.status is not None:
+            raise HeldBackError
+        begun = True
+
+    def let_end() -> bool:
+        if begun:
+            console.say(f"the call under way is let end; {AGAIN}")
+        return begun
+
+    with interrupts.gracefully(let_end):
+        yield CallOptions(before_sending=before_sending)

@@ -1,0 +1,67 @@
+"""A job's items, plan and state, as programs read them and as people do."""
+
+from __future__ import annotations
+
+from array import array
+
+from memories_async.bulk import Counts, Item, Plan, Status
+from memories_async.cli.terminal.console import on_a_line, one_line
+from memories_async.cli.terminal.progress import duration
+from memories_async.cli.terms import in_options
+
+
+def row_of(item: Item) -> dict[str, object]:
+    """Return what is known of an item, as programs read it."""
+    row: dict[str, object] = {"id": item.id, "source": item.source, "status": item.status.value}
+    if item.result is not None:
+        row |= item.result
+    if item.vector is not None:
+        # Nine digits are what a float32 needs to come back as it was.
+        row["vector"] = [float(f"{number:.9g}") for number in array("f", item.vector)]
+    if item.error:
+        row["error"] = in_options(item.error)
+    for field in ("details", "duplicate_of", "extra"):
+        if value := getattr(item, field):
+            row[field] = value
+    return row
+
+
+def text_of(item: Item) -> str:
+    """Return what is known of an item, as people read it: one line, whatever is in it."""
+    source = on_a_line(item.source)
+    if item.status is not Status.DONE:
+        error = f": {one_line(in_options(item.error))}" if item.error else ""
+        return f"{source}: {item.status.value}{error}"
+    result = item.result or {}
+    if item.vector is not None:
+        return f"{source}: {len(item.vector) // 4} numbers"
+    found = next((result[name] for name in ("text", "image_id", "video_no") if name in result), "")
+    return f"{source}: {one_line(str(found))}"
+
+
+def state(counts: Counts) -> str:
+    """Say in a few words where a job stands."""
+    fields = ("done", "waiting", "failed", "unknown", "skipped", "planned", "sending")
+    told = [f"{count} {field}" for field in fields if (count := getattr(counts, field))]
+    return ", ".join(told) or "empty"
+
+
+def plan_row(plan: Plan) -> dict[str, object]:
+    """Return what a run would do, as programs read it."""
+    return {
+        "items": plan.counts.planned,
+        "requests": plan.requests,
+        "bytes": plan.size,
+        "cost": None if plan.cost is None else float(plan.cost),
+        "possible_cost": None if plan.possible_cost is None else float(plan.possible_cost),
+        "seconds": plan.seconds,
+    }
+
+
+def plan_text(plan: Plan) -> str:
+    """Return what a run would do, as people read it."""
+    cost = "at a price that is not documented" if plan.cost is None else f"for ${plan.cost}"
+    return (
+        f"{plan.counts.planned} items, {plan.size / 1e6:.1f} MB, in {plan.requests} requests "
+        f"{cost}; at least {duration(plan.seconds)}"
+    )

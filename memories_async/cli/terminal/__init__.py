@@ -1,0 +1,1 @@
+"""What people see and answer at a terminal, and what programs read from stdout."""
