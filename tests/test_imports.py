@@ -24,7 +24,7 @@ LATE = ("aiohttp", "asyncio", "anyio", "cattrs", "tenacity", "ssl", "numpy", "PI
 
 def test_import_loads_neither_aiohttp_nor_asyncio() -> None:
     before = loaded_by("pass")
-    loaded = loaded_by("import memories_async")
+    loaded = loaded_by("import memories_async; memories_async.Memories")
     assert not loaded & set(LATE)
     assert len(loaded | before) < 150, sorted(loaded - before)
 
@@ -52,3 +52,10 @@ def test_the_first_call_loads_the_engine() -> None:
 @pytest.mark.parametrize("module", ["memories_async.emulator", "memories_async.cli"])
 def test_other_entrances(module: str) -> None:
     assert not loaded_by(f"import {module}") & {"numpy", "PIL", "av"}
+
+
+def test_the_package_alone_loads_nothing_of_its_own() -> None:
+    """So that the command line reaches its own first line before anything can be interrupted."""
+    loaded = loaded_by("import memories_async")
+    ours = {name for name in loaded if name.partition(".")[0] in ("memories_async", "attrs")}
+    assert ours == {"memories_async", "memories_async._version"}

@@ -16,6 +16,7 @@ LAYERS = (
     {"__main__"},
     {"testing"},
     {"sync", "cli", "bulk", "callbacks", "emulator", "ray"},
+    {"_exports"},
     {"client"},
     {"captions", "library", "embeddings", "assets"},
     {"batches", "polling", "_engine"},

@@ -13,7 +13,7 @@ import attrs
 import pytest
 
 import memories_async
-from memories_async import Memories
+from memories_async import Memories, _exports
 from memories_async.operations import OPERATIONS, Service
 
 
@@ -21,12 +21,17 @@ def test_the_export_list_is_exact_and_sorted() -> None:
     exported = memories_async.__all__
     assert exported == sorted(exported)
     assert len(set(exported)) == len(exported)
+    assert {*_exports.__all__, "__version__"} == set(exported)
+    assert set(exported) <= set(dir(memories_async))
     present = {
         name
-        for name, value in vars(memories_async).items()
-        if name == "__version__" or not (name.startswith("_") or inspect.ismodule(value))
+        for name, value in vars(_exports).items()
+        if not (name.startswith("_") or inspect.ismodule(value))
     }
-    assert present == set(exported)
+    assert present == set(_exports.__all__)
+    assert all(getattr(memories_async, name) is getattr(_exports, name) for name in present)
+    with pytest.raises(AttributeError, match="no attribute 'Bogus'"):
+        _ = memories_async.Bogus
 
 
 def test_the_version_is_that_of_the_distribution() -> None:

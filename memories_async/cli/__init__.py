@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import os
+import signal
 import sys
-from collections.abc import Sequence
-
-from memories_async._version import __version__
+import threading
+from collections.abc import Callable, Generator, Sequence
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -18,27 +21,48 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit status, one of :class:`memories_async.cli.exit_codes.Exit`.
     """
     tokens = list(sys.argv[1:] if arguments is None else arguments)
-    try:
-        return _run(tokens)
-    except KeyboardInterrupt:
-        # Also while the modules below are still being loaded.
-        print("memories-async: interrupted", file=sys.stderr)
-        return 130
+    with _left_at_once():
+        command = _command(tokens)
+    return command()
 
 
-def _run(tokens: list[str]) -> int:
+def _command(tokens: list[str]) -> Callable[[], int]:
+    """Load and return what the arguments ask for."""
     from memories_async.cli import without_extra
 
     if tokens == ["--version"]:
-        print(__version__)
-        return 0
-    status = without_extra.run(tokens)
-    if status is not None:
-        return status
+        return without_extra.print_version
+    if command := without_extra.command(tokens):
+        return command
     try:
         from memories_async.cli import app
     except ModuleNotFoundError as error:
         if error.name is None or error.name.startswith("memories_async"):
             raise
-        return without_extra.advise(tokens, error.name)
-    return app.run(tokens)
+        return functools.partial(without_extra.advise, tokens, error.name)
+    return app.command(tokens)
+
+
+@contextlib.contextmanager
+def _left_at_once() -> Generator[None]:
+    """End at once at Ctrl-C: nothing has been sent, and no file is open.
+
+    An exception could surface where Python only prints it, as it does while modules are loaded.
+    """
+
+    def leave(*_: object) -> None:
+        os.write(2, b"memories-async: interrupted\n")
+        os._exit(130)
+
+    before = signal.getsignal(signal.SIGINT)
+    if (
+        before is not signal.default_int_handler
+        or threading.current_thread() is not threading.main_thread()
+    ):
+        yield
+        return
+    signal.signal(signal.SIGINT, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import enum
+import functools
 import inspect
 import logging
 import os
@@ -29,6 +30,7 @@ from memories_async.cli import without_extra
 from memories_async.cli.exit_codes import Exit, exit_for
 from memories_async.cli.interrupts import HeldBackError, interrupts
 from memories_async.cli.terminal.console import StdoutLost, console, on_a_line, printable
+from memories_async.cli.terms import in_options
 from memories_async.errors import MemoriesError
 
 COMMANDS: tuple[tuple[str, str, str], ...] = (
@@ -72,34 +74,43 @@ def application() -> App:
     return app
 
 
-def run(tokens: Sequence[str]) -> int:
-    """Parse the arguments, run the command and return the exit status."""
+def command(tokens: Sequence[str]) -> Callable[[], int]:
+    """Parse the arguments, and return the command that they ask for, loaded."""
     console.prepare()
-    status = _run(tokens)
+    if any(_KEY_OPTION.match(token) for token in tokens):
+        return functools.partial(
+            _refuse,
+            "a key is never an argument, where every user of this machine could read it: "
+            "set MEMORIES_API_KEY or MEMORIES_CAPTION_KEY, or run memories-async config key",
+        )
+    try:
+        asked, bound, _ = application().parse_args(tokens, exit_on_error=False, print_error=False)
+    except CycloptsError as error:
+        return functools.partial(_refuse, f"{_usage(error, tokens)} (see --help)")
+    return functools.partial(_run, asked, bound, debug="--debug" in tokens)
+
+
+def _refuse(message: str) -> int:
+    console.say(message)
+    return Exit.USAGE
+
+
+def _run(asked: Callable[..., object], bound: inspect.BoundArguments, *, debug: bool) -> int:
+    """Run a command and return the exit status."""
+    if debug:
+        _log()
+    status = _status_of(functools.partial(asked, *bound.args, **bound.kwargs), debug=debug)
     if console.blocked:
         os._exit(status)  # the interpreter would flush stdout, and wait for its reader for ever
     return status
 
 
-def _run(tokens: Sequence[str]) -> int:
-    if any(_KEY_OPTION.match(token) for token in tokens):
-        console.say(
-            "a key is never an argument, where every user of this machine could read it: "
-            "set MEMORIES_API_KEY or MEMORIES_CAPTION_KEY, or run memories-async config key"
-        )
-        return Exit.USAGE
-    debug = "--debug" in tokens
-    if debug:
-        _log()
+def _status_of(asked: Callable[[], object], *, debug: bool) -> int:
     try:
-        try:
-            command, bound, _ = application().parse_args(
-                tokens, exit_on_error=False, print_error=False
-            )
-        except CycloptsError as error:
-            console.say(f"{_usage(error, tokens)} (see --help)")
-            return Exit.USAGE
-        return _call(command, bound)
+        outcome = asked()
+        if inspect.iscoroutine(outcome):
+            outcome = asyncio.run(interrupts.run(outcome))
+        return outcome if isinstance(outcome, int) else Exit.DONE
     except (KeyboardInterrupt, asyncio.CancelledError, HeldBackError) as interrupt:
         return _interrupted(interrupt)
     except StdoutLost as error:
@@ -107,18 +118,14 @@ def _run(tokens: Sequence[str]) -> int:
             return Exit.READER_GONE
         console.say(str(error))
         return Exit.FAILED
+    except BrokenPipeError:  # of the help, which is not printed by us
+        console.give_up_stdout()
+        return Exit.READER_GONE
     except (MemoriesError, OSError) as error:
         if debug:
             _print_traceback(error)
-        console.say(str(error))
+        console.say(in_options(str(error)))
         return exit_for(error)
-
-
-def _call(command: Callable[..., object], bound: inspect.BoundArguments) -> int:
-    outcome = command(*bound.args, **bound.kwargs)
-    if inspect.iscoroutine(outcome):
-        outcome = asyncio.run(interrupts.run(outcome))
-    return outcome if isinstance(outcome, int) else Exit.DONE
 
 
 def _interrupted(interrupt: BaseException) -> Exit:

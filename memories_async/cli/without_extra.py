@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+
+from memories_async._version import __version__
 
 COMMANDS: Mapping[str, tuple[str, str]] = {
     "emulator": (
@@ -21,14 +24,20 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
 EXTRA = "memories-async[cli]"
 
 
-def run(tokens: Sequence[str]) -> int | None:
-    """Run one of these commands; None if the arguments name none."""
+def command(tokens: Sequence[str]) -> Callable[[], int] | None:
+    """Load and return one of these commands; None if the arguments name none."""
     for name, (module, _) in COMMANDS.items():
         words = name.split()
         if list(tokens[: len(words)]) == words:
-            status: int = importlib.import_module(module).main(tokens[len(words) :])
-            return status
+            main: Callable[[Sequence[str]], int] = importlib.import_module(module).main
+            return functools.partial(main, tokens[len(words) :])
     return None
+
+
+def print_version() -> int:
+    """Print the version."""
+    print(__version__)
+    return 0
 
 
 def advise(tokens: Sequence[str], missing: str) -> int:

@@ -79,8 +79,12 @@ class Console:
                 with self._writing:
                     print(text, flush=True)
             except (OSError, ValueError) as error:
-                sys.stdout = _abandoned(sys.stdout)
+                self.give_up_stdout()
                 raise StdoutLost(f"stdout cannot be written: {error}") from error
+
+    def give_up_stdout(self) -> None:
+        """Let what stdout still holds go nowhere; from now on it counts as closed."""
+        sys.stdout = _abandoned(sys.stdout)
 
     def say(self, message: str) -> None:
         """Print one line for people on stderr; if nobody is there to read it, it is not missed."""

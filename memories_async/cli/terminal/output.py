@@ -18,6 +18,7 @@ from memories_async.cli.options import Shared
 from memories_async.cli.paths import state_folder
 from memories_async.cli.terminal import progress
 from memories_async.cli.terminal.console import StdoutLost, console, in_thread, on_a_line, printable
+from memories_async.cli.terms import in_options
 from memories_async.errors import ApiError, MemoriesError
 from memories_async.models import Result
 from memories_async.progress import Hook
@@ -171,7 +172,7 @@ class Output:
         except MemoriesError as error:
             if self.json:
                 status = "unknown" if exit_for(error) is Exit.UNKNOWN else "failed"
-                row = {"source": source, "status": status, "error": str(error)}
+                row = {"source": source, "status": status, "error": in_options(str(error))}
                 with contextlib.suppress(StdoutLost):  # what went wrong is said on stderr too
                     self.result(row | {"details": details(error)}, "")
             raise
