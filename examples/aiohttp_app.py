@@ -44,7 +44,10 @@ async def submit(request: web.Request) -> web.Response:
         size=request.content_length,
     )
     try:
-        task = await inbox.submit(client, video, request.query["prompt"])
+        prompt = request.query["prompt"]
+        task = await inbox.submit(
+            lambda url: client.captions.submit_video(video, prompt, callback=url)
+        )
     except MemoriesError as error:
         raise web.HTTPBadGateway(text=str(error)) from error
     return web.json_response({"page": f"/captions/{task.task_id}"})

@@ -59,7 +59,9 @@ async def submit(request: Request, name: str, prompt: str) -> dict[str, str]:
         size=int(request.headers["content-length"]),
     )
     try:
-        task = await inbox.submit(client, video, prompt)
+        task = await inbox.submit(
+            lambda url: client.captions.submit_video(video, prompt, callback=url)
+        )
     except MemoriesError as error:
         raise HTTPException(502, str(error)) from error
     return {"page": f"/captions/{task.task_id}"}

@@ -19,13 +19,14 @@ import os
 from flask import Flask, redirect, request, url_for
 from werkzeug.wrappers import Response
 
-from memories_async import CallbackTimeout, Media, Memories, MemoriesError, TaskFailed
-from memories_async.callbacks import BlockingInbox, SqliteStore, wsgi_app
+from memories_async import CallbackTimeout, Media, MemoriesError, TaskFailed
+from memories_async.callbacks import SqliteStore, wsgi_app
+from memories_async.sync import CallbackInbox, Memories
 
 PUBLIC_ADDRESS = os.environ.get("PUBLIC_ADDRESS", "http://127.0.0.1:8000")
 
 client = Memories()
-inbox = BlockingInbox(
+inbox = CallbackInbox(
     f"{PUBLIC_ADDRESS}/memories",
     store=SqliteStore(os.environ.get("CALLBACK_STORE", "callbacks.db")),
 )
@@ -44,7 +45,8 @@ def submit() -> Response | tuple[str, int]:
     video = request.files["video"]
     source = Media(video.stream, name=video.filename)
     try:
-        task = inbox.submit(client, source, request.form["prompt"])
+        prompt = request.form["prompt"]
+        task = inbox.submit(lambda url: client.captions.submit_video(source, prompt, callback=url))
     except MemoriesError as error:
         return html.escape(str(error)), 502
     return redirect(url_for("show", task_id=task.task_id), 303)

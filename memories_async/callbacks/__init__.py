@@ -1,7 +1,6 @@
 """Results that the service posts to an address of yours: received, matched and awaited."""
 
 from memories_async.callbacks.adapters import aiohttp_app, asgi_app, wsgi_app
-from memories_async.callbacks.blocking import BlockingInbox
 from memories_async.callbacks.inbox import CallbackInbox
 from memories_async.callbacks.responses import CallbackResponse
 from memories_async.callbacks.server import serve
@@ -15,7 +14,6 @@ from memories_async.callbacks.stores import (
 )
 
 __all__ = [
-    "BlockingInbox",
     "CallbackInbox",
     "CallbackResponse",
     "Delivery",

@@ -4,41 +4,47 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import inspect
 import ipaddress
 import logging
 import secrets
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from memories_async.callbacks.payloads import READERS, CallbackPayload, read_caption, read_video
+from memories_async.callbacks.payloads import READERS, read_caption, read_video
 from memories_async.callbacks.responses import (
     ACKNOWLEDGED,
+    BODY_SECONDS,
     MOST_BYTES,
     NOT_FOUND,
     NOT_FROM_THERE,
     NOT_READABLE,
     TOO_LARGE,
+    TOO_SLOW,
     UNAVAILABLE,
     CallbackResponse,
 )
 from memories_async.callbacks.stores.protocol import Delivery, DeliveryStatus
-from memories_async.callbacks.tokens import CallbackKind, last_segment, new_token, seal, unseal
-from memories_async.captions import VIDEO_SYSTEM_PROMPT
+from memories_async.callbacks.tokens import (
+    CallbackKind,
+    last_segment,
+    looks_sealed,
+    new_token,
+    seal,
+    unseal,
+)
 from memories_async.clock import SystemClock
 from memories_async.config import Secret, secret_from_environment
 from memories_async.errors import CallbackTimeout, ConfigurationError, DecodeError, TaskFailed
 from memories_async.library import LONGEST_CALLBACK
 from memories_async.media.urls import check_url
+from memories_async.models import CaptionTask
 
 if TYPE_CHECKING:
     from memories_async.callbacks.stores.protocol import Store
-    from memories_async.captions import Person
-    from memories_async.client import Memories
     from memories_async.clock import Clock
-    from memories_async.config import CallOptions
-    from memories_async.media.source import Source
-    from memories_async.models import Caption, CaptionTask, Progress, Video
+    from memories_async.models import Caption, Video
 
 logger = logging.getLogger(__name__)
 
@@ -80,7 +86,9 @@ class CallbackInbox:
     ) -> None:
         self._address = _checked_address(address)
         self._store = store
-        self._secret = _checked_secret(secret)
+        self._given = _checked_secret(secret)
+        self._kept: Secret | None = None
+        """The store's, as it was read last."""
         self._networks = _networks(allow_from)
         self._clock = clock or SystemClock()
 
@@ -109,60 +117,31 @@ class CallbackInbox:
 
     # --- captions -----------------------------------------------------------------------------
 
-    async def submit(
-        self,
-        client: Memories,
-        source: Source,
-        prompt: str,
-        *,
-        system_prompt: str = VIDEO_SYSTEM_PROMPT,
-        persons: Sequence[Person] = (),
-        thinking: bool = False,
-        qa: bool = False,
-        reasoning_effort: int | str | None = None,
-        on_progress: Callable[[Progress], object] | None = None,
-        options: CallOptions | None = None,
-    ) -> CaptionTask:
+    async def submit(self, send: Callable[[str], Awaitable[CaptionTask]]) -> CaptionTask:
         """Hand in a video with a callback address made for it alone.
 
+        ``inbox.submit(lambda url: client.captions.submit_video(video, prompt, callback=url))``
+
         Args:
-            client: The client to send it with.
-            source: A video of at most 8 GB and 2 hours: URL, path, bytes, binary file object or
-                ``Media``.
-            prompt: What to say or to answer.
-            system_prompt: What the model is told to be; the service requires one.
-            persons: Up to 5 people to recognise (human re-identification).
-            thinking: Use the reasoning model.
-            qa: CallbackResponse in the style of a conversation instead of a caption.
-            reasoning_effort: 1 to 10, or -1 to let the model decide; applies when thinking.
-            on_progress: Called with the bytes accepted so far.
-            options: Deadline, attempts and timeouts of this call.
+            send: Called with the address; hands the video in and returns the task.
 
         Returns:
             The task; keep its ``task_id`` and pass it to ``result``, in any worker.
 
         Raises:
-            ConfigurationError: No captioning key, no prompt, a bad option or a bad URL.
-            MediaError: The file cannot be sent; nothing was.
-            ApiError: The service refused.
-            OutcomeUnknown: It was sent and no answer came; it may have been billed.
-
-        Source: POST /v1/understand/upload, uploadFile
-        (https://api-tools.memories.ai/platform/video-caption).
+            ConfigurationError: What ``send`` returned is no task.
+            StoreUnavailable: The store cannot be reached. If that is before ``send`` was called,
+                nothing was handed in; else the error carries a note with the task's id.
         """
         token, address = await self._open(CallbackKind.CAPTION)
-        task = await client.captions.submit_video(
-            source,
-            prompt,
-            callback=address,
-            system_prompt=system_prompt,
-            persons=persons,
-            thinking=thinking,
-            qa=qa,
-            reasoning_effort=reasoning_effort,
-            on_progress=on_progress,
-            options=options,
-        )
+        task: object = send(address)
+        while inspect.isawaitable(task):
+            task = await task
+        if not isinstance(task, CaptionTask):
+            raise ConfigurationError(
+                f"what was given to submit returned {type(task).__name__}: it is to return what "
+                "captions.submit_video returns"
+            )
         try:
             matched = await self._store.bind(token, task.task_id, self._clock.wall())
         except BaseException as error:
@@ -226,7 +205,7 @@ class CallbackInbox:
             CallbackTimeout: No callback came in time; a later one is still kept.
             TaskFailed: Indexing failed for good.
         """
-        opened = unseal(last_segment(address), await self._sealing_key())
+        opened = await self._unseal(last_segment(address))
         if opened is None or opened[0] is not CallbackKind.VIDEO:
             raise ConfigurationError("this inbox made no such address for a video")
         delivery = await self._wait(opened[1], timeout)
@@ -242,12 +221,19 @@ class CallbackInbox:
 
     # --- receiving ----------------------------------------------------------------------------
 
-    async def receive(self, path: str, body: bytes, *, peer: str | None = None) -> CallbackResponse:
+    async def receive(
+        self,
+        path: str,
+        body: bytes | Callable[[], Awaitable[bytes]],
+        *,
+        peer: str | None = None,
+    ) -> CallbackResponse:
         """Take in one POST; the adapters call this.
 
         Args:
             path: The path that was posted to; its last segment is what counts.
-            body: The body; of a body above 1 MiB, any part that is.
+            body: The body, or what reads it: called only if the address is one of ours, and given
+                30 seconds. Of a body above 1 MiB, any part that is.
             peer: The IP address that it came from, where ``allow_from`` is used.
 
         Returns:
@@ -256,36 +242,39 @@ class CallbackInbox:
         if not self._allows(peer):
             logger.warning("Refused a callback from %r", peer)
             return NOT_FROM_THERE
-        if len(body) > MOST_BYTES:
-            return TOO_LARGE
         try:
-            return await self._take(last_segment(path), body)
+            opened = await self._unseal(last_segment(path))
+            if opened is None:
+                return NOT_FOUND
+            if not isinstance(body, bytes):
+                try:
+                    async with asyncio.timeout(BODY_SECONDS):
+                        body = await body()
+                except TimeoutError:
+                    return TOO_SLOW
+            if len(body) > MOST_BYTES:
+                return TOO_LARGE
+            return await self._take(*opened, body)
         except Exception:
             logger.exception("A callback could not be kept")
             return UNAVAILABLE
 
-    async def _take(self, segment: str, body: bytes) -> CallbackResponse:
-        opened = unseal(segment, await self._sealing_key())
-        # What is forged takes the same way as what is unknown, under a token that nobody has.
-        kind, token = opened or (CallbackKind.CAPTION, new_token(CallbackKind.CAPTION))
-        notice: CallbackPayload[object]
+    async def _take(self, kind: CallbackKind, token: str, body: bytes) -> CallbackResponse:
         try:
-            notice = READERS[kind](body)
+            payload = READERS[kind](body)
         except DecodeError as error:
-            if opened:
-                logger.warning("Refused a callback: %s", error)
-                return NOT_READABLE
-            notice = CallbackPayload(token, final=True, result=None)
-        if opened and not notice.final:
-            logger.info("A callback says that %r goes on", notice.subject)
+            logger.warning("Refused a callback: %s", error)
+            return NOT_READABLE
+        if not payload.final:
+            logger.info("A callback says that %r goes on", payload.subject)
             return ACKNOWLEDGED
         # A caption's task is known from its submission; a video's address stands for itself.
-        name = notice.subject if kind is CallbackKind.CAPTION else token
+        name = payload.subject if kind is CallbackKind.CAPTION else token
         digest = hashlib.sha256(body).hexdigest()
-        status = await self._store.deliver(token, Delivery(name, body, digest, self._clock.wall()))
+        delivery = Delivery(name, body, digest, self._clock.wall())
+        status = await self._store.deliver(token, delivery)
         if status is DeliveryStatus.UNKNOWN:
-            if opened:
-                logger.warning("A callback at one of our addresses names no task of it: %r", name)
+            logger.warning("A callback at one of our addresses names no task of it: %r", name)
             return NOT_FOUND
         if status is DeliveryStatus.DIFFERENT:
             logger.warning("Ignored another callback for %r (SHA-256 %s)", name, digest)
@@ -306,10 +295,27 @@ class CallbackInbox:
     async def _open(self, kind: CallbackKind) -> tuple[str, str]:
         """Make a token and its address, and expect a callback there."""
         token = new_token(kind)
-        address = f"{self._address}/{seal(token, await self._sealing_key())}"
+        # Read anew: what is sealed with a secret that the store has lost, no other worker opens.
+        address = f"{self._address}/{seal(token, await self._sealing_key(anew=True))}"
         name = token if kind is CallbackKind.VIDEO else None
         await self._store.open(token, name, self._clock.wall())
         return token, address
+
+    async def _unseal(self, segment: str) -> tuple[CallbackKind, str] | None:
+        """Return what one of our addresses is for, and its token; None for any other."""
+        opened = unseal(segment, await self._sealing_key())
+        if opened is None and self._given is None and looks_sealed(segment):
+            # The store may have been emptied, and another worker have made a new secret since.
+            opened = unseal(segment, await self._sealing_key(anew=True))
+        return opened
+
+    async def _sealing_key(self, *, anew: bool = False) -> bytes:
+        if self._given is not None:
+            return self._given.reveal().encode()
+        if anew or self._kept is None:
+            proposed = self._kept.reveal() if self._kept else secrets.token_urlsafe(32)
+            self._kept = Secret(await self._store.secret(proposed), SECRET_VARIABLE)
+        return self._kept.reveal().encode()
 
     async def _wait(self, name: str, timeout: float | None) -> Delivery | None:
         deadline = None if timeout is None else asyncio.get_running_loop().time() + timeout
@@ -323,12 +329,6 @@ class CallbackInbox:
                     return await self._store.find(name)
                 came.clear()
         return delivery
-
-    async def _sealing_key(self) -> bytes:
-        if self._secret is None:
-            kept = await self._store.secret(secrets.token_urlsafe(32))
-            self._secret = Secret(kept, SECRET_VARIABLE)
-        return self._secret.reveal().encode()
 
 
 def _checked_address(address: str) -> str:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from urllib.parse import unquote, urlsplit
 
 import attrs
 import orjson
 
 MOST_BYTES = 1 << 20
 """No callback is larger: 1 MiB."""
+
+BODY_SECONDS = 30.0
+"""How long a body may take to come."""
 
 
 @attrs.frozen
@@ -34,12 +38,14 @@ def response(status: int, message: str, **headers: str) -> CallbackResponse:
     )
 
 
+# Who is refused may still be sending: the connection ends with the answer.
 ACKNOWLEDGED = response(200, "success")
-NOT_FOUND = response(404, "not found")
+NOT_FOUND = response(404, "not found", Connection="close")
 NOT_READABLE = response(400, "not a callback")
-NOT_FROM_THERE = response(403, "forbidden")
+NOT_FROM_THERE = response(403, "forbidden", Connection="close")
 NO_LENGTH = response(411, "no Content-Length")
 ONLY_POST = response(405, "only POST", Allow="POST")
+TOO_SLOW = response(408, f"more than {BODY_SECONDS:g} s", Connection="close")
 TOO_LARGE = response(413, f"more than {MOST_BYTES} bytes", Connection="close")
 UNAVAILABLE = response(503, "try again later")
 
@@ -56,3 +62,8 @@ def refuse(method: str, length: int | None) -> CallbackResponse | None:
     if length is not None and length > MOST_BYTES:
         return TOO_LARGE
     return None
+
+
+def path_of(address: str) -> str:
+    """Return an address's path as a web server hands it on: decoded."""
+    return unquote(urlsplit(address).path)

@@ -6,6 +6,7 @@ import base64
 import enum
 import hashlib
 import hmac
+import re
 import secrets
 
 TOKEN_BYTES = 16
@@ -19,6 +20,11 @@ class CallbackKind(enum.Enum):
     VIDEO = "video"
 
 
+_SEALED = re.compile(
+    rf"({'|'.join(kind.value for kind in CallbackKind)})-[A-Za-z0-9_-]{{22}}\.[A-Za-z0-9_-]{{43}}"
+)
+
+
 def new_token(kind: CallbackKind) -> str:
     """Return a token that nobody has seen, e.g. ``caption-M0wLl9xNTQ2bVg4S1Z0d2c``."""
     return f"{kind.value}-{secrets.token_urlsafe(TOKEN_BYTES)}"
@@ -28,6 +34,11 @@ def seal(token: str, secret: bytes) -> str:
     """Return the last segment of an address: the token and its HMAC-SHA256."""
     digest = hmac.new(secret, token.encode("utf-8", "replace"), hashlib.sha256).digest()
     return f"{token}.{base64.urlsafe_b64encode(digest).rstrip(b'=').decode()}"
+
+
+def looks_sealed(segment: str) -> bool:
+    """Tell whether a segment has the form of a sealed token, whoever made it."""
+    return _SEALED.fullmatch(segment) is not None
 
 
 def unseal(segment: str, secret: bytes) -> tuple[CallbackKind, str] | None:

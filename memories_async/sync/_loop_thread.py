@@ -43,6 +43,11 @@ class LoopThread:
         """Whether the caller is in this thread."""
         return self._thread is threading.current_thread()
 
+    @property
+    def reachable(self) -> bool:
+        """Whether what runs on the loop can still be told anything, and waited for."""
+        return not self.silent and not self.inherited
+
     def check_process(self) -> None:
         """Refuse to wait for a thread that a fork left behind."""
         if self.inherited:

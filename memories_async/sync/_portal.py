@@ -16,18 +16,33 @@ from collections.abc import (
     Iterable,
     Iterator,
     Mapping,
+    Sequence,
 )
 from contextlib import suppress
 from queue import Empty, SimpleQueue
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, ParamSpec, Protocol, TypeVar, cast
 
 from memories_async.errors import ClosedError, MemoriesError
 from memories_async.sync._loop_thread import UNWINDING, LoopThread
 
 A = TypeVar("A")
+P = ParamSpec("P")
 S = TypeVar("S")
 T = TypeVar("T")
 
+
+class Closable(Protocol):
+    """What is closed on its loop."""
+
+    async def aclose(self) -> None:
+        """Close it."""
+        ...
+
+
+C = TypeVar("C", bound=Closable)
+
+LONGEST_ANSWER = 10_000
+"""Characters of an answer that came too late to be returned, in the note that says so."""
 LISTENING = 0.2
 """Seconds until a waiting thread looks up: a signal that comes just before the wait begins does not
 end it, and on Windows none does."""
@@ -53,23 +68,77 @@ class Portal:
     def __reduce__(self) -> tuple[object, ...]:
         return Portal, (self._aclose,)
 
-    def run(self, begin: Callable[[Caller], Coroutine[Any, Any, T]]) -> T:
+    @classmethod
+    def opening(cls, begin: Callable[[Caller], Coroutine[Any, Any, C]]) -> tuple[C, Portal]:
+        """Return what a coroutine makes, and the portal on whose loop it was made.
+
+        Args:
+            begin: Returns the coroutine; what that returns is closed with the portal.
+        """
+        opened: list[C] = []
+
+        async def aclose() -> None:
+            for closable in opened:
+                await closable.aclose()
+
+        portal = cls(aclose)
+        try:
+            opened.append(portal.run(begin))
+        except BaseException:
+            portal.close()
+            raise
+        return opened[0], portal
+
+    @classmethod
+    def once(cls, begin: Callable[[Caller], Coroutine[Any, Any, T]]) -> T:
+        """Run a coroutine on a loop that ends with it."""
+
+        async def nothing() -> None:
+            pass
+
+        portal = cls(nothing)
+        try:
+            return portal.run(begin)
+        finally:
+            portal.close()
+
+    def tell(self, function: Callable[[], object]) -> None:
+        """Run a function on the loop, without waiting for it: from any thread or signal handler."""
+        self._thread().submit(function)
+
+    def run(
+        self,
+        begin: Callable[[Caller], Coroutine[Any, Any, T]],
+        *,
+        stop: Callable[[], object] | None = None,
+    ) -> T:
         """Run a coroutine on the loop and wait for what it returns.
 
         Whatever interrupts the wait (Ctrl-C, another signal's exception, a hook that raises)
-        cancels the coroutine and goes on once that has unwound.
+        cancels the coroutine and goes on once that has unwound. If the coroutine has ended all
+        the same, a note says how: an answer may have been paid for.
 
         Args:
             begin: Returns the coroutine; called here, in the caller's thread.
+            stop: Has the coroutine end early, by itself. The first interruption then calls it on
+                the loop and waits, and only the second one cancels.
         """
         call = _PortalCall[T](self._thread())
         try:
             call.start(begin(call.caller))
-            call.caller.wait()
+            try:
+                call.caller.wait()
+            except BaseException as error:
+                if stop is None or not call.thread.reachable:
+                    raise
+                call.thread.submit(stop)
+                # A hook that has raised would do so again.
+                call.caller.wait(deaf=isinstance(error, Exception))
+                raise
+            return call.result()
         except BaseException as error:
             call.unwind(error)
             raise
-        return call.result()
 
     def iterate(self, begin: Callable[[Caller], AsyncIterator[T]]) -> Iterator[T]:
         """Yield what an async iterator yields, which runs on only while the next item is awaited.
@@ -100,12 +169,15 @@ class Portal:
                 call.caller.wait()
                 if not handed_over:
                     break
-                yield handed_over.popleft()
+                yield handed_over[0]
+                handed_over.popleft()
                 call.thread.submit(asked.set)
+            call.result()
         except BaseException as error:
-            call.unwind(error)
+            # What was yielded is the caller's; what was not is lost but for this.
+            lost = () if isinstance(error, GeneratorExit) else handed_over
+            call.unwind(error, [f"an item had come: {_shown(item)}" for item in lost])
             raise
-        call.result()
 
     def close(self) -> None:
         """Cancel what is under way, close the client and end the thread."""
@@ -147,6 +219,29 @@ class Caller:
         """Return the items for the loop; a plain iterable is advanced in this thread."""
         return items if isinstance(items, AsyncIterable) else _Items(iter(items), self)
 
+    def lazy(self, inputs: S) -> S:
+        """Return inputs for the loop; what is no sequence or mapping is advanced in this thread."""
+        if isinstance(inputs, Iterable) and not isinstance(
+            inputs, str | bytes | os.PathLike | Mapping | Sequence
+        ):
+            return cast("S", _Items(iter(cast("Iterable[object]", inputs)), self))
+        return inputs
+
+    def awaited(self, function: Callable[P, T] | S) -> Callable[P, Coroutine[Any, Any, T]] | S:
+        """Return what the loop may await in a function's place; the function runs in this thread.
+
+        What is no function is returned as it is.
+        """
+        if not callable(function):
+            return function
+
+        async def ask(*args: P.args, **kwargs: P.kwargs) -> T:
+            found: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+            self.ask(lambda: self.answer(found, function(*args, **kwargs)))
+            return await found
+
+        return ask
+
     def ask(self, function: Callable[[], object]) -> None:
         """Have a function run in the waiting thread; what it raises ends the call."""
         self._mail.put(function)
@@ -159,8 +254,8 @@ class Caller:
         """Have the waiting thread see what has become of its call."""
         self._mail.put(None)
 
-    def wait(self) -> None:
-        """Run what arrives, until woken."""
+    def wait(self, *, deaf: bool = False) -> None:
+        """Run what arrives, until woken; deaf, run nothing."""
         while True:
             self._thread.check_process()
             try:
@@ -169,7 +264,8 @@ class Caller:
                 continue
             if function is None:
                 return
-            function()
+            if not deaf:
+                function()
 
     def wait_until(self, condition: Callable[[], bool], seconds: float) -> None:
         """Wait until woken by what was waited for, at most so long; run nothing any more."""
@@ -212,6 +308,7 @@ class _PortalCall(Generic[T]):
         self._coroutine: Coroutine[Any, Any, T] | None = None
         self._task: asyncio.Task[T] | None = None
         self._over = False
+        self._told = False
 
     def start(self, coroutine: Coroutine[Any, Any, T]) -> None:
         """Begin on the loop, in the caller's context.
@@ -241,20 +338,43 @@ class _PortalCall(Generic[T]):
         if not self.thread.silent:
             self.caller.wake()
 
-    def unwind(self, error: BaseException) -> None:
+    def unwind(self, error: BaseException, notes: Iterable[str] = ()) -> None:
         """Cancel the call and wait until it has unwound, but not for ever.
 
         Args:
             error: What the caller will see; told what the call left behind.
+            notes: What else it is told.
         """
-        if self._coroutine is None or self.thread.silent or self.thread.inherited:
+        if self._coroutine is None or not self.thread.reachable or self._told:
             return
-        with suppress(ClosedError):  # then the loop is ending, and cancels the call by itself
-            self.thread.submit(self._cancel)
-        if not self.thread.current:
-            self.caller.wait_until(lambda: self._over, UNWINDING)
-            for note in _notes(self._task):
-                error.add_note(note)
+        if not self._over:
+            with suppress(ClosedError):  # then the loop is ending, and cancels the call by itself
+                self.thread.submit(self._cancel)
+            if not self.thread.current:
+                try:
+                    self.caller.wait_until(lambda: self._over, UNWINDING)
+                except BaseException as second:
+                    second.add_note(NOT_WAITED_FOR)
+                    raise
+        for note in [*notes, *self._left_behind()]:
+            error.add_note(note)
+
+    def _left_behind(self) -> list[str]:
+        """Return what the call says of itself although nobody takes its answer."""
+        task = self._task
+        if task is None:
+            return []
+        if not task.done():
+            return [] if self.thread.current else [NOT_WAITED_FOR]
+        if task.cancelled():
+            return _notes(task)
+        if (failure := task.exception()) is not None:
+            return [
+                f"the call had failed meanwhile: {type(failure).__name__}: {failure}",
+                *getattr(failure, "__notes__", ()),
+            ]
+        answer = task.result()
+        return [] if answer is None else [f"the call had succeeded: {_shown(answer)}"]
 
     def _cancel(self) -> None:
         if self._task is not None:
@@ -266,23 +386,33 @@ class _PortalCall(Generic[T]):
 
     def result(self) -> T:
         """Return or raise what became of the call."""
-        # Not kept: the exception's traceback will hold this frame, and so this object.
-        task, self._task = self._task, None
+        task = self._task
         assert task is not None
+        if not task.cancelled() and task.exception() is None:
+            return task.result()
+        # Not kept: the exception's traceback will hold this frame, and so this object.
+        self._task, self._told = None, True
         if task.cancelled():
             closed = ClosedError("the client was closed while the call was under way")
             for note in _notes(task):
                 closed.add_note(note)
             raise closed
         error = task.exception()
-        if error is None:
-            return task.result()
+        assert error is not None
         try:
             # The frames on the loop's side are ours; of an error that is none of ours, they
             # are all there is to go by.
             raise error.with_traceback(None) if isinstance(error, MemoriesError) else error
         finally:
             del error, task
+
+
+NOT_WAITED_FOR = "the call was not waited for: it may have been billed"
+
+
+def _shown(answer: object) -> str:
+    text = repr(answer)
+    return text if len(text) <= LONGEST_ANSWER else f"{text[:LONGEST_ANSWER]}…"
 
 
 def _notes(task: asyncio.Task[Any] | None) -> list[str]:
@@ -294,6 +424,11 @@ def _notes(task: asyncio.Task[Any] | None) -> list[str]:
     except asyncio.CancelledError as cancelled:
         return list(getattr(cancelled, "__notes__", ()))
     return []
+
+
+def asyncio_twin(client: Any) -> Any:
+    """Return the asyncio object behind a blocking one, for calls on another loop."""
+    return getattr(client, "_asyncio", client)
 
 
 def _stop(threads: Mapping[int, LoopThread]) -> None:

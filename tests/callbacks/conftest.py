@@ -15,8 +15,10 @@ from pathlib import Path
 import attrs
 import pytest
 
+from memories_async import CaptionTask, Memories
 from memories_async.callbacks import CallbackInbox, MemoryStore, RedisStore, SqliteStore, Store
 from memories_async.clock import SystemClock
+from tests.emulator.conftest import MP4
 
 ADDRESS = "https://app.example.com/memories"
 NOW = 1_790_000_000.0
@@ -121,3 +123,12 @@ def clock() -> StoppedClock:
 @pytest.fixture
 def inbox(place: StorePlace, clock: StoppedClock) -> CallbackInbox:
     return CallbackInbox(ADDRESS, store=place.store(), clock=clock)
+
+
+async def submit(
+    inbox: CallbackInbox, client: Memories, prompt: str, *, qa: bool = False
+) -> CaptionTask:
+    """Hand in a small film."""
+    return await inbox.submit(
+        lambda url: client.captions.submit_video(MP4, prompt, callback=url, qa=qa)
+    )

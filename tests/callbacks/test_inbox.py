@@ -48,6 +48,7 @@ from tests.callbacks.conftest import (
     StoppedClock,
     StorePlace,
     free_port,
+    submit,
 )
 from tests.emulator.conftest import MP4, KnownEngine, until
 
@@ -70,7 +71,7 @@ class World:
         return CallbackInbox(self.address, store=self.place.store(), clock=self.clock)
 
     async def submit(self, prompt: str = "What?") -> str:
-        return (await self.inbox.submit(self.client, MP4, prompt)).task_id
+        return (await submit(self.inbox, self.client, prompt)).task_id
 
     def address_of(self, number: int) -> str:
         """Return the callback address that a request asked for."""
@@ -115,7 +116,7 @@ async def post(address: str, body: object) -> tuple[int, object]:
 
 @IN_EVERY_STORE
 async def test_a_caption_is_awaited_in_any_worker(world: World) -> None:
-    task = await world.inbox.submit(world.client, MP4, "Who appears?", qa=True)
+    task = await submit(world.inbox, world.client, "Who appears?", qa=True)
     caption = await world.worker().result(task, timeout=SOON)
     assert caption.text == f"Who appears? [{len(MP4)}]"
     assert caption.tokens is not None
@@ -279,7 +280,7 @@ async def test_row_60_the_receiver_restarts(
     ):
         emulator.callbacks.add(CallbackFault(None, Held()))
         async with application() as before, serve(before, port=port):
-            task = await before.submit(client, MP4, "What?")
+            task = await submit(before, client, "What?")
             async with asyncio.timeout(SOON):
                 await until(lambda: emulator.callbacks.held)
         async with application() as after, serve(after, port=port):

@@ -15,7 +15,7 @@ from memories_async import Memories
 from memories_async.callbacks import CallbackInbox, RedisStore, SqliteStore, Store
 from memories_async.callbacks.__main__ import main
 from memories_async.emulator import Emulator
-from tests.callbacks.conftest import SOON, free_port
+from tests.callbacks.conftest import SOON, free_port, submit
 from tests.emulator.conftest import MP4, KnownEngine
 
 pytestmark = pytest.mark.anyio
@@ -53,7 +53,7 @@ async def test_a_script_awaits_what_the_server_receives(
         Memories("key", caption_key="caption-key", base_url=emulator.url) as client,
         CallbackInbox(address, store=store) as inbox,
     ):
-        task = await inbox.submit(client, MP4, "What?")
+        task = await submit(inbox, client, "What?")
         assert (await inbox.result(task, timeout=SOON)).text == f"What? [{len(MP4)}]"
         process.send_signal(end)
         assert await process.wait() == 0

@@ -15,9 +15,8 @@ from starlette.middleware.base import RequestResponseEndpoint
 from starlette.responses import Response as ASGIResponse
 from werkzeug.wrappers import Response
 
-from memories_async import CallbackTimeout, Memories
+from memories_async import CallbackTimeout, Memories, sync
 from memories_async.callbacks import (
-    BlockingInbox,
     CallbackInbox,
     SqliteStore,
     aiohttp_app,
@@ -43,13 +42,17 @@ def received_by(worker: int) -> None:
 inbox = CallbackInbox(ADDRESS, store=store)
 
 
+async def handed_in(prompt: str) -> str:
+    task = await inbox.submit(lambda url: client.captions.submit_video(FILM, prompt, callback=url))
+    return task.task_id
+
+
 async def home(_: web.Request) -> web.Response:
     return web.Response()
 
 
 async def submit(request: web.Request) -> web.Response:
-    task = await inbox.submit(client, FILM, request.query["prompt"])
-    return web.Response(text=task.task_id)
+    return web.Response(text=await handed_in(request.query["prompt"]))
 
 
 async def show(request: web.Request) -> web.Response:
@@ -95,7 +98,7 @@ async def fastapi_home() -> str:
 
 @fastapi_application.post("/submit")
 async def fastapi_submit(prompt: str) -> PlainTextResponse:
-    return PlainTextResponse((await inbox.submit(client, FILM, prompt)).task_id)
+    return PlainTextResponse(await handed_in(prompt))
 
 
 @fastapi_application.get("/tasks/{task_id}")
@@ -115,7 +118,8 @@ async def fastapi_name_worker(request: Request, call_next: RequestResponseEndpoi
 
 # --- Flask ------------------------------------------------------------------------------------
 
-blocking = BlockingInbox(ADDRESS, store=store)
+blocking = sync.CallbackInbox(ADDRESS, store=store)
+blocking_client = sync.Memories()
 flask_application = Flask(__name__)
 
 
@@ -126,7 +130,11 @@ def flask_home() -> str:
 
 @flask_application.post("/submit")
 def flask_submit() -> str:
-    return blocking.submit(client, FILM, request.args["prompt"]).task_id
+    prompt = request.args["prompt"]
+    task = blocking.submit(
+        lambda url: blocking_client.captions.submit_video(FILM, prompt, callback=url)
+    )
+    return task.task_id
 
 
 @flask_application.get("/tasks/<task_id>")

@@ -179,5 +179,5 @@ def test_no_call_leaves_an_unawaited_coroutine(client: Memories) -> None:
 
 def test_repr_shows_no_key() -> None:
     client = client_for("http://127.0.0.1:1")
-    assert repr(client) == "Memories(base_url='http://127.0.0.1:1')"
+    assert repr(client) == "sync.Memories(base_url='http://127.0.0.1:1')"
     assert KEY not in repr(vars(client))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 from typing import TYPE_CHECKING
 
-from memories_async.callbacks.responses import MOST_BYTES, CallbackResponse, refuse
+from memories_async.callbacks.responses import MOST_BYTES, refuse
 
 if TYPE_CHECKING:
     from aiohttp import web
@@ -20,25 +22,24 @@ def aiohttp_app(inbox: CallbackInbox) -> web.Application:
     Args:
         inbox: The inbox; closing it stays with you.
     """
-    from aiohttp import web
+    from aiohttp import ClientError, web
 
     async def receive(request: web.Request) -> web.Response:
-        answer = refuse(request.method, request.content_length)
-        if answer is None:
-            body = await _read(request)
-            answer = await inbox.receive(request.path, body, peer=request.remote)
-        return _response(answer)
+        response = refuse(request.method, request.content_length)
+        if response is None:
+            read = functools.partial(_read, request)
+            response = await inbox.receive(request.path, read, peer=request.remote)
+        return web.Response(status=response.status, body=response.body, headers=response.headers)
 
     async def _read(request: web.Request) -> bytes:
         body = bytearray()
-        async for piece in request.content.iter_any():
-            body += piece
-            if len(body) > MOST_BYTES:
-                break
+        # Whoever leaves in the middle has sent half a body, and that is not JSON.
+        with contextlib.suppress(OSError, RuntimeError, ClientError, web.RequestPayloadError):
+            async for piece in request.content.iter_any():
+                body += piece
+                if len(body) > MOST_BYTES:
+                    break
         return bytes(body)
-
-    def _response(answer: CallbackResponse) -> web.Response:
-        return web.Response(status=answer.status, body=answer.body, headers=answer.headers)
 
     application = web.Application()
     application.router.add_route("*", "/{path:.*}", receive)
