@@ -6,6 +6,71 @@ from memories_async._version import __version__
 
 if TYPE_CHECKING:
     from memories_async._exports import *
+from memories_async.captions import Person
+from memories_async.client import Memories
+from memories_async.config import CallOptions, Rate
+from memories_async.errors import (
+    AnswerTimeout,
+    AnswerTooLarge,
+    ApiError,
+    AuthenticationError,
+    BadRequest,
+    CallbackTimeout,
+    CapacityReached,
+    ClosedError,
+    ConfigurationError,
+    Conflict,
+    ConnectError,
+    ConnectTimeout,
+    DeadlineExceeded,
+    DecodeError,
+    DnsError,
+    EndpointGone,
+    InsufficientCredits,
+    LedgerUnavailable,
+    LimiterUnavailable,
+    MediaChanged,
+    MediaError,
+    MediaTooLarge,
+    MediaTooLong,
+    MemoriesError,
+    NotFound,
+    NotJson,
+    OutcomeUnknown,
+    PermissionDenied,
+    RateLimited,
+    ServerError,
+    StallTimeout,
+    StoreUnavailable,
+    TaskFailed,
+    TlsError,
+    UnexpectedShape,
+    UnsupportedMedia,
+)
+from memories_async.media import Media
+from memories_async.models import (
+    Asset,
+    AssetMetadata,
+    Caption,
+    CaptionTask,
+    Clip,
+    Download,
+    Embedding,
+    Failed,
+    HttpExchange,
+    LibraryImage,
+    Outcome,
+    Progress,
+    Results,
+    SearchHit,
+    Succeeded,
+    TokenUsage,
+    Transcript,
+    TranscriptLine,
+    Vector,
+    Video,
+)
+from memories_async.operations import Bucket
 
 __all__ = [
     "AnswerTimeout",
@@ -36,6 +101,7 @@ __all__ = [
     "Failed",
     "HttpExchange",
     "InsufficientCredits",
+    "LedgerUnavailable",
     "LibraryImage",
     "LimiterUnavailable",
     "Media",

@@ -33,6 +33,7 @@ MemoriesError
 │   └── UnexpectedShape
 ├── LimiterUnavailable            the shared rate limiter cannot be reached
 ├── StoreUnavailable              where callbacks are kept cannot be reached
+├── LedgerUnavailable             the ledger of what was sent cannot be reached
 ├── CallbackTimeout               no callback arrived in time (also TimeoutError)
 └── TaskFailed                    the service called back to say that the task failed
 """
@@ -63,6 +64,7 @@ __all__ = [
     "DnsError",
     "EndpointGone",
     "InsufficientCredits",
+    "LedgerUnavailable",
     "LimiterUnavailable",
     "MediaChanged",
     "MediaError",
@@ -419,6 +421,12 @@ class StoreUnavailable(MemoriesError):
     """Where callbacks are kept, a file or Redis, cannot be reached or written."""
 
     advice = "What it keeps is not lost: restore the store, then ask again"
+
+
+class LedgerUnavailable(MemoriesError):
+    """The ledger of what was sent cannot be reached, or has been lost; nothing was sent."""
+
+    advice = "Nothing was sent: restore the ledger, then call again"
 
 
 class CallbackTimeout(MemoriesError, TimeoutError):

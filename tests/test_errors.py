@@ -60,6 +60,7 @@ MemoriesError
         UnexpectedShape
     LimiterUnavailable
     StoreUnavailable
+    LedgerUnavailable
     CallbackTimeout (TimeoutError)
     TaskFailed
 """

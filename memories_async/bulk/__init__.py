@@ -2,6 +2,7 @@
 
 from memories_async.bulk.job import Job
 from memories_async.bulk.kinds import KINDS, Kind
+from memories_async.bulk.ledger import Ledger, RedisLedger, SqliteLedger
 from memories_async.bulk.models import (
     Counts,
     Event,
@@ -16,6 +17,7 @@ from memories_async.bulk.models import (
     Stop,
     StopReason,
 )
+from memories_async.bulk.once import Once, Record
 
 __all__ = [
     "KINDS",
@@ -28,8 +30,13 @@ __all__ = [
     "JobBusy",
     "JournalError",
     "Kind",
+    "Ledger",
+    "Once",
     "Plan",
+    "Record",
+    "RedisLedger",
     "Report",
+    "SqliteLedger",
     "Status",
     "Stop",
     "StopReason",

@@ -1,0 +1,138 @@
+"""A ledger's rules as pure functions: what an entry becomes when a call begins and when it ends."""
+
+from __future__ import annotations
+
+import enum
+from typing import Literal, TypeAlias
+
+import attrs
+
+from memories_async.bulk.models import Status
+
+UnknownPolicy: TypeAlias = Literal["keep", "retry"]
+"""What becomes of a call whose outcome is unknown: never send it again, or risk paying twice."""
+
+
+@attrs.frozen(kw_only=True)
+class Entry:
+    """What a ledger knows of one key.
+
+    Attributes:
+        status: ``SENDING``, ``DONE``, ``FAILED`` or ``UNKNOWN``, as in a job.
+        token: The attempt that it is about.
+        sent_at: When that attempt began, in seconds since 1970 by the ledger's clock.
+        result: What is kept of the answer, as JSON; None if there is none.
+        vector: The embedding as float32 numbers in native byte order; None for other kinds.
+        error: What went wrong, as JSON; None if nothing did.
+        doubtful: Earlier attempts that may have been billed, and were followed by another.
+    """
+
+    status: Status
+    token: str
+    sent_at: float
+    result: str | None = None
+    vector: bytes | None = None
+    error: str | None = None
+    doubtful: int = 0
+
+
+class Begun(enum.Enum):
+    """What a ledger says to a call that wants to begin."""
+
+    SEND = "go ahead"
+    DONE = "it was answered: here is the answer"
+    UNKNOWN = "it may have been billed: do not send it"
+    OVER_BUDGET = "it could cost more than was allowed: do not send it"
+
+
+@attrs.frozen
+class Totals:
+    """How many calls a ledger knows of, by what became of them.
+
+    Attributes:
+        sending: Under way, or lost with their worker and not looked at since.
+        done: Answered.
+        failed: Refused, and not billed.
+        unknown: They may have been billed.
+        doubtful: Unknown calls that were sent again on request: they may have been billed too.
+    """
+
+    sending: int = 0
+    done: int = 0
+    failed: int = 0
+    unknown: int = 0
+    doubtful: int = 0
+
+    @property
+    def billable(self) -> int:
+        """How many calls may have been billed, at the most."""
+        return self.sending + self.done + self.unknown + self.doubtful
+
+    def moved(self, before: Entry | None, after: Entry | None) -> Totals:
+        """Return the totals once an entry has changed."""
+        counts = attrs.asdict(self)
+        for entry, by in ((before, -1), (after, 1)):
+            if entry is not None:
+                counts[entry.status.value] += by
+                counts["doubtful"] += by * entry.doubtful
+        return Totals(**counts)
+
+
+def begin(
+    entry: Entry | None,
+    totals: Totals,
+    token: str,
+    now: float,
+    unknown: UnknownPolicy,
+    limit: int | None,
+) -> tuple[Begun, Entry | None]:
+    """Say whether an attempt may send, and what its entry becomes.
+
+    An attempt that finds another one under way cannot know whether that one lives: what it finds
+    is unknown, until the other one's answer comes after all.
+
+    Args:
+        entry: What is known of the key.
+        totals: What is known of all keys.
+        token: The attempt; the same token may ask again.
+        now: Seconds since 1970.
+        unknown: Whether to send what may have been billed.
+        limit: How many calls may be billed in all; None is any number.
+    """
+    if entry is not None:
+        if entry.status is Status.DONE:
+            return Begun.DONE, entry
+        if entry.status in _MAY_BE_BILLED and entry.token == token:
+            # It asks before each of its attempts, and makes another only where none was billed.
+            return Begun.SEND, attrs.evolve(entry, status=Status.SENDING)
+        if entry.status in _MAY_BE_BILLED and unknown == "keep":
+            return Begun.UNKNOWN, attrs.evolve(entry, status=Status.UNKNOWN)
+    if limit is not None and totals.billable >= limit:
+        return Begun.OVER_BUDGET, entry
+    doubtful = 0 if entry is None else entry.doubtful + (entry.status in _MAY_BE_BILLED)
+    return Begun.SEND, Entry(status=Status.SENDING, token=token, sent_at=now, doubtful=doubtful)
+
+
+def settle(entry: Entry | None, outcome: Entry) -> Entry | None:
+    """Return what an entry becomes when an attempt reports; None is as if it had never begun.
+
+    Args:
+        entry: What is known of the key.
+        outcome: What the attempt reports: ``DONE``, ``FAILED``, ``UNKNOWN``, or ``PLANNED`` if
+            not one byte of it had left.
+    """
+    if entry is None:
+        return None if outcome.status is Status.PLANNED else outcome
+    if entry.status is Status.DONE:
+        return entry  # the first answer stands
+    if entry.token != outcome.token and outcome.status is not Status.DONE:
+        return entry  # of a worker that was thought dead only an answer counts
+    if outcome.status in (Status.PLANNED, Status.FAILED):
+        if entry.doubtful:  # this attempt cost nothing, but one before it may have
+            earlier = {"status": Status.UNKNOWN, "token": "", "doubtful": entry.doubtful - 1}
+            return attrs.evolve(outcome, **earlier)
+        return None if outcome.status is Status.PLANNED else outcome
+    return attrs.evolve(outcome, doubtful=entry.doubtful)
+
+
+_MAY_BE_BILLED = (Status.SENDING, Status.UNKNOWN)

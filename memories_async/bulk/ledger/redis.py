@@ -1,0 +1,273 @@
+"""A ledger in Redis or Valkey: for workers of many hosts, outliving any cluster of them."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+import attrs
+
+from memories_async.bulk.ledger import entries
+from memories_async.bulk.ledger.entries import Begun, Entry, Totals, UnknownPolicy
+from memories_async.bulk.models import Status
+from memories_async.errors import ConfigurationError, LedgerUnavailable
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
+    from redis.asyncio.client import Pipeline
+
+T = TypeVar("T")
+
+
+class RedisLedger:
+    """Keeps what was sent in Redis or Valkey (extra ``[redis]``).
+
+    The server has to keep what it is told: ``maxmemory-policy noeviction`` and ``appendonly yes``.
+
+    Args:
+        url: The server, e.g. ``redis://ledger.internal``.
+        job: What the entries belong to; every worker of it says the same.
+
+    Raises:
+        ConfigurationError: The address is none, or ``job`` is empty.
+    """
+
+    def __init__(self, url: str, *, job: str) -> None:
+        if not url.startswith(("redis://", "rediss://", "unix://")):
+            raise ConfigurationError("RedisLedger: url must begin with redis:// or rediss://")
+        if not job:
+            raise ConfigurationError("RedisLedger: job is empty")
+        self.job = job
+        self._url = url
+        self._name = f"memories-async:ledger:{job}"
+        self._redis: Redis | None = None
+        self._identity = ""
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(job={self.job!r})"  # the address may hold a password
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _loaded, (self._url, self.job)
+
+    async def find(self, key: str) -> Entry | None:
+        """Return what is known of a key; None if nothing is.
+
+        Raises:
+            LedgerUnavailable: The server does not answer, or has lost the ledger.
+        """
+
+        async def read(redis: Redis) -> Entry | None:
+            return _entry(await cast("_Fields", redis.hgetall(self._key(key))))
+
+        return await self._ask(read)
+
+    async def begin(
+        self, key: str, token: str, *, unknown: UnknownPolicy = "keep", limit: int | None = None
+    ) -> tuple[Begun, Entry | None]:
+        """Ask whether an attempt may send.
+
+        Args:
+            key: What is to be sent, as a digest.
+            token: The attempt.
+            unknown: Whether to send what may have been billed.
+            limit: How many calls may be billed in all; None is any number.
+
+        Raises:
+            LedgerUnavailable: The server does not answer, or has lost the ledger.
+        """
+
+        def change(before: Entry | None, totals: Totals, now: float) -> _Changed[Begun]:
+            said, after = entries.begin(before, totals, token, now, unknown, limit)
+            return after, said
+
+        # Who has a limit must see every other call; who has none need not wait for them.
+        return _swapped(await self._change(key, change, watch_totals=limit is not None))
+
+    async def settle(self, key: str, outcome: Entry) -> Entry | None:
+        """Report what became of an attempt.
+
+        Args:
+            key: What was to be sent.
+            outcome: What came of it, with the attempt's token.
+
+        Raises:
+            LedgerUnavailable: The server does not answer, or has lost the ledger.
+        """
+
+        def change(before: Entry | None, totals: Totals, now: float) -> _Changed[None]:
+            return entries.settle(before, outcome), None
+
+        return (await self._change(key, change, watch_totals=False))[0]
+
+    async def totals(self) -> Totals:
+        """Count the calls by what became of them.
+
+        Raises:
+            LedgerUnavailable: The server does not answer, or has lost the ledger.
+        """
+
+        async def read(redis: Redis) -> Totals:
+            return _totals(await cast("_Fields", redis.hgetall(f"{self._name}:totals")))
+
+        return await self._ask(read)
+
+    async def entries(self) -> AsyncIterator[tuple[str, Entry]]:
+        """Yield all keys with what is known of them, in no order.
+
+        Raises:
+            LedgerUnavailable: The server does not answer, or has lost the ledger.
+        """
+        prefix = self._key("")
+
+        async def page(redis: Redis, cursor: int) -> tuple[int, list[bytes]]:
+            return await cast(
+                "Awaitable[tuple[int, list[bytes]]]",
+                redis.scan(  # pyright: ignore[reportUnknownMemberType]  # not annotated
+                    cursor, match=f"{_escaped(prefix)}*", count=500
+                ),
+            )
+
+        cursor, seen = 0, set[str]()
+        while True:
+            cursor, names = await self._ask(partial(page, cursor=cursor))
+            for name in names:
+                key = name.decode().removeprefix(prefix)
+                if key not in seen and (entry := await self.find(key)) is not None:
+                    seen.add(key)
+                    yield key, entry
+            if not cursor:
+                return
+
+    async def aclose(self) -> None:
+        """Close the connections. May be repeated."""
+        redis, self._redis = self._redis, None
+        if redis is not None:
+            await redis.aclose()
+
+    # --- optimistic transactions ----------------------------------------------------------------
+
+    def _key(self, key: str) -> str:
+        return f"{self._name}:entry:{key}"
+
+    async def _change(
+        self,
+        key: str,
+        change: Callable[[Entry | None, Totals, float], _Changed[T]],
+        *,
+        watch_totals: bool,
+    ) -> _Changed[T]:
+        from redis.exceptions import WatchError
+
+        name, totals_name = self._key(key), f"{self._name}:totals"
+        watched = [self._name, name, *([totals_name] if watch_totals else [])]
+
+        async def attempt(redis: Redis) -> _Changed[T]:
+            async with redis.pipeline(transaction=True) as pipeline:
+                await pipeline.watch(*watched)
+                await self._check(pipeline)
+                before = _entry(await cast("_Fields", pipeline.hgetall(name)))
+                totals = _totals(await cast("_Fields", pipeline.hgetall(totals_name)))
+                seconds, microseconds = await pipeline.time()  # pyright: ignore[reportUnknownMemberType]  # not annotated
+                after, said = change(before, totals, seconds + microseconds / 1e6)
+                if after != before:
+                    pipeline.multi()  # type: ignore[no-untyped-call]  # redis-py has it untyped
+                    pipeline.delete(name)
+                    if after is not None:
+                        pipeline.hset(name, mapping=_fields(after))
+                    moved = attrs.asdict(totals.moved(before, after))
+                    for count, was in attrs.asdict(totals).items():
+                        if moved[count] != was:
+                            pipeline.hincrby(totals_name, count, moved[count] - was)
+                    await pipeline.execute()
+                return after, said
+
+        async def until_undisturbed(redis: Redis) -> _Changed[T]:
+            while True:
+                try:
+                    return await attempt(redis)
+                except WatchError:
+                    continue
+
+        return await self._ask(until_undisturbed)
+
+    async def _check(self, redis: Redis | Pipeline) -> None:
+        """Refuse to go on with a ledger that is not the one that it was."""
+        found = await cast("Awaitable[bytes | None]", redis.get(self._name))
+        if found is None or found.decode() != self._identity:
+            raise LedgerUnavailable(
+                f"the server has lost the ledger of {self.job}: nothing is sent"
+            )
+
+    async def _ask(self, work: Callable[[Redis], Awaitable[T]]) -> T:
+        if self._redis is None:
+            client = await asyncio.to_thread(self._client)
+            self._redis = self._redis or client  # another task may be as far; it has no connection
+        from redis.exceptions import RedisError
+
+        try:
+            if not self._identity:
+                await self._redis.set(self._name, secrets.token_hex(16), nx=True)
+                found = await cast("Awaitable[bytes]", self._redis.get(self._name))
+                self._identity = found.decode()
+            return await work(self._redis)
+        except (RedisError, OSError) as error:
+            raise LedgerUnavailable(f"the ledger's server does not answer: {error}") from None
+
+    def _client(self) -> Redis:
+        """Make a client: in a thread, as importing its package takes a third of a second."""
+        try:
+            from redis.asyncio import Redis
+        except ImportError:
+            raise ConfigurationError("RedisLedger needs the extra [redis]") from None
+        try:
+            return Redis.from_url(self._url)  # pyright: ignore[reportUnknownMemberType]  # not annotated
+        except ValueError as error:
+            raise ConfigurationError(f"RedisLedger: url: {error}") from None
+
+
+_Fields = Awaitable[Mapping[bytes, bytes]]
+_Changed = tuple[Entry | None, T]
+
+
+def _loaded(url: str, job: str) -> RedisLedger:
+    return RedisLedger(url, job=job)
+
+
+def _swapped(changed: _Changed[Begun]) -> tuple[Begun, Entry | None]:
+    after, said = changed
+    return said, after
+
+
+def _escaped(pattern: str) -> str:
+    return "".join(f"\\{letter}" if letter in "*?[]\\^" else letter for letter in pattern)
+
+
+def _fields(entry: Entry) -> dict[bytes | bytearray | memoryview | str | int | float, Any]:
+    values = attrs.asdict(entry) | {"status": entry.status.value}
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _entry(fields: Mapping[bytes, bytes]) -> Entry | None:
+    if not fields:
+        return None
+
+    def text(name: bytes) -> str | None:
+        value = fields.get(name)
+        return None if value is None else value.decode()
+
+    return Entry(
+        status=Status(fields[b"status"].decode()),
+        token=fields[b"token"].decode(),
+        sent_at=float(fields[b"sent_at"]),
+        result=text(b"result"),
+        vector=fields.get(b"vector"),
+        error=text(b"error"),
+        doubtful=int(fields[b"doubtful"]),
+    )
+
+
+def _totals(fields: Mapping[bytes, bytes]) -> Totals:
+    return Totals(**{name.decode(): int(count) for name, count in fields.items()})

@@ -1,0 +1,264 @@
+"""A ledger in an SQLite file: for all processes of one host."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import sqlite3
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import TypeVar
+
+import attrs
+
+from memories_async import sqlite
+from memories_async.bulk.ledger import entries
+from memories_async.bulk.ledger.entries import Begun, Entry, Totals, UnknownPolicy
+from memories_async.bulk.models import Status
+from memories_async.errors import LedgerUnavailable
+
+T = TypeVar("T")
+
+SCHEMA = sqlite.Schema(
+    application_id=0x6D616C65,
+    version=1,
+    statements=(
+        """CREATE TABLE entry (
+            key TEXT PRIMARY KEY, status TEXT NOT NULL, token TEXT NOT NULL, sent_at REAL NOT NULL,
+            result TEXT, vector BLOB, error TEXT, doubtful INTEGER NOT NULL
+        )""",
+        "CREATE TABLE totals (name TEXT PRIMARY KEY, calls INTEGER NOT NULL) WITHOUT ROWID",
+    ),
+)
+_COLUMNS = "status, token, sent_at, result, vector, error, doubtful"
+_FIND = f"SELECT {_COLUMNS} FROM entry WHERE key = ?"  # noqa: S608  # our own column names, thrice
+_NEXT = f"SELECT key, {_COLUMNS} FROM entry WHERE key > ? ORDER BY key LIMIT 500"  # noqa: S608
+_PUT = f"INSERT OR REPLACE INTO entry (key, {_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"  # noqa: S608
+
+Change = Callable[[sqlite3.Connection], T]
+
+
+class SqliteLedger:
+    """Keeps what was sent in one SQLite file on a local disk.
+
+    A ``begin`` is on the disk before it returns. Many tasks that change it at once share a commit.
+
+    Args:
+        path: The file; made where there is none, readable by its owner only.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path: str = os.path.abspath(os.fspath(path))
+        self._thread: ThreadPoolExecutor | None = None
+        self._database: sqlite3.Connection | None = None
+        self._identity: tuple[int, int] | None = None
+        self._waiting: list[tuple[Change[object], asyncio.Future[object]]] = []
+        self._committing: asyncio.Task[None] | None = None
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.path!r})"
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.path,)
+
+    async def find(self, key: str) -> Entry | None:
+        """Return what is known of a key; None if nothing is.
+
+        Raises:
+            LedgerUnavailable: The file cannot be read, or is another one than before.
+        """
+        return await self._change(lambda db: _find(db, key))
+
+    async def begin(
+        self, key: str, token: str, *, unknown: UnknownPolicy = "keep", limit: int | None = None
+    ) -> tuple[Begun, Entry | None]:
+        """Ask whether an attempt may send; what it says is on the disk.
+
+        Args:
+            key: What is to be sent, as a digest.
+            token: The attempt.
+            unknown: Whether to send what may have been billed.
+            limit: How many calls may be billed in all; None is any number.
+
+        Raises:
+            LedgerUnavailable: The file cannot be written, or is another one than before.
+        """
+
+        def change(db: sqlite3.Connection) -> tuple[Begun, Entry | None]:
+            before, totals = _find(db, key), _totals(db)
+            said, after = entries.begin(before, totals, token, time.time(), unknown, limit)
+            _write(db, key, before, after, totals)
+            return said, after
+
+        return await self._change(change)
+
+    async def settle(self, key: str, outcome: Entry) -> Entry | None:
+        """Report what became of an attempt.
+
+        Args:
+            key: What was to be sent.
+            outcome: What came of it, with the attempt's token.
+
+        Raises:
+            LedgerUnavailable: The file cannot be written, or is another one than before.
+        """
+
+        def change(db: sqlite3.Connection) -> Entry | None:
+            before = _find(db, key)
+            after = entries.settle(before, outcome)
+            _write(db, key, before, after, _totals(db))
+            return after
+
+        return await self._change(change)
+
+    async def totals(self) -> Totals:
+        """Count the calls by what became of them.
+
+        Raises:
+            LedgerUnavailable: The file cannot be read.
+        """
+        return await self._change(_totals)
+
+    async def entries(self) -> AsyncIterator[tuple[str, Entry]]:
+        """Yield all keys with what is known of them, in the order of the keys.
+
+        Raises:
+            LedgerUnavailable: The file cannot be read.
+        """
+        after = ""
+        while page := await self._change(partial(_page, after=after)):
+            for key, entry in page:
+                yield key, entry
+            after = page[-1][0]
+
+    async def aclose(self) -> None:
+        """Close the file. May be repeated."""
+        thread, self._thread = self._thread, None
+        if thread is not None:
+            loop = asyncio.get_running_loop()
+            await loop.run_in_executor(thread, self._close)
+            thread.shutdown(wait=False)
+
+    # --- one thread, one transaction for all who wait -------------------------------------------
+
+    async def _change(self, change: Change[T]) -> T:
+        future: asyncio.Future[object] = asyncio.get_running_loop().create_future()
+        self._waiting.append((change, future))
+        if self._committing is None or self._committing.done():
+            self._committing = asyncio.get_running_loop().create_task(self._commit_all())
+        return await future  # type: ignore[return-value]  # the queue holds changes of all types
+
+    async def _commit_all(self) -> None:
+        if self._thread is None:
+            self._thread = ThreadPoolExecutor(1, thread_name_prefix="memories-async-ledger")
+        loop = asyncio.get_running_loop()
+        while self._waiting:
+            batch, self._waiting = self._waiting, []
+            changes = [change for change, _ in batch]
+            try:
+                results = await loop.run_in_executor(self._thread, self._commit, changes)
+            except (sqlite3.Error, OSError) as error:
+                results = [LedgerUnavailable(f"{self.path}: {error}")] * len(batch)
+            except LedgerUnavailable as error:
+                results = [error] * len(batch)
+            for (_, future), result in zip(batch, results, strict=True):
+                if future.cancelled():
+                    continue
+                if isinstance(result, Exception):
+                    future.set_exception(result)
+                else:
+                    future.set_result(result)
+
+    def _commit(self, changes: Sequence[Change[object]]) -> list[object]:
+        db = self._open()
+        if _identity(self.path) != self._identity:
+            raise LedgerUnavailable(f"{self.path} was deleted or replaced: nothing is sent")
+        db.execute("BEGIN IMMEDIATE")
+        try:
+            results = [_alone(db, change) for change in changes]
+            db.execute("COMMIT")
+        except BaseException:
+            if db.in_transaction:
+                db.execute("ROLLBACK")
+            raise
+        return results
+
+    def _open(self) -> sqlite3.Connection:
+        if self._database is None:
+            self._database = sqlite.connect(self.path, SCHEMA, create_missing=True)
+            self._identity = _identity(self.path)
+        return self._database
+
+    def _close(self) -> None:
+        database, self._database = self._database, None
+        if database is not None:
+            database.close()
+
+
+def _alone(db: sqlite3.Connection, change: Change[object]) -> object:
+    """Make one change of several; what it raises is its own result and nobody else's."""
+    db.execute("SAVEPOINT change")
+    try:
+        result = change(db)
+    except Exception as error:
+        db.execute("ROLLBACK TO change")
+        result = error
+    db.execute("RELEASE change")
+    return result
+
+
+def _identity(path: str) -> tuple[int, int] | None:
+    with contextlib.suppress(OSError):
+        status = os.stat(path)
+        return status.st_dev, status.st_ino
+    return None
+
+
+def _find(db: sqlite3.Connection, key: str) -> Entry | None:
+    row = db.execute(_FIND, (key,)).fetchone()
+    return None if row is None else _entry(*row)
+
+
+def _page(db: sqlite3.Connection, after: str) -> list[tuple[str, Entry]]:
+    return [(key, _entry(*row)) for key, *row in db.execute(_NEXT, (after,))]
+
+
+def _entry(
+    status: str,
+    token: str,
+    sent_at: float,
+    result: str | None,
+    vector: bytes | None,
+    error: str | None,
+    doubtful: int,
+) -> Entry:
+    return Entry(
+        status=Status(status),
+        token=token,
+        sent_at=sent_at,
+        result=result,
+        vector=vector,
+        error=error,
+        doubtful=doubtful,
+    )
+
+
+def _totals(db: sqlite3.Connection) -> Totals:
+    return Totals(**dict(db.execute("SELECT name, calls FROM totals")))
+
+
+def _write(
+    db: sqlite3.Connection, key: str, before: Entry | None, after: Entry | None, totals: Totals
+) -> None:
+    if after == before:
+        return
+    if after is None:
+        db.execute("DELETE FROM entry WHERE key = ?", (key,))
+    else:
+        values = after.token, after.sent_at, after.result, after.vector, after.error
+        db.execute(_PUT, (key, after.status.value, *values, after.doubtful))
+    counts = attrs.asdict(totals.moved(before, after))
+    db.executemany("INSERT OR REPLACE INTO totals VALUES (?, ?)", counts.items())

@@ -1,0 +1,530 @@
+"""One call for each content, kind and options, whatever engine runs a task how often."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import os
+import secrets
+from array import array
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+
+import attrs
+import orjson
+
+from memories_async.bulk.kinds import PRICES
+from memories_async.bulk.ledger import Begun, Entry, Ledger, UnknownPolicy
+from memories_async.bulk.models import Status
+from memories_async.captions import Person
+from memories_async.config import CallOptions
+from memories_async.errors import (
+    ConfigurationError,
+    DecodeError,
+    MediaError,
+    MemoriesError,
+    OutcomeUnknown,
+)
+from memories_async.media.urls import is_url
+from memories_async.models import (
+    Caption,
+    Embedding,
+    LibraryImage,
+    Result,
+    TokenUsage,
+    Video,
+)
+
+if TYPE_CHECKING:
+    from memories_async.client import Memories
+
+T = TypeVar("T", bound=Result)
+
+OnceSource = str | os.PathLike[str] | bytes
+"""What can be sent once: something whose content can be looked at before it is sent."""
+
+LOOK_AGAIN = 0.25
+"""Seconds between two looks at an item that another worker is sending."""
+BULK_OPTIONS = CallOptions(retry_time=600)
+
+
+@attrs.frozen(kw_only=True)
+class Record(Generic[T]):
+    """What has become of one item; nothing of it is ever raised.
+
+    Attributes:
+        status: ``DONE``: answered. ``FAILED``: refused or unfit, and not billed. ``UNKNOWN``: it
+            may have been billed, and is not sent again unasked. ``PLANNED``: not sent, and not
+            billed; the error says why.
+        value: The answer; None unless ``DONE``.
+        error: What went wrong, in words; None if nothing did.
+        replayed: Whether the answer was paid for earlier, and comes from the ledger.
+        attempts: How often it was sent just now.
+        key: The digest by which the ledger knows the item; empty where it could not be read.
+    """
+
+    status: Status
+    value: T | None = None
+    error: str | None = None
+    replayed: bool = False
+    attempts: int = 0
+    key: str = ""
+
+
+@attrs.frozen
+class _Kind(Generic[T]):
+    """How one kind of item is sent, kept, and read again."""
+
+    name: str
+    send: Callable[..., Awaitable[T]]
+    keep: Callable[[T], tuple[Mapping[str, object], bytes | None]]
+    read: Callable[[Mapping[str, Any], bytes | None], T]
+
+
+class Once:
+    """Sends each item once, over as many processes, hosts and repetitions as there are.
+
+    An item is known by its content, its kind and its options. It is written into the ledger
+    before its first byte leaves, and its answer before you see it: who asks for it again, gets
+    that answer and nothing is sent. Engines may therefore run a task as often as they like.
+
+    Args:
+        client: Whose account pays, and whose limits pace the calls.
+        ledger: Where it is remembered: ``SqliteLedger`` on one host, ``RedisLedger`` on many.
+        unknown: Calls whose outcome is unknown: ``keep`` them so (default), or ``retry`` and
+            risk paying twice.
+        max_cost: Dollars that all calls in the ledger may cost, with those counted in whose
+            outcome is unknown.
+        price: Dollars per item; by default what is documented, and that is only the price of an
+            image's embedding.
+        patience: Seconds to wait for another worker that is just sending the same item, before
+            it is taken for lost and the item for unknown (default 5).
+        options: Deadline, attempts and timeouts of each call; by default ten minutes of retries.
+
+    Raises:
+        ConfigurationError: A bad argument.
+    """
+
+    def __init__(
+        self,
+        client: Memories,
+        ledger: Ledger,
+        *,
+        unknown: UnknownPolicy = "keep",
+        max_cost: Decimal | float | str | None = None,
+        price: Decimal | float | str | None = None,
+        patience: float = 5.0,
+        options: CallOptions | None = None,
+    ) -> None:
+        if unknown not in ("keep", "retry"):
+            raise ConfigurationError(f"Once: unknown is {unknown!r}; keep or retry is wanted")
+        self._client = client
+        self._ledger = ledger
+        self._unknown: UnknownPolicy = unknown
+        self._max_cost = _dollars("max_cost", max_cost)
+        self._price = _dollars("price", price)
+        self._patience = patience
+        self._options = options or BULK_OPTIONS
+        self._under_way: dict[str, asyncio.Future[Record[Any]]] = {}
+
+    async def embed_image(
+        self, source: OnceSource, *, model: str = "multimodalembedding@001"
+    ) -> Record[Embedding]:
+        """Embed an image.
+
+        Args:
+            source: A path or bytes.
+            model: As for ``embeddings.image``.
+
+        Returns:
+            What has become of it; see ``Record``.
+        """
+        kind = _Kind("embed_images", self._client.embeddings.image, _keep_vector, _read_vector)
+        return await self._send(kind, source, {"model": model})
+
+    async def caption_image(
+        self,
+        source: OnceSource,
+        prompt: str,
+        *,
+        system_prompt: str | None = None,
+        thinking: bool | None = None,
+        qa: bool | None = None,
+        reasoning_effort: int | str | None = None,
+    ) -> Record[Caption]:
+        """Caption an image.
+
+        Args:
+            source: A path, bytes or a URL. A URL stands for itself: what lies there is not read.
+            prompt: What to say about it.
+            system_prompt: As for ``captions.image``, like the rest.
+            thinking: Whether to reason first.
+            qa: Whether to answer a question.
+            reasoning_effort: 1 to 10.
+
+        Returns:
+            What has become of it; see ``Record``.
+        """
+        given = _given(
+            prompt=prompt,
+            system_prompt=system_prompt,
+            thinking=thinking,
+            qa=qa,
+            reasoning_effort=reasoning_effort,
+        )
+        kind = _Kind("caption_images", self._client.captions.image, _keep_caption, _read_caption)
+        return await self._send(kind, source, given)
+
+    async def caption_video(
+        self,
+        source: OnceSource,
+        prompt: str,
+        *,
+        system_prompt: str | None = None,
+        persons: Sequence[Person] = (),
+        thinking: bool | None = None,
+        qa: bool | None = None,
+        reasoning_effort: int | str | None = None,
+    ) -> Record[Caption]:
+        """Caption a video.
+
+        Args:
+            source: A path, bytes or a URL. A URL stands for itself: what lies there is not read.
+            prompt: What to say about it.
+            system_prompt: As for ``captions.video``, like the rest.
+            persons: Whom to recognise.
+            thinking: Whether to reason first.
+            qa: Whether to answer a question.
+            reasoning_effort: 1 to 10.
+
+        Returns:
+            What has become of it; see ``Record``.
+        """
+        given = _given(
+            prompt=prompt,
+            system_prompt=system_prompt,
+            persons=list(persons) or None,
+            thinking=thinking,
+            qa=qa,
+            reasoning_effort=reasoning_effort,
+        )
+        kind = _Kind("caption_videos", self._client.captions.video, _keep_caption, _read_caption)
+        return await self._send(kind, source, given)
+
+    async def add_image(
+        self, source: OnceSource, *, unique_id: str | None = None, tags: Sequence[str] = ()
+    ) -> Record[LibraryImage]:
+        """Add an image to the private image library, in a request of its own.
+
+        Args:
+            source: A path or bytes.
+            unique_id: As for ``library.add_images``.
+            tags: The same.
+
+        Returns:
+            What has become of it; see ``Record``.
+        """
+
+        async def add(source: OnceSource, **given: Any) -> LibraryImage:
+            [image] = await self._client.library.add_images([source], **given)
+            return image
+
+        kind = _Kind("add_images", add, _keep_image, _read_image)
+        return await self._send(kind, source, _given(unique_id=unique_id, tags=list(tags) or None))
+
+    async def add_video(
+        self, source: OnceSource, *, unique_id: str | None = None, tags: Sequence[str] = ()
+    ) -> Record[Video]:
+        """Add a video to the private video library; whether it is indexed is not waited for.
+
+        Args:
+            source: A path, bytes or a URL. A URL stands for itself: what lies there is not read.
+            unique_id: As for ``library.add_video``.
+            tags: The same.
+
+        Returns:
+            What has become of it; see ``Record``.
+        """
+        kind = _Kind("add_videos", self._client.library.add_video, _keep_video, _read_video)
+        return await self._send(kind, source, _given(unique_id=unique_id, tags=list(tags) or None))
+
+    # --- one item -------------------------------------------------------------------------------
+
+    async def _send(
+        self, kind: _Kind[T], source: OnceSource, given: Mapping[str, object]
+    ) -> Record[T]:
+        try:
+            limit = self._limit(kind.name)
+            key = await _key(kind.name, source, given)
+        except MemoriesError as error:
+            return Record(status=Status.FAILED, error=str(error))
+        except OSError as error:
+            return Record(status=Status.FAILED, error=f"{source!r} cannot be read: {error}")
+        if (other := self._under_way.get(key)) is not None:
+            record = await asyncio.shield(other)  # the same item, sent by this very process
+            return attrs.evolve(record, replayed=record.status is Status.DONE)
+        future = self._under_way[key] = asyncio.get_running_loop().create_future()
+        try:
+            item = _Item(
+                self._ledger,
+                self._unknown,
+                self._patience,
+                kind,
+                source,
+                given,
+                key,
+                limit,
+                self._options,
+            )
+            record = await item.send()
+        except BaseException:
+            future.cancel()
+            raise
+        else:
+            future.set_result(record)
+        finally:
+            del self._under_way[key]
+        return record
+
+    def _limit(self, kind: str) -> int | None:
+        """Return how many calls may be billed in all."""
+        if self._max_cost is None:
+            return None
+        price = self._price if self._price is not None else PRICES[kind]
+        if price is None:
+            raise ConfigurationError(
+                f"Once: max_cost needs to know what {kind} costs, which is not documented: "
+                "give a price"
+            )
+        return int(self._max_cost / price) if price else None
+
+
+class _HeldBackError(Exception):
+    """The ledger said that a request must not leave."""
+
+
+@attrs.define(eq=False)
+class _Item(Generic[T]):
+    """One item on its way."""
+
+    ledger: Ledger
+    unknown: UnknownPolicy
+    patience: float
+    kind: _Kind[T]
+    source: OnceSource
+    given: Mapping[str, object]
+    key: str
+    limit: int | None
+    options: CallOptions
+    token: str = attrs.field(factory=lambda: secrets.token_hex(16))
+    began: Entry | None = None
+    said: Begun | None = None
+    lost: MemoriesError | None = None
+
+    async def send(self) -> Record[T]:
+        """Send it if the ledger lets it, and report what came of it."""
+        try:
+            known = await self._settled_by_others()
+        except MemoriesError as error:
+            return self._record(Status.PLANNED, error)
+        if known is not None and known.status is Status.DONE:
+            return self._replayed(known)
+        options = attrs.evolve(self.options, before_sending=self._begin)
+        try:
+            value = await self.kind.send(self.source, **self.given, options=options)
+        except _HeldBackError:
+            return self._held_back()
+        except asyncio.CancelledError as error:
+            # The engine notes on the exception whether the whole request had left.
+            status = Status.UNKNOWN if getattr(error, "__notes__", None) else Status.PLANNED
+            with contextlib.suppress(MemoriesError):
+                await asyncio.shield(self._settle(status, error=str(error)))
+            raise
+        except Exception as error:
+            return await self._went_wrong(error)
+        result, vector = self.kind.keep(value)
+        text = orjson.dumps(result).decode()
+        try:
+            await self._settle(Status.DONE, result=text, vector=vector)
+        except MemoriesError as error:
+            # It is paid for, and here it is; only the ledger does not know it yet.
+            return self._record(Status.DONE, error, value)
+        return self._record(Status.DONE, None, value)
+
+    async def _settled_by_others(self) -> Entry | None:
+        """Return what the ledger knows, once others who send the same have had time to report."""
+        waited = 0.0
+        while True:
+            known = await self.ledger.find(self.key)
+            if known is None or known.status is not Status.SENDING or waited >= self.patience:
+                return known
+            await asyncio.sleep(LOOK_AGAIN)
+            waited += LOOK_AGAIN
+
+    async def _begin(self) -> None:
+        try:
+            said, entry = await self.ledger.begin(
+                self.key, self.token, unknown=self.unknown, limit=self.limit
+            )
+        except MemoriesError as error:
+            self.lost = error
+            raise _HeldBackError from None
+        self.said, self.began = said, entry
+        if said is not Begun.SEND:
+            raise _HeldBackError
+
+    def _held_back(self) -> Record[T]:
+        if self.lost is not None:
+            return self._record(Status.PLANNED, self.lost)
+        if self.said is Begun.DONE and self.began is not None:
+            return self._replayed(self.began)
+        if self.said is Begun.OVER_BUDGET:
+            return self._record(Status.PLANNED, "max_cost: it could cost more than is allowed")
+        return self._record(
+            Status.UNKNOWN,
+            "an attempt began and was never heard of again: it may have been billed",
+        )
+
+    async def _went_wrong(self, error: Exception) -> Record[T]:
+        if self.said is not Begun.SEND:  # it never came so far
+            status = Status.FAILED if isinstance(error, MediaError) else Status.PLANNED
+            return self._record(status, error)
+        if isinstance(error, OutcomeUnknown | DecodeError) or not isinstance(error, MemoriesError):
+            status = Status.UNKNOWN
+        else:
+            status = Status.FAILED
+        with contextlib.suppress(MemoriesError):
+            await self._settle(status, error=str(error))
+        return self._record(status, error)
+
+    async def _settle(
+        self,
+        status: Status,
+        *,
+        result: str | None = None,
+        vector: bytes | None = None,
+        error: str | None = None,
+    ) -> None:
+        if self.began is None:
+            return
+        outcome = Entry(
+            status=status,
+            token=self.token,
+            sent_at=self.began.sent_at,
+            result=result,
+            vector=vector,
+            error=error,
+        )
+        await self.ledger.settle(self.key, outcome)
+
+    def _replayed(self, entry: Entry) -> Record[T]:
+        value = self.kind.read(orjson.loads(entry.result or "{}"), entry.vector)
+        return Record(status=Status.DONE, value=value, replayed=True, key=self.key)
+
+    def _record(
+        self, status: Status, error: Exception | str | None, value: T | None = None
+    ) -> Record[T]:
+        attempts = getattr(error, "attempts", None)
+        if attempts is None:
+            attempts = 0 if value is None else value.attempts
+        return Record(
+            status=status,
+            value=value,
+            error=None if error is None else str(error),
+            attempts=attempts,
+            key=self.key,
+        )
+
+
+# --- what an item is known by -------------------------------------------------------------------
+
+
+async def _key(kind: str, source: OnceSource, given: Mapping[str, object]) -> str:
+    """Return the digest of a kind, its options and a content."""
+    if not isinstance(cast("object", source), str | os.PathLike | bytes):
+        raise ConfigurationError(f"Once: {type(source).__name__} given; a path or bytes is wanted")
+    if isinstance(source, str) and is_url(source):
+        content = f"url:{source}"
+    elif isinstance(source, bytes):
+        content = hashlib.sha256(source).hexdigest()
+    else:
+        content = await asyncio.to_thread(_file_digest, source)
+    options = {name: value for name, value in given.items() if value is not None}
+    asked = orjson.dumps([kind, options, content], option=orjson.OPT_SORT_KEYS, default=_plain)
+    return hashlib.sha256(asked).hexdigest()
+
+
+def _file_digest(path: str | os.PathLike[str]) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _plain(value: object) -> object:
+    if attrs.has(type(value)):
+        return attrs.asdict(cast("attrs.AttrsInstance", value))
+    raise TypeError(f"{type(value).__name__} is no option")
+
+
+def _given(**options: object) -> dict[str, object]:
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def _dollars(name: str, value: Decimal | float | str | None) -> Decimal | None:
+    if value is None:
+        return None
+    try:
+        dollars = Decimal(str(value))
+    except ArithmeticError:
+        raise ConfigurationError(f"Once: {name} is {value!r}; dollars are wanted") from None
+    if not dollars.is_finite() or dollars < 0:
+        raise ConfigurationError(f"Once: {name} is {value!r}; 0 or more is wanted")
+    return dollars
+
+
+# --- how answers are kept ------------------------------------------------------------------------
+
+
+def _keep_vector(value: Embedding) -> tuple[Mapping[str, object], bytes]:
+    return {"model": value.model, "extra": value.extra}, array("f", value.vector).tobytes()
+
+
+def _read_vector(result: Mapping[str, Any], vector: bytes | None) -> Embedding:
+    numbers = array("f", vector or b"")
+    return Embedding(numbers.tolist(), result["model"], extra=result["extra"])
+
+
+def _keep_caption(value: Caption) -> tuple[Mapping[str, object], None]:
+    return attrs.asdict(value), None
+
+
+def _read_caption(result: Mapping[str, Any], vector: bytes | None) -> Caption:
+    tokens = result["tokens"]
+    usage = (
+        None if tokens is None else TokenUsage(tokens["input"], tokens["output"], tokens["total"])
+    )
+    return Caption(result["text"], usage, extra=result["extra"])
+
+
+def _keep_image(value: LibraryImage) -> tuple[Mapping[str, object], None]:
+    return {"id": value.id, "extra": value.extra}, None
+
+
+def _read_image(result: Mapping[str, Any], vector: bytes | None) -> LibraryImage:
+    return LibraryImage(result["id"], extra=result["extra"])
+
+
+def _keep_video(value: Video) -> tuple[Mapping[str, object], None]:
+    return {
+        "video_no": value.video_no,
+        "name": value.name,
+        "status": value.status,
+        "extra": value.extra,
+    }, None
+
+
+def _read_video(result: Mapping[str, Any], vector: bytes | None) -> Video:
+    return Video(
+        result["video_no"], name=result["name"], status=result["status"], extra=result["extra"]
+    )

@@ -1,0 +1,184 @@
+"""However often an engine runs a task, its item is sent once, and the answer is there each time."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from memories_async import CallOptions, ConfigurationError, LedgerUnavailable, Memories
+from memories_async.bulk import Once, SqliteLedger, Status
+from memories_async.bulk.ledger import Entry
+from memories_async.emulator import Cut, Emulator, Hang, InjectedFault, Reason
+from tests.bulk.conftest import MakeImages
+from tests.bulk.ledgers import PNG
+from tests.containers import mp4
+
+pytestmark = pytest.mark.anyio
+
+PICTURE = PNG + b"picture"
+
+
+@pytest.fixture
+async def ledger(tmp_path: Path) -> AsyncIterator[SqliteLedger]:
+    ledger = SqliteLedger(tmp_path / "ledger.sqlite")
+    yield ledger
+    await ledger.aclose()
+
+
+@pytest.fixture
+def once(client: Memories, ledger: SqliteLedger) -> Once:
+    return Once(client, ledger, patience=0)
+
+
+async def test_the_second_time_nothing_is_sent(once: Once, emulator: Emulator) -> None:
+    first = await once.embed_image(PICTURE)
+    again = await once.embed_image(PICTURE)
+    assert first.status is again.status is Status.DONE
+    assert (first.replayed, again.replayed) == (False, True)
+    assert first.value is not None
+    assert again.value is not None
+    assert list(first.value.vector) == pytest.approx(list(again.value.vector))
+    assert len(emulator.ledger) == 1
+
+
+async def test_every_kind_of_call_comes_back_as_it_was(
+    once: Once, emulator: Emulator, tmp_path: Path
+) -> None:
+    film = tmp_path / "film.mp4"
+    film.write_bytes(mp4(3))
+    calls = (
+        lambda: once.embed_image(PICTURE, model="mobileclip"),
+        lambda: once.caption_image(PICTURE, "What?", thinking=True),
+        lambda: once.caption_video(film, "What?"),
+        lambda: once.add_image(PICTURE, tags=["sea"]),
+        lambda: once.add_video(film, tags=["sea"]),
+    )
+    for call in calls:
+        first = await call()
+        assert first.status is Status.DONE, first.error
+        again = await call()
+        assert again.replayed
+        assert type(again.value) is type(first.value)
+    assert emulator.ledger.billed() == len(calls)
+
+
+async def test_another_prompt_or_content_is_another_item(
+    once: Once, emulator: Emulator, images: MakeImages
+) -> None:
+    [one, two] = sorted(images(2).iterdir())
+    for source, prompt in ((one, "a"), (one, "b"), (two, "a"), (str(one), "a")):
+        await once.caption_image(source, prompt)
+    assert emulator.ledger.billed() == 3
+
+
+async def test_the_same_item_at_once_is_sent_once(once: Once, emulator: Emulator) -> None:
+    records = await asyncio.gather(*(once.embed_image(PICTURE) for _ in range(10)))
+    assert {record.status for record in records} == {Status.DONE}
+    assert [record.replayed for record in records].count(False) == 1
+    assert len(emulator.ledger) == 1
+
+
+async def test_a_lost_answer_is_unknown_and_not_sent_again(once: Once, emulator: Emulator) -> None:
+    emulator.faults.add(InjectedFault(None, Cut(), moment="processed"))
+    record = await once.embed_image(PICTURE)
+    assert record.status is Status.UNKNOWN
+    assert (await once.embed_image(PICTURE)).status is Status.UNKNOWN
+    assert len(emulator.ledger) == 1
+
+
+async def test_who_risks_it_pays_twice_and_the_budget_knows(
+    client: Memories, ledger: SqliteLedger, emulator: Emulator
+) -> None:
+    emulator.faults.add(InjectedFault(None, Cut(), moment="processed"))
+    retrying = Once(client, ledger, unknown="retry", max_cost="0.0002")
+    assert (await retrying.embed_image(PICTURE)).status is Status.UNKNOWN
+    assert (await retrying.embed_image(PICTURE)).status is Status.DONE
+    assert emulator.ledger.billed() == (await ledger.totals()).billable == 2
+    record = await retrying.embed_image(PICTURE + b"another")
+    assert record.status is Status.PLANNED
+    assert "max_cost" in (record.error or "")
+    assert len(emulator.ledger) == 2
+
+
+async def test_what_is_refused_may_be_sent_again(once: Once, emulator: Emulator) -> None:
+    emulator.faults.add(InjectedFault(None, Reason.BAD_REQUEST))
+    assert (await once.embed_image(PICTURE)).status is Status.FAILED
+    assert (await once.embed_image(PICTURE)).status is Status.DONE
+
+
+async def test_throttling_is_waited_out_with_one_entry(
+    once: Once, ledger: SqliteLedger, emulator: Emulator
+) -> None:
+    emulator.faults.add(InjectedFault(None, Reason.THROTTLED))
+    record = await once.embed_image(PICTURE)
+    assert (record.status, record.attempts) == (Status.DONE, 2)
+    assert (await ledger.totals()).billable == 1
+
+
+@pytest.mark.parametrize("source", [b"", b"no picture", "missing.png", "s3://bucket/a.png", 5])
+async def test_an_item_never_raises(once: Once, emulator: Emulator, source: bytes | str) -> None:
+    record = await once.embed_image(source)
+    assert record.status is Status.FAILED
+    assert record.error
+    assert len(emulator.ledger) == 0
+
+
+async def test_a_lost_ledger_sends_nothing(
+    once: Once, ledger: SqliteLedger, emulator: Emulator
+) -> None:
+    await once.embed_image(PICTURE)
+    os.unlink(ledger.path)
+    record = await once.embed_image(PICTURE + b"2")
+    assert record.status is Status.PLANNED
+    assert LedgerUnavailable.advice in (record.error or "") or "deleted" in (record.error or "")
+    assert len(emulator.ledger) == 1
+
+
+async def test_a_ledger_lost_after_sending_still_hands_over_what_was_paid(
+    client: Memories, tmp_path: Path
+) -> None:
+    class Losing(SqliteLedger):
+        async def settle(self, key: str, outcome: Entry) -> Entry | None:
+            raise LedgerUnavailable("gone")
+
+    ledger = Losing(tmp_path / "ledger")
+    record = await Once(client, ledger).embed_image(PICTURE)
+    await ledger.aclose()
+    assert record.status is Status.DONE
+    assert record.value is not None
+    assert "gone" in (record.error or "")
+
+
+async def test_a_cancelled_call_is_unknown_if_it_had_left(once: Once, emulator: Emulator) -> None:
+    emulator.faults.add(InjectedFault(None, Hang()))
+    task = asyncio.create_task(once.embed_image(PICTURE))
+    while not any(entry.complete for entry in emulator.ledger):  # noqa: ASYNC110  # it has no event
+        await asyncio.sleep(0.001)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert (await once.embed_image(PICTURE)).status is Status.UNKNOWN
+    assert len(emulator.ledger) == 1
+
+
+async def test_a_budget_needs_a_price(client: Memories, ledger: SqliteLedger) -> None:
+    record = await Once(client, ledger, max_cost=5).caption_image(PICTURE, "What?")
+    assert record.status is Status.FAILED
+    assert "price" in (record.error or "")
+    with pytest.raises(ConfigurationError, match="unknown"):
+        Once(client, ledger, unknown="perhaps")  # type: ignore[arg-type]  # what a user may write
+    for wrong in (-1, "many", float("nan")):
+        with pytest.raises(ConfigurationError, match="max_cost"):
+            Once(client, ledger, max_cost=wrong)
+
+
+async def test_options_of_each_call(
+    client: Memories, ledger: SqliteLedger, emulator: Emulator
+) -> None:
+    emulator.faults.add(InjectedFault(None, Hang()))
+    once = Once(client, ledger, options=CallOptions(answer_timeout=0.1))
+    assert (await once.embed_image(PICTURE)).status is Status.UNKNOWN
