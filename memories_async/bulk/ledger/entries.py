@@ -129,8 +129,8 @@ def settle(entry: Entry | None, outcome: Entry) -> Entry | None:
         return entry  # of a worker that was thought dead only an answer counts
     if outcome.status in (Status.PLANNED, Status.FAILED):
         if entry.doubtful:  # this attempt cost nothing, but one before it may have
-            earlier = {"status": Status.UNKNOWN, "token": "", "doubtful": entry.doubtful - 1}
-            return attrs.evolve(outcome, **earlier)
+            doubtful = entry.doubtful - 1
+            return attrs.evolve(outcome, status=Status.UNKNOWN, token="", doubtful=doubtful)
         return None if outcome.status is Status.PLANNED else outcome
     return attrs.evolve(outcome, doubtful=entry.doubtful)
 
