@@ -137,19 +137,3 @@ __all__ = [
     "Video",
     "__version__",
 ]
-
-
-if not TYPE_CHECKING:  # a checker knows each name, and would take any name from a __getattr__
-
-    def __getattr__(name: str) -> object:
-        # The command line must reach its own first line, and with it its way to end at Ctrl-C,
-        # before the tenth of a second that loading all of this takes.
-        if name not in __all__:
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        from memories_async import _exports
-
-        globals().update({exported: getattr(_exports, exported) for exported in _exports.__all__})
-        return globals()[name]
-
-    def __dir__() -> list[str]:
-        return sorted({*globals(), *__all__})
