@@ -28,6 +28,7 @@ from memories_async.errors import (
     EndpointGone,
     InsufficientCredits,
     LedgerUnavailable,
+    LedgerUnavailable,
     LimiterUnavailable,
     MediaChanged,
     MediaError,
