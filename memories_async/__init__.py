@@ -28,7 +28,6 @@ from memories_async.errors import (
     EndpointGone,
     InsufficientCredits,
     LedgerUnavailable,
-    LedgerUnavailable,
     LimiterUnavailable,
     MediaChanged,
     MediaError,
