@@ -6,71 +6,6 @@ from memories_async._version import __version__
 
 if TYPE_CHECKING:
     from memories_async._exports import *
-from memories_async.captions import Person
-from memories_async.client import Memories
-from memories_async.config import CallOptions, Rate
-from memories_async.errors import (
-    AnswerTimeout,
-    AnswerTooLarge,
-    ApiError,
-    AuthenticationError,
-    BadRequest,
-    CallbackTimeout,
-    CapacityReached,
-    ClosedError,
-    ConfigurationError,
-    Conflict,
-    ConnectError,
-    ConnectTimeout,
-    DeadlineExceeded,
-    DecodeError,
-    DnsError,
-    EndpointGone,
-    InsufficientCredits,
-    LedgerUnavailable,
-    LimiterUnavailable,
-    MediaChanged,
-    MediaError,
-    MediaTooLarge,
-    MediaTooLong,
-    MemoriesError,
-    NotFound,
-    NotJson,
-    OutcomeUnknown,
-    PermissionDenied,
-    RateLimited,
-    ServerError,
-    StallTimeout,
-    StoreUnavailable,
-    TaskFailed,
-    TlsError,
-    UnexpectedShape,
-    UnsupportedMedia,
-)
-from memories_async.media import Media
-from memories_async.models import (
-    Asset,
-    AssetMetadata,
-    Caption,
-    CaptionTask,
-    Clip,
-    Download,
-    Embedding,
-    Failed,
-    HttpExchange,
-    LibraryImage,
-    Outcome,
-    Progress,
-    Results,
-    SearchHit,
-    Succeeded,
-    TokenUsage,
-    Transcript,
-    TranscriptLine,
-    Vector,
-    Video,
-)
-from memories_async.operations import Bucket
 
 __all__ = [
     "AnswerTimeout",
@@ -137,3 +72,19 @@ __all__ = [
     "Video",
     "__version__",
 ]
+
+
+if not TYPE_CHECKING:  # a checker knows each name, and would take any name from a __getattr__
+
+    def __getattr__(name: str) -> object:
+        # The command line must reach its own first line, and with it its way to end at Ctrl-C,
+        # before the tenth of a second that loading all of this takes.
+        if name not in __all__:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from memories_async import _exports
+
+        globals().update({exported: getattr(_exports, exported) for exported in _exports.__all__})
+        return globals()[name]
+
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *__all__})
