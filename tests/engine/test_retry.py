@@ -49,6 +49,7 @@ NEVER = (
     errors.ClosedError("x"),
     errors.DeadlineExceeded("x"),
     errors.LimiterUnavailable("x"),
+    errors.LedgerUnavailable("x"),
     errors.TlsError("x"),
 )
 
