@@ -26,6 +26,14 @@ ORIGINS: Mapping[Service, str] = {
 }
 
 
+_KEYS: Mapping[Service, tuple[str, str]] = {
+    Service.CAPTION: ("caption_key", CAPTION_KEY_VARIABLE),
+    Service.VISUAL_SEARCH: ("api_key", API_KEY_VARIABLE),
+    Service.VISUAL_INTELLIGENCE: ("api_key", API_KEY_VARIABLE),
+}
+"""The argument and the variable of the key that a service wants."""
+
+
 class Secret:
     """A key that shows itself to nobody but ``reveal``, and that no pickle carries."""
 
@@ -248,7 +256,7 @@ class Settings:
         return settings
 
     def origin(self, service: Service) -> str:
-        """Return the address before a service's paths."""
+        """Return the address before a service's paths; none where an address brings its own."""
         return self.base_url or ORIGINS.get(service, "")
 
     def key(self, service: Service) -> Secret | None:
@@ -257,14 +265,11 @@ class Settings:
         Raises:
             ConfigurationError: It was not given.
         """
-        if service is Service.STORAGE:
+        argument, variable = _KEYS.get(service, (None, None))
+        if argument is None:
             return None
-        caption = service is Service.CAPTION
-        key = self.caption_key if caption else self.api_key
+        key: Secret | None = getattr(self, argument)
         if key is None:
-            argument, variable = (
-                ("caption_key", CAPTION_KEY_VARIABLE) if caption else ("api_key", API_KEY_VARIABLE)
-            )
             raise ConfigurationError(
                 f"the {service.value} service needs a key of its own: "
                 f"pass {argument} or set {variable}"

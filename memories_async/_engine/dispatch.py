@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import importlib
 import os
 import sys
@@ -18,7 +17,6 @@ from collections.abc import (
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from memories_async.errors import ClosedError, MemoriesError
-from memories_async.media.inspect import inspect_all
 
 if TYPE_CHECKING:
     import ssl
@@ -86,42 +84,40 @@ class Dispatcher:
             on_progress: Told of accepted bytes.
             destination: Where a downloaded file is to lie.
         """
-        if sources:
-            files = await self.inspect(operation, sources)
-        if destination is not None:
-            destination = os.fspath(destination)
-            from memories_async._engine.transport.downloads import check
-
-            await self.prepare(operation, functools.partial(check, destination))
-        pipeline = await self._ready_for(operation)
-        from memories_async._engine.request import Request
-
-        with pipeline.budget.holding(files) as held:
-            return await pipeline.send(
-                Request(
-                    operation,
-                    fields,
-                    self.settings.policy.with_options(options),
-                    files=held,
-                    known=known,
-                    on_progress=on_progress,
-                    destination=destination,
-                )
+        try:
+            key = self.settings.key(operation.service)  # told before a file is touched
+            pipeline = await self.engine()
+            return await pipeline.call(
+                operation,
+                fields,
+                origin=self.settings.origin(operation.service),
+                key=key,
+                policy=self.settings.policy.with_options(options),
+                sources=sources,
+                files=files,
+                known=known,
+                on_progress=on_progress,
+                destination=destination if destination is None else os.fspath(destination),
             )
+        except MemoriesError as error:
+            error.operation = error.operation or str(operation)
+            raise
 
     async def inspect(
         self, operation: Operation[Any], sources: Sequence[Source]
     ) -> Sequence[Attachment]:
-        """Check sources against what an operation takes, in a worker thread.
+        """Check sources against what an operation takes, before any request is made.
 
         Raises:
             MediaError: At least one cannot be sent; each is named.
-            ConfigurationError: One is not a kind of source.
+            ConfigurationError: One is not a kind of source, or the key is missing.
         """
-        assert operation.takes is not None, f"{operation} takes no files"
-        return await self.prepare(
-            operation, functools.partial(inspect_all, sources, operation.takes)
-        )
+        try:
+            self.settings.key(operation.service)
+            return await (await self.engine()).inspect(operation, sources, None)
+        except MemoriesError as error:
+            error.operation = str(operation)
+            raise
 
     async def prepare(self, operation: Operation[Any], function: Callable[[], S]) -> S:
         """Run what blocks before an operation can be sent, in a worker thread.
@@ -130,17 +126,8 @@ class Dispatcher:
             operation: What it is for; its errors name it.
             function: What looks at files.
         """
-        pipeline = await self._ready_for(operation)
         try:
-            return await pipeline.budget.check(function)
-        except MemoriesError as error:
-            error.operation = str(operation)
-            raise
-
-    async def _ready_for(self, operation: Operation[Any]) -> Pipeline:
-        try:
-            self.settings.key(operation.service)  # a missing key is told before a file is touched
-            return await self.engine()
+            return await (await self.engine()).run(function)
         except MemoriesError as error:
             error.operation = str(operation)
             raise
@@ -183,14 +170,12 @@ class Dispatcher:
         return self._pipeline
 
     def _assemble(self) -> Pipeline:
-        from memories_async._engine.body.budget import UploadBudget
         from memories_async._engine.pipeline import Pipeline
         from memories_async.clock import SystemClock
         from memories_async.limiters import SHARED
 
         return Pipeline(
             self.settings,
-            budget=UploadBudget(),
             limiter=self._limiter or SHARED,
             clock=self._clock or SystemClock(),
             ssl_context=self._ssl_context,

@@ -2,53 +2,37 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import ssl
-from typing import Any, Generic, NoReturn, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar, cast
 
 import attrs
-from tenacity import AsyncRetrying, RetryCallState, retry_if_exception
 
-from memories_async._engine import envelope
-from memories_async._engine.body.budget import UploadBudget
-from memories_async._engine.body.layout import Recipe, recipe
+from memories_async._engine.body.layout import recipe
 from memories_async._engine.body.writer import Transfer
-from memories_async._engine.convert import structure
+from memories_async._engine.outcomes import error_of, unknown_after, value_of
 from memories_async._engine.pacing import Lane, Pacer
-from memories_async._engine.request import Request, State
-from memories_async._engine.retry import Verdict, backoff, judge
-from memories_async._engine.transport.http import Failure, Fault, Http, Reply, Saved
+from memories_async._engine.request import ProgressHook, Request, State, address
+from memories_async._engine.retry import Failed, Verdict, attempts, backoff, judge
+from memories_async._engine.transport import downloads
+from memories_async._engine.transport.failures import Failure
+from memories_async._engine.transport.http import Http
 from memories_async.clock import Clock
-from memories_async.config import Settings
-from memories_async.errors import (
-    AnswerTimeout,
-    AnswerTooLarge,
-    ConnectError,
-    ConnectTimeout,
-    DeadlineExceeded,
-    DnsError,
-    MemoriesError,
-    NotFound,
-    OutcomeUnknown,
-    RateLimited,
-    StallTimeout,
-    TlsError,
-    UnexpectedShape,
-)
-from memories_async.limiters import Limiter, Turn
-from memories_async.operations import Answer, Operation, Replay
-from memories_async.results import completed
+from memories_async.config import Policy, Secret, Settings
+from memories_async.errors import ConnectError, DeadlineExceeded, MemoriesError, RateLimited
+from memories_async.limiters import Limiter
+from memories_async.media.inspect import inspect_all
+from memories_async.media.readers import Attachment
+from memories_async.media.source import Source
+from memories_async.models import Result, Results
+from memories_async.operations import Operation
 
+S = TypeVar("S")
 T = TypeVar("T")
 
 log = logging.getLogger("memories_async")
-
-_NOT_CONNECTED: dict[Fault, type[ConnectError]] = {
-    Fault.DNS: DnsError,
-    Fault.CERTIFICATE: TlsError,
-    Fault.CONNECT: ConnectError,
-    Fault.CONNECT_TIMEOUT: ConnectTimeout,
-}
 
 
 class Pipeline:
@@ -58,16 +42,85 @@ class Pipeline:
         self,
         settings: Settings,
         *,
-        budget: UploadBudget,
         limiter: Limiter,
         clock: Clock,
         ssl_context: ssl.SSLContext | None,
     ) -> None:
-        self.settings = settings
-        self.budget = budget
         self.clock = clock
         self.http = Http(settings, ssl_context)
         self._pacer = Pacer(settings.rates, limiter, clock)
+
+    async def call(
+        self,
+        operation: Operation[T],
+        fields: Mapping[str, object],
+        *,
+        origin: str,
+        key: Secret | None,
+        policy: Policy,
+        sources: Sequence[Source],
+        files: Sequence[Attachment],
+        known: Mapping[str, object] | None,
+        on_progress: ProgressHook | None,
+        destination: str | None,
+    ) -> T:
+        """Resolve a call once, and send it; the arguments are Dispatcher.send's."""
+        started = self.clock.monotonic()
+        until = None if policy.deadline is None else started + policy.deadline
+        url, left = address(operation, fields, origin)
+        if sources:
+            files = await self.inspect(operation, sources, until)
+        if destination is not None:
+            await self.run(lambda: downloads.check(destination), until)
+        with self.http.budget.holding(files) as held:
+            request = Request(
+                operation,
+                url=url,
+                key=key,
+                fields=left,
+                policy=policy,
+                files=held,
+                body=recipe(operation, left, held),
+                known=known,
+                on_progress=on_progress,
+                destination=destination,
+                started=started,
+            )
+            return await self.send(request)
+
+    async def inspect(
+        self, operation: Operation[Any], sources: Sequence[Source], until: float | None
+    ) -> Sequence[Attachment]:
+        """Check sources against what an operation takes, in a worker thread.
+
+        Args:
+            operation: Whose rule it is.
+            sources: What the caller gave.
+            until: The clock's time at which the caller's deadline passes.
+
+        Raises:
+            MediaError: At least one cannot be sent; each is named.
+            ConfigurationError: One is not a kind of source.
+            DeadlineExceeded: It took too long.
+        """
+        rule = operation.takes
+        assert rule is not None, f"{operation} takes no files"
+        return await self.run(lambda: inspect_all(sources, rule), until)
+
+    async def run(self, function: Callable[[], S], until: float | None = None) -> S:
+        """Run what blocks before a request can be sent, in a worker thread."""
+        left = None if until is None else until - self.clock.monotonic()
+        try:
+            async with asyncio.timeout(left) as scope:
+                return await self.http.budget.check(function)
+        except TimeoutError:
+            if not scope.expired():
+                raise
+        raise DeadlineExceeded("the deadline passed while the files were looked at")
+
+    async def aclose(self) -> None:
+        """Close connections and threads."""
+        await self.http.aclose()
 
     async def send(self, request: Request[T]) -> T:
         """Send a request as often as the replay rule, the attempts and the time allow.
@@ -75,226 +128,120 @@ class Pipeline:
         Raises:
             MemoriesError: The call failed; see errors.py for what each subclass says.
         """
-        operation = request.operation
-        lane = self._pacer.lane(self.settings.key(operation.service), operation.bucket)
-        call = _Call(self, request, lane, recipe(request))
+        lane = self._pacer.lane(request.key, request.operation.bucket)
+        failed: Failed | None = None
+        async for attempt in attempts(self.clock):
+            outcome = await self._attempt(request, lane, failed)
+            if not isinstance(outcome, Failed):
+                return outcome
+            failed = outcome
+            attempt.retry_state.set_result(failed)
+        assert failed is not None
+        # The frames below are ours: they tell the caller nothing.
+        raise failed.error.with_traceback(None)
+
+    async def _attempt(self, request: Request[T], lane: Lane, before: Failed | None) -> T | Failed:
+        """Make one attempt.
+
+        Args:
+            request: What to ask.
+            lane: Where its turn comes.
+            before: How the attempt before it failed.
+        """
+        number, waited = (before.number, before.waited + before.sleep) if before else (0, 0.0)
+        queued = self.clock.monotonic()
         try:
-            return await call.attempt()
+            turn = await lane.enter(request.until)
         except MemoriesError as error:
-            call.failed = error
-        # Tenacity comes in only now, told of the attempt that failed: its machinery would cost a
-        # call that succeeds at once another tenth of its CPU.
-        retrying = AsyncRetrying(
-            sleep=self.clock.sleep,
-            wait=call.wait,
-            stop=call.must_stop,
-            retry=retry_if_exception(call.may_retry),
-            before_sleep=call.note_retry,
-            reraise=True,
-        )
+            return self._failed(error, request, number, waited)
+        number += 1
+        if before is not None:  # what a throttled call waits, it waits here, with its whole lane
+            waited += self.clock.monotonic() - queued
+        log.debug("%s: attempt %d", request.operation, number)
+        transfer = _transfer(request, number)
         try:
-            return await retrying(call.attempt_again)
+            value = await self._exchange(request, transfer)
         except MemoriesError as error:
-            # The frames below are ours and tenacity's: they tell the caller nothing.
-            raise error.with_traceback(None)  # noqa: B904  # it is the same error
-
-    async def aclose(self) -> None:
-        """Close connections and threads."""
-        await self.http.aclose()
-        self.budget.close()
-
-
-@attrs.define(eq=False)
-class _Call(Generic[T]):
-    """One call, through all its attempts."""
-
-    pipeline: Pipeline
-    request: Request[T]
-    lane: Lane
-    body: Recipe | None
-    started: float = attrs.field(init=False)
-    number: int = 0
-    verdict: Verdict = Verdict.RAISE
-    pause: float = 0.0
-    waited: float = 0.0
-    transfer: Transfer = attrs.field(init=False)
-    failed: MemoriesError | None = None
-    """The first attempt's error, until tenacity has been told of it."""
-
-    def __attrs_post_init__(self) -> None:
-        self.started = self.pipeline.clock.monotonic()
-        self.transfer = self._transfer()
-
-    def _transfer(self) -> Transfer:
-        length = self.body.length if self.body else 0
-        downloading = self.request.destination is not None
-        hook = None if downloading else self.request.on_progress
-        return Transfer(length, max(self.number, 1), hook)
-
-    @property
-    def _until(self) -> float | None:
-        deadline = self.request.policy.deadline
-        return None if deadline is None else self.started + deadline
-
-    async def attempt(self) -> T:
-        """Make one attempt; what it raises has its verdict in ``self.verdict``."""
-        self.verdict = Verdict.RAISE
-        queued = self.pipeline.clock.monotonic()
-        try:
-            turn = await self.lane.enter(self._until)
-        except MemoriesError as error:
-            self._complete(error)
-            raise
-        if self.number:  # what a throttled call waits, it waits here, with its whole lane
-            self.waited += self.pipeline.clock.monotonic() - queued
-        self.number += 1
-        self.transfer = self._transfer()
-        try:
-            return completed(await self._try_once(turn), attempts=self.number)
-        except MemoriesError as error:
-            self._complete(error)
-            self._settle(error)
-
-    async def attempt_again(self) -> T:
-        """Fail as the first attempt did, then make further ones."""
-        if self.failed is not None:
-            failed, self.failed = self.failed, None
-            raise failed
-        return await self.attempt()
-
-    async def _try_once(self, turn: Turn) -> T:
-        request, transfer, pipeline = self.request, self.transfer, self.pipeline
-        log.debug("%s: attempt %d", request.operation, self.number)
-        try:
-            if request.policy.before_sending is not None:
-                await request.policy.before_sending()
-            outcome = await pipeline.http.exchange(
-                request, self.body, transfer, pipeline.budget, self._left()
-            )
+            return self._judged(error, request, lane, transfer, number, waited)
         finally:
             if transfer.state is State.NOT_SENT:
-                self.lane.leave_unused(turn)
-        if transfer.failure is not None:
-            raise transfer.failure
+                lane.leave_unused(turn)
+        lane.succeeded()
+        return _with_attempts(value, number)
+
+    async def _exchange(self, request: Request[T], transfer: Transfer) -> T:
+        async def before_first_byte() -> None:
+            if request.policy.before_sending is not None:
+                await request.policy.before_sending()
+
+        until = request.until
+        outcome = await self.http.exchange(
+            request,
+            transfer,
+            within=None if until is None else until - self.clock.monotonic(),
+            before_first_byte=before_first_byte,
+        )
         if isinstance(outcome, Failure):
-            raise self._error_of(outcome)
-        data = _data_of(outcome, request.operation)
-        value = structure(data, request.operation.result, request.known)
-        self.lane.succeeded()
+            raise error_of(outcome, request, transfer, self.clock.monotonic())
+        value = value_of(request, outcome)
+        if transfer.state is not State.SENT:
+            # A refusal may come early; a result cannot be that of a request not yet whole.
+            raise ConnectError("an answer came that is none to this request")
         return value
 
-    def _left(self) -> float | None:
-        return None if self._until is None else self._until - self.pipeline.clock.monotonic()
-
-    def _complete(self, error: MemoriesError) -> None:
-        """Complete an error with what only the call knows."""
-        error.operation = str(self.request.operation)
-        error.attempts = self.number
-
-    def _settle(self, error: MemoriesError) -> NoReturn:
-        """Judge a failed attempt, and raise what the caller is to see if it was the last."""
-        policy, operation = self.request.policy, self.request.operation
-        self.verdict = judge(
-            error,
-            self.transfer.state,
-            operation.replay,
-            policy.replay == "accept_double_billing",
-            self.number,
-        )
-        if self.verdict is Verdict.THROTTLED:
+    def _judged(
+        self,
+        error: MemoriesError,
+        request: Request[Any],
+        lane: Lane,
+        transfer: Transfer,
+        number: int,
+        waited: float,
+    ) -> Failed:
+        """Apply the replay rule to a failed attempt."""
+        operation = request.operation
+        twice = request.policy.replay == "accept_double_billing"
+        verdict = judge(error, transfer.state, operation.replay, twice, number)
+        pause = 0.0
+        if verdict is Verdict.RETRY:
+            pause = backoff(number, self.clock.random())
+        elif verdict is Verdict.UNKNOWN:
+            error = unknown_after(error, request, transfer, self.clock.monotonic())
+        elif verdict is Verdict.THROTTLED:
             hint = error.retry_after if isinstance(error, RateLimited) else None
-            self.pause = self.lane.throttled(hint)
+            pause = lane.throttled(hint)
             if isinstance(error, RateLimited) and hint is None:
-                error.retry_after = self.pause
-        if self.verdict is Verdict.UNKNOWN and not isinstance(error, OutcomeUnknown):
-            raise self._unknown(
-                OutcomeUnknown,
-                f"the service failed: {error.message}",
-                getattr(error, "status", None),
-                state="ANSWERED",
-            ) from error
-        raise error
+                error.retry_after = pause
+        replayable = request.replayable or transfer.state is State.NOT_SENT
+        return self._failed(error, request, number, waited, verdict, pause, replayable)
 
-    def may_retry(self, error: BaseException) -> bool:
-        """Tell tenacity whether the attempt may be repeated at all."""
-        return self.verdict in (Verdict.RETRY, Verdict.THROTTLED)
-
-    def wait(self, state: RetryCallState) -> float:
-        """Tell tenacity how long to wait; a throttled call waits with its whole lane instead."""
-        if self.verdict is Verdict.THROTTLED:
-            return 0.0
-        return backoff(self.number, self.pipeline.clock.random())
-
-    def must_stop(self, state: RetryCallState) -> bool:
-        """Tell tenacity whether attempts, time or the source are used up."""
-        wait = self.pause if self.verdict is Verdict.THROTTLED else state.upcoming_sleep
-        left = self._left()
-        consumed = self.transfer.state is not State.NOT_SENT and not self.request.replayable
-        return (
-            consumed
-            or self.number >= self.request.policy.attempts
-            or self.waited + wait > self.request.policy.retry_time
-            or (left is not None and wait > left)
-        )
-
-    def note_retry(self, state: RetryCallState) -> None:
-        """Count and log a wait that is about to begin."""
-        wait = self.pause if self.verdict is Verdict.THROTTLED else state.upcoming_sleep
-        self.waited += state.upcoming_sleep
-        error = state.outcome.exception() if state.outcome else None
-        log.info("%s: again in %.1f s: %s", self.request.operation, wait, error)
-
-    def _error_of(self, failure: Failure) -> MemoriesError:
-        """Say what a failed exchange means to the caller."""
-        fault = failure.fault
-        message = f"{fault.value} ({failure.detail})" if failure.detail else fault.value
-        if (kind := _NOT_CONNECTED.get(fault)) is not None:
-            return kind(message)
-        if fault is Fault.TOO_LARGE:
-            return AnswerTooLarge("the answer exceeds 16 MiB", status=failure.status)
-        if self.transfer.state is State.SENT:
-            if fault is Fault.TIMED_OUT:
-                left = self._left()
-                late = "before the deadline" if left is not None and left <= 0 else "in time"
-                return self._unknown(AnswerTimeout, f"no answer came {late}", failure.status)
-            return self._unknown(OutcomeUnknown, message, failure.status)
-        so_far = f"after {self.transfer.sent} of {self.transfer.total} bytes"
-        if fault is Fault.TIMED_OUT:
-            return DeadlineExceeded(f"the deadline passed {so_far}")
-        if fault is Fault.STALLED:
-            seconds = self.request.policy.stall_timeout
-            return StallTimeout(f"the peer accepted no byte for {seconds:g} s {so_far}")
-        return ConnectError(f"{message} {so_far}")
-
-    def _unknown(
-        self, kind: type[OutcomeUnknown], message: str, status: int | None, state: str = "SENT"
-    ) -> OutcomeUnknown:
-        operation = self.request.operation
-        error = kind(
-            message,
-            state=state,
-            bytes_sent=self.transfer.sent,
-            elapsed=self.pipeline.clock.monotonic() - self.started,
-            sent_at=self.transfer.sent_at,
-            request_digest=self.request.digest(),
-            status=status,
-            operation=str(operation),
-            attempts=self.number,
-        )
-        if operation.replay is Replay.FREE_READ:
-            error.advice = "The call is free and changes nothing: call again"
-        return error
+    def _failed(
+        self,
+        error: MemoriesError,
+        request: Request[Any],
+        number: int,
+        waited: float,
+        verdict: Verdict = Verdict.RAISE,
+        pause: float = 0.0,
+        replayable: bool = True,
+    ) -> Failed:
+        """Complete an error with what only the call knows."""
+        error.operation, error.attempts = str(request.operation), number
+        left = None if request.until is None else request.until - self.clock.monotonic()
+        return Failed(error, verdict, number, pause, waited, left, replayable, request.policy)
 
 
-def _data_of(outcome: Reply | Saved, operation: Operation[Any]) -> object:
-    """Return what the operation's result is made of."""
-    if isinstance(outcome, Saved):
-        return attrs.asdict(outcome)
-    if operation.answer is Answer.STATUS and 200 <= outcome.status < 300:
-        return None
-    data = envelope.decode(outcome.status, outcome.headers, outcome.body)
-    if operation.answer is Answer.FILE:
-        raise UnexpectedShape("the answer is JSON instead of a file", status=outcome.status)
-    if data is None and operation.null_means:
-        raise NotFound(operation.null_means, code="404", status=outcome.status)
-    return data
+def _transfer(request: Request[Any], number: int) -> Transfer:
+    length = request.body.length if request.body else 0
+    downloading = request.destination is not None
+    return Transfer(length, number, None if downloading else request.on_progress)
+
+
+def _with_attempts(value: T, number: int) -> T:
+    answer: object = value
+    if number > 1:
+        if isinstance(answer, Result):
+            return cast("T", attrs.evolve(answer, attempts=number))
+        if isinstance(answer, Results):
+            answer.attempts = number
+    return value

@@ -1,4 +1,4 @@
-"""A call on its way, as plain values: what is asked, and how far one attempt has got."""
+"""A call on its way, as plain values: what is asked of whom, and how far one attempt has got."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ import enum
 import hashlib
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Generic, TypeVar
-from urllib.parse import quote
+from typing import Any, Generic, TypeVar
+from urllib.parse import quote, urlencode
 
 import attrs
 import orjson
 
-from memories_async.config import Policy
+from memories_async._engine.body.layout import Recipe
+from memories_async.config import Policy, Secret
 from memories_async.media.readers import Attachment
 from memories_async.models import Progress
 from memories_async.operations import Body, Operation
@@ -26,39 +27,38 @@ ProgressHook = Callable[[Progress], object]
 
 @attrs.frozen
 class Request(Generic[T]):
-    """One call: the row of the table and what fills it.
+    """One call, resolved: where it goes, as whom, with what, and how long it may take.
 
     Attributes:
-        operation: The endpoint and way in.
-        fields: Wire names to values: JSON members, form fields or query parameters.
+        operation: The row of the table.
+        url: Where it goes, query included.
+        key: What it is sent with; None where the address alone is the permission.
+        fields: What the address does not carry: JSON members, form fields or parts.
         files: What goes into the file parts, in order.
-        known: Fields of the result that the answer does not repeat.
-        destination: Where a downloaded file is to lie.
+        body: The two laid out; None where the operation has no body.
         policy: How to wait and retry.
+        known: Fields of the result that the answer does not repeat.
         on_progress: Told of accepted bytes.
+        destination: Where a downloaded file is to lie.
+        started: The clock's time at which the caller began to wait.
     """
 
     operation: Operation[T]
+    url: str
+    key: Secret | None
     fields: Mapping[str, object]
     policy: Policy
     files: Sequence[Attachment] = ()
+    body: Recipe | None = None
     known: Mapping[str, object] | None = None
     on_progress: ProgressHook | None = None
     destination: str | None = None
+    started: float = 0.0
 
-    def path(self) -> str:
-        """Return the operation's path with its placeholders filled in."""
-        return _PLACEHOLDER.sub(
-            lambda match: quote(str(self.fields[match[1]]), safe=""), self.operation.path
-        )
-
-    def query(self) -> dict[str, str]:
-        """Return the fields that go into the query string."""
-        layout = self.operation.body
-        if layout is not Body.QUERY and layout is not Body.JSON_ARRAY:
-            return {}
-        elsewhere = {self.operation.array_field, *_PLACEHOLDER.findall(self.operation.path)}
-        return {name: str(value) for name, value in self.fields.items() if name not in elsewhere}
+    @property
+    def until(self) -> float | None:
+        """The clock's time at which the caller's deadline passes."""
+        return None if self.policy.deadline is None else self.started + self.policy.deadline
 
     @property
     def replayable(self) -> bool:
@@ -70,12 +70,38 @@ class Request(Generic[T]):
         asked = orjson.dumps(
             [
                 self.operation.name,
+                self.url.split("/", 3)[3:],
                 dict(self.fields),
                 [[file.name, file.content_type, file.size] for file in self.files],
             ],
             default=str,
         )
         return hashlib.sha256(asked).hexdigest()[:16]
+
+
+def address(
+    operation: Operation[Any], fields: Mapping[str, object], origin: str
+) -> tuple[str, Mapping[str, object]]:
+    """Return where a request goes, and the fields that are left for its body.
+
+    Args:
+        operation: The row of the table.
+        fields: Wire names to values.
+        origin: The address before the service's paths.
+    """
+    path, left = operation.path, fields
+    if "{" in path:
+        named = _PLACEHOLDER.findall(path)
+        left = {name: value for name, value in fields.items() if name not in named}
+        if not path.startswith("/"):  # a field is the whole address, signed as it stands
+            return str(fields[named[0]]), left
+        path = _PLACEHOLDER.sub(lambda match: quote(str(fields[match[1]]), safe=""), path)
+    if operation.body in (Body.QUERY, Body.JSON_ARRAY):
+        query = {name: value for name, value in left.items() if name != operation.array_field}
+        left = {name: value for name, value in left.items() if name == operation.array_field}
+        if query:
+            path = f"{path}?{urlencode(query)}"
+    return origin + path, left
 
 
 class State(enum.IntEnum):

@@ -1,10 +1,16 @@
-"""May this be sent again, and when: the replay rule as pure functions."""
+"""May this be sent again, and when: the replay rule and the retry loop's strategies, all pure."""
 
 from __future__ import annotations
 
 import enum
+import logging
+
+import attrs
+from tenacity import AsyncRetrying, RetryCallState, retry_if_result
 
 from memories_async._engine.request import State
+from memories_async.clock import Clock
+from memories_async.config import Policy
 from memories_async.errors import (
     CapacityReached,
     ConnectError,
@@ -16,6 +22,8 @@ from memories_async.errors import (
     TlsError,
 )
 from memories_async.operations import Replay
+
+log = logging.getLogger("memories_async")
 
 LONGEST_HINT = 120.0
 """A ``Retry-After`` beyond this many seconds is the caller's to wait for, not ours."""
@@ -75,3 +83,81 @@ def backoff(attempt: int, chance: float) -> float:
         chance: A random number from 0 to 1.
     """
     return chance * min(LONGEST_BACKOFF, 2.0 ** (attempt - 1))
+
+
+@attrs.frozen
+class Failed:
+    """How an attempt failed: all that decides whether, and when, there is another one.
+
+    Attributes:
+        error: What the caller is told if this was the last.
+        verdict: What the replay rule says.
+        number: The number of the attempt, from 1.
+        pause: Seconds before another may start.
+        waited: Seconds that the call has waited since its first attempt.
+        left: Seconds until the caller's deadline; None where there is none.
+        replayable: Whether the body, if any of it was sent, can be sent again.
+        policy: How to wait and retry.
+    """
+
+    error: MemoriesError
+    verdict: Verdict
+    number: int
+    pause: float
+    waited: float
+    left: float | None
+    replayable: bool
+    policy: Policy
+
+    @property
+    def sleep(self) -> float:
+        """Seconds to wait here; a throttled call waits with its whole lane instead."""
+        return 0.0 if self.verdict is Verdict.THROTTLED else self.pause
+
+
+def may_be_repeated(failed: Failed) -> bool:
+    """Tell whether the rule and the source allow another attempt."""
+    return failed.replayable and failed.verdict in (Verdict.RETRY, Verdict.THROTTLED)
+
+
+def is_spent(failed: Failed) -> bool:
+    """Tell whether the attempts or the time that the caller grants are used up."""
+    return (
+        failed.number >= failed.policy.attempts
+        or failed.waited + failed.pause > failed.policy.retry_time
+        or (failed.left is not None and failed.pause > failed.left)
+    )
+
+
+def attempts(clock: Clock) -> AsyncRetrying:
+    """Return the loop over the attempts of one call; each puts how it failed as its result."""
+    return AsyncRetrying(
+        sleep=clock.sleep,
+        retry=_MAY_BE_REPEATED,
+        stop=_is_spent,
+        wait=_sleep,
+        before_sleep=_log,
+        retry_error_callback=_failed,
+    )
+
+
+_MAY_BE_REPEATED = retry_if_result(may_be_repeated)
+
+
+def _failed(state: RetryCallState) -> Failed:
+    assert state.outcome is not None
+    failed: Failed = state.outcome.result()
+    return failed
+
+
+def _is_spent(state: RetryCallState) -> bool:
+    return is_spent(_failed(state))
+
+
+def _sleep(state: RetryCallState) -> float:
+    return _failed(state).sleep
+
+
+def _log(state: RetryCallState) -> None:
+    failed = _failed(state)
+    log.info("%s: again in %.1f s: %s", failed.error.operation, failed.pause, failed.error)

@@ -17,16 +17,16 @@ import os
 import random
 import sys
 import time
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import orjson
 
 from memories_async import Bucket, Memories, Rate
-from memories_async._engine.body.budget import UploadBudget
-from memories_async._engine.body.layout import Recipe
 from memories_async._engine.body.writer import Transfer
 from memories_async._engine.request import Request
-from memories_async._engine.transport.http import Failure, Fault, Reply
+from memories_async._engine.transport.failures import Failure, Fault
+from memories_async._engine.transport.http import Reply
 from memories_async.bulk import Job, Status
 from tests.virtual_clock import HurriedClock
 
@@ -57,12 +57,12 @@ class Service:
     async def exchange(
         self,
         request: Request[Any],
-        recipe: Recipe | None,
         transfer: Transfer,
-        budget: UploadBudget,
+        *,
         within: float | None,
+        before_first_byte: Callable[[], Awaitable[object]],
     ) -> Reply | Failure:
-        await asyncio.sleep(0)
+        await before_first_byte()
         name = os.path.basename(request.files[0].label)
         if self.chance.random() >= FAULTS:
             return self.take(transfer, name)

@@ -18,8 +18,6 @@ from hypothesis import strategies as st
 
 from memories_async import Media
 from memories_async._engine.body.layout import SMALL, Recipe, recipe
-from memories_async._engine.request import Request
-from memories_async.config import Policy
 from memories_async.media.inspect import inspect_source
 from memories_async.media.readers import Attachment, whole
 from memories_async.media.rules import CAPTION_VIDEO, LIBRARY_IMAGE
@@ -40,7 +38,7 @@ def laid_out(
     fields: Mapping[str, object] | None = None,
     files: Sequence[Attachment] = (),
 ) -> Recipe:
-    body = recipe(Request(operation, fields or {}, Policy(), files=files))
+    body = recipe(operation, fields or {}, files)
     assert body is not None
     return body
 
@@ -76,7 +74,7 @@ async def read_by_aiohttp(body: Recipe) -> list[Part]:
 
 
 def test_no_body_for_a_query() -> None:
-    assert recipe(Request(GET_VIDEO, {"video_no": "VI1"}, Policy())) is None
+    assert recipe(GET_VIDEO, {"video_no": "VI1"}) is None
 
 
 def test_json() -> None:

@@ -6,9 +6,10 @@ import logging
 import os
 import pickle
 import traceback
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -31,15 +32,13 @@ from memories_async import (
     ServerError,
     Video,
 )
-from memories_async._engine.body.budget import UploadBudget
 from memories_async._engine.body.layout import Recipe
-from memories_async._engine.body.writer import Transfer
-from memories_async._engine.request import Request
+from memories_async._engine.request import Request, address
 from memories_async._engine.transport import http
-from memories_async._engine.transport.payload import Payload
+from memories_async._engine.transport.payload import Connection, Payload
 from memories_async.config import Policy
 from memories_async.media.readers import Attachment
-from memories_async.operations import ADD_IMAGES, CAPTION_IMAGE_URL, GET_VIDEO
+from memories_async.operations import CAPTION_IMAGE_URL, GET_VIDEO, Operation
 from tests.operations.recorder import Answer, Recorder
 from tests.virtual_clock import HurriedClock
 
@@ -296,23 +295,30 @@ async def test_a_child_process_connects_anew(
 # Parts of the engine that no server can see.
 
 
+def asked(
+    operation: Operation[Any], fields: Mapping[str, object], files: Sequence[Attachment] = ()
+) -> Request[Any]:
+    url, left = address(operation, fields, "https://api.test")
+    return Request(operation, url, None, left, Policy(), files=files)
+
+
 def test_requests_have_a_digest_of_what_was_asked() -> None:
     def digest(prompt: str = "What?", name: str = "a.png") -> str:
         file = Attachment(name, "image/png", 3, "label", content=b"abc")
-        return Request(CAPTION_IMAGE_URL, {"user_prompt": prompt}, Policy(), files=[file]).digest()
+        return asked(CAPTION_IMAGE_URL, {"user_prompt": prompt}, [file]).digest()
 
     assert digest() == digest()
     assert len({digest(), digest("Who?"), digest(name="b.png")}) == 3
-    assert Request(GET_VIDEO, {"when": datetime(2026, 1, 1, tzinfo=UTC)}, Policy()).digest()
+    assert asked(CAPTION_IMAGE_URL, {"when": datetime(2026, 1, 1, tzinfo=UTC)}).digest()
+    assert len({asked(GET_VIDEO, {"video_no": number}).digest() for number in ("VI1", "VI2")}) == 2
 
 
 async def test_a_streamed_body_is_no_text() -> None:
-    budget = UploadBudget()
-    request = Request(ADD_IMAGES, {}, Policy())
-    payload = Payload(Recipe("text/plain", (b"a",)), Transfer(1), budget, request)
+    async def send(connection: Connection) -> None: ...
+
+    payload = Payload(Recipe("text/plain", (b"a",)), send, stall_timeout=60)
     with pytest.raises(TypeError, match="is no text"):
         payload.decode()
-    budget.close()
 
 
 def test_a_key_in_a_header_shows_itself_to_nobody() -> None:

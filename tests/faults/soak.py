@@ -6,16 +6,15 @@ import asyncio
 import gc
 import random
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import attrs
 
 from memories_async import Bucket, Memories, MemoriesError, Rate
-from memories_async._engine.body.budget import UploadBudget
-from memories_async._engine.body.layout import Recipe
 from memories_async._engine.body.writer import Transfer
 from memories_async._engine.request import Request
-from memories_async._engine.transport.http import Failure, Fault, Reply
+from memories_async._engine.transport.failures import Failure, Fault
+from memories_async._engine.transport.http import Reply
 from memories_async.limiters import MemoryLimiter
 from tests.faults.conftest import LeapingClock
 
@@ -26,9 +25,9 @@ ONE_A_SECOND = Rate(1)
 
 @attrs.frozen
 class _Fault:
-    """What one exchange may come to, and what budget of the body has left by then."""
+    """What one exchange may come to, and what fraction of the body has left by then."""
 
-    budget: float
+    fraction: float
     outcome: Reply | Failure
 
 
@@ -49,8 +48,8 @@ FAULTS = (
 class ScriptedHttp:
     """Stands where the connections are: good answers, and faults at random."""
 
-    def __init__(self, budget: Callable[[float], float], seed: int, clock: LeapingClock) -> None:
-        self._budget = budget
+    def __init__(self, share: Callable[[float], float], seed: int, clock: LeapingClock) -> None:
+        self._share = share
         self._began = clock.now
         self._chance = random.Random(seed)
         self._clock = clock
@@ -60,20 +59,21 @@ class ScriptedHttp:
     async def exchange(
         self,
         request: Request[object],
-        recipe: Recipe | None,
         transfer: Transfer,
-        budget: UploadBudget,
+        *,
         within: float | None,
+        before_first_byte: Callable[[], Awaitable[object]],
     ) -> Reply | Failure:
-        assert recipe is not None
-        assert recipe.length is not None
+        assert request.body is not None
+        assert request.body.length is not None
+        await before_first_byte()
         fault = None
-        if self._chance.random() < self._budget(self._clock.now - self._began):
+        if self._chance.random() < self._share(self._clock.now - self._began):
             fault = self._chance.choice(FAULTS)
-        if fault is None or fault.budget:
+        if fault is None or fault.fraction:
             self.times.append(self._clock.now)
             del self.times[:-100]
-            transfer.handing_over(int(recipe.length * (fault.budget if fault else 1.0)))
+            transfer.handing_over(int(request.body.length * (fault.fraction if fault else 1.0)))
         await asyncio.sleep(0)
         return fault.outcome if fault else GOOD
 
@@ -112,7 +112,7 @@ async def soak(
 
     Args:
         calls: How many.
-        faults: The budget of exchanges that fail, by the second.
+        faults: The share of exchanges that fail, by the second.
         workers: How many calls are under way at once.
         rate: What the lane allows.
         seed: Of the chance.
@@ -128,7 +128,7 @@ async def soak(
         clock=clock,
     ) as client:
         http = ScriptedHttp(faults, seed, clock)
-        (await client._dispatcher.engine()).http = http  # type: ignore[assignment]
+        (await client._dispatcher.engine()).http.exchange = http.exchange  # type: ignore[method-assign]
         began = clock.now
         left = iter(range(calls))
         hour = 0

@@ -23,7 +23,7 @@ from memories_async import (
     MemoriesError,
     OutcomeUnknown,
 )
-from memories_async._engine.transport.payload import Payload
+from memories_async._engine.transport.payload import Connection
 from memories_async.emulator import Cut, Drip, Hang, Raw
 from memories_async.emulator import HttpResponse as Answer
 from memories_async.emulator import InjectedFault as Fault
@@ -75,13 +75,13 @@ async def test_row_19_reset_while_the_last_piece_leaves(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The kernel has taken the last byte and the reset is noticed first: it may have arrived."""
-    accept = Payload.accept
+    hand_over = Connection.write
 
-    async def accept_and_notice_a_reset(self: Payload, *arguments: Any) -> None:
-        await accept(self, *arguments)
+    async def accept_and_notice_a_reset(self: Connection, *arguments: Any) -> None:
+        await hand_over(self, *arguments)
         raise ConnectionResetError("Connection reset by peer")
 
-    monkeypatch.setattr(Payload, "accept", accept_and_notice_a_reset)
+    monkeypatch.setattr(Connection, "write", accept_and_notice_a_reset)
     error = await failure_of(caption(stage.client()))
     assert isinstance(error, OutcomeUnknown)
     assert (error.attempts, error.state) == (1, "SENT")

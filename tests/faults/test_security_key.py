@@ -20,9 +20,9 @@ import pytest
 
 import memories_async
 from memories_async import CallOptions, Memories, MemoriesError
-from memories_async._engine.request import Request
+from memories_async._engine.request import Request, address
 from memories_async.config import Secret
-from memories_async.operations import CAPTION_IMAGE_URL
+from memories_async.operations import CAPTION_IMAGE_URL, Service
 from tests.conftest import PatientLoop
 from tests.faults.conftest import (
     CAPTION_SENTINEL,
@@ -232,7 +232,10 @@ async def test_s01_the_key_in_no_repr_str_vars_or_pickle(stage: Stage) -> None:
     await caption(client)
     dispatcher = client._dispatcher
     pipeline = await dispatcher.engine()
-    request = Request(CAPTION_IMAGE_URL, {"url": "u"}, dispatcher.settings.policy)
+    settings = dispatcher.settings
+    url, fields = address(CAPTION_IMAGE_URL, {"url": "u"}, settings.origin(Service.CAPTION))
+    key = settings.key(Service.CAPTION)
+    request = Request(CAPTION_IMAGE_URL, url, key, fields, settings.policy)
     result = await client.captions.image(PNG, "what")
     subjects = [
         client,

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, cast
 from urllib.parse import urlencode
 
 import attrs
 import orjson
 
-from memories_async._engine.request import Request
 from memories_async.media.readers import Attachment
-from memories_async.operations import Body, Service
+from memories_async.operations import Body, Operation
 
 
 @attrs.frozen
@@ -35,39 +34,51 @@ class Recipe:
         object.__setattr__(self, "length", sum(known) if len(known) == len(sizes) else None)
 
 
-def recipe(request: Request[Any]) -> Recipe | None:
-    """Lay out the body of a request; None where the operation has no body."""
-    layout = request.operation.body
+def recipe(
+    operation: Operation[Any], fields: Mapping[str, object], files: Sequence[Attachment] = ()
+) -> Recipe | None:
+    """Lay out a body; None where the operation has none.
+
+    Args:
+        operation: Says how.
+        fields: What goes into it beside the files.
+        files: What goes into the file parts, in order.
+    """
+    layout = operation.body
     if layout is Body.QUERY:
         return None
     if layout is Body.FORM:
-        form = urlencode(list(_form_fields(request.fields))).encode()
+        form = urlencode(list(_form_fields(fields))).encode()
         return Recipe("application/x-www-form-urlencoded", (form,))
     if layout is Body.JSON_ARRAY:
-        array = request.fields[request.operation.array_field]
+        array = fields[operation.array_field]
         return Recipe("application/json", (orjson.dumps(array),))
     if layout is Body.JSON:
-        return Recipe("application/json", (orjson.dumps(dict(request.fields)),))
+        return Recipe("application/json", (orjson.dumps(dict(fields)),))
     # Long and random: no file will hold it, and so nothing in a file can end its part.
     boundary = f"memories-async-{secrets.token_hex(16)}"
     return Recipe(
         f"multipart/form-data; boundary={boundary}",
-        tuple(_joined(_multipart(request, boundary))),
+        tuple(_joined(_multipart(operation, fields, files, boundary))),
     )
 
 
-def _multipart(request: Request[Any], boundary: str) -> Iterator[bytes | Attachment]:
+def _multipart(
+    operation: Operation[Any],
+    fields: Mapping[str, object],
+    files: Sequence[Attachment],
+    boundary: str,
+) -> Iterator[bytes | Attachment]:
     delimiter = f"--{boundary}\r\n".encode()
-    if request.operation.body is Body.REQ_AND_FILES:
+    if operation.body is Body.REQ_AND_FILES:
         # The service binds this part as JSON by its own content type.
         yield delimiter + _disposition("req", "req.json", "application/json")
-        yield orjson.dumps(dict(request.fields)) + b"\r\n"
+        yield orjson.dumps(dict(fields)) + b"\r\n"
     else:
-        signed = request.operation.service is Service.STORAGE  # the only field is the address
-        for name, value in () if signed else _form_fields(request.fields):
+        for name, value in _form_fields(fields):
             yield delimiter + _disposition(name) + value.encode() + b"\r\n"
-    for file in request.files:
-        yield delimiter + _disposition(request.operation.file_part, file.name, file.content_type)
+    for file in files:
+        yield delimiter + _disposition(operation.file_part, file.name, file.content_type)
         yield file if file.content is None else file.content
         yield b"\r\n"
     yield f"--{boundary}--\r\n".encode()

@@ -1,61 +1,32 @@
-"""One exchange of a request for its answer, and what its failures mean."""
+"""One exchange of a request for its answer: connect, send, await, each under a limit of its own."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import enum
 import functools
 import ssl
 import urllib.request
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
 import aiohttp
 import attrs
+from aiohttp.client_proto import ResponseHandler
 from yarl import URL
 
 from memories_async._engine.body.budget import UploadBudget
-from memories_async._engine.body.layout import Recipe
-from memories_async._engine.body.writer import Transfer
+from memories_async._engine.body.writer import Transfer, write
 from memories_async._engine.request import Request, State
+from memories_async._engine.transport import failures
 from memories_async._engine.transport.downloads import save
-from memories_async._engine.transport.payload import Payload
-from memories_async._engine.transport.sessions import Sessions
+from memories_async._engine.transport.failures import Failure, Fault
+from memories_async._engine.transport.payload import Connection, Payload
+from memories_async._engine.transport.sessions import EXCHANGE, Sessions, is_quiet
 from memories_async.config import Secret, Settings, is_loopback
-from memories_async.operations import Service
 
 LARGEST_ANSWER = 16 * 1024 * 1024
-
-
-class Fault(enum.Enum):
-    """Why no answer came."""
-
-    DNS = "the host name did not resolve"
-    CERTIFICATE = "the server's certificate or TLS version was refused"
-    CONNECT = "no connection could be made"
-    CONNECT_TIMEOUT = "the connection was not established in time"
-    STALLED = "the peer stopped moving bytes"
-    LOST = "the connection was lost"
-    NOT_HTTP = "what came back is not HTTP"
-    TIMED_OUT = "time ran out"
-    TOO_LARGE = "the answer is too large"
-
-
-@attrs.frozen
-class Failure:
-    """No usable answer.
-
-    Attributes:
-        fault: What went wrong.
-        detail: What the library below said, in one line.
-        status: The HTTP status, if the answer had begun.
-    """
-
-    fault: Fault
-    detail: str = ""
-    status: int | None = None
 
 
 @attrs.frozen
@@ -95,30 +66,29 @@ class _HeaderKey(str):
 
 
 class Http:
-    """What one client sends requests through."""
+    """What one client sends requests through: its connections, and what its uploads share."""
 
     def __init__(self, settings: Settings, ssl_context: ssl.SSLContext | None = None) -> None:
-        self._settings = settings
+        self.budget = UploadBudget()
         self._sessions = Sessions(settings.max_connections, ssl_context)
         self._proxy_of = functools.lru_cache(16)(_proxy_from_environment)
-        self._url_of = functools.lru_cache(256)(URL)
 
     async def exchange(
         self,
         request: Request[Any],
-        recipe: Recipe | None,
         transfer: Transfer,
-        budget: UploadBudget,
+        *,
         within: float | None,
+        before_first_byte: Callable[[], Awaitable[object]],
     ) -> Reply | Saved | Failure:
-        """Send one request and read its answer; never raises for what the network does.
+        """Send one request and read its answer; what the network does is returned, not raised.
 
         Args:
-            request: What to ask.
-            recipe: Its body.
+            request: What to ask of whom.
             transfer: Where to note how far it got.
-            budget: What all uploads share.
             within: Seconds until the caller's deadline.
+            before_first_byte: Awaited once, with the connection at hand. What it raises ends the
+                exchange with nothing sent, as does what the source or the caller's hook raises.
         """
         ends = None if within is None else asyncio.get_running_loop().time() + within
         here = await self._sessions.current()
@@ -128,103 +98,152 @@ class Http:
         except TimeoutError:
             return Failure(Fault.TIMED_OUT)
         try:
-            return await self._exchange(here.session, request, recipe, transfer, budget, ends)
+            exchange = _Exchange(request, transfer, self.budget, ends, before_first_byte)
+            return await exchange.run(here.session, self._proxy_of(_origin_of(request.url)))
         finally:
             here.places.release()
 
-    async def _exchange(
-        self,
-        session: aiohttp.ClientSession,
-        request: Request[Any],
-        recipe: Recipe | None,
-        transfer: Transfer,
-        budget: UploadBudget,
-        ends: float | None,
+    async def aclose(self) -> None:
+        """Close the connections of this loop, those of loops that run elsewhere, and threads."""
+        await self._sessions.aclose()
+        self.budget.close()
+
+
+@attrs.define(eq=False)
+class _Exchange:
+    """One request on its way: its steps in the order in which they come."""
+
+    request: Request[Any]
+    transfer: Transfer
+    budget: UploadBudget
+    ends: float | None
+    before_first_byte: Callable[[], Awaitable[object]]
+    scope: asyncio.Timeout = attrs.field(factory=lambda: asyncio.Timeout(None))
+    payload: Payload | None = None
+    connected: bool = False
+
+    async def run(
+        self, session: aiohttp.ClientSession, proxy: str | None
     ) -> Reply | Saved | Failure:
-        loop = asyncio.get_running_loop()
-        payload = None if recipe is None else Payload(recipe, transfer, budget, request)
+        request, transfer = self.request, self.transfer
+        if request.body is not None:
+            self.payload = Payload(request.body, self.send_body, request.policy.stall_timeout)
         failure = Failure(Fault.LOST)
-        key = self._settings.key(request.operation.service)
-        scope = asyncio.timeout_at(ends)
-
-        def await_answer() -> None:
-            answer_by = loop.time() + request.policy.answer_timeout
-            scope.reschedule(answer_by if ends is None else min(answer_by, ends))
-
-        transfer.on_sent = await_answer
         response: aiohttp.ClientResponse | None = None
+        token = EXCHANGE.set(self)
         try:
-            async with scope:
-                if payload is None:
-                    transfer.whole()
-                response = await self._request(session, request, payload)
-                if request.destination is not None and _is_file(response):
-                    scope.reschedule(ends)  # a long download is no late answer
-                    return await _save(response, request.destination, request, transfer, budget)
-                return await _reply(response, key)
+            async with self.scope:
+                self._limit(request.policy.connect_timeout)
+                # Within this: connect, then ready(), then send_body(), then the answer's head.
+                response = await session.request(
+                    request.operation.method,
+                    URL(request.url, encoded=True),
+                    data=self.payload,
+                    headers=_headers(request),
+                    allow_redirects=False,
+                    proxy=proxy,
+                    timeout=_NO_TIMEOUT,
+                )
+                return await self.receive(response)
         except _AnswerTooLargeError:
             failure = Failure(Fault.TOO_LARGE)
         except (aiohttp.ClientError, OSError, ValueError) as error:
             # aiohttp's own exceptions hold the request's headers, so none of them goes further:
             # what matters is copied, and the caller's exception is raised outside this handler.
-            if scope.expired():
-                failure = Failure(Fault.TIMED_OUT)
-            elif payload is not None and payload.stalled:
-                failure = Failure(Fault.STALLED)
-            else:
-                failure = _read_failure(error, key)
+            failure = self._failure(error)
         except asyncio.CancelledError as error:
-            if transfer.state is State.SENT:
-                error.add_note(
-                    f"{request.operation}: cancelled after the whole request had been sent; "
-                    "it may have been billed"
-                )
+            self._note(error)
             raise
         finally:
-            if payload is not None:
-                await payload.stop()
+            EXCHANGE.reset(token)
+            if self.payload is not None:
+                await self.payload.stop()
             if response is not None:
                 response.release()
+        if transfer.failure is not None:
+            self._note(transfer.failure)
+            raise transfer.failure
         return attrs.evolve(failure, status=response.status if response else None)
 
-    async def _request(
-        self, session: aiohttp.ClientSession, request: Request[Any], payload: Payload | None
-    ) -> aiohttp.ClientResponse:
-        operation = request.operation
-        key = self._settings.key(operation.service)
-        if operation.service is Service.STORAGE:
-            address = str(request.fields["signed_url"])
-            url = URL(address, encoded=True)
-        else:
-            address = self._settings.origin(operation.service)
-            url = self._url_of(address + request.path())
-        if query := request.query():
-            url = url.with_query(query)
-        headers: dict[str, str] = {"Accept": "application/json"}
-        if request.destination:  # packed, its length would not be what progress counts
-            headers = {"Accept": "*/*", "Accept-Encoding": "identity"}
-        if key is not None:
-            headers["Authorization"] = _HeaderKey(key.reveal())
-        if payload is not None:
-            headers["Content-Type"] = payload.recipe.content_type
-        return await session.request(
-            operation.method,
-            url,
-            data=payload,
-            headers=headers,
-            allow_redirects=False,
-            proxy=self._proxy_of(_origin_of(address)),
-            timeout=_connect_timeout(request.policy.connect_timeout),
-        )
+    async def ready(self, protocol: ResponseHandler) -> bool:
+        """Take the last step before the first byte; tell whether this connection will do.
 
-    async def aclose(self) -> None:
-        """Close the connections of this loop, and those of loops that still run elsewhere."""
-        await self._sessions.aclose()
+        The connector asks, with a connection at hand: perhaps again, should it have died meanwhile.
+        """
+        self._limit(None)
+        if not self.connected:
+            self.connected = True
+            try:
+                await self.before_first_byte()
+            except Exception as error:
+                self.transfer.failure = error
+                raise aiohttp.ClientConnectionError("not to be sent") from None
+        if not is_quiet(protocol):
+            self._limit(self.request.policy.connect_timeout)
+            return False
+        if self.payload is None:
+            self.transfer.whole()
+            self._limit(self.request.policy.answer_timeout)
+        return True
+
+    async def send_body(self, connection: Connection) -> None:
+        """Write the body; from its last byte on the peer owes the answer."""
+        body = self.request.body
+        assert body is not None
+        try:
+            await write(body, connection, self.transfer, self.budget, connection.piece)
+        except (aiohttp.ClientError, ConnectionError):
+            raise
+        except Exception as error:
+            self.transfer.failure = error
+            raise
+        self._limit(self.request.policy.answer_timeout)
+
+    async def receive(self, response: aiohttp.ClientResponse) -> Reply | Saved | Failure:
+        """Read the answer, whose head has come."""
+        request = self.request
+        if request.destination is not None and _is_file(response):
+            self._limit(None)  # a long download is no late answer
+            return await _save(response, request.destination, request, self.transfer, self.budget)
+        return await _reply(response, request.key)
+
+    def _limit(self, seconds: float | None) -> None:
+        """Let the step that begins now take so long, and never longer than the caller waits."""
+        if self.scope.expired():
+            return
+        by = None if seconds is None else asyncio.get_running_loop().time() + seconds
+        if by is None or (self.ends is not None and self.ends < by):
+            by = self.ends
+        self.scope.reschedule(by)
+
+    def _failure(self, error: Exception) -> Failure:
+        if self.scope.expired():
+            late = self.ends is not None and asyncio.get_running_loop().time() >= self.ends
+            return Failure(Fault.TIMED_OUT if late or self.connected else Fault.CONNECT_TIMEOUT)
+        if self.payload is not None and self.payload.stalled:
+            return Failure(Fault.STALLED)
+        return failures.read(error, self.request.key)
+
+    def _note(self, error: BaseException) -> None:
+        if self.transfer.state is State.SENT:
+            error.add_note(
+                f"{self.request.operation}: ended after the whole request had been sent; "
+                "it may have been billed"
+            )
 
 
-@functools.cache
-def _connect_timeout(seconds: float) -> aiohttp.ClientTimeout:
-    return aiohttp.ClientTimeout(total=None, connect=None, sock_connect=seconds, sock_read=None)
+_NO_TIMEOUT = aiohttp.ClientTimeout(total=None, connect=None, sock_connect=None, sock_read=None)
+
+
+def _headers(request: Request[Any]) -> dict[str, str]:
+    headers = {"Accept": "application/json"}
+    if request.destination:  # packed, its length would not be what progress counts
+        headers = {"Accept": "*/*", "Accept-Encoding": "identity"}
+    if request.key is not None:
+        headers["Authorization"] = _HeaderKey(request.key.reveal())
+    if request.body is not None:
+        headers["Content-Type"] = request.body.content_type
+    return headers
 
 
 def _proxy_from_environment(origin: str) -> str | None:
@@ -271,18 +290,15 @@ class _AnswerTooLargeError(Exception):
     pass
 
 
-def _hidden(key: Secret | None, data: bytes) -> bytes:
-    return data if key is None else key.hide(data)
-
-
 async def _reply(response: aiohttp.ClientResponse, key: Secret | None) -> Reply:
     """Read a whole answer; should it echo the key, no message, log or traceback will know."""
     headers = {
-        name: _hidden(key, value.encode()).decode()
+        name: failures.hidden(key, value)
         for name in ("content-type", "retry-after")
         if (value := response.headers.get(name)) is not None
     }
-    return Reply(response.status, headers, _hidden(key, await _read(response)))
+    body = await _read(response)
+    return Reply(response.status, headers, body if key is None else key.hide(body))
 
 
 async def _read(response: aiohttp.ClientResponse) -> bytes:
@@ -293,31 +309,3 @@ async def _read(response: aiohttp.ClientResponse) -> bytes:
         if len(body) > LARGEST_ANSWER:
             raise _AnswerTooLargeError
     return bytes(body)
-
-
-_FAULTS: tuple[tuple[type[BaseException], Fault], ...] = (
-    (aiohttp.ClientConnectorDNSError, Fault.DNS),
-    (aiohttp.ClientConnectorCertificateError, Fault.CERTIFICATE),
-    (aiohttp.ClientConnectorSSLError, Fault.CERTIFICATE),
-    (aiohttp.ConnectionTimeoutError, Fault.CONNECT_TIMEOUT),
-    (aiohttp.ClientProxyConnectionError, Fault.CONNECT),
-    (aiohttp.ClientHttpProxyError, Fault.CONNECT),
-    (aiohttp.ClientConnectorError, Fault.CONNECT),
-    (aiohttp.ClientResponseError, Fault.NOT_HTTP),
-    (TimeoutError, Fault.STALLED),
-)
-
-
-def _read_failure(error: Exception, key: Secret | None) -> Failure:
-    cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
-    # aiohttp quotes what it could not parse, over several lines and at any length.
-    quoted = _hidden(key, str(cause).encode("utf-8", "replace")).decode()
-    detail = " ".join(f"{type(cause).__name__}: {quoted}".split())[:200]
-    if isinstance(cause, ssl.SSLEOFError | ssl.SSLZeroReturnError | ConnectionError):
-        # The handshake was cut, which says nothing against the certificate.
-        connecting = isinstance(error, aiohttp.ClientConnectorError)
-        return Failure(Fault.CONNECT if connecting else Fault.LOST, detail)
-    for kind, fault in _FAULTS:
-        if isinstance(error, kind):
-            return Failure(fault, detail)
-    return Failure(Fault.LOST, detail)

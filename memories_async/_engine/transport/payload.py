@@ -1,4 +1,4 @@
-"""Hands a body to aiohttp as it wants it, and watches that the peer keeps accepting bytes."""
+"""A body on its connection: handed to aiohttp as it wants it, and watched so that it moves."""
 
 from __future__ import annotations
 
@@ -6,41 +6,43 @@ import asyncio
 import contextlib
 import struct
 import sys
-from typing import Any, cast
+from collections.abc import Awaitable, Callable
+from typing import cast
 
 import aiohttp
-import attrs
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http_writer import StreamWriter
 
-from memories_async._engine.body.budget import UploadBudget
 from memories_async._engine.body.layout import Recipe
-from memories_async._engine.body.writer import PIECE, TLS_PIECE, Transfer, write
-from memories_async._engine.request import Request
+from memories_async._engine.body.writer import PIECE, TLS_PIECE
 
 
 class Payload(aiohttp.Payload):
-    """Hands our writer to aiohttp, and watches that the peer keeps accepting bytes."""
+    """A body whose bytes aiohttp never sees: what writes them is called with the connection.
+
+    Args:
+        recipe: Its type and length.
+        send: Writes the whole body.
+        stall_timeout: Seconds without the peer accepting a byte that end the connection.
+    """
 
     _autoclose = True
 
     def __init__(
-        self, recipe: Recipe, transfer: Transfer, budget: UploadBudget, request: Request[Any]
+        self, recipe: Recipe, send: Callable[[Connection], Awaitable[None]], stall_timeout: float
     ) -> None:
         super().__init__(recipe, content_type=recipe.content_type)
-        self.recipe = recipe
-        self.stalled = False
         self._size = recipe.length
-        self._transfer = transfer
-        self._budget = budget
-        self._stall_timeout = request.policy.stall_timeout
+        self._send = send
+        self._stall_timeout = stall_timeout
+        self._connection: Connection | None = None
         self._task: asyncio.Task[object] | None = None
-        self._transport: asyncio.WriteTransport | None = None
-        self._draining = False
-        self._seen: tuple[int, ...] = ()
-        self._moved_at = 0.0
-        self._tick: asyncio.TimerHandle | None = None
         self._finished = asyncio.Event()
+
+    @property
+    def stalled(self) -> bool:
+        """Whether the connection was ended because nothing moved."""
+        return self._connection is not None and self._connection.stalled
 
     def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:
         """Refuse: a body may be gigabytes."""
@@ -55,85 +57,90 @@ class Payload(aiohttp.Payload):
     ) -> None:
         """Write the whole body; aiohttp calls this in a task of its own."""
         self._task = asyncio.current_task()
-        stream = cast("StreamWriter", writer)
-        transport = stream.transport
-        sink = _Sink(stream, self)
         try:
-            if transport is None or transport.is_closing():
-                raise aiohttp.ClientConnectionResetError("closed before the first byte")
-            self._transport = transport
-            # (0, 0) with drain() hangs over TLS; (1, 0) does not, and its drain means "all taken".
-            transport.set_write_buffer_limits(high=1, low=0)
-            encrypted = transport.get_extra_info("sslcontext") is not None
-            size = TLS_PIECE if encrypted else PIECE
-            await write(self.recipe, sink, self._transfer, self._budget, size)
-        except (aiohttp.ClientError, ConnectionError):
-            raise
-        except Exception as error:
-            self._transfer.failure = error
-            raise
-        finally:
-            if self._tick is not None:
-                self._tick.cancel()
-            self._finished.set()
-
-    async def accept(self, writer: StreamWriter, data: bytes | memoryview) -> None:
-        """Hand over bytes and wait until the transport has taken them all."""
-        await writer.write(data, drain=False)
-        transport = self._transport
-        if transport is not None and transport.get_write_buffer_size():
-            if self._tick is None:
-                self._watch(asyncio.get_running_loop())
-            self._draining = True
+            # aiohttp's own writer is the only one that it ever passes.
+            connection = Connection(cast("StreamWriter", writer), self._stall_timeout)
+            self._connection = connection
             try:
-                await writer.drain()
+                await self._send(connection)
             finally:
-                self._draining = False
-
-    def _watch(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Abort the connection once nothing has moved for the stall time."""
-        seen = self._position()
-        if not self._draining or seen != self._seen:
-            self._seen, self._moved_at = seen, loop.time()
-        elif loop.time() - self._moved_at >= self._stall_timeout:
-            self.stalled = True
-            self._abort()
-            return
-        self._tick = loop.call_later(self._stall_timeout / 8, self._watch, loop)
-
-    def _position(self) -> tuple[int, ...]:
-        transport = self._transport
-        if transport is None:
-            return ()
-        return (
-            self._transfer.sent,
-            transport.get_write_buffer_size(),
-            _unacknowledged(transport.get_extra_info("socket")),
-        )
-
-    def _abort(self) -> None:
-        if self._transport is not None:
-            # asyncio's transport fails where it was closed with bytes left and has sent them.
-            with contextlib.suppress(AttributeError):
-                self._transport.abort()
+                connection.stop_watching()
+        finally:
+            self._finished.set()
 
     async def stop(self) -> None:
         """End a write that is still under way: cancelled, or answered before its end."""
         if self._task is not None and not self._finished.is_set():
-            self._abort()
+            if self._connection is not None:
+                self._connection.abort()
             self._task.cancel()
             await self._finished.wait()
 
 
-@attrs.frozen
-class _Sink:
-    """The connection as our writer sees it."""
+class Connection:
+    """Where a body's bytes go, and the watch that the peer keeps accepting them.
 
-    writer: StreamWriter
-    payload: Payload
+    Attributes:
+        piece: How many bytes one write should have.
+        stalled: Whether the peer stopped accepting, and the connection was aborted for it.
+    """
+
+    def __init__(self, writer: StreamWriter, stall_timeout: float) -> None:
+        transport = writer.transport
+        if transport is None or transport.is_closing():
+            raise aiohttp.ClientConnectionResetError("closed before the first byte")
+        # (0, 0) with drain() hangs over TLS; (1, 0) does not, and its drain means "all taken".
+        transport.set_write_buffer_limits(high=1, low=0)
+        encrypted = transport.get_extra_info("sslcontext") is not None
+        self.piece = TLS_PIECE if encrypted else PIECE
+        self.stalled = False
+        self._writer = writer
+        self._transport: asyncio.WriteTransport = transport
+        self._stall_timeout = stall_timeout
+        self._accepted = 0
+        self._draining = False
+        self._seen: tuple[int, ...] = ()
+        self._moved_at = 0.0
+        self._tick: asyncio.TimerHandle | None = None
 
     async def write(self, data: bytes | memoryview) -> None:
-        await self.payload.accept(self.writer, data)
+        """Hand over bytes and wait until the transport has taken them all."""
+        await self._writer.write(data, drain=False)
+        if self._transport.get_write_buffer_size():
+            if self._tick is None:
+                self._watch(asyncio.get_running_loop())
+            self._draining = True
+            try:
+                await self._writer.drain()
+            finally:
+                self._draining = False
+        self._accepted += len(data)
+
+    def _watch(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Abort the connection once nothing has moved for the stall time."""
+        seen = (
+            self._accepted,
+            self._transport.get_write_buffer_size(),
+            _unacknowledged(self._transport.get_extra_info("socket")),
+        )
+        if not self._draining or seen != self._seen:
+            self._seen, self._moved_at = seen, loop.time()
+        elif loop.time() - self._moved_at >= self._stall_timeout:
+            self.stalled = True
+            self.abort()
+            return
+        self._tick = loop.call_later(self._stall_timeout / 8, self._watch, loop)
+
+    def stop_watching(self) -> None:
+        """Leave the connection to itself: the body is through, or given up."""
+        if self._tick is not None:
+            self._tick.cancel()
+
+    def abort(self) -> None:
+        """Drop the connection with whatever it still holds."""
+        # asyncio's transport fails where it was closed with bytes left and has sent them.
+        with contextlib.suppress(AttributeError):
+            self._transport.abort()
 
 
 def _unacknowledged(socket: object) -> int:
@@ -150,6 +157,6 @@ def _unacknowledged(socket: object) -> int:
     answer = bytearray(4)
     try:
         fcntl.ioctl(cast("int", socket), termios.TIOCOUTQ, answer)
-    except OSError:
+    except (OSError, ValueError):  # ValueError: closed meanwhile, its descriptor is -1
         return 0
     return int(struct.unpack("i", answer)[0])

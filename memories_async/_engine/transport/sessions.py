@@ -6,17 +6,25 @@ import asyncio
 import os
 import ssl
 from collections.abc import AsyncGenerator
-from typing import Any
+from contextvars import ContextVar
+from typing import Any, Protocol
 from weakref import WeakSet
 
 import aiohttp
 import attrs
+from aiohttp.client_proto import ResponseHandler
+from aiohttp.client_reqrep import ConnectionKey
+from aiohttp.connector import Connection
+from aiohttp.tracing import Trace
 
 from memories_async._version import __version__
 from memories_async.errors import ClosedError
 
 IDLE_CONNECTION = 2.0
 """Seconds: a connection that rests longer may be closed under the next billed call."""
+
+CONNECTIONS_TRIED = 3
+"""How many connections in a row may turn out dead between their making and their first byte."""
 
 USER_AGENT = f"memories-async/{__version__} aiohttp/{aiohttp.__version__}"
 
@@ -83,10 +91,57 @@ class Sessions:
         self._open.clear()
 
 
+class Awaiting(Protocol):
+    """An exchange that waits for a connection."""
+
+    async def ready(self, protocol: ResponseHandler) -> bool:
+        """Take the last step before the first byte; tell whether this connection will do."""
+        ...
+
+
+EXCHANGE: ContextVar[Awaiting] = ContextVar("EXCHANGE")
+"""Whose connection is being made: aiohttp hands nothing of the caller's to the connector."""
+
+
+def is_quiet(protocol: ResponseHandler) -> bool:
+    """Tell whether a connection is open and has said nothing that nobody asked for."""
+    return protocol.is_connected() and not protocol.should_close
+
+
 class _Connector(aiohttp.TCPConnector):
-    """Connections that are left alone once the loop that they belong to is out of reach."""
+    """Connections that hold no answer to another's question, and ask before their first byte.
+
+    They are left alone once the loop that they belong to is out of reach.
+    """
 
     abandoned = False
+
+    async def connect(
+        self, req: aiohttp.ClientRequest, traces: list[Trace], timeout: aiohttp.ClientTimeout
+    ) -> Connection:
+        """Return a connection over which the exchange may begin at once."""
+        exchange = EXCHANGE.get()
+        for _ in range(CONNECTIONS_TRIED):
+            connection = await super().connect(req, traces, timeout)
+            assert connection.protocol is not None
+            try:
+                if await exchange.ready(connection.protocol):
+                    return connection
+            except BaseException:
+                connection.release()  # nothing was sent over it: another call may have it
+                raise
+            connection.close()
+        raise aiohttp.ClientConnectionResetError("closed, or answered, before anything was asked")
+
+    async def _get(self, key: ConnectionKey, traces: list[Trace]) -> Connection | None:
+        # aiohttp's pool looks at age and socket only. An answer that came while a connection was
+        # idle (a proxy's timeout, a server's mistake) would be taken for the next call's.
+        while (connection := await super()._get(key, traces)) is not None:
+            assert connection.protocol is not None
+            if is_quiet(connection.protocol):
+                return connection
+            connection.close()
+        return None
 
     def __del__(self, *arguments: Any) -> None:
         if not self.abandoned:

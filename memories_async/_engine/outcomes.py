@@ -1,0 +1,131 @@
+"""What an exchange came to for the caller: a value, or the exception that says what happened."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+import attrs
+
+from memories_async._engine import envelope
+from memories_async._engine.body.writer import Transfer
+from memories_async._engine.convert import structure
+from memories_async._engine.request import Request, State
+from memories_async._engine.transport.failures import Failure, Fault
+from memories_async._engine.transport.http import Reply, Saved
+from memories_async.errors import (
+    AnswerTimeout,
+    AnswerTooLarge,
+    ApiError,
+    ConnectError,
+    ConnectTimeout,
+    DeadlineExceeded,
+    DnsError,
+    MemoriesError,
+    NotFound,
+    OutcomeUnknown,
+    StallTimeout,
+    TlsError,
+    UnexpectedShape,
+)
+from memories_async.operations import Answer, Operation, Replay
+
+T = TypeVar("T")
+
+_NOT_CONNECTED: dict[Fault, type[ConnectError]] = {
+    Fault.DNS: DnsError,
+    Fault.CERTIFICATE: TlsError,
+    Fault.CONNECT: ConnectError,
+    Fault.CONNECT_TIMEOUT: ConnectTimeout,
+}
+
+
+def value_of(request: Request[T], answer: Reply | Saved) -> T:
+    """Return what the caller asked for.
+
+    Raises:
+        ApiError: The service refused.
+        DecodeError: The answer cannot be read.
+    """
+    return structure(_data_of(answer, request.operation), request.operation.result, request.known)
+
+
+def _data_of(answer: Reply | Saved, operation: Operation[Any]) -> object:
+    if isinstance(answer, Saved):
+        return attrs.asdict(answer)
+    if operation.answer is Answer.STATUS and 200 <= answer.status < 300:
+        return None
+    data = envelope.decode(answer.status, answer.headers, answer.body)
+    if operation.answer is Answer.FILE:
+        raise UnexpectedShape("the answer is JSON instead of a file", status=answer.status)
+    if data is None and operation.null_means:
+        raise NotFound(operation.null_means, code="404", status=answer.status)
+    return data
+
+
+def error_of(
+    failure: Failure, request: Request[Any], transfer: Transfer, now: float
+) -> MemoriesError:
+    """Return what a failed exchange means to the caller.
+
+    Args:
+        failure: What the transport saw.
+        request: What was asked.
+        transfer: How far it got.
+        now: The clock's time.
+    """
+    fault = failure.fault
+    message = f"{fault.value} ({failure.detail})" if failure.detail else fault.value
+    if (kind := _NOT_CONNECTED.get(fault)) is not None:
+        return kind(message)
+    if fault is Fault.TOO_LARGE:
+        return AnswerTooLarge("the answer exceeds 16 MiB", status=failure.status)
+    if transfer.state is State.SENT:
+        if fault is Fault.TIMED_OUT:
+            late = request.until is not None and request.until <= now
+            message = f"no answer came {'before the deadline' if late else 'in time'}"
+            return _unknown(AnswerTimeout, message, failure.status, request, transfer, now)
+        return _unknown(OutcomeUnknown, message, failure.status, request, transfer, now)
+    so_far = f"after {transfer.sent} of {transfer.total} bytes"
+    if fault is Fault.TIMED_OUT:
+        return DeadlineExceeded(f"the deadline passed {so_far}")
+    if fault is Fault.STALLED:
+        seconds = request.policy.stall_timeout
+        return StallTimeout(f"the peer accepted no byte for {seconds:g} s {so_far}")
+    return ConnectError(f"{message} {so_far}")
+
+
+def unknown_after(
+    error: MemoriesError, request: Request[Any], transfer: Transfer, now: float
+) -> OutcomeUnknown:
+    """Return what is raised where a billed call got an answer that leaves its outcome open."""
+    if isinstance(error, OutcomeUnknown):
+        return error
+    status = error.status if isinstance(error, ApiError) else None
+    message = f"the service failed: {error.message}"
+    unknown = _unknown(OutcomeUnknown, message, status, request, transfer, now, state="ANSWERED")
+    unknown.__cause__ = error
+    return unknown
+
+
+def _unknown(
+    kind: type[OutcomeUnknown],
+    message: str,
+    status: int | None,
+    request: Request[Any],
+    transfer: Transfer,
+    now: float,
+    *,
+    state: str = "SENT",
+) -> OutcomeUnknown:
+    error = kind(
+        message,
+        state=state,
+        bytes_sent=transfer.sent,
+        elapsed=now - request.started,
+        sent_at=transfer.sent_at,
+        request_digest=request.digest(),
+        status=status,
+    )
+    if request.operation.replay is Replay.FREE_READ:
+        error.advice = "The call is free and changes nothing: call again"
+    return error
