@@ -9,13 +9,14 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar, cast
 
 import attrs
+from tenacity import DoSleep, RetryCallState
 
 from memories_async._engine.body.layout import recipe
 from memories_async._engine.body.writer import Transfer
 from memories_async._engine.outcomes import error_of, unknown_after, value_of
 from memories_async._engine.pacing import Lane, Pacer
 from memories_async._engine.request import ProgressHook, Request, State, address
-from memories_async._engine.retry import Failed, Verdict, attempts, backoff, judge
+from memories_async._engine.retry import RETRYING, Failed, Verdict, backoff, judge
 from memories_async._engine.transport import downloads
 from memories_async._engine.transport.failures import Failure
 from memories_async._engine.transport.http import Http
@@ -130,15 +131,20 @@ class Pipeline:
         """
         lane = self._pacer.lane(request.key, request.operation.bucket)
         failed: Failed | None = None
-        async for attempt in attempts(self.clock):
+        RETRYING.begin()
+        state = RetryCallState(RETRYING, fn=None, args=(), kwargs={})
+        while not isinstance(step := RETRYING.iter(state), Failed):
+            if isinstance(step, DoSleep):
+                state.prepare_for_next_attempt()
+                await self.clock.sleep(step)
+                continue
             outcome = await self._attempt(request, lane, failed)
             if not isinstance(outcome, Failed):
                 return outcome
             failed = outcome
-            attempt.retry_state.set_result(failed)
-        assert failed is not None
+            state.set_result(failed)
         # The frames below are ours: they tell the caller nothing.
-        raise failed.error.with_traceback(None)
+        raise step.error.with_traceback(None)
 
     async def _attempt(self, request: Request[T], lane: Lane, before: Failed | None) -> T | Failed:
         """Make one attempt.

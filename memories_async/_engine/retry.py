@@ -6,10 +6,9 @@ import enum
 import logging
 
 import attrs
-from tenacity import AsyncRetrying, RetryCallState, retry_if_result
+from tenacity import RetryCallState, Retrying, retry_if_result
 
 from memories_async._engine.request import State
-from memories_async.clock import Clock
 from memories_async.config import Policy
 from memories_async.errors import (
     CapacityReached,
@@ -129,21 +128,6 @@ def is_spent(failed: Failed) -> bool:
     )
 
 
-def attempts(clock: Clock) -> AsyncRetrying:
-    """Return the loop over the attempts of one call; each puts how it failed as its result."""
-    return AsyncRetrying(
-        sleep=clock.sleep,
-        retry=_MAY_BE_REPEATED,
-        stop=_is_spent,
-        wait=_sleep,
-        before_sleep=_log,
-        retry_error_callback=_failed,
-    )
-
-
-_MAY_BE_REPEATED = retry_if_result(may_be_repeated)
-
-
 def _failed(state: RetryCallState) -> Failed:
     assert state.outcome is not None
     failed: Failed = state.outcome.result()
@@ -161,3 +145,14 @@ def _sleep(state: RetryCallState) -> float:
 def _log(state: RetryCallState) -> None:
     failed = _failed(state)
     log.info("%s: again in %.1f s: %s", failed.error.operation, failed.pause, failed.error)
+
+
+RETRYING = Retrying(
+    retry=retry_if_result(may_be_repeated),
+    stop=_is_spent,
+    wait=_sleep,
+    before_sleep=_log,
+    retry_error_callback=_failed,
+)
+"""What every call asks what comes next. All its strategies are functions of the outcome alone, so
+one serves all calls, and none waits: the loop that sleeps and sends is the pipeline's."""

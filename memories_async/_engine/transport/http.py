@@ -118,7 +118,7 @@ class _Exchange:
     budget: UploadBudget
     ends: float | None
     before_first_byte: Callable[[], Awaitable[object]]
-    scope: asyncio.Timeout = attrs.field(factory=lambda: asyncio.Timeout(None))
+    scope: asyncio.Timeout = attrs.field(init=False)
     payload: Payload | None = None
     connected: bool = False
 
@@ -130,11 +130,11 @@ class _Exchange:
             self.payload = Payload(request.body, self.send_body, request.policy.stall_timeout)
         failure = Failure(Fault.LOST)
         response: aiohttp.ClientResponse | None = None
+        self.scope = asyncio.timeout_at(self.ends)
         token = EXCHANGE.set(self)
         try:
             async with self.scope:
-                self._limit(request.policy.connect_timeout)
-                # Within this: connect, then ready(), then send_body(), then the answer's head.
+                # Within this: connecting(), ready(), send_body(), then the answer's head.
                 response = await session.request(
                     request.operation.method,
                     URL(request.url, encoded=True),
@@ -156,14 +156,19 @@ class _Exchange:
             raise
         finally:
             EXCHANGE.reset(token)
-            if self.payload is not None:
-                await self.payload.stop()
+            if (payload := self.payload) is not None:
+                await payload.stop()
+                self.payload = None  # each holds the other: the collector would have to come
             if response is not None:
                 response.release()
         if transfer.failure is not None:
             self._note(transfer.failure)
             raise transfer.failure
         return attrs.evolve(failure, status=response.status if response else None)
+
+    def connecting(self) -> None:
+        """A connection is being made: a name looked up, a proxy asked, TLS agreed on."""
+        self._limit(self.request.policy.connect_timeout)
 
     async def ready(self, protocol: ResponseHandler) -> bool:
         """Take the last step before the first byte; tell whether this connection will do.
@@ -179,7 +184,6 @@ class _Exchange:
                 self.transfer.failure = error
                 raise aiohttp.ClientConnectionError("not to be sent") from None
         if not is_quiet(protocol):
-            self._limit(self.request.policy.connect_timeout)
             return False
         if self.payload is None:
             self.transfer.whole()
@@ -211,10 +215,12 @@ class _Exchange:
         """Let the step that begins now take so long, and never longer than the caller waits."""
         if self.scope.expired():
             return
-        by = None if seconds is None else asyncio.get_running_loop().time() + seconds
-        if by is None or (self.ends is not None and self.ends < by):
-            by = self.ends
-        self.scope.reschedule(by)
+        by = self.ends
+        if seconds is not None:
+            by = asyncio.get_running_loop().time() + seconds
+            by = by if self.ends is None else min(by, self.ends)
+        if by != self.scope.when():
+            self.scope.reschedule(by)
 
     def _failure(self, error: Exception) -> Failure:
         if self.scope.expired():

@@ -94,6 +94,10 @@ class Sessions:
 class Awaiting(Protocol):
     """An exchange that waits for a connection."""
 
+    def connecting(self) -> None:
+        """Note that none is at hand and one is being made."""
+        ...
+
     async def ready(self, protocol: ResponseHandler) -> bool:
         """Take the last step before the first byte; tell whether this connection will do."""
         ...
@@ -138,10 +142,16 @@ class _Connector(aiohttp.TCPConnector):
         # idle (a proxy's timeout, a server's mistake) would be taken for the next call's.
         while (connection := await super()._get(key, traces)) is not None:
             assert connection.protocol is not None
-            if is_quiet(connection.protocol):
+            if not connection.protocol.should_close:
                 return connection
             connection.close()
         return None
+
+    async def _create_connection(
+        self, req: aiohttp.ClientRequest, traces: list[Trace], timeout: aiohttp.ClientTimeout
+    ) -> ResponseHandler:
+        EXCHANGE.get().connecting()
+        return await super()._create_connection(req, traces, timeout)
 
     def __del__(self, *arguments: Any) -> None:
         if not self.abandoned:
