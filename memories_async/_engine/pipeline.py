@@ -6,9 +6,8 @@ import asyncio
 import logging
 import ssl
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
-import attrs
 from tenacity import DoSleep, RetryCallState
 
 from memories_async._engine.body.layout import recipe
@@ -27,8 +26,8 @@ from memories_async.limiters import Limiter
 from memories_async.media.inspect import inspect_all
 from memories_async.media.readers import Attachment
 from memories_async.media.source import Source
-from memories_async.models import Result, Results
 from memories_async.operations import Operation
+from memories_async.results import completed
 
 S = TypeVar("S")
 T = TypeVar("T")
@@ -173,7 +172,7 @@ class Pipeline:
             if transfer.state is State.NOT_SENT:
                 lane.leave_unused(turn)
         lane.succeeded()
-        return _with_attempts(value, number)
+        return completed(value, attempts=number)
 
     async def _exchange(self, request: Request[T], transfer: Transfer) -> T:
         async def before_first_byte() -> None:
@@ -241,13 +240,3 @@ def _transfer(request: Request[Any], number: int) -> Transfer:
     length = request.body.length if request.body else 0
     downloading = request.destination is not None
     return Transfer(length, number, None if downloading else request.on_progress)
-
-
-def _with_attempts(value: T, number: int) -> T:
-    answer: object = value
-    if number > 1:
-        if isinstance(answer, Result):
-            return cast("T", attrs.evolve(answer, attempts=number))
-        if isinstance(answer, Results):
-            answer.attempts = number
-    return value
