@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar, TypeVarTuple, Unpack
 
@@ -40,6 +41,7 @@ class Context:
         sleep: Waits.
         disk_threads: Bounds the threads that write uploads.
         engine_threads: Bounds the threads that ask the engine.
+        secret: What signed addresses of this run are signed with.
         indexing: Lets one video be indexed at a time, and each only once.
     """
 
@@ -56,11 +58,16 @@ class Context:
     sleep: Callable[[float], Awaitable[object]]
     disk_threads: CapacityLimiter
     engine_threads: CapacityLimiter
+    secret: bytes
     indexing: anyio.Lock
 
     def now(self) -> int:
         """Return milliseconds since the epoch."""
         return int(self.clock() * 1000)
+
+    def signature(self, text: str) -> str:
+        """Return what an address must hold to be one of ours."""
+        return hashlib.blake2b(text.encode(), digest_size=16, key=self.secret).hexdigest()
 
     def spool(self) -> Spool:
         """Return an empty spool."""

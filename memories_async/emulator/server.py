@@ -122,6 +122,7 @@ class Emulator:
             engine_seconds=engine_seconds,
             clock=clock,
             sleep=sleep,
+            secret=secrets.token_bytes(32),
             disk_threads=CapacityLimiter(_DISK_THREADS),
             engine_threads=CapacityLimiter(os.cpu_count() or 1),
         )

@@ -51,6 +51,11 @@ class Stored:
     unique_id: str = "default"
     details: Mapping[str, object] = attrs.field(factory=dict[str, object])
 
+    @property
+    def file_name(self) -> str:
+        """What the file was called when it came."""
+        return self.name
+
 
 def _facts(value: VideoFacts | dict[str, Any] | None) -> VideoFacts | None:
     """Read facts back from a record."""
@@ -67,6 +72,7 @@ class StoredVideo(Stored):
     """A video with what indexing made of it: ``UNPARSE``, then ``PARSE`` or ``FAILED``.
 
     Attributes:
+        extension: What its name ended with when it came, e.g. ``.mp4``.
         folder_id: The folder it lies in.
         retained: Whether the original may be downloaded.
         status: What indexing has come to.
@@ -76,6 +82,7 @@ class StoredVideo(Stored):
         cause: Why indexing failed.
     """
 
+    extension: str = ""
     folder_id: int = DEFAULT_FOLDER
     retained: bool = True
     status: str = "UNPARSE"
@@ -83,6 +90,11 @@ class StoredVideo(Stored):
     seen: tuple[Line, ...] = attrs.field(default=(), converter=_lines)
     heard: tuple[Line, ...] = attrs.field(default=(), converter=_lines)
     cause: str | None = None
+
+    @property
+    def file_name(self) -> str:
+        """What the file was called when it came."""
+        return self.name + self.extension
 
 
 @attrs.frozen(kw_only=True)
@@ -147,7 +159,7 @@ class Repository(Generic[S]):
         """Return the content as it once came in."""
         return SpooledFile(
             part="",
-            name=stored.name,
+            name=stored.file_name,
             content_type=stored.content_type,
             size=stored.size,
             sha256=stored.sha256,

@@ -92,6 +92,16 @@ class Site:
         self.files[f"/{name}"] = (content_type, content)
         return f"{self.url}/{name}"
 
+    async def start(self) -> web.AppRunner:
+        """Serve; whoever calls cleans up what is returned."""
+        application = web.Application()
+        application.router.add_route("*", "/{path:.*}", self.answer)
+        runner = web.AppRunner(application, access_log=None)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        self.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+        return runner
+
     async def answer(self, request: web.Request) -> web.Response:
         self.requests.append(f"{request.method} {request.path_qs}")
         if request.method == "POST":
@@ -125,12 +135,7 @@ async def client(emulator: Emulator) -> AsyncIterator[aiohttp.ClientSession]:
 @pytest.fixture
 async def site() -> AsyncIterator[Site]:
     site = Site()
-    application = web.Application()
-    application.router.add_route("*", "/{path:.*}", site.answer)
-    runner = web.AppRunner(application, access_log=None)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    site.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    runner = await site.start()
     yield site
     await runner.cleanup()
 

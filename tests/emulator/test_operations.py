@@ -237,13 +237,13 @@ async def test_add_video_and_its_metadata(client: aiohttp.ClientSession) -> None
     added = (await post(client, "/serve/api/v1/upload", body))["data"]
     assert re.fullmatch(r"VI\d{18}", added["videoNo"])
     assert re.fullmatch(r"\d{13}", added["uploadTime"])
-    assert added["videoName"] == "film.mp4"
+    assert added["videoName"] == "film"
     assert added["videoStatus"] == "UNPARSE"
     query = {"video_no": added["videoNo"]}
     async with client.get("/serve/api/v1/get_metadata", params=query) as response:
         assert (await response.json())["data"] == {
             "video_no": added["videoNo"],
-            "video_name": "film.mp4",
+            "video_name": "film",
             "duration": "5",
             "size": "1012",
             "create_time": added["uploadTime"],

@@ -17,11 +17,9 @@ from memories_async.emulator.handlers import file_checks as checks
 from memories_async.emulator.handlers.request import HandlerRequest, HandlerResult
 from memories_async.emulator.handlers.validation import refuse
 from memories_async.emulator.http.envelopes import Reason, Refusal
+from memories_async.emulator.http.routes import SIGNED_PATH
 from memories_async.emulator.spool import SpooledFile
 from memories_async.emulator.store import StoredAsset
-
-SIGNED_PATH = "/storage/{asset_id}"
-"""Where signed addresses lead: in reality another company's host."""
 
 SIGNED_FOR = 93_600
 """Seconds that a signed address is good for."""
@@ -70,7 +68,7 @@ def signed_asset(context: Context, fields: Mapping[str, object]) -> StoredAsset:
         Refusal: The signature is not the address's, or has expired.
     """
     asset = context.store.assets.get(str(fields["asset_id"]))
-    given = str(fields["signature"]).encode()
+    given = str(fields["signature"]).encode(errors="replace")
     if (
         asset is None
         or not asset.signature

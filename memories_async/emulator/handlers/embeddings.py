@@ -7,6 +7,7 @@ from memories_async.emulator.engines.protocol import TEXT_EMBEDDING_LENGTHS
 from memories_async.emulator.handlers import file_checks as checks
 from memories_async.emulator.handlers.assets import usable
 from memories_async.emulator.handlers.request import HandlerRequest, HandlerResult
+from memories_async.emulator.handlers.validation import refuse
 from memories_async.emulator.spool import SpooledFile
 
 
@@ -18,7 +19,15 @@ async def embed_image_file(request: HandlerRequest) -> HandlerResult:
 
 
 async def embed_image_asset(request: HandlerRequest) -> HandlerResult:
-    """Embed a picture that is an asset."""
+    """Embed a picture that is an asset, or lies at an address.
+
+    No page describes the address; somebody's test of February 2026 saw it work.
+    """
+    if url := request.text("image_url"):
+        picture = await request.fetch(url, "image_url", checks.embedding_image)
+        return await _embed_image(request, picture)
+    if not request.text("asset_id"):
+        raise refuse("Invalid request parameters: asset_id is required")
     return await _embed_image(request, usable(request))
 
 

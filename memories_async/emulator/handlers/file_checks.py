@@ -63,7 +63,8 @@ ASSET_TYPES = {
     ".m4a": "audio/mp4",
 }
 """What an asset may be, by its extension: many clients send no type with a file."""
-EMBEDDING_EXTENSIONS = LIBRARY_IMAGE_EXTENSIONS | {".tif", ".tiff"}
+EMBEDDING_TYPES = {name: kind for name, kind in ASSET_TYPES.items() if kind.startswith("image/")}
+"""JPEG, PNG, GIF, WebP, BMP and TIFF, as documented, by their extensions."""
 
 _DATETIME = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d")
 
@@ -97,7 +98,7 @@ def files(parts: Sequence[SpooledFile], name: str) -> list[SpooledFile]:
 
 def image_urls(fields: Mapping[str, object]) -> list[str]:
     """Return the addresses in ``url`` or ``urls``."""
-    given = fields.get("urls") or fields.get("url")
+    given = fields.get("url") or fields.get("urls")
     urls = [url for url in items(given) if isinstance(url, str)] if given else []
     if not urls:
         raise refuse("url is not allowed, please provide an image URL")
@@ -239,8 +240,8 @@ def asset(file: SpooledFile) -> SpooledFile:
 
 def embedding_image(file: SpooledFile) -> None:
     """Refuse what is not a documented image format."""
-    extension = PurePath(file.name).suffix.lower()
-    if not file.size or not (
-        extension in EMBEDDING_EXTENSIONS or file.content_type.startswith("image/")
-    ):
+    content_type = file.content_type.partition(";")[0].strip().lower().replace("/jpg", "/jpeg")
+    if not content_type.startswith("image/"):
+        content_type = EMBEDDING_TYPES.get(PurePath(file.name).suffix.lower(), "")
+    if not file.size or content_type not in EMBEDDING_TYPES.values():
         raise refuse(f"Invalid request parameters: {file.name} is not a supported image")

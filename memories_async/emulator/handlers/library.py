@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Sequence
 from pathlib import PurePosixPath
 
@@ -15,7 +16,7 @@ from memories_async.emulator.engines.protocol import Line
 from memories_async.emulator.handlers import file_checks as checks
 from memories_async.emulator.handlers import library_queries
 from memories_async.emulator.handlers.request import Callback, HandlerRequest, HandlerResult
-from memories_async.emulator.handlers.validation import refuse
+from memories_async.emulator.handlers.validation import FAILED_STATUSES, refuse
 from memories_async.emulator.spool import SpooledFile
 from memories_async.emulator.store import DEFAULT_FOLDER, StoredImage, StoredVideo
 
@@ -68,8 +69,11 @@ async def _add_video(request: HandlerRequest, file: SpooledFile) -> HandlerResul
     if callback:
         context.callbacks.check(callback)
     folder_id = request.integer("folder_id")
+    stem, extension = os.path.splitext(file.name)  # all 40 recorded names are without it
     video = attrs.evolve(
         library_queries.stored(request, StoredVideo, store.new_video_no(), file, details),
+        name=stem,
+        extension=extension,
         folder_id=DEFAULT_FOLDER if folder_id is None else folder_id,
         retained=bool(request.fields["retain_original_video"]),
     )
@@ -109,14 +113,16 @@ async def get_video(request: HandlerRequest) -> HandlerResult:
 
 
 async def list_videos(request: HandlerRequest) -> HandlerResult:
-    """Return one page of the videos that pass the filters."""
+    """Return one page of the videos that pass the filters, the newest first."""
+    status = request.text("status")
     wanted = {
-        name: request.text(field)
-        for name, field in (("id", "video_no"), ("name", "video_name"), ("status", "status"))
+        "id": request.text("video_no"),
+        "name": request.text("video_name"),
+        "status": "FAILED" if status in FAILED_STATUSES else status,
     }
     found = [
         video
-        for video in await library_queries.videos(request)
+        for video in reversed(await library_queries.videos(request))
         if all(value in ("", getattr(video, name)) for name, value in wanted.items())
     ]
     page, size = request.integer("page") or 1, request.integer("size") or 1
@@ -162,9 +168,9 @@ async def download_video(request: HandlerRequest) -> HandlerResult:
 
 
 async def get_audio_transcript(request: HandlerRequest) -> HandlerResult:
-    """Say what the engine heard."""
+    """Say what the engine heard; of a silent video nothing (recorded: ``data`` is null)."""
     video = await _parsed(request)
-    return HandlerResult(video and _transcript(video, video.heard))
+    return HandlerResult(_transcript(video, video.heard) if video and video.heard else None)
 
 
 async def get_video_captions(request: HandlerRequest) -> HandlerResult:

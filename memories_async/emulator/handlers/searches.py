@@ -17,10 +17,13 @@ from memories_async.emulator.handlers.library import seconds
 from memories_async.emulator.handlers.request import HandlerRequest, HandlerResult
 from memories_async.emulator.handlers.validation import FILTERING_LEVELS, MOST_CAPTION_HITS, refuse
 from memories_async.emulator.http.envelopes import Refusal
+from memories_async.emulator.http.routes import IMAGE_PATH
 from memories_async.emulator.spool import SpooledFile
 from memories_async.emulator.store import StoredImage, StoredVideo
 
 _MOST_HITS = 1000
+_USUAL_HITS = {"BY_CAPTION": 10}
+_OTHERWISE = 100
 
 _Found: TypeAlias = tuple[float, dict[str, object]]
 """How well something matches, and what it is."""
@@ -69,7 +72,7 @@ async def search_library(request: HandlerRequest) -> HandlerResult:
     if search == "BY_IMAGE":
         return await _search_images(request)
     most = MOST_CAPTION_HITS if search == "BY_CAPTION" else _MOST_HITS
-    top_k = request.integer("top_k") or most
+    top_k = request.integer("top_k") or _USUAL_HITS.get(search, _OTHERWISE)
     if top_k > most:
         raise refuse(f"top_k must be an integer between 1 and {most}")
     videos = [video for video in await library_queries.videos(request) if video.status == "PARSE"]
@@ -127,11 +130,16 @@ _SEARCHES = {"BY_CLIP": _clips, "BY_VIDEO": _clips, "BY_AUDIO": _sayings, "BY_CA
 
 async def _search_images(request: HandlerRequest) -> HandlerResult:
     images = library_queries.chosen(request, request.context.store.images.all())
-    top_k = request.integer("top_k") or _MOST_HITS
+    top_k = request.integer("top_k") or _OTHERWISE
     found: list[_Found] = [
         (
             _score(request, await _text_of(request, image), image.name, *_tags(image)),
-            {"id": image.id, "name": image.name, **image.details},
+            {
+                "id": image.id,
+                "name": image.name,
+                "img_url": image_address(request, image),
+                **image.details,
+            },
         )
         for image in images
     ]
@@ -139,6 +147,12 @@ async def _search_images(request: HandlerRequest) -> HandlerResult:
     return HandlerResult(
         {"item": items, "current_page": 0, "page_size": top_k, "total_count": str(len(items))}
     )
+
+
+def image_address(request: HandlerRequest, image: StoredImage) -> str:
+    """Return an address at which the image can be had without a key, as long as this runs."""
+    path = IMAGE_PATH.format(image_id=image.id)
+    return f"{request.origin}{path}?signature={request.context.signature(image.id)}"
 
 
 async def _text_of(request: HandlerRequest, image: StoredImage) -> str:
@@ -162,8 +176,9 @@ def _score(request: HandlerRequest, *texts: str) -> float:
 
 
 def _above(request: HandlerRequest, found: Sequence[_Found]) -> list[_Found]:
-    least = FILTERING_LEVELS[request.text("filtering_level")]
-    return [(score, hit) for score, hit in found if score >= least]
+    """Return what has enough in common with the search; without a level, anything at all."""
+    least = FILTERING_LEVELS.get(request.text("filtering_level"), 0.0)
+    return [(score, hit) for score, hit in found if score and score >= least]
 
 
 def _ranked(found: Sequence[_Found], most: int) -> list[dict[str, object]]:

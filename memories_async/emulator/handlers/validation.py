@@ -149,6 +149,9 @@ def _texts(value: object, field: Field) -> list[str]:
 
 # --- captions ---------------------------------------------------------------------------------
 
+EFFORTS = ("-1", *map(str, range(1, 11)))
+"""``-1`` leaves it to the model; the page says "Level 1-10 for thinking effort"."""
+
 _SYSTEM_PROMPT = Field("system_prompt")
 _USER_PROMPT = Field(
     "user_prompt", missing="userPrompt is not allowed, please provide a user prompt"
@@ -156,7 +159,7 @@ _USER_PROMPT = Field(
 _MANNER = (
     Field("thinking", FieldType.BOOLEAN),
     Field("qa", FieldType.BOOLEAN),
-    Field("reasoning_effort"),
+    Field("reasoning_effort", choices=EFFORTS),
 )
 _IMAGE_CAPTION = (_USER_PROMPT, _SYSTEM_PROMPT, *_MANNER)
 _VIDEO_PROMPTS = (
@@ -206,12 +209,15 @@ _VIDEO_DETAILS = (
 )
 _FILTERS = (_UNIQUE_ID, Field("tag"), _LATITUDE, _LONGITUDE)
 _ONE_VIDEO = (_VIDEO_NO, _UNIQUE_ID)
+FAILED_STATUSES = ("FAILED", "FAIL")
+"""Two spellings of one status: the OpenAPI document's, and that of the answers of 2025."""
 SEARCH_TYPES = ("BY_CLIP", "BY_VIDEO", "BY_AUDIO", "BY_IMAGE", "BY_CAPTION")
 FILTERING_LEVELS = {"low": 0.15, "medium": 0.225, "high": 0.4}
 """How much a hit must have in common with the words that were looked for."""
 
 # --- assets and embeddings --------------------------------------------------------------------
 
+_ASSET_ID_OR_URL = (Field("asset_id"), Field("image_url"))
 _ASSET_ID = Field("asset_id", missing="Invalid request parameters: asset_id is required")
 
 
@@ -245,7 +251,7 @@ FIELDS: Mapping[str, Sequence[Field]] = {
         *_ONE_VIDEO,
     ),
     operations.EMBED_IMAGE_FILE.name: (_IMAGE_MODEL,),
-    operations.EMBED_IMAGE_ASSET.name: (_IMAGE_MODEL, _ASSET_ID),
+    operations.EMBED_IMAGE_ASSET.name: (_IMAGE_MODEL, *_ASSET_ID_OR_URL),
     operations.ADD_VIDEO_FILE.name: _VIDEO_DETAILS,
     operations.ADD_VIDEO_URL.name: (
         Field("url", missing="The url parameter cannot be empty!"),
@@ -261,7 +267,7 @@ FIELDS: Mapping[str, Sequence[Field]] = {
         Field("video_name"),
         Field("video_no"),
         Field("video_nos", FieldType.TEXTS),
-        Field("status", choices=("PARSE", "UNPARSE", "FAILED")),
+        Field("status", choices=("PARSE", "UNPARSE", *FAILED_STATUSES)),
         Field("camera_model"),
     ),
     operations.DELETE_VIDEOS.name: (
@@ -275,7 +281,7 @@ FIELDS: Mapping[str, Sequence[Field]] = {
         Field("datetime_taken", schema={"examples": ["2025-10-20 11:00:00"]}),
         Field("search_type", choices=SEARCH_TYPES, default="BY_CLIP"),
         Field("top_k", FieldType.INTEGER, least=1, most=1000),
-        Field("filtering_level", choices=tuple(FILTERING_LEVELS), default="low"),
+        Field("filtering_level", choices=tuple(FILTERING_LEVELS)),
         Field("video_nos", FieldType.TEXTS, most=MOST_SEARCHED_VIDEOS),
         Field("camera_tag"),
     ),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import collections
+import hmac
 import logging
 from collections.abc import Callable, Coroutine, Sequence
 from typing import TYPE_CHECKING
@@ -29,7 +29,6 @@ from memories_async.emulator.handlers import (
     HandlerResult,
     validation,
 )
-from memories_async.emulator.handlers.assets import SIGNED_PATH
 from memories_async.emulator.handlers.file_checks import FILE_BYTES
 from memories_async.emulator.http import openapi
 from memories_async.emulator.http.auth import Keys, RateLimiter, names_loopback
@@ -42,12 +41,15 @@ from memories_async.emulator.http.envelopes import (
     gateway,
     success,
     unknown_path,
+    wrong_content_type,
+    wrong_method,
 )
-from memories_async.emulator.http.request_bodies import UnsupportedBody, receive, suits
+from memories_async.emulator.http.request_bodies import UnsupportedBody, receive
 from memories_async.emulator.http.responses import deliver
+from memories_async.emulator.http.routes import IMAGE_PATH, Route, routes, service_of
 from memories_async.emulator.ledger import FileEntry, Ledger
 from memories_async.emulator.spool import TooLargeError
-from memories_async.operations import OPERATIONS, Operation, Service
+from memories_async.operations import Operation, Service
 
 if TYPE_CHECKING:
     from memories_async.emulator.spool import Spool
@@ -90,14 +92,14 @@ class App:
 
     def application(self) -> web.Application:
         """Return the aiohttp application, routed from the operations table."""
-        rows: dict[tuple[str, str], list[Operation[object]]] = collections.defaultdict(list)
-        for row in OPERATIONS:
-            path = SIGNED_PATH if row.service is Service.STORAGE else row.path
-            rows[row.method, path].append(row)
         application = web.Application()
-        for (method, path), choices in rows.items():
+        known = routes()
+        for (method, path), choices in known.items():
             application.router.add_route(method, path, self._entrance(choices))
+        for path in {path for _, path in known}:
+            application.router.add_route("*", path, self._entrance([], known=True))
         application.router.add_get(openapi.PATH, self._describe)
+        application.router.add_get(IMAGE_PATH, self._image)
         application.router.add_route("*", "/{path:.*}", self._entrance([]))
         return application
 
@@ -105,15 +107,31 @@ class App:
         answer = HttpResponse(body=openapi.document()) if self._admits(request) else _FORBIDDEN
         return await deliver(request, answer, self.context.sleep, self.stopped)
 
+    async def _image(self, request: web.Request) -> web.StreamResponse:
+        """Send a library image to whoever has its signed address."""
+        image_id, given = request.match_info["image_id"], request.query.get("signature", "")
+        image = self.context.store.images.get(image_id)
+        signed = hmac.compare_digest(
+            self.context.signature(image_id).encode(), given.encode(errors="replace")
+        )
+        if not self._admits(request, signed=True) or image is None or not signed:
+            answer = _FORBIDDEN
+        else:
+            file = self.context.store.images.file(image)
+            answer = download(file.name, file.content_type, file.path)
+        return await deliver(request, answer, self.context.sleep, self.stopped)
+
     def _entrance(
-        self, rows: Sequence[Operation[object]]
+        self, choices: Sequence[Route], *, known: bool = False
     ) -> Callable[[web.Request], Coroutine[object, object, web.StreamResponse]]:
         async def enter(request: web.Request) -> web.StreamResponse:
-            signed = any(row.service is Service.STORAGE for row in rows)
+            signed = any(route.row.service is Service.STORAGE for route in choices)
             if not self._admits(request, signed=signed):
                 return await deliver(request, _FORBIDDEN, self.context.sleep, self.stopped)
-            operation = next((row for row in rows if suits(row.body, request.content_type)), None)
-            return await self._serve(request, operation, bool(rows))
+            content_type = request.content_type
+            route = next((route for route in choices if route.suits(content_type)), None)
+            refusal = wrong_content_type if choices else wrong_method if known else unknown_path
+            return await self._serve(request, route, refusal)
 
         return enter
 
@@ -127,8 +145,12 @@ class App:
         return names_loopback(request.headers.get("Host", ""))
 
     async def _serve(
-        self, request: web.Request, operation: Operation[object] | None, known: bool
+        self,
+        request: web.Request,
+        route: Route | None,
+        refusal: Callable[[Service | None, str, str], HttpResponse],
     ) -> web.StreamResponse:
+        operation = route.row if route else None
         number = self.ledger.begin(operation, request.method, request.path, self.context.clock())
         fault = self.faults.due(operation.name if operation else None)
         spool = self.context.spool()
@@ -137,10 +159,10 @@ class App:
         try:
             try:
                 await self._inject(fault, "headers", operation)
-                if operation is None:
-                    raise _Replacement(_nowhere(request, known))
+                if route is None or operation is None:
+                    raise _Replacement(_refused(request, refusal))
                 self._preflight(request, operation)
-                call = await self._receive(request, operation, number, spool)
+                call = await self._receive(request, route, number, spool)
                 await self._inject(fault, "body", operation)
                 reply, outcome = await self._process(request, operation, number, call)
                 await self._inject(fault, "processed", operation, outcome)
@@ -225,10 +247,11 @@ class App:
             raise _Replacement(answer) from refusal
 
     async def _receive(
-        self, request: web.Request, operation: Operation[object], number: int, spool: Spool
+        self, request: web.Request, route: Route, number: int, spool: Spool
     ) -> HandlerRequest:
+        operation = route.row
         try:
-            received = await receive(request, operation, spool, keep=FILE_BYTES.get(operation.name))
+            received = await receive(request, route, spool, keep=FILE_BYTES.get(operation.name))
         except Refusal as refusal:
             answer = failure(operation.service, refusal.reason, refusal.message)
             raise _Replacement(answer) from refusal
@@ -272,6 +295,9 @@ class App:
         return reply, success(operation.service, reply.data)
 
 
-def _nowhere(request: web.Request, known: bool) -> HttpResponse:
-    """HttpResponse for a path that is unknown, or known but not for this content type."""
-    return gateway(415, request.path) if known else unknown_path(request.path)
+def _refused(
+    request: web.Request, refusal: Callable[[Service | None, str, str], HttpResponse]
+) -> HttpResponse:
+    """Answer a request that no route takes, as the service does that its path belongs to."""
+    said = request.content_type if refusal is wrong_content_type else request.method
+    return refusal(service_of(request.path), request.path, said)

@@ -61,6 +61,7 @@ class Reason(enum.Enum):
     NO_CREDITS = enum.auto()
     ACCOUNT_DISABLED = enum.auto()
     CONFLICT = enum.auto()
+    BUSY = enum.auto()
     THROTTLED = enum.auto()
     SERVER = enum.auto()
 
@@ -87,6 +88,7 @@ _CODES = {
     Reason.NO_CREDITS: ("0402", 402),
     Reason.ACCOUNT_DISABLED: ("0403", 403),
     Reason.CONFLICT: ("0409", 409),
+    Reason.BUSY: ("0409", 429),
     Reason.THROTTLED: ("0429", 429),
     Reason.SERVER: ("0001", 500),
 }
@@ -96,6 +98,7 @@ _MESSAGES = {
     Reason.NO_CREDITS: "Insufficient credits",
     Reason.ACCOUNT_DISABLED: "Account disabled",
     Reason.CONFLICT: "Operation cannot be repeated",
+    Reason.BUSY: "Service is busy, try later",
     Reason.THROTTLED: "Request has exceeded the limit.",
     Reason.SERVER: "Network abnormal",
 }
@@ -162,12 +165,36 @@ def gateway(status: int, path: str = "/") -> HttpResponse:
     )
 
 
-def unknown_path(path: str) -> HttpResponse:
-    """HttpResponse for a path that no operation has."""
-    if path.startswith("/serve/api/v1/"):
+def unknown_path(service: Service | None, path: str, method: str) -> HttpResponse:
+    """Answer for a path that no operation has.
+
+    Visual search says it in an envelope at HTTP 200 (recorded on 2026-09-19).
+    """
+    if service is Service.VISUAL_SEARCH:
         missing = f"No static resource {path.removeprefix('/serve/')}."
-        return failure(Service.VISUAL_SEARCH, Reason.BAD_REQUEST, missing)
+        return failure(service, Reason.BAD_REQUEST, missing)
     return gateway(404, path)
+
+
+def wrong_method(service: Service | None, path: str, method: str) -> HttpResponse:
+    """Answer for a path of another method; visual intelligence has a code for it."""
+    return _unsupported(service, 405, path, f"{method} not supported")
+
+
+def wrong_content_type(service: Service | None, path: str, content_type: str) -> HttpResponse:
+    """Answer for a body of another kind; visual intelligence has a code for it."""
+    return _unsupported(service, 415, path, f"Content-Type '{content_type}' is not supported")
+
+
+# https://api-tools.memories.ai/api-reference/getting-started/error-codes: HTTP equal to the code.
+def _unsupported(service: Service | None, status: int, path: str, message: str) -> HttpResponse:
+    match service:
+        case Service.VISUAL_INTELLIGENCE:
+            return HttpResponse(status=status, body=_flagged(status, message, None))
+        case Service.VISUAL_SEARCH:  # as it says that a path is unknown
+            return failure(service, Reason.BAD_REQUEST, message)
+        case _:
+            return gateway(status, path)
 
 
 def _flagged(code: str | int, message: str, data: object) -> dict[str, object]:

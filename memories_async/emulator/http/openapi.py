@@ -9,8 +9,8 @@ from typing import cast
 
 from memories_async import operations
 from memories_async._version import __version__
-from memories_async.emulator.handlers.assets import SIGNED_PATH
 from memories_async.emulator.handlers.validation import FIELDS, Field, FieldType
+from memories_async.emulator.http.routes import SIGNED_PATH
 from memories_async.operations import OPERATIONS, Answer, Body, Operation, Service
 
 PATH = "/openapi.json"

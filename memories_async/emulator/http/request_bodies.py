@@ -15,8 +15,9 @@ from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from memories_async.emulator.http.envelopes import Reason, Refusal
+from memories_async.emulator.http.routes import Layout, Route
 from memories_async.emulator.spool import Spool, SpooledFile, TooLargeError
-from memories_async.operations import Body, Operation
+from memories_async.operations import Body
 
 JSON_LIMIT = 64 << 20
 FIELD_LIMIT = 1 << 20
@@ -40,27 +41,14 @@ class Received:
     files: tuple[SpooledFile, ...] = ()
 
 
-def suits(layout: Body, content_type: str) -> bool:
-    """Return whether a content type is the one of a layout."""
-    match layout:
-        case Body.QUERY:
-            return True
-        case Body.JSON | Body.JSON_ARRAY:
-            return content_type == "application/json"
-        case Body.FORM:
-            return content_type == "application/x-www-form-urlencoded"
-        case Body.REQ_AND_FILES | Body.FIELDS_AND_FILES:
-            return content_type == "multipart/form-data"
-
-
 async def receive(
-    request: web.Request, row: Operation[object], spool: Spool, *, keep: int | None = None
+    request: web.Request, route: Route, spool: Spool, *, keep: int | None = None
 ) -> Received:
     """Read path, query and the whole body, files straight to disk.
 
     Args:
         request: The request.
-        row: The operation that it is for.
+        route: The operation that it is for, and how it comes.
         spool: Where the files go.
         keep: The size from which on the rest of a file is not worth keeping.
 
@@ -75,22 +63,27 @@ async def receive(
     if encoding not in {"", "identity"}:
         raise UnsupportedBody(encoding)
     fields: dict[str, object] = dict(request.match_info)
-    if row.body not in (Body.JSON, Body.REQ_AND_FILES):  # there the service binds JSON alone
+    if route.layout not in (Body.JSON, Body.REQ_AND_FILES):  # there the service binds JSON alone
         fields.update(request.query)
     files: list[SpooledFile] = []
     content = request.content.iter_any()
     try:
-        match row.body:
+        match route.layout:
             case Body.QUERY:
                 pass
             case Body.JSON:
                 fields.update(_object(await _read(content, JSON_LIMIT)))
             case Body.JSON_ARRAY:
-                fields[row.array_field] = _array(await _read(content, JSON_LIMIT))
+                fields[route.row.array_field] = _array(await _read(content, JSON_LIMIT))
             case Body.FORM:
                 _add_form(fields, await _read(content, JSON_LIMIT))
             case Body.REQ_AND_FILES | Body.FIELDS_AND_FILES:
-                await _receive_multipart(request, row, spool, fields, files, keep)
+                await _receive_multipart(request, route, spool, fields, files, keep)
+            case Layout.FILE:
+                content_type = request.headers.get("Content-Type", "")
+                part = route.row.file_part
+                file = await spool.save(content, part=part, name="", content_type=content_type)
+                files.append(file)
         while await request.content.readany():
             pass  # what follows the last boundary
     except HttpProcessingError as error:
@@ -103,7 +96,7 @@ async def receive(
 
 async def _receive_multipart(
     request: web.Request,
-    row: Operation[object],
+    route: Route,
     spool: Spool,
     fields: dict[str, object],
     files: list[SpooledFile],
@@ -121,7 +114,7 @@ async def _receive_multipart(
             await asyncio.sleep(0)  # what has arrived is parsed without a pause
             name = part.name or ""
             content_type = part.headers.get("Content-Type", "")
-            if name == "req" and row.body is Body.REQ_AND_FILES:
+            if name == "req" and route.layout is Body.REQ_AND_FILES:
                 if content_type.partition(";")[0].strip() != "application/json":
                     raise UnsupportedBody(content_type)
                 fields.update(_object(await _read(_pieces(part), FIELD_LIMIT)))
