@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import os
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from types import TracebackType
@@ -122,7 +122,7 @@ class Job:
             await journal.ask(queries.write_header, header)
             added = 0
             async for chunk in chunks(inputs, row, given, selection):
-                added += await journal.ask(queries.add, chunk, kind)
+                added += await journal.ask(queries.add, chunk)
             if not added:
                 raise ConfigurationError(f"nothing to send was found for {kind}")
             await journal.complete()
@@ -200,7 +200,7 @@ class Job:
         added = 0
         selection = Selection.of(include, exclude, shard, _own_files(self.path))
         async for chunk in chunks(inputs, self.kind, self.options, selection):
-            added += await self._journal.write(queries.add, chunk, self.kind.name)
+            added += await self._journal.write(queries.add, chunk)
         return added
 
     async def counts(self) -> Counts:
@@ -225,7 +225,7 @@ class Job:
         await self._journal.write(queries.set_price, dollars)
         self.price = dollars
 
-    async def retry(self, which: Status | str | Iterable[int] = Status.FAILED) -> int:
+    async def retry(self, which: Status | str | Sequence[int] = Status.FAILED) -> int:
         """Plan items again, for the next run to send.
 
         Args:
@@ -264,8 +264,8 @@ class Job:
         """
         return await self._journal.recover()
 
-    @staticmethod
-    async def remove(path: str | os.PathLike[str]) -> None:
+    @classmethod
+    async def remove(cls, path: str | os.PathLike[str]) -> None:
         """Delete a job: its file, and what lies beside it. What it held is lost.
 
         Args:

@@ -181,7 +181,7 @@ async def new_journal(path: Path) -> Journal:
     header = JobHeader("embed_images", {}, None, datetime.now(UTC))
     await journal.ask(queries.write_header, header)
     for number in range(100):
-        await journal.ask(queries.add, [NewItem(f"/{number}", {}, {}, 10)], "embed_images")
+        await journal.ask(queries.add, [NewItem(f"/{number}", {}, {}, 10)])
     await journal.complete()
     return journal
 

@@ -71,19 +71,12 @@ def read_header(db: sqlite3.Connection) -> JobHeader:
     )
 
 
-def tally(db: sqlite3.Connection, kind: str | None = None) -> Tally:
-    """Return how the job stands, with all its items or those of one kind."""
-    rows = {
-        str(status): (int(items), int(size))
-        for status, items, size in db.execute(
-            """SELECT status, sum(items), sum(bytes) FROM tally WHERE kind = ifnull(?, kind)
-            GROUP BY status""",
-            (kind,),
-        )
-    }
-    count = {status: rows.get(status, (0, 0))[0] for status in schema.COUNTED}
+def tally(db: sqlite3.Connection) -> Tally:
+    """Return how the job stands."""
+    rows = {status: (items, size) for status, items, size in db.execute("SELECT * FROM tally")}
+    count = {status: rows[status][0] for status in schema.COUNTED}
     billed, doubtful = count.pop("billed"), count.pop("doubtful")
-    return Tally(Counts(**count), rows.get("planned", (0, 0))[1], billed, doubtful)
+    return Tally(Counts(**count), rows["planned"][1], billed, doubtful)
 
 
 def set_batch_size(db: sqlite3.Connection, size: int) -> None:
@@ -115,7 +108,7 @@ def write_log(db: sqlite3.Connection, log: int) -> None:
 # --- planned ----------------------------------------------------------------------------------
 
 
-def add(db: sqlite3.Connection, items: Iterable[NewItem], kind: str) -> int:
+def add(db: sqlite3.Connection, items: Iterable[NewItem]) -> int:
     """Add inputs that are not in the job yet; return how many."""
     added = 0
     for one in items:
@@ -123,7 +116,7 @@ def add(db: sqlite3.Connection, items: Iterable[NewItem], kind: str) -> int:
             "INSERT OR IGNORE INTO item (source, variant, extra, size) VALUES (?, ?, ?, ?)",
             (
                 stored_path(one.source),
-                variant(db, kind, one.options),
+                _variant(db, as_json(one.options)),
                 as_json(one.extra) if one.extra else None,
                 one.size,
             ),
@@ -134,7 +127,7 @@ def add(db: sqlite3.Connection, items: Iterable[NewItem], kind: str) -> int:
 def missing(db: sqlite3.Connection, items: Iterable[NewItem]) -> list[NewItem]:
     """Return those of the inputs that are not in the job yet; changes nothing."""
     query = """SELECT 1 FROM item JOIN variant ON variant.id = item.variant
-        WHERE item.key IS NULL AND item.source = ? AND variant.options = ?
+        WHERE item.source = ? AND variant.options = ?
         AND ifnull(item.extra, '') = ?"""
     return [
         one
@@ -150,13 +143,11 @@ def missing(db: sqlite3.Connection, items: Iterable[NewItem]) -> list[NewItem]:
     ]
 
 
-def variant(db: sqlite3.Connection, kind: str, options: Mapping[str, object]) -> int:
-    """Return the number of a kind's options, giving them one where they have none."""
-    row = kind, as_json(options)
-    found = db.execute("SELECT id FROM variant WHERE kind = ? AND options = ?", row).fetchone()
+def _variant(db: sqlite3.Connection, options: str) -> int:
+    found = db.execute("SELECT id FROM variant WHERE options = ?", (options,)).fetchone()
     if found is None:
         found = db.execute(
-            "INSERT INTO variant (kind, options) VALUES (?, ?) RETURNING id", row
+            "INSERT INTO variant (options) VALUES (?) RETURNING id", (options,)
         ).fetchone()
     return int(found[0])
 
@@ -224,14 +215,14 @@ def free_duplicates(db: sqlite3.Connection, id: int) -> list[int]:
 # --- sending and after ------------------------------------------------------------------------
 
 
-def start(db: sqlite3.Connection, ids: Sequence[int], token: str | None = None) -> int:
+def start(db: sqlite3.Connection, ids: Sequence[int]) -> int:
     """Mark items as being sent in one request; return the request's number."""
     (request,) = db.execute("UPDATE job SET requests = requests + 1 RETURNING requests").fetchone()
     for id in ids:
         changed = db.execute(
-            """UPDATE item SET status = 'sending', request = ?, error = NULL, details = NULL,
-            token = ?, sent_at = ? WHERE id = ? AND status = 'planned'""",
-            (request, token, time.time(), id),
+            """UPDATE item SET status = 'sending', request = ?, error = NULL, details = NULL
+            WHERE id = ? AND status = 'planned'""",
+            (request, id),
         ).rowcount
         if not changed:
             raise JournalError(f"item {id} is not planned: it is not sent")
@@ -242,7 +233,7 @@ def put_back(db: sqlite3.Connection, ids: Iterable[int]) -> None:
     """Plan items again that certainly were not billed."""
     for id in ids:
         db.execute(
-            """UPDATE item SET status = 'planned', request = NULL, token = NULL, sent_at = NULL
+            """UPDATE item SET status = 'planned', request = NULL
             WHERE id = ? AND status = 'sending'""",
             (id,),
         )

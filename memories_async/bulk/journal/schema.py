@@ -1,8 +1,4 @@
-"""The journal's tables: items with their options, the tally of their statuses, the job's head.
-
-A job and a ledger (``Once``) are the same file: a ledger's items have a key, made of content, kind
-and options, where a job's items have their place among the inputs.
-"""
+"""The journal's tables: items with their options, the tally of their statuses, the job's head."""
 
 from __future__ import annotations
 
@@ -31,35 +27,29 @@ STATUSES: Final = ("planned", "sending", "done", "failed", "unknown", "skipped")
 COUNTED: Final = (*STATUSES, "waiting", "billed", "doubtful")
 """What the tally keeps, so that asking costs the same for ten items and a million."""
 
-_NO_ITEMS = ", ".join(f"(new.kind, '{status}', 0, 0)" for status in COUNTED)
-_KIND = "(SELECT kind FROM variant WHERE id = new.variant)"
+_NO_ITEMS = ", ".join(f"('{status}', 0, 0)" for status in COUNTED)
 _TABLES = (
     """CREATE TABLE job (
         kind TEXT NOT NULL, options TEXT NOT NULL, price TEXT, created REAL NOT NULL,
         batch_size INTEGER, requests INTEGER NOT NULL DEFAULT 0, log INTEGER NOT NULL DEFAULT 0,
         merged_into TEXT
     )""",
-    """CREATE TABLE variant (
-        id INTEGER PRIMARY KEY, kind TEXT NOT NULL, options TEXT NOT NULL, UNIQUE (kind, options)
-    )""",
+    "CREATE TABLE variant (id INTEGER PRIMARY KEY, options TEXT NOT NULL UNIQUE)",
     """CREATE TABLE item (
         id INTEGER PRIMARY KEY, source NOT NULL, variant INTEGER NOT NULL REFERENCES variant,
         extra TEXT, status TEXT NOT NULL DEFAULT 'planned',
         size INTEGER, mtime INTEGER, ctime INTEGER, inode INTEGER, sha256 BLOB,
         request INTEGER, result TEXT, vector BLOB, error TEXT, details TEXT,
         duplicate_of INTEGER, waiting INTEGER NOT NULL DEFAULT 0,
-        billed INTEGER NOT NULL DEFAULT 0, doubtful INTEGER NOT NULL DEFAULT 0,
-        key BLOB, token TEXT, sent_at REAL
+        billed INTEGER NOT NULL DEFAULT 0, doubtful INTEGER NOT NULL DEFAULT 0
     )""",
     """CREATE TABLE tally (
-        kind TEXT NOT NULL, status TEXT NOT NULL, items INTEGER NOT NULL, bytes INTEGER NOT NULL,
-        PRIMARY KEY (kind, status)
+        status TEXT PRIMARY KEY, items INTEGER NOT NULL, bytes INTEGER NOT NULL
     ) WITHOUT ROWID""",
+    f"INSERT INTO tally VALUES {_NO_ITEMS}",  # noqa: S608  # our own words
 )
 _INDEXES = (
-    """CREATE UNIQUE INDEX item_input
-        ON item (source, variant, ifnull(extra, '')) WHERE key IS NULL""",
-    "CREATE UNIQUE INDEX item_key ON item (key) WHERE key IS NOT NULL",
+    "CREATE UNIQUE INDEX item_input ON item (source, variant, ifnull(extra, ''))",
     "CREATE INDEX item_planned ON item (variant, id) WHERE status = 'planned'",
     """CREATE INDEX item_open ON item (status, id)
         WHERE status IN ('sending', 'unknown', 'failed')""",
@@ -68,32 +58,28 @@ _INDEXES = (
     "CREATE INDEX item_copies ON item (duplicate_of) WHERE duplicate_of IS NOT NULL",
 )
 _TRIGGERS = (
-    f"""CREATE TRIGGER variant_added AFTER INSERT ON variant
-    WHEN NOT EXISTS (SELECT * FROM tally WHERE kind = new.kind) BEGIN
-        INSERT INTO tally VALUES {_NO_ITEMS};
-    END""",  # noqa: S608  # our own words
-    f"""CREATE TRIGGER item_added AFTER INSERT ON item BEGIN
+    """CREATE TRIGGER item_added AFTER INSERT ON item BEGIN
         UPDATE tally SET items = items + 1, bytes = bytes + ifnull(new.size, 0)
-            WHERE kind = {_KIND} AND status = new.status;
-        UPDATE tally SET items = items + new.waiting WHERE kind = {_KIND} AND status = 'waiting';
-        UPDATE tally SET items = items + new.billed WHERE kind = {_KIND} AND status = 'billed';
+            WHERE status = new.status;
+        UPDATE tally SET items = items + new.waiting WHERE status = 'waiting';
+        UPDATE tally SET items = items + new.billed WHERE status = 'billed';
         UPDATE tally SET items = items + new.doubtful
-            WHERE kind = {_KIND} AND status = 'doubtful';
-    END""",  # noqa: S608  # our own words
-    f"""CREATE TRIGGER item_changed AFTER UPDATE OF status, size, waiting, billed, doubtful ON item
+            WHERE status = 'doubtful';
+    END""",
+    """CREATE TRIGGER item_changed AFTER UPDATE OF status, size, waiting, billed, doubtful ON item
     WHEN old.status <> new.status OR old.size IS NOT new.size OR old.waiting <> new.waiting
         OR old.billed <> new.billed OR old.doubtful <> new.doubtful BEGIN
         UPDATE tally SET items = items - 1, bytes = bytes - ifnull(old.size, 0)
-            WHERE kind = {_KIND} AND status = old.status;
+            WHERE status = old.status;
         UPDATE tally SET items = items + 1, bytes = bytes + ifnull(new.size, 0)
-            WHERE kind = {_KIND} AND status = new.status;
+            WHERE status = new.status;
         UPDATE tally SET items = items + new.waiting - old.waiting
-            WHERE kind = {_KIND} AND status = 'waiting' AND old.waiting <> new.waiting;
+            WHERE status = 'waiting' AND old.waiting <> new.waiting;
         UPDATE tally SET items = items + new.billed - old.billed
-            WHERE kind = {_KIND} AND status = 'billed' AND old.billed <> new.billed;
+            WHERE status = 'billed' AND old.billed <> new.billed;
         UPDATE tally SET items = items + new.doubtful - old.doubtful
-            WHERE kind = {_KIND} AND status = 'doubtful' AND old.doubtful <> new.doubtful;
-    END""",  # noqa: S608  # our own words
+            WHERE status = 'doubtful' AND old.doubtful <> new.doubtful;
+    END""",
 )
 
 _LEASE_SECONDS = 60.0
@@ -117,14 +103,12 @@ _FROM_VERSION_1: tuple[Step, ...] = (
     "DROP TABLE tally",
     "DROP TABLE lease",
     "ALTER TABLE job RENAME TO old_job",
-    "ALTER TABLE variant RENAME TO old_variant",
     "ALTER TABLE item RENAME TO old_item",
     *(f"DROP INDEX item_{name}" for name in ("planned", "open", "waiting", "content", "copies")),
-    *_TABLES,
+    *(statement for statement in _TABLES if not statement.startswith("CREATE TABLE variant")),
     *_TRIGGERS,
     """INSERT INTO job (kind, options, price, created, batch_size, requests)
         SELECT kind, options, price, created, batch_size, requests FROM old_job""",
-    "INSERT INTO variant SELECT id, (SELECT kind FROM old_job), options FROM old_variant",
     # A video that was answered and could not be indexed has its number, and was billed.
     """INSERT INTO item (id, source, variant, extra, status, size, mtime, inode, sha256, request,
             result, vector, error, details, duplicate_of, waiting, billed)
@@ -135,7 +119,6 @@ _FROM_VERSION_1: tuple[Step, ...] = (
     """UPDATE item SET doubtful = (SELECT doubtful FROM old_job)
         WHERE id = (SELECT min(id) FROM item)""",
     "DROP TABLE old_item",
-    "DROP TABLE old_variant",
     "DROP TABLE old_job",
     *_INDEXES,
 )
