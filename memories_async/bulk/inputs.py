@@ -28,9 +28,9 @@ from memories_async.bulk.kinds import JobKind
 from memories_async.bulk.models import Input, Inputs, SingleInput
 from memories_async.captions import Person
 from memories_async.errors import ConfigurationError
-from memories_async.fields import TIME_FORMAT
 from memories_async.media.rules import MediaRule
 from memories_async.media.urls import check_url, is_url
+from memories_async.parameters import TIME_FORMAT
 
 CHUNK = 500
 """Inputs found in one hop to a thread, and written to the journal at once."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterable, Iterable
+from collections.abc import AsyncIterable, Iterable, Mapping
 from typing import BinaryIO, TypeAlias, cast
 
 import attrs
@@ -40,4 +40,6 @@ def listed(sources: Source | Iterable[Source]) -> list[Source]:
     """Return one source, or all that an iterable yields, as a list."""
     if isinstance(sources, str | bytes | os.PathLike | Media) or hasattr(sources, "read"):
         return [cast("Source", sources)]
+    if isinstance(sources, Mapping) or not isinstance(sources, Iterable):
+        return [cast("Source", sources)]  # none: the call will refuse it by its name
     return list(sources)
