@@ -10,8 +10,8 @@ from typing import cast
 import attrs
 
 from memories_async.errors import ConfigurationError
-from memories_async.fields import TIME_FORMAT
 from memories_async.media.urls import is_url
+from memories_async.parameters import TIME_FORMAT
 
 
 @attrs.frozen
