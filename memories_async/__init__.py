@@ -36,8 +36,6 @@ __all__ = [
     "Failed",
     "HttpExchange",
     "InsufficientCredits",
-    "JobBusy",
-    "JournalError",
     "LedgerUnavailable",
     "LibraryImage",
     "LimiterUnavailable",

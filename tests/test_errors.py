@@ -61,8 +61,6 @@ MemoriesError
     LimiterUnavailable
     StoreUnavailable
     LedgerUnavailable
-    JournalError
-        JobBusy
     CallbackTimeout (TimeoutError)
     TaskFailed
 """

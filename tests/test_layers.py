@@ -22,7 +22,6 @@ LAYERS = (
     {"batches", "polling", "_engine"},
     {"limiters", "observe"},
     {"config", "progress", "fields", "sqlite"},
-    {"parameters"},
     {"operations"},
     {"media"},
     {"clock"},

@@ -11,7 +11,7 @@ from memories_async import (
     Memories,
 )
 from memories_async.fields import callback_address
-from memories_async.media.inspect import safe_name
+from memories_async.media.names import safe_name
 from memories_async.media.urls import check_url, is_url
 
 # URLs.

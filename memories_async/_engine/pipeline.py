@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from tenacity import DoSleep, RetryCallState
@@ -23,7 +23,7 @@ from memories_async.clock import Clock
 from memories_async.config import Policy, Secret, Settings
 from memories_async.errors import ConnectError, DeadlineExceeded, MemoriesError, RateLimited
 from memories_async.limiters import Limiter
-from memories_async.media.inspect import inspect_all
+from memories_async.media.inspect import inspect_sources
 from memories_async.media.readers import Attachment
 from memories_async.media.source import Source
 from memories_async.operations import Operation
@@ -105,14 +105,17 @@ class Pipeline:
         """
         rule = operation.takes
         assert rule is not None, f"{operation} takes no files"
-        return await self.run(lambda: inspect_all(sources, rule), until)
+        return await self._within(until, inspect_sources(sources, rule, self.http.budget))
 
     async def run(self, function: Callable[[], S], until: float | None = None) -> S:
         """Run what blocks before a request can be sent, in a worker thread."""
+        return await self._within(until, self.http.budget.check(function))
+
+    async def _within(self, until: float | None, work: Awaitable[S]) -> S:
         left = None if until is None else until - self.clock.monotonic()
         try:
             async with asyncio.timeout(left) as scope:
-                return await self.http.budget.check(function)
+                return await work
         except TimeoutError:
             if not scope.expired():
                 raise

@@ -8,8 +8,9 @@ import io
 import os
 import re
 import stat
+import threading
 from collections.abc import AsyncIterable, Callable, Sequence
-from typing import BinaryIO
+from typing import Protocol, TypeVar, cast
 
 import attrs
 
@@ -20,8 +21,10 @@ from memories_async.errors import (
     MediaTooLong,
     UnsupportedMedia,
 )
+from memories_async.media.adapt import AsyncFile, adapted, is_async_file, opened
 from memories_async.media.durations import duration
-from memories_async.media.formats import HEAD_SIZE, by_extension, detect
+from memories_async.media.formats import HEAD_SIZE, JPEG, PNG, by_extension, detect
+from memories_async.media.names import name_and_type
 from memories_async.media.readers import (
     EARLY_READ,
     OPEN_FLAGS,
@@ -30,16 +33,68 @@ from memories_async.media.readers import (
     Fingerprint,
     ObjectReader,
     PipeReader,
+    as_bytes,
+    end_of,
+    lock_of,
+    plain_file,
     pread,
-    read_object,
+    seek,
+    tell,
+    unreadable,
 )
 from memories_async.media.rules import GIBIBYTE, MEBIBYTE, MediaRule
-from memories_async.media.source import Media, Source
-from memories_async.media.urls import is_url
+from memories_async.media.source import Media, Picture, Readable, Source, is_picture, own_name
+
+T = TypeVar("T")
 
 
-def inspect_all(sources: Sequence[Source], rule: MediaRule) -> tuple[Attachment, ...]:
+class CheckingThreads(Protocol):
+    """Where sources are checked."""
+
+    async def check(self, function: Callable[[], T], *, waits: bool = False) -> T:
+        """Run what looks at sources; in a thread of its own where that may wait long."""
+        ...
+
+
+async def inspect_sources(
+    sources: Sequence[Source], rule: MediaRule, threads: CheckingThreads
+) -> tuple[Attachment, ...]:
+    """Check every source of one request, off the loop but for what is awaited.
+
+    Raises:
+        MediaError: At least one source cannot be sent; the message names each.
+        ConfigurationError: One of them is not a kind of source.
+    """
+    medias = [adapted(source) for source in sources]
+    for index, media in enumerate(medias):
+        if is_async_file(media.content):
+            medias[index] = await opened(media)
+    abandoned = threading.Event()
+    try:
+        return await threads.check(
+            functools.partial(inspect_all, medias, rule, abandoned),
+            waits=any(_waits(media.content) for media in medias),
+        )
+    except BaseException:
+        abandoned.set()
+        raise
+
+
+def _waits(content: object) -> bool:
+    """Tell whether looking at a source may wait for more than a disk."""
+    path = isinstance(content, str | bytes | os.PathLike | AsyncIterable)
+    return not path and type(content) is not io.BytesIO
+
+
+def inspect_all(
+    sources: Sequence[Source], rule: MediaRule, abandoned: threading.Event | None = None
+) -> tuple[Attachment, ...]:
     """Check every source of one request; blocks on file I/O.
+
+    Args:
+        sources: What the caller gave.
+        rule: What the endpoint takes.
+        abandoned: Set when nobody waits for the result any more.
 
     Raises:
         MediaError: At least one source cannot be sent; the message names each. It is the
@@ -51,7 +106,9 @@ def inspect_all(sources: Sequence[Source], rule: MediaRule) -> tuple[Attachment,
     for source in sources:
         try:
             # Many small files are no small memory.
-            attachments.append(inspect_source(source, rule, early=len(sources) == 1))
+            attachments.append(
+                inspect_source(source, rule, early=len(sources) == 1, abandoned=abandoned)
+            )
         except MediaError as error:
             refusals.append(error)
     if len(refusals) == 1:
@@ -67,32 +124,31 @@ def inspect_all(sources: Sequence[Source], rule: MediaRule) -> tuple[Attachment,
     return tuple(attachments)
 
 
-def inspect_source(source: Source, rule: MediaRule, *, early: bool = True) -> Attachment:
+def inspect_source(
+    source: Source,
+    rule: MediaRule,
+    *,
+    early: bool = True,
+    abandoned: threading.Event | None = None,
+) -> Attachment:
     """Check one source against an endpoint's rule; blocks on file I/O.
 
     Args:
         source: What the caller gave.
         rule: What the endpoint takes.
         early: Whether a small file is read at once.
+        abandoned: Set when nobody waits for the result any more.
 
     Raises:
         MediaError: It cannot be sent; the message names the source and the limit.
         ConfigurationError: It is not a kind of source.
     """
-    media = source if isinstance(source, Media) else Media(source)
-    found = _look_at(media, EARLY_READ if early else 0)
-    attachment = found.attachment
-    if attachment.size == 0:
-        raise MediaError(f"{attachment.label} is empty")
-    if rule.max_size is not None and (attachment.size or 0) > rule.max_size:
-        raise MediaTooLarge(
-            f"{attachment.label} has {attachment.size:,} bytes; "
-            f"the limit for {rule.noun} is {_readable(rule.max_size)}"
-        )
-    name, content_type = _name_and_type(media, found, rule)
-    if rule.max_duration is not None:
-        _check_duration(found, rule.noun, rule.max_duration)
-    return attrs.evolve(attachment, name=name, content_type=content_type)
+    media = adapted(source)
+    found = _look_at(media, rule, EARLY_READ if early else 0, abandoned or threading.Event())
+    try:
+        return _checked(found, media.content_type, rule)
+    finally:
+        found.close()
 
 
 @attrs.frozen
@@ -102,145 +158,24 @@ class _Found:
     attachment: Attachment
     head: bytes
     read_at: Callable[[int, int], bytes] | None = None
+    close: Callable[[], None] = lambda: None
 
 
-def _look_at(media: Media, early: int) -> _Found:
-    content = media.content
-    if isinstance(content, bytes):
-        label = media.name or f"an image or video of {len(content)} bytes"
-        attachment = Attachment(media.name or "", "", len(content), label, content=content)
-        return _Found(attachment, content[:HEAD_SIZE], lambda at, size: content[at : at + size])
-    if is_url(content):
-        raise MediaError(f"{str(content)[:80]!r} is a URL; this takes local files only")
-    if isinstance(content, str | os.PathLike):
-        return _look_at_path(media, os.fspath(content), early)
-    if isinstance(content, AsyncIterable):
-        name = media.name or ""
-        attachment = Attachment(
-            name, "", media.size, name or "a stream", stream=content, replayable=False
+def _checked(found: _Found, content_type: str | None, rule: MediaRule) -> Attachment:
+    attachment = found.attachment
+    if attachment.size == 0:
+        raise MediaError(f"{attachment.label} is empty")
+    if rule.max_size is not None and (attachment.size or 0) > rule.max_size:
+        raise MediaTooLarge(
+            f"{attachment.label} has {attachment.size:,} bytes; "
+            f"the limit for {rule.noun} is {_readable(rule.max_size)}"
         )
-        return _Found(attachment, b"")
-    if callable(getattr(content, "read", None)):
-        return _look_at_file_object(media, content)
-    raise ConfigurationError(
-        "a source is an http(s) URL, a path, bytes, a binary file object or Media, "
-        f"not {type(content).__name__}"
+    name, content_type = name_and_type(
+        attachment.name, content_type, found.head, attachment.label, rule
     )
-
-
-def _look_at_path(media: Media, path: str, early: int) -> _Found:
-    label = media.name or path
-    try:
-        status = os.stat(path)
-        if stat.S_ISDIR(status.st_mode):
-            raise MediaError(f"{label} is a directory")
-        if not stat.S_ISREG(status.st_mode):
-            raise MediaError(f"{label} is no regular file: open it and pass the file object")
-        seen = Fingerprint.of(status)
-        whole_file = _read_small(path, seen) if seen.size <= early else None
-        head = _read_path(path, 0, HEAD_SIZE) if whole_file is None else whole_file[:HEAD_SIZE]
-    except FileNotFoundError:
-        raise MediaError(f"{label}: no such file") from None
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise MediaError(f"{label!r} cannot be read: {reason}") from None
-    attachment = Attachment(
-        media.name or os.path.basename(path),
-        "",
-        seen.size,
-        label,
-        open=functools.partial(FileReader.at_path, path, seen, label),
-        early=whole_file,
-    )
-    return _Found(attachment, head, functools.partial(_read_path, path))
-
-
-def _read_small(path: str, seen: Fingerprint) -> bytes | None:
-    """Read a whole file; None if it is not the file that was seen, or not at rest."""
-    descriptor = os.open(path, OPEN_FLAGS)
-    try:
-        data = pread(descriptor, seen.size, 0)
-        at_rest = len(data) == seen.size and Fingerprint.of(os.fstat(descriptor)) == seen
-        return data if at_rest else None
-    finally:
-        os.close(descriptor)
-
-
-def _read_path(path: str, position: int, size: int) -> bytes:
-    descriptor = os.open(path, OPEN_FLAGS)
-    try:
-        return pread(descriptor, size, position)
-    finally:
-        os.close(descriptor)
-
-
-def _look_at_file_object(media: Media, file: BinaryIO | io.TextIOBase) -> _Found:
-    own_name = getattr(file, "name", None)
-    name = media.name or (own_name if isinstance(own_name, str) else "")
-    label = name or f"a {type(file).__name__}"
-    if isinstance(file, io.TextIOBase):
-        raise MediaError(f"{label} is open in text mode: open it with 'rb'")
-    if inspect.iscoroutinefunction(file.read):
-        raise ConfigurationError(f"{label}: its read() is async; pass the file object beneath it")
-    if file.closed:
-        raise MediaError(f"{label} is closed")
-    if not file.seekable():
-        head = file.read(HEAD_SIZE)
-        attachment = Attachment(
-            name,
-            "",
-            media.size if head else 0,
-            label,
-            open=lambda: PipeReader(head, file),
-            replayable=False,
-        )
-        return _Found(attachment, head)
-    start = file.tell()
-    if (descriptor := _regular_descriptor(file)) is not None:
-        seen = Fingerprint.of(os.fstat(descriptor))
-        attachment = Attachment(
-            name,
-            "",
-            max(seen.size - start, 0),
-            label,
-            open=lambda: FileReader(descriptor, start, seen, label),
-        )
-
-        def read_at(position: int, size: int) -> bytes:
-            return pread(descriptor, size, start + position)
-    else:
-        end = file.seek(0, os.SEEK_END)
-        file.seek(start)
-        attachment = Attachment(
-            name,
-            "",
-            max(end - start, 0),
-            label,
-            open=lambda: ObjectReader(file, start, end, label),
-        )
-
-        def read_at(position: int, size: int) -> bytes:
-            return read_object(file, size, start + position)
-
-    return _Found(attachment, read_at(0, HEAD_SIZE), read_at)
-
-
-def _regular_descriptor(file: BinaryIO) -> int | None:
-    """Return the descriptor whose bytes are exactly what the object reads, if there is one.
-
-    Only the standard library's plain files qualify: a GzipFile has a descriptor too, but of
-    other bytes, and asking a SpooledTemporaryFile for one would write it to disk.
-    """
-    plain = getattr(file, "file", file)  # tempfile's named files wrap a plain one
-    if not isinstance(plain, io.BufferedReader | io.BufferedRandom | io.FileIO):
-        return None
-    if isinstance(plain, io.BufferedRandom):
-        plain.flush()
-    try:
-        descriptor = plain.fileno()
-    except OSError:
-        return None
-    return descriptor if stat.S_ISREG(os.fstat(descriptor).st_mode) else None
+    if rule.max_duration is not None:
+        _check_duration(found, rule.noun, rule.max_duration)
+    return attrs.evolve(attachment, name=name, content_type=content_type)
 
 
 def _check_duration(found: _Found, noun: str, limit: float) -> None:
@@ -251,54 +186,252 @@ def _check_duration(found: _Found, noun: str, limit: float) -> None:
     seconds = duration(found.read_at, size, format)
     if seconds is not None and seconds > limit:
         raise MediaTooLong(
-            f"{found.attachment.label} lasts {seconds / 60:.1f} minutes; "
+            f"{found.attachment.label} lasts {seconds / 60:,.1f} minutes; "
             f"the limit for {noun} is {limit / 60:g} minutes"
         )
 
 
-_CONTENT_TYPE = re.compile(r"[\w!#$&^.+-]+/[\w!#$&^.+-]+(?:; ?[\w-]+=[\w.-]+)*", re.ASCII)
+def _look_at(media: Media, rule: MediaRule, early: int, abandoned: threading.Event) -> _Found:
+    content = media.content
+    if is_picture(content):
+        encoded, name = _encoded(content, media, rule)
+        media = attrs.evolve(media, content=encoded, name=name)
+        content = encoded
+    if isinstance(content, bytes):
+        return _look_at_bytes(media, content)
+    if isinstance(content, str | os.PathLike):
+        return _look_at_path(media, os.fspath(content), early)
+    if isinstance(content, AsyncIterable):
+        name = media.name or ""
+        file = content if isinstance(content, AsyncFile) else None
+        attachment = Attachment(
+            name,
+            "",
+            media.size,
+            name or "a stream",
+            stream=content,
+            replayable=file is not None and file.replayable,
+        )
+        return _Found(attachment, b"" if file is None else file.head)
+    try:
+        return _look_at_file(media, content, abandoned)
+    except (MediaError, ConfigurationError):
+        raise
+    except Exception as error:  # a caller's object may raise anything
+        raise unreadable(_label(media, content), error) from error
 
 
-def _name_and_type(media: Media, found: _Found, rule: MediaRule) -> tuple[str, str]:
-    """Agree on name and type from what was given, the extension and the first bytes."""
-    label = found.attachment.label
-    name = safe_name(found.attachment.name)
-    extension = os.path.splitext(name)[1]
-    named = by_extension(extension)
-    if media.content_type is not None:
-        if not _CONTENT_TYPE.fullmatch(media.content_type):
-            raise ConfigurationError(f"{label}: {media.content_type!r} is no content type")
-        known = (format for format in rule.formats if format.content_type == media.content_type)
-        content_type, format = media.content_type, next(known, None)
+def _look_at_bytes(media: Media, content: bytes) -> _Found:
+    label = media.name or f"an image or video of {len(content)} bytes"
+    if content.startswith((b"http://", b"https://")):
+        raise MediaError(f"{content[:80]!r} is a URL in bytes: give it as a str")
+    attachment = Attachment(media.name or "", "", len(content), label, content=content)
+    return _Found(attachment, content[:HEAD_SIZE], lambda at, size: content[at : at + size])
+
+
+def _look_at_path(media: Media, path: str, early: int) -> _Found:
+    label = media.name or _clipped(path)
+    if not path:
+        raise MediaError("the path is empty")
+    try:
+        status = os.stat(path)
+        if stat.S_ISDIR(status.st_mode):
+            raise MediaError(f"{label} is a directory: give the files in it")
+        if not stat.S_ISREG(status.st_mode):
+            raise MediaError(f"{label} is no regular file: open it and pass the file object")
+        return _look_at_regular_file(media, path, label, Fingerprint.of(status), early)
+    except (FileNotFoundError, NotADirectoryError):
+        raise MediaError(f"{label}: {_why_missing(path)}") from None
+    except (OSError, ValueError) as error:
+        raise unreadable(repr(label), error) from None
+
+
+def _look_at_regular_file(
+    media: Media, path: str, label: str, seen: Fingerprint, early: int
+) -> _Found:
+    descriptor = os.open(path, OPEN_FLAGS)
+    try:
+        whole: bytes | None = None
+        if seen.size <= early:
+            whole = pread(descriptor, seen.size, 0)
+            if len(whole) != seen.size or Fingerprint.of(os.fstat(descriptor)) != seen:
+                whole = None  # not the file that was seen, or not at rest
+        head = pread(descriptor, HEAD_SIZE, 0) if whole is None else whole[:HEAD_SIZE]
+    except BaseException:
+        os.close(descriptor)
+        raise
+    attachment = Attachment(
+        media.name or os.path.basename(path),
+        "",
+        seen.size,
+        label,
+        open=functools.partial(FileReader.at_path, path, seen, label),
+        early=whole,
+    )
+    return _Found(
+        attachment,
+        head,
+        lambda at, size: pread(descriptor, size, at),
+        functools.partial(os.close, descriptor),
+    )
+
+
+_SCHEME = re.compile(r"([a-z][a-z0-9+.-]+):", re.IGNORECASE)
+_WAYS_OUT = {
+    "file": "give the path itself",
+    "data": "decode it and give the bytes",
+    "s3": "give a presigned https URL where URLs are taken, or download it",
+    "gs": "give a signed https URL where URLs are taken, or download it",
+    "http": "a URL is given as a str with both slashes, where URLs are taken",
+    "https": "a URL is given as a str with both slashes, where URLs are taken",
+}
+
+
+def _why_missing(path: str) -> str:
+    """Say that there is no such file, and what may have been meant."""
+    scheme = found[1].lower() if (found := _SCHEME.match(path.lstrip())) else ""
+    if scheme in _WAYS_OUT or path[len(scheme) :].startswith("://"):
+        way_out = _WAYS_OUT.get(scheme, "give an http(s) URL where URLs are taken, or a local file")
+        return f"no such file, and a {scheme}: address is not taken: {way_out}"
+    if path != path.strip():
+        return "no such file: there are spaces or line ends around the name"
+    if path.startswith("~"):
+        return "no such file: ~ is not expanded, os.path.expanduser does that"
+    if " " in path and by_extension(os.path.splitext(path)[1]) is None:
+        return "no such file: were source and prompt swapped?"
+    return "no such file"
+
+
+def _clipped(path: str) -> str:
+    return path if len(path) <= 200 else f"{path[:80]}… ({len(path)} characters)"
+
+
+def _label(media: Media, file: object) -> str:
+    return media.name or own_name(file) or f"a {type(file).__name__}"
+
+
+def _look_at_file(media: Media, given: object, abandoned: threading.Event) -> _Found:
+    label = _label(media, given)
+    name = media.name or own_name(given) or ""
+    if isinstance(given, io.TextIOBase):
+        raise MediaError(f"{label} is open in text mode: open it with 'rb'")
+    file = cast("Readable", given)
+    if inspect.iscoroutinefunction(file.read):
+        raise ConfigurationError(f"{label}: its read() is async; pass the file object beneath it")
+    if getattr(file, "closed", False) is True:
+        raise MediaError(f"{label} is closed")
+    if not _says(file, "readable"):
+        raise MediaError(f"{label} is not open for reading: open it with 'rb'")
+    start = _start(file, label)
+    if start is None:
+        return _look_at_pipe(media, PipeReader(file, label, media.size, abandoned), name)
+    if (descriptor := _regular_descriptor(file)) is not None:
+        seen = Fingerprint.of(os.fstat(descriptor))
+        end = seen.size
+        attachment = Attachment(
+            name,
+            "",
+            max(end - start, 0),
+            label,
+            open=lambda: FileReader(descriptor, start, seen, label),
+        )
+
+        def read_at(position: int, size: int) -> bytes:
+            return pread(descriptor, size, start + position)
     else:
-        if extension and named not in rule.formats:
-            raise UnsupportedMedia(f"{label}: {rule.noun} takes {rule.extensions}")
-        format = detect(found.head) if found.head else named
-        if format is None or format not in rule.formats:
-            shows = format.content_type if format else "no known format"
-            raise UnsupportedMedia(
-                f"{label}: its first bytes show {shows}; {rule.noun} takes {rule.extensions}"
-            )
-        content_type = format.content_type
-    if not name:
-        name = content_type.partition("/")[0]
-    if not extension and format is not None:
-        name += format.extensions[0]
-    return name, content_type
+        with lock_of(file):
+            end = end_of(file, label)
+        attachment = Attachment(
+            name,
+            "",
+            max(end - start, 0),
+            label,
+            open=lambda: ObjectReader(file, start, end, label),
+            waits=_waits(file),
+        )
+
+        def read_at(position: int, size: int) -> bytes:
+            return _read_object(file, start, start + position, size, label)
+
+    if end <= start > 0:
+        raise MediaError(f"{label} stands at its end, with nothing left to read: seek(0)")
+    return _Found(attachment, read_at(0, HEAD_SIZE), read_at)
 
 
-_NEVER_IN_NAMES = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
-_LONGEST_NAME = 200
+def _look_at_pipe(media: Media, pipe: PipeReader, name: str) -> _Found:
+    head = pipe.peek(HEAD_SIZE)
+    attachment = Attachment(
+        name,
+        "",
+        media.size if head else 0,
+        pipe.label,
+        open=lambda: pipe,
+        replayable=False,
+        waits=True,
+    )
+    return _Found(attachment, head)
 
 
-def safe_name(name: str) -> str:
-    """Return a bare file name: no directories, no control or direction characters, not too long."""
-    bare = _NEVER_IN_NAMES.sub("_", re.split(r"[/\\]", name)[-1])
-    stem, extension = os.path.splitext(bare)
-    extension = extension[:20]
-    bare = stem[: _LONGEST_NAME - len(extension)] + extension
-    # A name from a POSIX file system may hold lone surrogates, which UTF-8 cannot carry.
-    return bare.encode("utf-8", "replace").decode() if bare.strip(".") else ""
+def _says(file: object, question: str) -> bool:
+    """Ask a file object about itself; what it does not know, it can."""
+    answer = getattr(file, question, None)
+    return bool(answer()) if callable(answer) else True
+
+
+def _start(file: object, label: str) -> int | None:
+    """Return where a file object stands; None if it can only be read on."""
+    if not callable(getattr(file, "seek", None)) or not callable(getattr(file, "tell", None)):
+        return None
+    if not _says(file, "seekable"):
+        return None
+    try:
+        with lock_of(file):
+            return tell(file, label)
+    except (OSError, NotImplementedError):
+        if callable(getattr(file, "seekable", None)):
+            raise
+        return None  # it has the methods and no use for them
+
+
+def _read_object(file: Readable, start: int, position: int, size: int, label: str) -> bytes:
+    """Read so many bytes, fewer only at the end, and put the object's position back."""
+    data = b""
+    with lock_of(file):
+        try:
+            while len(data) < size:
+                seek(file, position + len(data), label)
+                if not (more := as_bytes(file.read(size - len(data)), label)):
+                    break
+                data += more
+        finally:
+            seek(file, start, label)
+    return data[:size]
+
+
+def _regular_descriptor(file: object) -> int | None:
+    raw = plain_file(file)
+    if raw is None:
+        return None
+    if type(file) is not io.FileIO:
+        file.flush()  # type: ignore[attr-defined]  # what was written is read, too
+    descriptor = raw.fileno()
+    return descriptor if stat.S_ISREG(os.fstat(descriptor).st_mode) else None
+
+
+def _encoded(picture: Picture, media: Media, rule: MediaRule) -> tuple[bytes, str]:
+    """Encode an image of Pillow: without loss, unless it is to be a JPEG."""
+    named = by_extension(os.path.splitext(media.name or "")[1])
+    format = JPEG if named is JPEG or media.content_type == JPEG.content_type else PNG
+    if format not in rule.formats:
+        raise UnsupportedMedia(f"a PIL image cannot be sent: {rule.noun} takes {rule.extensions}")
+    file = io.BytesIO()
+    try:
+        picture.save(file, "JPEG" if format is JPEG else "PNG")
+    except Exception as error:  # Pillow and its plugins may raise anything
+        raise MediaError(
+            f"a PIL image cannot be encoded: {error}; convert it first: image.convert('RGB')"
+        ) from error
+    return file.getvalue(), media.name or f"image{format.extensions[0]}"
 
 
 def _readable(size: int) -> str:

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
+import select
 import threading
 import weakref
 from collections.abc import AsyncIterable, Callable, MutableMapping
-from typing import BinaryIO, Protocol
+from typing import Protocol
 
 import attrs
 
 from memories_async.errors import ConfigurationError, MediaChanged, MediaError
+from memories_async.media.source import Readable
 
 OPEN_FLAGS = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+
+LOOK_UP = 100
+"""Milliseconds between two looks of a thread that waits for a pipe at whether it still should."""
 
 COLD_READ = 1024 * 1024
 """One read in a worker thread: the hop costs as much as copying 256 KiB, so it must bring more."""
@@ -60,6 +66,8 @@ class Attachment:
         open: Starts a pass from the beginning; blocks.
         stream: The async iterable, where the source is one.
         replayable: Whether a second pass is possible.
+        waits: Whether reading it may wait for more than a disk: for another process, for a peer,
+            for whatever a caller's own object does. It then gets a thread of its own.
         early: All bytes of a small file, read when it was checked; for the first attempt.
     """
 
@@ -71,6 +79,7 @@ class Attachment:
     open: Callable[[], Reader] | None = attrs.field(default=None, repr=False)
     stream: AsyncIterable[bytes] | None = attrs.field(default=None, repr=False)
     replayable: bool = True
+    waits: bool = False
     early: bytes | None = attrs.field(default=None, repr=False)
 
 
@@ -106,7 +115,7 @@ class FileReader:
         try:
             descriptor = os.open(path, OPEN_FLAGS)
         except OSError as error:
-            raise MediaChanged(f"{label} is gone: {error.strerror}") from None
+            raise _missing_or_unreadable(label, error) from None
         reader = cls(descriptor, 0, seen, label, path)
         try:
             reader.verify()
@@ -139,7 +148,7 @@ class FileReader:
             if self.path is not None:
                 now.add(Fingerprint.of(os.stat(self.path)))
         except OSError as error:
-            raise MediaChanged(f"{self.label} is gone: {error.strerror}") from None
+            raise _missing_or_unreadable(self.label, error) from None
         if now != {self.seen}:
             raise MediaChanged(f"{self.label} changed while it was being sent")
 
@@ -154,10 +163,14 @@ class FileReader:
 class ObjectReader:
     """A pass over a seekable file object that has no file of its own; its position is put back."""
 
-    file: BinaryIO
-    position: int
+    file: Readable
+    start: int
     end: int
     label: str
+    position: int = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.position = self.start
 
     def fill(self, view: memoryview) -> int | None:
         """Copy from memory, where the object is memory."""
@@ -168,47 +181,95 @@ class ObjectReader:
         return len(data)
 
     def read(self, size: int) -> bytes:
-        """Seek, read and seek back, alone with the object."""
-        data = read_object(self.file, min(size, self.end - self.position), self.position)
+        """Read where this pass stands, alone with the object."""
+        with lock_of(self.file):
+            # Elsewhere only at the start, and where two calls send one object. Seeking back and
+            # forth for each read would make a compressed file unpack itself from its start.
+            seek(self.file, self.position, self.label)
+            size = min(size, self.end - self.position)
+            data = as_bytes(self.file.read(size), self.label)[:size]
         self.position += len(data)
         return data
 
     def verify(self) -> None:
         """Check that the object still ends where it did."""
         with lock_of(self.file):
-            here = self.file.tell()
-            end = self.file.seek(0, os.SEEK_END)
-            self.file.seek(here)
+            end = end_of(self.file, self.label)
         if end != self.end:
             raise MediaChanged(f"{self.label} changed while it was being sent")
 
     def close(self) -> None:
-        """Leave the caller's object open."""
+        """Put the object's position back, and leave it open."""
+        with lock_of(self.file):
+            seek(self.file, self.start, self.label)
 
 
 @attrs.define
 class PipeReader:
-    """The only pass over a file object that cannot seek, with what was read of it to check it."""
+    """The only pass over a file object that cannot seek; what is looked at first is not lost."""
 
-    head: bytes
-    file: BinaryIO
+    file: Readable
+    label: str
+    size: int | None = None
+    """How many bytes it must yield; None for as many as come."""
+    abandoned: threading.Event = attrs.field(factory=threading.Event)
+    """Set when nobody waits for its bytes any more."""
+    _ahead: bytes = b""
+    _buffered: bool = True
+
+    def peek(self, size: int) -> bytes:
+        """Return the first bytes, fewer only at the end, and keep them for the pass."""
+        while len(self._ahead) < size and (data := self._next(size)):
+            self._ahead += data
+        return self._ahead[:size]
 
     def fill(self, view: memoryview) -> int | None:
         """Always block: nothing is known of a pipe."""
         return None
 
     def read(self, size: int) -> bytes:
-        """Return the checked bytes first."""
-        if self.head:
-            data, self.head = self.head[:size], self.head[size:]
-            return data
-        return self.file.read(size)
+        """Return what was looked at first, then what comes."""
+        self._ahead = self._ahead or self._next(size)
+        data, self._ahead = self._ahead[:size], self._ahead[size:]
+        return data
+
+    def _next(self, size: int) -> bytes:
+        raw = plain_file(self.file) if hasattr(select, "poll") else None
+        if raw is None:
+            return as_bytes(self.file.read(size), self.label)
+        # Read beneath its buffer, once that is empty: a thread that waits within a buffered
+        # reader would keep its caller from closing it.
+        if self._buffered and isinstance(self.file, io.BufferedReader):
+            self._wait(raw)
+            data = self.file.read1(COLD_READ)
+            self._buffered = len(data) == COLD_READ
+            if data:
+                return data
+        while True:
+            self._wait(raw)
+            if (some := raw.read(size)) is not None:  # None: somebody else was faster
+                return some
+
+    def _wait(self, raw: io.FileIO) -> None:
+        """Wait until there is something to read or the end, looking up now and then."""
+        polling = select.poll()
+        polling.register(raw.fileno(), select.POLLIN)
+        while not polling.poll(LOOK_UP):
+            if self.abandoned.is_set():
+                raise MediaError(f"{self.label} is no longer waited for")
+            if raw.closed:
+                raise MediaError(f"{self.label} was closed while it was being sent")
 
     def verify(self) -> None:
-        """Accept: a pipe has nothing to compare."""
+        """Check that it ends where it was said to end."""
+        if self.size is not None and self.read(1):
+            raise MediaChanged(
+                f"{self.label} yields more than the {self.size} bytes it was said to"
+            )
 
     def close(self) -> None:
-        """Leave the caller's object open."""
+        """Let a thread that still waits go; leave the caller's object open."""
+        self.abandoned.set()
 
 
 def whole(attachment: Attachment) -> bytes:
@@ -225,8 +286,10 @@ def whole(attachment: Attachment) -> bytes:
             raise MediaChanged(f"{attachment.label} became shorter while it was being sent")
         reader.verify()
         return parts[0] if len(parts) == 1 else b"".join(parts)
-    except (OSError, ValueError) as error:
-        raise unreadable(attachment.label, error) from None
+    except MediaError:
+        raise
+    except Exception as error:  # a caller's object may raise anything
+        raise unreadable(attachment.label, error) from error
     finally:
         reader.close()
 
@@ -240,9 +303,60 @@ def read_all(attachment: Attachment) -> bytes:
     return whole(attachment)
 
 
-def unreadable(label: str, error: OSError | ValueError) -> MediaError:
+_TOO_MANY_FILES = (errno.EMFILE, errno.ENFILE)
+
+
+def unreadable(label: str, error: Exception) -> MediaError:
     """Say why a source could not be read; a file object closed meanwhile is a ValueError."""
-    return MediaError(f"{label} cannot be read: {getattr(error, 'strerror', None) or error}")
+    if isinstance(error, OSError | ValueError):
+        reason = str(getattr(error, "strerror", None) or error)
+    else:
+        reason = f"{type(error).__name__}: {error}"
+    if isinstance(error, OSError) and error.errno in _TOO_MANY_FILES:
+        reason += "; make fewer calls at once, or raise the limit (ulimit -n)"
+    return MediaError(f"{label} cannot be read: {reason}")
+
+
+def _missing_or_unreadable(label: str, error: OSError) -> MediaError:
+    # All else says nothing about the file: too many may be open, or the disk may fail.
+    if error.errno in (errno.ENOENT, errno.ENOTDIR):
+        return MediaChanged(f"{label} is gone: {error.strerror}")
+    return unreadable(label, error)
+
+
+def as_bytes(data: object, label: str) -> bytes:
+    """Return what a source gave as bytes.
+
+    Raises:
+        MediaError: It is something else. None above all is not the end: a non-blocking file has
+            nothing yet.
+    """
+    if isinstance(data, bytes):
+        return data
+    if isinstance(data, bytearray | memoryview):
+        return bytes(data)
+    if data is None:
+        raise MediaError(
+            f"{label} gave None instead of bytes, as a non-blocking file does while it has none: "
+            "open it so that reading waits"
+        )
+    if isinstance(data, str):
+        raise MediaError(f"{label} gives text: open it in binary mode, with 'rb'")
+    raise MediaError(f"{label} gave {type(data).__name__} instead of bytes")
+
+
+def plain_file(file: object) -> io.FileIO | None:
+    """Return the open file whose bytes are exactly what an object reads, if there is one.
+
+    Only the standard library's plain files qualify, and none of their subclasses: a GzipFile has
+    a descriptor too, and a buffer may lie above anything, but of other bytes. Asking a
+    SpooledTemporaryFile for its descriptor would write it to disk.
+    """
+    if type(file).__module__ == "tempfile":  # a named temporary file wraps a plain one
+        file = vars(file).get("file", file)
+    if type(file) is io.BufferedReader or type(file) is io.BufferedRandom:
+        file = file.raw
+    return file if type(file) is io.FileIO else None
 
 
 def pread(descriptor: int, size: int, position: int) -> bytes:
@@ -258,15 +372,33 @@ def pread(descriptor: int, size: int, position: int) -> bytes:
             os.lseek(descriptor, here, os.SEEK_SET)
 
 
-def read_object(file: BinaryIO, size: int, position: int) -> bytes:
-    """Read at a position of a seekable object and put its own position back."""
-    with lock_of(file):
-        here = file.tell()
-        file.seek(position)
-        try:
-            return file.read(size)
-        finally:
-            file.seek(here)
+def tell(file: object, label: str) -> int:
+    """Return where a caller's object stands; what ``seek`` returns is often None."""
+    return position(file.tell(), label)  # type: ignore[attr-defined]  # asked only of what seeks
+
+
+def position(told: object, label: str) -> int:
+    """Return what ``tell`` gave, if that is a position."""
+    if not isinstance(told, int) or told < 0:
+        raise MediaError(f"{label}: its tell() gave {told!r}, which is no position")
+    return told
+
+
+def seek(file: object, position: int, label: str) -> None:
+    """Move a caller's object to a position, if it stands elsewhere."""
+    if tell(file, label) != position:
+        file.seek(position)  # type: ignore[attr-defined]  # asked only of what seeks
+        if (now := tell(file, label)) != position:
+            raise MediaError(f"{label}: its seek({position}) led to {now}")
+
+
+def end_of(file: object, label: str) -> int:
+    """Return where a caller's object ends, and put its position back."""
+    here = tell(file, label)
+    file.seek(0, os.SEEK_END)  # type: ignore[attr-defined]  # asked only of what seeks
+    end = tell(file, label)
+    seek(file, here, label)
+    return end
 
 
 _NO_PREAD = threading.Lock()
@@ -274,7 +406,7 @@ _ANY_OBJECT = threading.Lock()
 _OBJECT_LOCKS: MutableMapping[object, threading.Lock] = weakref.WeakKeyDictionary()
 
 
-def lock_of(file: BinaryIO) -> threading.Lock:
+def lock_of(file: object) -> threading.Lock:
     """Return the lock under which an object's position may be moved: one per object."""
     try:
         return _OBJECT_LOCKS.setdefault(file, threading.Lock())

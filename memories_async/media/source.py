@@ -2,11 +2,64 @@
 
 from __future__ import annotations
 
+import io
 import os
-from collections.abc import AsyncIterable, Iterable, Mapping
-from typing import BinaryIO, TypeAlias, cast
+import sys
+from collections.abc import AsyncIterable, Awaitable, Iterable, Mapping
+from typing import BinaryIO, Protocol, TypeAlias, TypeGuard, cast
 
 import attrs
+
+from memories_async.errors import ConfigurationError
+
+KINDS = (
+    "an http(s) URL, a path, bytes or another buffer, a binary file object, a (name, content) "
+    "tuple, an upload with .file, a PIL image or Media"
+)
+
+
+class Readable(Protocol):
+    """A binary file object, as far as it is needed: ``tell`` and ``seek`` are used if they work."""
+
+    def read(self, size: int, /) -> bytes:
+        """Return at most so many bytes; none at the end."""
+        ...
+
+
+class AsyncReadable(Protocol):
+    """A binary file whose ``read`` is awaited, such as those of aiofiles and anyio."""
+
+    def read(self, size: int, /) -> Awaitable[bytes]:
+        """Return at most so many bytes; none at the end."""
+        ...
+
+
+class Upload(Protocol):
+    """A file that came in by a form, as Starlette, FastAPI, Litestar and aiohttp hand it on."""
+
+    @property
+    def file(self) -> Readable:
+        """The bytes."""
+        ...
+
+    @property
+    def filename(self) -> str | None:
+        """What the sender called it."""
+        ...
+
+
+class Picture(Protocol):
+    """An image of Pillow, which encodes itself."""
+
+    def save(self, file: BinaryIO, /, format: str | None = None) -> None:
+        """Encode the image into a file."""
+        ...
+
+
+Buffer: TypeAlias = bytes | bytearray | memoryview
+Content: TypeAlias = (
+    str | os.PathLike[str] | Buffer | BinaryIO | Readable | AsyncReadable | Upload | Picture
+)
 
 
 @attrs.frozen
@@ -14,32 +67,105 @@ class Media:
     """Something to upload whose name and type are given by hand.
 
     Args:
-        content: A path, bytes, a binary file object, or an async iterable of bytes, which can be
-            read, and so sent, only once.
+        content: Any other source but a URL, or an async iterable of bytes, which can be read, and
+            so sent, only once.
         name: The file name to send; by default the path's, or one made from the type.
         content_type: The MIME type to send. It is trusted: the first bytes are not checked.
-        size: How many bytes a stream will yield. Without it the body is sent chunked.
+        size: How many bytes a stream or pipe will yield, to its end. Without it the body is sent
+            chunked.
     """
 
-    content: str | os.PathLike[str] | bytes | BinaryIO | AsyncIterable[bytes] = attrs.field(
-        repr=False
-    )
+    content: Content | AsyncIterable[bytes] = attrs.field(repr=False)
     name: str | None = None
     content_type: str | None = None
     size: int | None = None
 
+    def __attrs_post_init__(self) -> None:
+        for field in ("name", "content_type"):
+            text: object = getattr(self, field)
+            if text is not None and not isinstance(text, str):
+                raise ConfigurationError(f"Media: {field} is {text!r}; a text is wanted")
+        size: object = self.size
+        if size is not None and (type(size) is not int or size < 0):
+            raise ConfigurationError(f"Media: size is {size!r}; a number of bytes is wanted")
 
-Source: TypeAlias = str | os.PathLike[str] | bytes | BinaryIO | Media
-"""An ``http(s)://`` string, a local path, bytes, a binary file object, or :class:`Media`.
 
-A file object is read from where it stands, its position is put back, and it is never closed.
+Named: TypeAlias = (
+    tuple[str | None, Buffer | BinaryIO | Readable | AsyncReadable | Upload | Picture]
+    | tuple[str | None, Buffer | BinaryIO | Readable | AsyncReadable | Upload | Picture, str | None]
+)
+"""``(name, content)`` or ``(name, content, content type)``, as requests and openai take it."""
+
+Source: TypeAlias = Content | Named | Media
+"""What may be sent.
+
+- an ``http(s)://`` string, or a local path
+- ``bytes``; another buffer is copied when the call begins, so later changes do no harm
+- a binary file object: read from where it stands, its position put back, never closed
+- an upload with ``.file`` and ``.filename``, or a file whose ``read`` is awaited
+- a ``PIL.Image.Image``: encoded as PNG, in a worker thread
+- ``(name, content)`` or ``(name, content, content type)``, whose content is bytes or a file
+- :class:`Media`
 """
 
 
+def is_named(source: object) -> TypeGuard[Named]:
+    """Tell whether a tuple is one file with its name; any other tuple is a sequence of sources."""
+    if not isinstance(source, tuple):
+        return False
+    name, *rest = cast("tuple[object, ...]", source) or (0,)
+    return (
+        isinstance(name, str | None)
+        and len(rest) in (1, 2)
+        and (isinstance(rest[0], Buffer) or is_file(rest[0]) or is_picture(rest[0]))
+        and isinstance(rest[-1], str | None) is (len(rest) == 2)
+    )
+
+
+def is_file(source: object) -> bool:
+    """Tell whether an object is something to read from, or wraps that."""
+    return callable(getattr(source, "read", None)) or is_upload(source)
+
+
+def is_upload(source: object) -> TypeGuard[Upload]:
+    """Tell whether an object is a form's file, which holds its bytes in ``file``."""
+    file = getattr(source, "file", None)
+    return callable(getattr(file, "read", None)) and hasattr(source, "filename")
+
+
+def is_picture(content: object) -> TypeGuard[Picture]:
+    """Tell whether a source is an image of Pillow, which is never imported here."""
+    module = sys.modules.get("PIL.Image")
+    return module is not None and isinstance(content, module.Image)
+
+
+def own_name(file: object) -> str | None:
+    """Return the name that a file object gives itself, if any."""
+    # A web framework's upload has a filename, and its name may be that of the form's field.
+    name: object = None if isinstance(file, io.IOBase) else getattr(file, "filename", None)
+    name = name or getattr(file, "name", None)
+    return name if isinstance(name, str) else None
+
+
 def listed(sources: Source | Iterable[Source]) -> list[Source]:
-    """Return one source, or all that an iterable yields, as a list."""
-    if isinstance(sources, str | bytes | os.PathLike | Media) or hasattr(sources, "read"):
+    """Return one source, or all that an iterable yields, as a list.
+
+    Raises:
+        ConfigurationError: It is neither.
+    """
+    single = isinstance(sources, str | Buffer | os.PathLike | Media | AsyncIterable)
+    if single or is_named(sources) or is_file(sources) or _is_buffer(sources):
         return [cast("Source", sources)]
-    if isinstance(sources, Mapping) or not isinstance(sources, Iterable):
-        return [cast("Source", sources)]  # none: the call will refuse it by its name
-    return list(sources)
+    if isinstance(sources, Mapping):
+        raise ConfigurationError("a mapping is no sequence of sources: give its values")
+    if not isinstance(sources, Iterable):
+        return [cast("Source", sources)]
+    return list(cast("Iterable[Source]", sources))
+
+
+def _is_buffer(source: object) -> bool:
+    try:
+        memoryview(source)  # type: ignore[arg-type]  # that is the question
+    except TypeError:
+        return False
+    return True

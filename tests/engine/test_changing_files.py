@@ -132,6 +132,12 @@ def open_files() -> int:
     return len(os.listdir("/proc/self/fd"))
 
 
+async def the_end_of(name: str) -> None:
+    """Wait until no thread of that name is left."""
+    for thread in [thread for thread in threading.enumerate() if thread.name == name]:
+        await asyncio.to_thread(thread.join)
+
+
 async def test_cancelled_while_a_thread_reads(
     budget: UploadBudget, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -160,7 +166,7 @@ async def test_cancelled_while_a_thread_reads(
     assert budget.active == 0
     may_go_on.set()
     budget.close()
-    await asyncio.to_thread(budget._readers.shutdown)
+    await the_end_of("memories-async-reader")
     assert open_files() <= before
 
 

@@ -100,6 +100,16 @@ class _Executor(concurrent.futures.Executor):
         self._closed = True
 
 
+class _Threads(_Executor):
+    """In place of the upload's worker threads."""
+
+    async def run(self, function: Callable[[], Any]) -> Any:
+        return await asyncio.wrap_future(self.submit(function))
+
+    def close(self) -> None:
+        self.shutdown()
+
+
 async def _run_sync(
     function: Callable[..., Any],
     *args: Any,
@@ -127,6 +137,8 @@ def _patches(world: World) -> Generator[tuple[Any, str, Any], None, None]:
     for name, module in list(sys.modules.items()):
         if name.startswith("memories_async") and hasattr(module, "ThreadPoolExecutor"):
             yield module, "ThreadPoolExecutor", _Executor
+        if name.startswith("memories_async") and hasattr(module, "Threads"):
+            yield module, "Threads", _Threads
 
 
 @contextlib.contextmanager

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Generator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TypeVar
 
 import attrs
 
+from memories_async._engine.body.threads import Threads
 from memories_async.media.readers import COLD_READ, Attachment
 
 T = TypeVar("T")
@@ -32,8 +31,8 @@ class UploadBudget:
         self.active = 0
         # The loop's default executor costs eight uploads 1.4 to 2 times as much CPU. Checks have a
         # thread of their own: reading a picture in one of several costs its call a fifth more CPU.
-        self._readers = ThreadPoolExecutor(threads, thread_name_prefix="memories-async-reader")
-        self._checker = ThreadPoolExecutor(1, thread_name_prefix="memories-async-checker")
+        self.readers = Threads(threads, "memories-async-reader")
+        self._checker = Threads(1, "memories-async-checker")
 
     def portion(self, most: int) -> int:
         """Return how many bytes one upload may hold now, at most ``most``."""
@@ -44,17 +43,24 @@ class UploadBudget:
         """Seconds that one upload may take of the loop before it lets others run."""
         return TURN / max(self.active, 1)
 
-    def submit(self, function: Callable[[], T]) -> Future[T]:
-        """Run a blocking function in a worker thread."""
-        return self._readers.submit(function)
-
     async def run(self, function: Callable[[], T]) -> T:
         """Run a blocking function in a worker thread and wait for what it returns."""
-        return await asyncio.wrap_future(self.submit(function))
+        return await self.readers.run(function)
 
-    async def check(self, function: Callable[[], T]) -> T:
-        """Look at sources in the checking thread and wait for what that returns."""
-        return await asyncio.wrap_future(self._checker.submit(function))
+    async def check(self, function: Callable[[], T], *, waits: bool = False) -> T:
+        """Look at sources in the checking thread and wait for what that returns.
+
+        Args:
+            function: What looks at them.
+            waits: Whether it may wait for more than a disk, and so gets a thread of its own.
+        """
+        if not waits:
+            return await self._checker.run(function)
+        own = Threads(1, "memories-async-checker")
+        try:
+            return await own.run(function)
+        finally:
+            own.close()
 
     @contextmanager
     def holding(self, files: Sequence[Attachment]) -> Generator[Sequence[Attachment], None, None]:
@@ -71,5 +77,5 @@ class UploadBudget:
 
     def close(self) -> None:
         """Let the threads end once they are idle."""
-        self._readers.shutdown(wait=False)
-        self._checker.shutdown(wait=False)
+        self.readers.close()
+        self._checker.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Future
@@ -14,9 +15,18 @@ import attrs
 
 from memories_async._engine.body.budget import UploadBudget
 from memories_async._engine.body.layout import Recipe
+from memories_async._engine.body.threads import Threads
 from memories_async._engine.request import ProgressHook, State
-from memories_async.errors import MediaChanged, MediaError
-from memories_async.media.readers import COLD_READ, Attachment, Reader, unreadable, whole
+from memories_async.errors import MediaChanged, MediaError, MemoriesError
+from memories_async.media.readers import (
+    COLD_READ,
+    Attachment,
+    PipeReader,
+    Reader,
+    as_bytes,
+    unreadable,
+    whole,
+)
 from memories_async.models import Progress
 
 T = TypeVar("T")
@@ -153,7 +163,7 @@ class _Writing:
         if attachment.early is not None and self.transfer.attempt == 1:
             await self.put(attachment.early)
             return
-        if size is not None and size <= self.budget.portion(COLD_READ):
+        if size is not None and size <= self.budget.portion(COLD_READ) and not attachment.waits:
             # A picture takes one hop: open, read, check and close.
             await self.put(await self.budget.run(lambda: whole(attachment)))
             return
@@ -187,12 +197,13 @@ class _Writing:
         label, size, count = attachment.label, attachment.size, 0
         chunks = aiter(attachment.stream)
         try:
-            while (chunk := await self._draw(chunks)) is not None:
-                count += len(chunk)
+            while (chunk := await self._draw(chunks)) is not _END:
+                data = _flat(chunk, label)
+                count += len(data)
                 if size is not None and count > size:
                     break
-                if chunk:
-                    await self.put(chunk)
+                if data:
+                    await self.put(data)
         finally:
             if (close := getattr(chunks, "aclose", None)) is not None:
                 await close()
@@ -201,13 +212,24 @@ class _Writing:
         if size is not None and count != size:
             raise MediaChanged(f"{label} yielded {count} bytes or more instead of {size}")
 
-    async def _draw(self, chunks: AsyncIterator[bytes]) -> bytes | None:
+    async def _draw(self, chunks: AsyncIterator[object]) -> object:
         try:
-            return await anext(chunks, None)
+            return await anext(chunks, _END)
         except Exception as error:
             # The source's own trouble, even where it looks like that of our connection.
             self.transfer.failure = error
             raise
+
+
+_END = object()
+"""What no stream yields."""
+
+
+def _flat(chunk: object, label: str) -> bytes | memoryview:
+    """Return a chunk as bytes, whatever the size of its items; copied only where it must be."""
+    if isinstance(chunk, bytearray | memoryview) and (view := memoryview(chunk)).c_contiguous:
+        return view.cast("B")
+    return as_bytes(chunk, label)
 
 
 class _Pass:
@@ -216,7 +238,9 @@ class _Pass:
     def __init__(self, attachment: Attachment, budget: UploadBudget) -> None:
         assert attachment.open is not None
         self._open = attachment.open
-        self._budget = budget
+        # What may wait for long has a thread of its own, in which it can wait for itself alone.
+        self._own = Threads(1, "memories-async-pipe") if attachment.waits else None
+        self._threads = self._own or budget.readers
         self._reader: Reader | None = None
         self._pending: Future[Any] | None = None
         self.label = attachment.label
@@ -240,32 +264,48 @@ class _Pass:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._leave()
+        try:
+            if self._own is not None and kind is not asyncio.CancelledError:
+                # A caller's object is put back to where it stood before the call ends.
+                await self._hop(self._close)
+        finally:
+            self._leave()
 
     def _leave(self) -> None:
+        if isinstance(self._reader, PipeReader):
+            self._reader.close()  # its thread looks up now and then, and goes
         if self._pending is not None:
             # Cancelled while a thread still reads: closing now would hand it another file's
             # descriptor, so the thread closes when it comes back.
             self._pending.add_done_callback(lambda _: self._close())
+        elif self._own is not None:
+            self._own.submit(self._close)
         else:
             self._close()
+        if self._own is not None:
+            self._own.close()
 
     def _start(self) -> None:
         self._reader = self._open()
 
     def _close(self) -> None:
-        if self._reader is not None:
-            self._reader.close()
+        if (reader := self._reader) is not None:
+            self._reader = None  # closed once
+            with contextlib.suppress(Exception):  # a caller's object that fails has failed before
+                reader.close()
 
     async def _hop(self, function: Callable[[], T]) -> T:
-        pending = self._budget.submit(function)
+        pending = self._threads.submit(function)
         self._pending = pending
         try:
-            result = await asyncio.wrap_future(pending)
-        except (OSError, ValueError) as error:
-            raise unreadable(self.label, error) from None
-        self._pending = None
-        return result
+            return await asyncio.wrap_future(pending)
+        except MemoriesError:
+            raise
+        except Exception as error:  # a caller's object may raise anything
+            raise unreadable(self.label, error) from error
+        finally:
+            if pending.done():
+                self._pending = None
 
     async def read(self, size: int) -> bytes:
         """Read in a worker thread."""

@@ -82,7 +82,7 @@ class _Part:
 
     async def hop(self, function: Callable[[], object]) -> None:
         """Do something in a worker thread."""
-        self._pending = pending = self._budget.submit(function)
+        self._pending = pending = self._budget.readers.submit(function)
         try:
             await asyncio.wrap_future(pending)
         except OSError as error:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Literal, TypeAlias
-
 from memories_async.cli.credentials import account, connect
 from memories_async.cli.exit_codes import Exit
 from memories_async.cli.interrupts import one_call
@@ -18,18 +16,18 @@ from memories_async.cli.options import (
     Running,
     Shared,
     Sources,
+    Text,
 )
 from memories_async.cli.sources import one_of
 from memories_async.cli.terminal.output import Output, extra
-
-Model: TypeAlias = Literal["multimodalembedding@001", "mobileclip"]
+from memories_async.embeddings import DEFAULT_MODEL
 
 
 async def embed(
     sources: Sources,
     /,
     *,
-    model: Model = "multimodalembedding@001",
+    model: Text = DEFAULT_MODEL,
     making: Making = MAKING,
     running: Running = RUNNING,
     calling: Calling = CALLING,

@@ -1,0 +1,140 @@
+"""Worker threads for what blocks: none waits for one that hangs, nor does the interpreter's end."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from queue import SimpleQueue
+from typing import Any, TypeVar
+
+import attrs
+
+from memories_async.errors import ClosedError
+
+T = TypeVar("T")
+
+PATIENCE = 0.05
+"""Seconds that one function may keep a thread while others wait for it, before it is replaced."""
+
+MOST_REPLACED = 64
+"""Threads that may hang at once; beyond, a call waits, and its deadline ends that."""
+
+
+class Threads:
+    """Daemon threads that run functions in the order in which they come.
+
+    A pool of the standard library joins its threads when the interpreter ends, and so waits for a
+    read that never returns.
+
+    Args:
+        count: How many functions run at once, as long as none hangs.
+        name: What the threads are called.
+    """
+
+    def __init__(self, count: int, name: str) -> None:
+        self._count = count
+        self._name = name
+        self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
+        self._lock = threading.Lock()
+        self._threads: list[_Thread] = []
+        self._unfinished = 0
+        self._replaced = 0
+        self._watched_until = 0.0
+        self._closed = False
+
+    def submit(self, function: Callable[[], T]) -> Future[T]:
+        """Run a function in one of the threads; called on an event loop.
+
+        Raises:
+            ClosedError: The threads were told to end.
+        """
+        future: Future[T] = Future()
+        with self._lock:
+            if self._closed:
+                raise ClosedError("the client was closed while the call was under way")
+            self._jobs.put(_Job(function, future))
+            self._unfinished += 1
+            behind = self._unfinished > len(self._threads)
+            if behind and len(self._threads) < self._count:
+                self._start()
+                behind = False
+        if behind:
+            self._watch()
+        return future
+
+    async def run(self, function: Callable[[], T]) -> T:
+        """Run a function in one of the threads and wait for what it returns."""
+        return await asyncio.wrap_future(self.submit(function))
+
+    def close(self) -> None:
+        """Let the threads end once they are idle."""
+        with self._lock:
+            self._closed = True
+            for _ in self._threads:
+                self._jobs.put(None)
+
+    def _start(self) -> None:
+        thread = _Thread()
+        self._threads.append(thread)
+        threading.Thread(target=self._work, args=(thread,), name=self._name, daemon=True).start()
+
+    def _work(self, thread: _Thread) -> None:
+        while (job := self._jobs.get()) is not None:
+            thread.busy_since = time.monotonic()
+            job.run()
+            del job  # what a function holds is not held until the next one
+            with self._lock:
+                thread.busy_since = None
+                if thread.replaced:
+                    self._replaced -= 1
+                    return
+                self._unfinished -= 1
+
+    def _watch(self) -> None:
+        """Look in a moment whether what waits now still waits for threads that hang."""
+        now = time.monotonic()
+        if now >= self._watched_until:
+            self._watched_until = now + PATIENCE
+            asyncio.get_running_loop().call_later(PATIENCE, self._replace)
+
+    def _replace(self) -> None:
+        """Start a thread in the place of each that hangs while something waits."""
+        patient = time.monotonic() - PATIENCE
+        with self._lock:
+            self._watched_until = 0.0
+            if self._closed or self._unfinished <= len(self._threads):
+                return
+            for thread in list(self._threads):
+                since = thread.busy_since
+                if since is not None and since <= patient and self._replaced < MOST_REPLACED:
+                    thread.replaced = True
+                    self._threads.remove(thread)
+                    self._replaced += 1
+                    self._unfinished -= 1
+                    self._start()
+        self._watch()
+
+
+@attrs.define(eq=False)
+class _Thread:
+    busy_since: float | None = None
+    replaced: bool = False
+
+
+@attrs.frozen(eq=False)
+class _Job:
+    function: Callable[[], Any]
+    future: Future[Any]
+
+    def run(self) -> None:
+        if not self.future.set_running_or_notify_cancel():
+            return
+        try:
+            result = self.function()
+        except BaseException as error:
+            self.future.set_exception(error)
+        else:
+            self.future.set_result(result)
