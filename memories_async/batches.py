@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable
+import logging
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
 from memories_async.errors import ConfigurationError
 from memories_async.models import Failed, Outcome, Succeeded
+
+logger = logging.getLogger(__name__)
+
+LONGEST_ANSWER = 10_000
+"""Characters of an answer that comes too late to be returned, in the note that says so."""
+MOST_NOTES = 100
+"""Notes about the items of one batch."""
 
 S = TypeVar("S")
 T = TypeVar("T")
@@ -43,7 +51,7 @@ async def run(
         except Exception as error:
             return Failed(index, item, error=error)
 
-    supply = _iterate(items)
+    iterator = _iterate(items)
     running: list[asyncio.Task[Outcome[T]]] = []  # in the order of the items
     fetching: asyncio.Task[tuple[S] | None] | None = None
     exhausted = False
@@ -52,7 +60,7 @@ async def run(
         while True:
             if fetching is None and not exhausted and len(running) < concurrency:
                 # A task of its own: results go on being yielded while a slow source thinks.
-                fetching = asyncio.create_task(_fetch(supply))
+                fetching = asyncio.create_task(_fetch(iterator))
             ready = next((task for task in running[: 1 if ordered else None] if task.done()), None)
             if ready is not None and (fetching is None or not fetching.done()):
                 running.remove(ready)
@@ -63,24 +71,69 @@ async def run(
                 if fetched is None:
                     exhausted = True
                 else:
-                    running.append(asyncio.create_task(outcome(taken, fetched[0])))
+                    call_of_item = outcome(taken, fetched[0])
+                    running.append(asyncio.create_task(call_of_item, name=f"item {taken}"))
                     taken += 1
                 continue
             if fetching is None and not running:
                 return
             watched = [*running[: 1 if ordered else None], *([fetching] if fetching else [])]
             await asyncio.wait(watched, return_when=asyncio.FIRST_COMPLETED)
+    except BaseException as error:
+        await _cancelled([*running, *([fetching] if fetching else [])])
+        # Whatever of these was paid for, nobody will be given it any more.
+        notes = [f"{task.get_name()}: {note}" for task in running for note in left_behind(task)]
+        if len(notes) > MOST_NOTES:
+            notes[MOST_NOTES:] = [f"and {len(notes) - MOST_NOTES} more"]
+        if isinstance(error, GeneratorExit):  # nobody sees that one
+            for note in notes:
+                logger.warning("A batch was ended early; %s", note)
+        else:
+            for note in notes:
+                error.add_note(note)
+        raise
     finally:
-        unfinished: list[asyncio.Task[Any]] = [*running, *([fetching] if fetching else [])]
-        for task in unfinished:
-            task.cancel()
-        await asyncio.gather(*unfinished, return_exceptions=True)
-        if (close := getattr(supply, "aclose", None)) is not None:
+        if (close := getattr(iterator, "aclose", None)) is not None:
             await close()
 
 
-async def _fetch(supply: AsyncIterator[S]) -> tuple[S] | None:
-    async for item in supply:
+def left_behind(task: asyncio.Task[Any]) -> list[str]:
+    """Say what became of a call whose answer nobody will be given, as it may have been paid for.
+
+    Args:
+        task: The call, ended or cancelled. What a batch answered is its outcome.
+    """
+    if task.cancelled():
+        try:
+            task.exception()
+        except asyncio.CancelledError as cancelled:
+            return list(getattr(cancelled, "__notes__", ()))
+    error, value = task.exception(), None
+    if error is None:
+        outcome = task.result()
+        value = outcome.value if isinstance(outcome, Succeeded) else outcome
+        error = outcome.error if isinstance(outcome, Failed) else None
+    if error is not None:
+        failed = f"the call had failed meanwhile: {type(error).__name__}: {error}"
+        return [failed, *getattr(error, "__notes__", ())]
+    return [] if value is None else [f"the call had succeeded: {shown(value)}"]
+
+
+def shown(value: object) -> str:
+    """Return what an answer looks like, whole unless it is enormous."""
+    text = repr(value)
+    return text if len(text) <= LONGEST_ANSWER else f"{text[:LONGEST_ANSWER]}…"
+
+
+async def _cancelled(tasks: Sequence[asyncio.Task[Any]]) -> None:
+    """Cancel tasks and wait until they have unwound."""
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _fetch(iterator: AsyncIterator[S]) -> tuple[S] | None:
+    async for item in iterator:
         return (item,)
     return None
 

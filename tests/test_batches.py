@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import logging
 import weakref
 from collections.abc import AsyncIterator, Iterator
 
@@ -11,7 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from memories_async import ConfigurationError, Outcome, batches
+from memories_async import ConfigurationError, Outcome, OutcomeUnknown, batches
+from tests.emulator.conftest import until
 from tests.virtual_clock import VirtualClock, settle
 
 pytestmark = pytest.mark.anyio
@@ -320,3 +322,99 @@ def test_any_mixture_of_quick_slow_and_failing_calls(
             assert list(by_index) == list(range(len(delays)))
 
     asyncio.run(run())
+
+
+# --- what is paid for and not handed on -------------------------------------------------------
+
+
+async def noted(item: int) -> str:
+    """Answer a zero, fail on a one, wait on a two; answer a three once all have begun."""
+    if item == 3:
+        await settle()
+        return "the first"
+    if item == 0:
+        return "a caption"
+    if item == 1:
+        raise OutcomeUnknown("no answer came")
+    try:
+        await asyncio.Event().wait()
+    except asyncio.CancelledError as cancelled:
+        cancelled.add_note("it may have been billed")
+        raise
+    raise AssertionError
+
+
+NOTES = [
+    "item 1: the call had succeeded: 'a caption'",
+    "item 2: the call had failed meanwhile: OutcomeUnknown: no answer came",
+    "item 3: it may have been billed",
+]
+
+
+def starts(notes: list[str]) -> list[str]:
+    return [note[: len(start)] for note, start in zip(notes, NOTES, strict=True)]
+
+
+async def test_an_interrupted_batch_says_what_became_of_every_call() -> None:
+    async def consume() -> None:
+        async for _ in batches.run([2, 0, 1, 2], noted, concurrency=4, ordered=True):
+            raise AssertionError  # the first never comes, and all others wait for it
+
+    task = asyncio.create_task(consume())
+    await settle()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError) as caught:
+        await task
+    assert caught.value.__notes__[0] == "item 0: it may have been billed"
+    assert starts(caught.value.__notes__[1:]) == NOTES
+
+
+async def test_a_source_that_fails_is_told_what_became_of_every_call() -> None:
+    async def source() -> AsyncIterator[int]:
+        for item in (2, 0, 1, 2):
+            yield item
+        await settle()
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError) as caught:
+        await anext(batches.run(source(), noted, concurrency=9, ordered=True))
+    assert caught.value.__notes__[0] == "item 0: it may have been billed"
+    assert starts(caught.value.__notes__[1:]) == NOTES
+
+
+async def test_a_batch_that_is_left_early_logs_what_became_of_every_call(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    batch = batches.run([3, 0, 1, 2], noted, concurrency=4, ordered=True)
+    assert (await anext(batch)).unwrap() == "the first"
+    with caplog.at_level(logging.WARNING):
+        await batch.aclose()
+    messages = [record.getMessage() for record in caplog.records]
+    assert starts([line.removeprefix("A batch was ended early; ") for line in messages]) == NOTES
+
+
+async def test_a_batch_that_ends_has_nothing_to_say(caplog: pytest.LogCaptureFixture) -> None:
+    batch = batches.run([0, 1], noted, concurrency=2, ordered=True)
+    outcomes = [outcome async for outcome in batch]
+    assert [outcome.error is None for outcome in outcomes] == [True, False]
+    assert not caplog.records
+
+
+async def test_the_notes_of_a_large_batch_are_bounded() -> None:
+    async def consume() -> None:
+        async for _ in batches.run([2] * 300, noted, concurrency=300, ordered=False):
+            raise AssertionError
+
+    task = asyncio.create_task(consume())
+    async with asyncio.timeout(20):
+        await until(lambda: len(asyncio.all_tasks()) > 300)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError) as caught:
+        await task
+    assert len(caught.value.__notes__) == batches.MOST_NOTES + 1
+    assert caught.value.__notes__[-1].startswith("and ")
+
+
+def test_an_enormous_answer_is_shown_in_part() -> None:
+    assert batches.shown("x" * 9_000) == repr("x" * 9_000)
+    assert len(batches.shown("x" * 90_000)) == batches.LONGEST_ANSWER + 1

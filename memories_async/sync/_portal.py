@@ -22,6 +22,7 @@ from contextlib import suppress
 from queue import Empty, SimpleQueue
 from typing import Any, Generic, ParamSpec, Protocol, TypeVar, cast
 
+from memories_async.batches import left_behind, shown
 from memories_async.errors import ClosedError, MemoriesError
 from memories_async.sync._loop_thread import UNWINDING, LoopThread
 
@@ -41,8 +42,6 @@ class Closable(Protocol):
 
 C = TypeVar("C", bound=Closable)
 
-LONGEST_ANSWER = 10_000
-"""Characters of an answer that came too late to be returned, in the note that says so."""
 LISTENING = 0.2
 """Seconds until a waiting thread looks up: a signal that comes just before the wait begins does not
 end it, and on Windows none does."""
@@ -176,7 +175,7 @@ class Portal:
         except BaseException as error:
             # What was yielded is the caller's; what was not is lost but for this.
             lost = () if isinstance(error, GeneratorExit) else handed_over
-            call.unwind(error, [f"an item had come: {_shown(item)}" for item in lost])
+            call.unwind(error, [f"an item had come: {shown(item)}" for item in lost])
             raise
 
     def close(self) -> None:
@@ -361,20 +360,11 @@ class _PortalCall(Generic[T]):
 
     def _left_behind(self) -> list[str]:
         """Return what the call says of itself although nobody takes its answer."""
-        task = self._task
-        if task is None:
+        if self._task is None:
             return []
-        if not task.done():
+        if not self._task.done():
             return [] if self.thread.current else [NOT_WAITED_FOR]
-        if task.cancelled():
-            return _notes(task)
-        if (failure := task.exception()) is not None:
-            return [
-                f"the call had failed meanwhile: {type(failure).__name__}: {failure}",
-                *getattr(failure, "__notes__", ()),
-            ]
-        answer = task.result()
-        return [] if answer is None else [f"the call had succeeded: {_shown(answer)}"]
+        return left_behind(self._task)
 
     def _cancel(self) -> None:
         if self._task is not None:
@@ -394,7 +384,7 @@ class _PortalCall(Generic[T]):
         self._task, self._told = None, True
         if task.cancelled():
             closed = ClosedError("the client was closed while the call was under way")
-            for note in _notes(task):
+            for note in left_behind(task):
                 closed.add_note(note)
             raise closed
         error = task.exception()
@@ -408,22 +398,6 @@ class _PortalCall(Generic[T]):
 
 
 NOT_WAITED_FOR = "the call was not waited for: it may have been billed"
-
-
-def _shown(answer: object) -> str:
-    text = repr(answer)
-    return text if len(text) <= LONGEST_ANSWER else f"{text[:LONGEST_ANSWER]}…"
-
-
-def _notes(task: asyncio.Task[Any] | None) -> list[str]:
-    """Return what a cancelled call says of itself, such as that it may have been billed."""
-    if task is None or not task.cancelled():
-        return []
-    try:
-        task.exception()
-    except asyncio.CancelledError as cancelled:
-        return list(getattr(cancelled, "__notes__", ()))
-    return []
 
 
 def asyncio_twin(client: Any) -> Any:

@@ -7,13 +7,14 @@ import os
 import signal
 import threading
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Coroutine, Iterator
 from pathlib import Path
+from random import Random
 from types import FrameType
 
 import pytest
 
-from memories_async import Media
+from memories_async import Media, OutcomeUnknown, Progress
 from memories_async.emulator import Emulator
 from memories_async.sync import Memories, _portal
 from memories_async.sync._loop_thread import UNWINDING
@@ -206,3 +207,230 @@ def test_unwinding_takes_five_seconds_at_most(
     assert caught.value.__context__ is None
     stubborn.let_go()
     monkeypatch.undo()  # closing waits for the stream to end
+
+
+# --- what is paid for and not returned --------------------------------------------------------
+
+
+async def nothing() -> None:
+    pass
+
+
+@pytest.fixture
+def portal() -> Iterator[_portal.Portal]:
+    portal = _portal.Portal(nothing)
+    yield portal
+    portal.close()
+
+
+def interrupt(_: object) -> None:
+    """Do in the caller's thread what a signal's handler does there."""
+    raise KeyboardInterrupt
+
+
+def test_an_answer_that_was_in_when_the_signal_came_is_told(portal: _portal.Portal) -> None:
+    def begin(caller: _portal.Caller) -> Coroutine[None, None, str]:
+        hook = caller.hook(interrupt)
+        assert hook is not None
+
+        async def answered() -> str:
+            hook("the signal")
+            return "what was paid for"
+
+        return answered()
+
+    with pytest.raises(KeyboardInterrupt) as caught:
+        portal.run(begin)
+    assert caught.value.__notes__ == ["the call had succeeded: 'what was paid for'"]
+
+
+def test_a_failure_that_was_in_when_the_signal_came_is_told(portal: _portal.Portal) -> None:
+    def begin(caller: _portal.Caller) -> Coroutine[None, None, str]:
+        hook = caller.hook(interrupt)
+        assert hook is not None
+
+        async def failed() -> str:
+            hook("the signal")
+            raise OutcomeUnknown("no answer came")
+
+        return failed()
+
+    with pytest.raises(KeyboardInterrupt) as caught:
+        portal.run(begin)
+    [note] = caught.value.__notes__
+    assert note.startswith("the call had failed meanwhile: OutcomeUnknown: no answer came")
+    assert "may have been billed" in note
+
+
+def test_a_signal_while_the_answer_is_handed_over(
+    portal: _portal.Portal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The wait is over, and the call has yet to return."""
+
+    def result(self: object) -> object:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(_portal._PortalCall, "result", result)
+
+    async def answered() -> str:
+        return "what was paid for"
+
+    with pytest.raises(KeyboardInterrupt) as caught:
+        portal.run(lambda caller: answered())
+    assert caught.value.__notes__ == ["the call had succeeded: 'what was paid for'"]
+
+
+def test_an_item_that_was_in_when_the_signal_came_is_told(portal: _portal.Portal) -> None:
+    def begin(caller: _portal.Caller) -> AsyncIterator[str]:
+        hook = caller.hook(interrupt)
+        assert hook is not None
+
+        async def items() -> AsyncIterator[str]:
+            yield "first"
+            hook("the signal")
+            yield "what was paid for"
+
+        return items()
+
+    batch = portal.iterate(begin)
+    assert next(batch) == "first"
+    with pytest.raises(KeyboardInterrupt) as caught:
+        next(batch)
+    assert caught.value.__notes__ == ["an item had come: 'what was paid for'"]
+
+
+def test_an_interrupted_batch_says_which_calls_may_have_been_billed(silent: SilentServer) -> None:
+    silent.read_on.set()
+    with client_for(silent.url) as client:
+        signal_when(silent.received, signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt) as caught:
+            next(client.captions.images([IMAGE_URL], "what"))
+    [note] = caught.value.__notes__
+    assert note.startswith("item 0: ")
+    assert "may have been billed" in note
+
+
+def test_on_progress_that_raises_at_the_end_is_told_that_it_may_have_been_billed(
+    silent: SilentServer, tmp_path: Path
+) -> None:
+    film = tmp_path / "film.mp4"
+    film.write_bytes(MP4)
+    silent.read_on.set()
+
+    def at_the_end(progress: Progress) -> None:
+        if progress.sent == progress.total:
+            raise ZeroDivisionError
+
+    with client_for(silent.url) as client, pytest.raises(ZeroDivisionError) as caught:
+        client.captions.video(film, "what", on_progress=at_the_end)
+    assert any("may have been billed" in note for note in caught.value.__notes__)
+
+
+def test_what_was_not_waited_for_is_told(client: Memories, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_portal, "UNWINDING", 0.05)
+    stubborn = Stubborn()
+    signal_when(stubborn.started, signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt) as caught:
+        client.captions.video(Media(stubborn.film(), name="film.mp4"), "what")
+    assert caught.value.__notes__ == [_portal.NOT_WAITED_FOR]
+    stubborn.let_go()
+    monkeypatch.undo()  # closing waits for the stream to end
+
+
+INTERRUPTIONS = 300
+WORDS = ("may have been billed", "had succeeded", "had come")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("batch", [False, True])
+def test_signals_at_any_moment_lose_no_answer_without_a_word(
+    client: Memories, emulator: Emulator, batch: bool
+) -> None:
+    """What is billed was returned, or the exception says that it may have been."""
+    random = Random(7)
+    told, returned, interrupted, silent = 0, 0, 0, 0
+    before = signal.signal(signal.SIGALRM, signal.default_int_handler)
+    client.captions.image(PNG, "what")
+    emulator.ledger.clear()
+    try:
+        while interrupted < INTERRUPTIONS:
+            try:
+                signal.setitimer(signal.ITIMER_REAL, random.uniform(0.0005, 0.02))
+                if batch:
+                    for outcome in client.captions.images([PNG] * 4, "what", concurrency=4):
+                        returned += outcome.error is None
+                else:
+                    returned += client.captions.image(PNG, "what").text != ""
+                signal.setitimer(signal.ITIMER_REAL, 0)
+            except KeyboardInterrupt as caught:
+                interrupted += 1
+                notes = getattr(caught, "__notes__", [])
+                told += sum(
+                    "billed" in note or "succeeded" in note or "had come" in note for note in notes
+                )
+                # In this function itself: the answer was returned, and is being counted.
+                silent += caught.__traceback__ is not None and caught.__traceback__.tb_next is None
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    client.captions.image(PNG, "what")  # whatever is still being answered has been by then
+    billed = emulator.ledger.billed() - 1
+    print(f"{billed} billed, {returned} returned, {told} told of, {silent} interrupted afterwards")
+    assert returned < billed <= returned + told + silent * (4 if batch else 1)
+
+
+# --- a run that ends by itself ----------------------------------------------------------------
+
+
+class Run:
+    """Work that goes on until it is stopped, and then ends what it has begun."""
+
+    def __init__(self) -> None:
+        self.begun = threading.Event()
+        self.stopping: asyncio.Event | None = None
+        self.stopped = threading.Event()
+        self.may_end = threading.Event()
+        self.cancelled = False
+
+    async def work(self) -> str:
+        self.stopping = asyncio.Event()
+        self.begun.set()
+        try:
+            await self.stopping.wait()
+            self.stopped.set()
+            while not self.may_end.is_set():  # noqa: ASYNC110  # set from another thread
+                await asyncio.sleep(0.001)
+        except asyncio.CancelledError:
+            self.cancelled = True
+            raise
+        return "a report"
+
+    def stop(self) -> None:
+        assert self.stopping is not None
+        self.stopping.set()
+
+
+def test_the_first_ctrl_c_lets_a_run_end_by_itself(portal: _portal.Portal) -> None:
+    run = Run()
+    signal_when(run.begun, signal.SIGINT)
+    threading.Thread(target=lambda: run.stopped.wait(20) and run.may_end.set()).start()
+    with pytest.raises(KeyboardInterrupt) as caught:
+        portal.run(lambda caller: run.work(), stop=run.stop)
+    assert not run.cancelled
+    assert caught.value.__notes__ == ["the call had succeeded: 'a report'"]
+
+
+def test_the_second_ctrl_c_cancels_it(portal: _portal.Portal) -> None:
+    run = Run()
+    signal_when(run.begun, signal.SIGINT)
+    signal_when(run.stopped, signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        portal.run(lambda caller: run.work(), stop=run.stop)
+    assert run.cancelled
+
+
+def test_a_run_may_be_stopped_from_another_thread(portal: _portal.Portal) -> None:
+    run = Run()
+    run.may_end.set()
+    threading.Thread(target=lambda: run.begun.wait(20) and portal.tell(run.stop)).start()
+    assert portal.run(lambda caller: run.work(), stop=run.stop) == "a report"
