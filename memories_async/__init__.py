@@ -36,6 +36,8 @@ __all__ = [
     "Failed",
     "HttpExchange",
     "InsufficientCredits",
+    "JobBusy",
+    "JournalError",
     "LedgerUnavailable",
     "LibraryImage",
     "LimiterUnavailable",

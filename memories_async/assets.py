@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from memories_async import polling
-from memories_async.config import is_loopback
+from memories_async.config import CallOptions, is_loopback
 from memories_async.errors import ConfigurationError, UnexpectedShape
-from memories_async.fields import non_empty
 from memories_async.media.source import Source
 from memories_async.media.urls import is_url
 from memories_async.models import Asset, AssetMetadata, Download, Progress
@@ -21,13 +20,14 @@ from memories_async.operations import (
     SIGN_UPLOAD,
     UPLOAD_ASSET,
 )
+from memories_async.parameters import checked
 from memories_async.results import completed
 
 if TYPE_CHECKING:
     from memories_async._engine.dispatch import Dispatcher
-    from memories_async.config import CallOptions
 
 
+@checked
 class Assets:
     """Assets; their host wants the general key."""
 
@@ -112,7 +112,7 @@ class Assets:
         Source: GET /serve/api/v2/{asset_id}/metadata
         (https://api-tools.memories.ai/visual-intelligence/base/metadata).
         """
-        records = await self._dispatcher.send(GET_ASSET, _identified(asset_id), options=options)
+        records = await self._dispatcher.send(GET_ASSET, {"asset_id": asset_id}, options=options)
         if not records:
             raise UnexpectedShape("the answer holds no record", operation=str(GET_ASSET))
         return completed(records[0], attempts=records.attempts, http=records.http)
@@ -184,17 +184,11 @@ class Assets:
         """
         return await self._dispatcher.send(
             DOWNLOAD_ASSET,
-            _identified(asset_id),
+            {"asset_id": asset_id},
             options=options,
             on_progress=on_progress,
             destination=destination,
         )
-
-
-def _identified(asset_id: str) -> dict[str, object]:
-    if asset_id.strip() in (".", ".."):
-        raise ConfigurationError(f"{asset_id!r} is no asset_id: in a path it means another place")
-    return {"asset_id": non_empty("asset_id", asset_id)}
 
 
 def _safe(address: str) -> str:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, TypeVar, cast
 
 import attrs
 
+from memories_async.config import CallOptions
 from memories_async.errors import ConfigurationError
-from memories_async.fields import callback_address
+from memories_async.fields import callback_address, drop_none
 from memories_async.media.readers import read_all
 from memories_async.media.source import Source, listed
 from memories_async.media.urls import check_url, is_url
@@ -24,14 +25,13 @@ from memories_async.operations import (
     SUBMIT_VIDEO_URL,
     Operation,
 )
+from memories_async.parameters import checked
 
 if TYPE_CHECKING:
     from memories_async._engine.dispatch import Dispatcher
-    from memories_async.config import CallOptions
 
 T = TypeVar("T")
 
-MOST_PERSONS = 5
 VIDEO_SYSTEM_PROMPT = "You are a video understanding system."
 """The documentation's own example; the service requires one for videos."""
 
@@ -49,6 +49,7 @@ class Person:
     url: str
 
 
+@checked
 class Captions:
     """Captions of images and videos; the host wants the captioning key."""
 
@@ -179,7 +180,7 @@ class Captions:
         prompt: str,
         *,
         system_prompt: str = VIDEO_SYSTEM_PROMPT,
-        persons: Sequence[Person] = (),
+        persons: Sequence[Person | Mapping[str, str]] = (),
         thinking: bool = False,
         qa: bool = False,
         reasoning_effort: int | str | None = None,
@@ -193,7 +194,8 @@ class Captions:
                 ``Media``. A file is streamed from where it lies.
             prompt: What to say or to answer.
             system_prompt: What the model is told to be; the service requires one.
-            persons: Up to 5 people to recognise (human re-identification).
+            persons: Up to 5 people to recognise (human re-identification): ``Person``, or
+                ``{"name": ..., "url": ...}`` as the documentation writes them.
             thinking: Use the reasoning model.
             qa: Answer in the style of a conversation instead of a caption.
             reasoning_effort: 1 to 10, or -1 to let the model decide; applies when thinking.
@@ -225,7 +227,7 @@ class Captions:
         *,
         callback: str,
         system_prompt: str = VIDEO_SYSTEM_PROMPT,
-        persons: Sequence[Person] = (),
+        persons: Sequence[Person | Mapping[str, str]] = (),
         thinking: bool = False,
         qa: bool = False,
         reasoning_effort: int | str | None = None,
@@ -242,7 +244,8 @@ class Captions:
             prompt: What to say or to answer.
             callback: Public http(s) address that the result is POSTed to.
             system_prompt: What the model is told to be; the service requires one.
-            persons: Up to 5 people to recognise (human re-identification).
+            persons: Up to 5 people to recognise (human re-identification): ``Person``, or
+                ``{"name": ..., "url": ...}`` as the documentation writes them.
             thinking: Use the reasoning model.
             qa: Answer in the style of a conversation instead of a caption.
             reasoning_effort: 1 to 10, or -1 to let the model decide; applies when thinking.
@@ -326,34 +329,23 @@ def _prompts(
     reasoning_effort: int | str | None,
 ) -> dict[str, object]:
     """Name the fields that every caption has, as the pages' examples send them."""
-    if not prompt.strip():
-        raise ConfigurationError("the prompt is empty")
-    fields: dict[str, object] = {"user_prompt": prompt}
-    if system_prompt is not None:
-        if not system_prompt.strip():
-            raise ConfigurationError("the system_prompt is empty")
-        fields["system_prompt"] = system_prompt
-    fields |= {"thinking": thinking, "qa": qa}
-    if reasoning_effort is not None:
-        if str(reasoning_effort) not in _EFFORTS:
-            raise ConfigurationError(
-                f"reasoning_effort is 1 to 10, or -1 for its own choice, not {reasoning_effort!r}"
-            )
-        fields["reasoning_effort"] = str(reasoning_effort)
-    return fields
+    return drop_none(
+        user_prompt=prompt,
+        system_prompt=system_prompt,
+        thinking=thinking,
+        qa=qa,
+        reasoning_effort=None if reasoning_effort is None else str(reasoning_effort),
+    )
 
 
-_EFFORTS = frozenset(str(effort) for effort in (-1, *range(1, 11)))
-
-
-def _persons(persons: Sequence[Person]) -> dict[str, object]:
-    if len(persons) > MOST_PERSONS:
-        raise ConfigurationError(
-            f"persons: {len(persons)} given; the limit is {MOST_PERSONS} reference images"
-        )
-    for index, person in enumerate(persons):
-        if not person.name.strip():
-            raise ConfigurationError(f"persons[{index}].name is empty")
-        check_url(person.url, f"persons[{index}].url")
-    listed = [{"name": person.name, "url": person.url} for person in persons]
+def _persons(persons: Sequence[Person | Mapping[str, str]]) -> dict[str, object]:
+    """Name the persons, given as such or as the page writes them."""
+    listed = [
+        {"name": person["name"], "url": person["url"]}
+        if isinstance(person, Mapping)
+        else {"name": person.name, "url": person.url}
+        for person in persons
+    ]
+    for index, person in enumerate(listed):
+        check_url(person["url"], f"persons[{index}].url")
     return {"persons": listed} if listed else {}

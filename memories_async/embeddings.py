@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
+from memories_async.config import CallOptions
 from memories_async.errors import ConfigurationError, UnexpectedShape
-from memories_async.fields import drop_none, non_empty
+from memories_async.fields import drop_none
 from memories_async.media.source import Source
 from memories_async.media.urls import is_url
 from memories_async.models import Embedding, Outcome, Progress, Results
 from memories_async.operations import EMBED_IMAGE_ASSET, EMBED_IMAGE_FILE, EMBED_TEXTS, EMBED_VIDEO
+from memories_async.parameters import checked
 
 if TYPE_CHECKING:
     from memories_async._engine.dispatch import Dispatcher
-    from memories_async.config import CallOptions
 
-DEFAULT_MODEL = "multimodalembedding@001"
+ImageModel = Literal["multimodalembedding@001", "mobileclip"]
+DEFAULT_MODEL: ImageModel = "multimodalembedding@001"
 TEXT_MODEL = "gemini-embedding-001"
 
 
+@checked
 class Embeddings:
     """Embedding vectors; their host wants the general key."""
 
@@ -31,7 +34,7 @@ class Embeddings:
         source: Source | None = None,
         *,
         asset_id: str | None = None,
-        model: str = DEFAULT_MODEL,
+        model: ImageModel = DEFAULT_MODEL,
         on_progress: Callable[[Progress], object] | None = None,
         options: CallOptions | None = None,
     ) -> Embedding:
@@ -58,11 +61,11 @@ class Embeddings:
         Source: POST /serve/api/v2/embeddings/image
         (https://api-tools.memories.ai/api-reference/embeddings/image-embedding).
         """
-        known = {"model": non_empty("model", model)}
+        known = {"model": model}
         if asset_id is not None and source is None:
             return await self._dispatcher.send(
                 EMBED_IMAGE_ASSET,
-                {"asset_id": non_empty("asset_id", asset_id), "model": model},
+                {"asset_id": asset_id, "model": model},
                 known=known,
                 options=options,
                 on_progress=on_progress,
@@ -111,11 +114,9 @@ class Embeddings:
         inputs = [texts] if isinstance(texts, str) else list(texts)
         if not inputs:
             raise ConfigurationError("no text given")
-        for index, text in enumerate(inputs):
-            non_empty(f"texts[{index}]", text)
         embeddings = await self._dispatcher.send(
             EMBED_TEXTS,
-            drop_none(input=inputs, model=non_empty("model", model), dimensionality=dimensionality),
+            drop_none(input=inputs, model=model, dimensionality=dimensionality),
             known={"model": model},
             options=options,
         )
@@ -156,7 +157,7 @@ class Embeddings:
         """
         return await self._dispatcher.send(
             EMBED_VIDEO,
-            {"asset_id": non_empty("asset_id", asset_id), "model": non_empty("model", model)},
+            {"asset_id": asset_id, "model": model},
             known={"model": model},
             options=options,
         )
@@ -165,7 +166,7 @@ class Embeddings:
         self,
         sources: Iterable[Source] | AsyncIterable[Source],
         *,
-        model: str = DEFAULT_MODEL,
+        model: ImageModel = DEFAULT_MODEL,
         concurrency: int = 4,
         ordered: bool = False,
         options: CallOptions | None = None,

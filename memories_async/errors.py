@@ -34,6 +34,8 @@ MemoriesError
 ├── LimiterUnavailable            the shared rate limiter cannot be reached
 ├── StoreUnavailable              where callbacks are kept cannot be reached
 ├── LedgerUnavailable             the ledger of what was sent cannot be reached
+├── JournalError                  a bulk job's file cannot be read or written
+│   └── JobBusy                   another run of the job is alive
 ├── CallbackTimeout               no callback arrived in time (also TimeoutError)
 └── TaskFailed                    the service called back to say that the task failed
 """
@@ -64,6 +66,8 @@ __all__ = [
     "DnsError",
     "EndpointGone",
     "InsufficientCredits",
+    "JobBusy",
+    "JournalError",
     "LedgerUnavailable",
     "LimiterUnavailable",
     "MediaChanged",
@@ -427,6 +431,21 @@ class LedgerUnavailable(MemoriesError):
     """The ledger of what was sent cannot be reached, or has been lost; nothing was sent."""
 
     advice = "Nothing was sent: restore the ledger, then call again"
+
+
+class JournalError(MemoriesError):
+    """A bulk job's file cannot be read or written, e.g. because the disk is full.
+
+    A run that meets it stops before anything is sent that is not in the journal.
+    """
+
+    advice = "Nothing unrecorded was sent: free the disk or repair the file, then run again"
+
+
+class JobBusy(JournalError):
+    """Another run of the job is alive; two would send items twice."""
+
+    advice = "Wait for it or stop it, then run again"
 
 
 class CallbackTimeout(MemoriesError, TimeoutError):

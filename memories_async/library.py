@@ -10,18 +10,9 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 import attrs
 
 from memories_async import polling
+from memories_async.config import CallOptions
 from memories_async.errors import ConfigurationError, Conflict, UnexpectedShape
-from memories_async.fields import (
-    at_most,
-    callback_address,
-    date_and_time,
-    drop_none,
-    epoch_ms,
-    in_range,
-    limited,
-    non_empty,
-    one_of,
-)
+from memories_async.fields import callback_address, date_and_time, drop_none, epoch_ms
 from memories_async.media.source import Source, listed
 from memories_async.media.urls import check_url, is_url
 from memories_async.models import (
@@ -50,27 +41,21 @@ from memories_async.operations import (
     SEARCH_TRANSCRIPTS,
     Operation,
 )
+from memories_async.parameters import checked
 
 if TYPE_CHECKING:
     from memories_async._engine.dispatch import Dispatcher
-    from memories_async.config import CallOptions
 
 T = TypeVar("T")
 
-MOST_TAGS = 50
-MOST_VIDEO_TAGS = 20
-LONGEST_CAMERA_MODEL = 200
-LONGEST_CALLBACK = 299
 MOST_DELETIONS = 100
-MOST_SEARCHED_VIDEOS = 100
-MOST_LINES = 500
 
 SearchBy = Literal["clip", "audio", "caption", "image"]
 FilteringLevel = Literal["low", "medium", "high"]
-FILTERING_LEVELS: tuple[FilteringLevel, ...] = ("low", "medium", "high")
 MOST_HITS: Mapping[SearchBy, int] = {"clip": 1000, "audio": 1000, "caption": 200, "image": 1000}
 
 
+@checked
 class Library:
     """The private library; its host wants the general key."""
 
@@ -129,11 +114,11 @@ class Library:
             raise ConfigurationError("no image given")
         fields = drop_none(
             unique_id=unique_id,
-            datetime_taken=date_and_time("datetime_taken", datetime_taken),
-            camera_model=limited("camera_model", camera_model, LONGEST_CAMERA_MODEL),
-            latitude=in_range("latitude", latitude, -90, 90),
-            longitude=in_range("longitude", longitude, -180, 180),
-            tags=at_most("tags", tags, MOST_TAGS),
+            datetime_taken=date_and_time(datetime_taken),
+            camera_model=camera_model,
+            latitude=latitude,
+            longitude=longitude,
+            tags=list(tags) or None,
         )
         added = await self._dispatcher.send(
             ADD_IMAGES, fields, sources=images, options=options, on_progress=on_progress
@@ -181,8 +166,8 @@ class Library:
         (https://api-tools.memories.ai/platform/search-clips-by-image).
         """
         fields = drop_none(
-            video_no=non_empty("video_no", video_no),
-            prompt=non_empty("prompt", prompt),
+            video_no=video_no,
+            prompt=prompt,
             unique_id=unique_id,
         )
         return await self._dispatcher.send(
@@ -245,17 +230,16 @@ class Library:
         (https://api-tools.memories.ai/visual-search/upload-video-from-file).
         """
         if callback is not None:
-            limited("callback", callback, LONGEST_CALLBACK)
             callback_address(callback, self._dispatcher.settings)
         fields = drop_none(
             callback=callback,
             unique_id=unique_id,
             folder_id=folder_id,
-            datetime_taken=date_and_time("datetime_taken", datetime_taken),
-            camera_model=limited("camera_model", camera_model, LONGEST_CAMERA_MODEL),
-            latitude=in_range("latitude", latitude, -90, 90),
-            longitude=in_range("longitude", longitude, -180, 180),
-            tags=at_most("tags", tags, MOST_VIDEO_TAGS),
+            datetime_taken=date_and_time(datetime_taken),
+            camera_model=camera_model,
+            latitude=latitude,
+            longitude=longitude,
+            tags=list(tags) or None,
             retain_original_video=retain_original_video,
             video_transcription_prompt=video_transcription_prompt,
         )
@@ -299,7 +283,7 @@ class Library:
         Source: GET /serve/api/v1/get_metadata
         (https://api-tools.memories.ai/visual-search/get-metadata).
         """
-        fields = drop_none(video_no=non_empty("video_no", video_no), unique_id=unique_id)
+        fields = drop_none(video_no=video_no, unique_id=unique_id)
         return await self._dispatcher.send(GET_VIDEO, fields, options=options)
 
     async def wait_until_searchable(
@@ -382,18 +366,16 @@ class Library:
         Source: POST /serve/api/v1/list_videos
         (https://api-tools.memories.ai/visual-search/list-videos).
         """
-        if page_size < 1:
-            raise ConfigurationError(f"page_size must be at least 1, not {page_size}")
         fields = drop_none(
             size=page_size,
             video_name=name,
-            video_nos=at_most("video_nos", video_nos),
+            video_nos=list(video_nos) or None,
             status=status,
             camera_model=camera_model,
             tag=tag,
             datetime_taken=epoch_ms(taken_since),
-            latitude=in_range("latitude", latitude, -90, 90),
-            longitude=in_range("longitude", longitude, -180, 180),
+            latitude=latitude,
+            longitude=longitude,
             unique_id=unique_id,
             folder_id=folder_id,
         )
@@ -423,7 +405,7 @@ class Library:
         Source: POST /serve/api/v1/delete_videos
         (https://api-tools.memories.ai/visual-search/delete-videos).
         """
-        unwanted = at_most("video_nos", video_nos) or []
+        unwanted = list(video_nos)
         for start in range(0, len(unwanted), MOST_DELETIONS):
             some = unwanted[start : start + MOST_DELETIONS]
             try:
@@ -469,7 +451,7 @@ class Library:
         """
         return await self._dispatcher.send(
             DOWNLOAD_VIDEO,
-            drop_none(video_no=non_empty("video_no", video_no), unique_id=unique_id),
+            drop_none(video_no=video_no, unique_id=unique_id),
             options=options,
             on_progress=on_progress,
             destination=destination,
@@ -520,20 +502,23 @@ class Library:
         Source: POST /serve/api/v1/search
         (https://api-tools.memories.ai/visual-search/search-by-text).
         """
-        one_of("by", by, MOST_HITS)
+        if top_k is not None and top_k > MOST_HITS[by]:
+            raise ConfigurationError(
+                f"top_k must be between 1 and {MOST_HITS[by]}, not {top_k}, by {by}"
+            )
         return await self._dispatcher.send(
             SEARCH_LIBRARY,
             drop_none(
-                search_param=non_empty("query", query),
+                search_param=query,
                 search_type=f"BY_{by.upper()}",
-                top_k=in_range("top_k", top_k, 1, MOST_HITS[by]),
-                filtering_level=one_of("filtering_level", filtering_level, FILTERING_LEVELS),
-                video_nos=at_most("video_nos", video_nos, MOST_SEARCHED_VIDEOS),
+                top_k=top_k,
+                filtering_level=filtering_level,
+                video_nos=list(video_nos) or None,
                 tag=tag,
                 camera_tag=camera_model,
-                datetime_taken=date_and_time("taken_since", taken_since),
-                latitude=in_range("latitude", latitude, -90, 90),
-                longitude=in_range("longitude", longitude, -180, 180),
+                datetime_taken=date_and_time(taken_since),
+                latitude=latitude,
+                longitude=longitude,
                 unique_id=unique_id,
             ),
             options=options,
@@ -572,7 +557,7 @@ class Library:
         """
         return await self._dispatcher.send(
             SEARCH_SIMILAR,
-            drop_none(similarity=in_range("similarity", similarity, 0, 1), unique_id=unique_id),
+            drop_none(similarity=similarity, unique_id=unique_id),
             sources=(image,),
             options=options,
             on_progress=on_progress,
@@ -606,8 +591,8 @@ class Library:
         (https://api-tools.memories.ai/visual-search/search-audio-transcripts).
         """
         fields = drop_none(
-            query=non_empty("query", query),
-            page_size=in_range("page_size", page_size, 1, MOST_LINES),
+            query=query,
+            page_size=page_size,
             unique_id=unique_id,
         )
         return self._pages(SEARCH_TRANSCRIPTS, fields, page_size, options)
@@ -673,7 +658,7 @@ class Library:
         unique_id: str | None,
         options: CallOptions | None,
     ) -> Transcript:
-        fields = drop_none(video_no=non_empty("video_no", video_no), unique_id=unique_id)
+        fields = drop_none(video_no=video_no, unique_id=unique_id)
         transcript = await self._dispatcher.send(operation, fields, options=options)
         # A silent video has the answer null, which does not repeat the number.
         return transcript if transcript.video_no else attrs.evolve(transcript, video_no=video_no)

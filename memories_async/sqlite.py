@@ -59,6 +59,11 @@ class Schema:
     upgrades: Mapping[int, Sequence[Step]] = attrs.field(factory=dict[int, Sequence[Step]])
     unmarked: frozenset[str] = frozenset()
 
+    @property
+    def marks(self) -> tuple[int, int]:
+        """The two numbers in the header of a file of this version."""
+        return self.application_id, self.version
+
 
 class _Connection(sqlite3.Connection):
     """A connection of which ``in_use`` knows until it is closed."""
@@ -102,9 +107,9 @@ def connect(
 
     Args:
         path: The file. One that others may read is made private; a link is refused.
-        schema: What it holds. An empty file is given the tables, an older one is upgraded, any
-            other is refused. None leaves this to the caller.
-        create_missing: Make the file if there is none.
+        schema: What it holds. A file of an older version is upgraded, any other is refused and
+            stays as it is. None leaves this to the caller.
+        create_missing: Make the file if there is none, and the tables if it is empty.
         synchronous: ``FULL`` keeps what was committed through a power cut.
         busy_timeout: Seconds to wait for other connections' locks.
 
@@ -115,18 +120,21 @@ def connect(
         OSError: It cannot be made or made private.
         sqlite3.Error: SQLite cannot open it.
     """
-    name = _absolute(path)
+    name = check_name(path)
     if create_missing:
         with contextlib.suppress(FileExistsError):
             create(name)
-    _make_private(name)
+    _regular(name)
     db = _open(name, "mode=rw", busy_timeout)
     try:
         _check_name(db, name)
+        if schema is not None:
+            _steps(db, schema, create_missing)  # a file of another purpose is not touched
+        _make_private(name)
         _with_patience(lambda: _use_log(db), busy_timeout)
         db.execute(f"PRAGMA synchronous = {synchronous}")
         if schema is not None:
-            prepare(db, schema)
+            prepare(db, schema, make=create_missing)
     except sqlite3.DatabaseError as error:
         db.close()
         raise _explained(error, name) from None
@@ -158,7 +166,7 @@ def connect_for_reading(
         FileNotFoundError: There is no such file.
         sqlite3.Error: SQLite cannot open it.
     """
-    name = _absolute(path)
+    name = check_name(path)
     _regular(name)
     db = _open(name, "mode=ro", busy_timeout)
     try:
@@ -172,7 +180,7 @@ def connect_for_reading(
             db.close()
             db = _open(name, "mode=ro&immutable=1", busy_timeout)
             _check_name(db, name)
-        if schema is None or _marks(db) == (schema.application_id, schema.version):
+        if schema is None or _marks(db) == schema.marks:
             return db
         copy = sqlite3.connect("", isolation_level=None, check_same_thread=False)
         try:
@@ -202,7 +210,7 @@ def prepare(db: sqlite3.Connection, schema: Schema, *, make: bool = True) -> Non
     Raises:
         ConfigurationError: The file holds something else, or was written by a newer version.
     """
-    if _marks(db) == (schema.application_id, schema.version):
+    if _marks(db) == schema.marks:
         return
     db.execute("BEGIN IMMEDIATE")
     try:
@@ -220,6 +228,18 @@ def prepare(db: sqlite3.Connection, schema: Schema, *, make: bool = True) -> Non
         raise
 
 
+def marks_of(path: str | os.PathLike[str]) -> tuple[int, int]:
+    """Return the application's and the version's number in a file's header.
+
+    Raises:
+        ConfigurationError: It is a link, or no SQLite file.
+        FileNotFoundError: There is no such file.
+        sqlite3.Error: SQLite cannot read it.
+    """
+    with contextlib.closing(connect_for_reading(path)) as db:
+        return _marks(db)
+
+
 def checkpoint(db: sqlite3.Connection) -> bool:
     """Move all of the write-ahead log into the file itself, so that the file alone is whole.
 
@@ -228,6 +248,18 @@ def checkpoint(db: sqlite3.Connection) -> bool:
     """
     (busy, _, _) = db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
     return not busy
+
+
+def check_name(path: str | os.PathLike[str]) -> str:
+    """Return the absolute path of a file that SQLite can open, whether it exists or not.
+
+    Raises:
+        ConfigurationError: No file has such a name.
+    """
+    name = os.path.abspath(path)
+    if "\0" in name:
+        raise ConfigurationError(f"{name!r} is no file name: it has a NUL character")
+    return name
 
 
 def in_use(status: os.stat_result) -> bool:
@@ -252,7 +284,7 @@ def delete(path: str | os.PathLike[str]) -> None:
         FileNotFoundError: There is no such file.
         OSError: It cannot be deleted.
     """
-    name = _absolute(path)
+    name = check_name(path)
     os.unlink(name)  # first: a file without its log is worse than a log without its file
     for suffix in SUFFIXES:
         with contextlib.suppress(FileNotFoundError):
@@ -274,13 +306,6 @@ def _open(name: str, mode: str, busy_timeout: float) -> _Connection:
     return db
 
 
-def _absolute(path: str | os.PathLike[str]) -> str:
-    name = os.path.abspath(path)
-    if "\0" in name:
-        raise ConfigurationError(f"{name!r} is no file name: it has a NUL character")
-    return name
-
-
 def _regular(name: str) -> os.stat_result:
     status = os.lstat(name)
     if stat.S_ISLNK(status.st_mode):
@@ -292,7 +317,6 @@ def _regular(name: str) -> os.stat_result:
 
 def _make_private(name: str) -> None:
     """Take everybody else's rights from a file and from what SQLite laid beside it."""
-    _regular(name)
     if os.name != "posix":
         return
     for suffix in ("", *SUFFIXES):
@@ -342,6 +366,8 @@ def _marks(db: sqlite3.Connection) -> tuple[int, int]:
 def _steps(db: sqlite3.Connection, schema: Schema, make: bool) -> list[Step]:
     """Return what is to be done to a file so that it holds what the schema says."""
     application_id, version = _marks(db)
+    if (application_id, version) == schema.marks:
+        return []
     tables = {str(name) for (name,) in db.execute("SELECT name FROM sqlite_master")}
     if not tables and application_id in (0, schema.application_id):
         if not make:
@@ -404,12 +430,15 @@ __all__ = [
     "BUSY_TIMEOUT",
     "SUFFIXES",
     "Schema",
+    "Step",
     "Synchronous",
+    "check_name",
     "checkpoint",
     "connect",
     "connect_for_reading",
     "create",
     "delete",
     "in_use",
+    "marks_of",
     "prepare",
 ]

@@ -61,6 +61,8 @@ MemoriesError
     LimiterUnavailable
     StoreUnavailable
     LedgerUnavailable
+    JournalError
+        JobBusy
     CallbackTimeout (TimeoutError)
     TaskFailed
 """

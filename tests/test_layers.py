@@ -22,6 +22,7 @@ LAYERS = (
     {"batches", "polling", "_engine"},
     {"limiters", "observe"},
     {"config", "progress", "fields", "sqlite"},
+    {"parameters"},
     {"operations"},
     {"media"},
     {"clock"},

@@ -1,7 +1,7 @@
 """Bulk jobs: thousands of images or videos, sent once each, over any number of interrupted runs."""
 
 from memories_async.bulk.job import Job
-from memories_async.bulk.kinds import KINDS, Kind
+from memories_async.bulk.kinds import KINDS, JobKind
 from memories_async.bulk.ledger import Ledger, RedisLedger, SqliteLedger
 from memories_async.bulk.models import (
     Counts,
@@ -9,15 +9,17 @@ from memories_async.bulk.models import (
     Input,
     Inputs,
     Item,
-    JobBusy,
-    JournalError,
     Plan,
+    PlannedInput,
+    Reason,
     Report,
+    SingleInput,
     Status,
     Stop,
     StopReason,
 )
 from memories_async.bulk.once import Once, Record
+from memories_async.errors import JobBusy, JournalError
 
 __all__ = [
     "KINDS",
@@ -28,14 +30,17 @@ __all__ = [
     "Item",
     "Job",
     "JobBusy",
+    "JobKind",
     "JournalError",
-    "Kind",
     "Ledger",
     "Once",
     "Plan",
+    "PlannedInput",
+    "Reason",
     "Record",
     "RedisLedger",
     "Report",
+    "SingleInput",
     "SqliteLedger",
     "Status",
     "Stop",

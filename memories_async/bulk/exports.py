@@ -1,18 +1,21 @@
-"""A job's rows for other programs: JSON Lines, Parquet, and vectors as one NumPy array."""
+"""A job's rows for other programs: JSON Lines, CSV, Parquet, and vectors as one NumPy array."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import csv
 import importlib
+import io
+import json
 import os
+import secrets
 from array import array
 from collections.abc import AsyncIterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, Protocol, cast
 
-import orjson
-
-from memories_async.bulk.kinds import Kind
+from memories_async import sqlite
+from memories_async.bulk.kinds import JobKind
 from memories_async.bulk.models import Item
 from memories_async.errors import ConfigurationError
 
@@ -32,8 +35,8 @@ _LAST_COLUMNS = {"extra": "string", "answer_extra": "string"}
 """Objects of any shape: JSON Lines has them as they are, Parquet as JSON text."""
 
 
-class Format(Protocol):
-    """Writes rows to a file."""
+class RowWriter(Protocol):
+    """Writes rows to a file that somebody else has opened, and closes."""
 
     def write(self, rows: Sequence[Mapping[str, object]]) -> None:
         """Write rows."""
@@ -47,34 +50,53 @@ class Format(Protocol):
 class JsonLines:
     """One JSON object per line."""
 
-    def __init__(self, path: str, columns: Mapping[str, str]) -> None:
-        self._file = open(path, "wb")  # noqa: SIM115  # closed by close()
+    def __init__(self, file: BinaryIO, columns: Mapping[str, str]) -> None:
+        self._file = file
 
     def write(self, rows: Sequence[Mapping[str, object]]) -> None:
         """Write rows."""
         for row in rows:
-            vector = row.get("vector")
-            if isinstance(vector, array):
-                # Nine digits are what a float32 needs to come back as it was.
-                numbers = cast("array[float]", vector)
-                row = {**row, "vector": [float(f"{number:.9g}") for number in numbers]}
-            self._file.write(orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE))
+            if isinstance(row.get("vector"), array):
+                row = {**row, "vector": _digits(row["vector"])}
+            # Exact integers of any size: they are ids of others.
+            self._file.write(json.dumps(row, ensure_ascii=False).encode("utf-8", "replace") + b"\n")
 
     def close(self) -> None:
         """Finish the file."""
-        self._file.close()
+
+
+class Csv:
+    """One line per row below a line of names, for spreadsheets: RFC 4180, UTF-8.
+
+    Vectors, and objects of any shape, are JSON in one cell. Texts stand there as they came: a
+    spreadsheet may take one that begins with an equals sign for a formula.
+    """
+
+    def __init__(self, file: BinaryIO, columns: Mapping[str, str]) -> None:
+        self._text = io.TextIOWrapper(file, "utf-8", "replace", newline="", write_through=True)
+        self._writer = csv.writer(self._text)
+        self._columns = list(columns)
+        self._writer.writerow(self._columns)
+
+    def write(self, rows: Sequence[Mapping[str, object]]) -> None:
+        """Write rows."""
+        self._writer.writerows([_csv_cell(row[name]) for name in self._columns] for row in rows)
+
+    def close(self) -> None:
+        """Finish the file."""
+        self._text.detach()
 
 
 class Parquet:
     """Columns with Arrow's types, vectors as lists of float32."""
 
-    def __init__(self, path: str, columns: Mapping[str, str]) -> None:
+    def __init__(self, file: BinaryIO, columns: Mapping[str, str]) -> None:
         arrow = _installed("pyarrow")
         types = {"vector": arrow.list_(arrow.float32()), "int64": arrow.int64()}
         fields = [(name, types.get(kind, arrow.string())) for name, kind in columns.items()]
         self._arrow = arrow
         self._schema = arrow.schema(fields)
-        self._writer = _installed("pyarrow.parquet").ParquetWriter(path, self._schema)
+        self._writer = _installed("pyarrow.parquet").ParquetWriter(file, self._schema)
 
     def write(self, rows: Sequence[Mapping[str, object]]) -> None:
         """Write rows as one group."""
@@ -89,7 +111,11 @@ class Parquet:
         self._writer.close()
 
 
-FORMATS: Mapping[str, type[JsonLines | Parquet]] = {"jsonl": JsonLines, "parquet": Parquet}
+FORMATS: Mapping[str, type[JsonLines | Csv | Parquet]] = {
+    "jsonl": JsonLines,
+    "csv": Csv,
+    "parquet": Parquet,
+}
 
 
 def format_of(path: str, format: str | None) -> str:
@@ -100,26 +126,32 @@ def format_of(path: str, format: str | None) -> str:
     """
     chosen = format or os.path.splitext(path)[1].lower().removeprefix(".")
     if chosen not in FORMATS:
-        raise ConfigurationError(f"an export is {' or '.join(FORMATS)}, not {chosen!r}")
+        raise ConfigurationError(f"an export is one of {', '.join(FORMATS)}, not {chosen!r}")
     return chosen
 
 
-async def write(path: str, format: str, kind: Kind, pages: AsyncIterator[Sequence[Item]]) -> int:
+async def write(path: str, format: str, kind: JobKind, pages: AsyncIterator[Sequence[Item]]) -> int:
     """Write one row per input, a page at a time; the file is in its place once it is whole.
 
     Raises:
-        ConfigurationError: The package that writes this format is not installed.
+        ConfigurationError: The package that writes this format is not installed, or the file
+            there is a job.
         OSError: The file cannot be written.
     """
     columns = {**_COLUMNS, **kind.columns, **_LAST_COLUMNS}
-    part, count = f"{path}.part", 0
+    await asyncio.to_thread(_check_destination, path)
+    count = 0
+    # A name of its own, made exclusively: exports to one name do not meet, and no link is followed.
+    part = f"{path}.{secrets.token_hex(6)}.part"
+    file = await asyncio.to_thread(_new_file, part)
     try:
-        file: Format = await asyncio.to_thread(FORMATS[format], part, columns)
         try:
+            writer: RowWriter = await asyncio.to_thread(FORMATS[format], file, columns)
             async for page in pages:
                 rows = [_row(item, columns) for item in page]
-                await asyncio.to_thread(file.write, rows)
+                await asyncio.to_thread(writer.write, rows)
                 count += len(rows)
+            await asyncio.to_thread(writer.close)
         finally:
             await asyncio.to_thread(file.close)
         await asyncio.to_thread(os.replace, part, path)
@@ -128,6 +160,22 @@ async def write(path: str, format: str, kind: Kind, pages: AsyncIterator[Sequenc
             os.unlink(part)
         raise
     return count
+
+
+def _check_destination(path: str) -> None:
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError):
+        return
+    if sqlite.in_use(status):
+        raise ConfigurationError(f"{path} is a job's own file: export to another name")
+
+
+def _new_file(path: str) -> BinaryIO:
+    def exclusive(name: str, flags: int) -> int:
+        return os.open(name, flags | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0), 0o666)
+
+    return open(path, "xb", opener=exclusive)
 
 
 async def vectors(pages: AsyncIterator[Sequence[Item]]) -> tuple[list[str], NDArray[np.float32]]:
@@ -169,9 +217,20 @@ def _row(item: Item, columns: Mapping[str, str]) -> dict[str, object]:
     return {name: known[name] if name in known else result.get(name) for name in columns}
 
 
+def _digits(vector: object) -> list[float]:
+    # Nine digits are what a float32 needs to come back as it was.
+    return [float(f"{number:.9g}") for number in cast("array[float]", vector)]
+
+
+def _csv_cell(value: object) -> object:
+    if isinstance(value, array):
+        return json.dumps(_digits(cast("array[float]", value)))
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, dict) else value
+
+
 def _cell(value: object) -> object:
     if isinstance(value, dict):
-        return orjson.dumps(value).decode()
+        return json.dumps(value, ensure_ascii=False)
     return cast("array[float]", value).tolist() if isinstance(value, array) else value
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import inspect
 import os
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -11,18 +13,19 @@ from typing import TYPE_CHECKING, Literal, Self
 
 import attrs
 
-from memories_async.bulk import exports
-from memories_async.bulk import reconcile as searchable
-from memories_async.bulk.inputs import chunks, kept
-from memories_async.bulk.journal import lock as lease
-from memories_async.bulk.journal import queries as records
+from memories_async import sqlite
+from memories_async.bulk import exports, reconcile
+from memories_async.bulk.inputs import Selection, chunks, kept
+from memories_async.bulk.journal import database, lock, queries
 from memories_async.bulk.journal.database import Journal
-from memories_async.bulk.journal.queries import Head
-from memories_async.bulk.kinds import KINDS, Kind
+from memories_async.bulk.journal.rows import ItemRow, JobHeader
+from memories_async.bulk.kinds import KINDS, JobKind
 from memories_async.bulk.models import Counts, Event, Inputs, Item, Plan, Report, Status
-from memories_async.bulk.runner import BULK_OPTIONS, Orders, Run
+from memories_async.bulk.pace import missing_key, rate_of
+from memories_async.bulk.plan import Preview, changed_ids
+from memories_async.bulk.runner import BULK_OPTIONS, Run, RunOptions
 from memories_async.config import DOCUMENTED_RATES, CallOptions, Rate
-from memories_async.errors import ConfigurationError
+from memories_async.errors import ConfigurationError, JournalError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -47,13 +50,17 @@ class Job:
         created_at: When it was planned, in UTC.
     """
 
-    def __init__(self, journal: Journal, head: Head) -> None:
+    def __init__(self, journal: Journal, header: JobHeader) -> None:
         self._journal = journal
+        self._run: Run | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._runs_wanted = 0
+        self._stop_wanted = False
         self.path: str = journal.path
-        self.kind: Kind = KINDS[head.kind]
-        self.options: Mapping[str, object] = head.options
-        self.price: Decimal | None = self.kind.price if head.price is None else head.price
-        self.created_at: datetime = head.created_at
+        self.kind: JobKind = KINDS[header.kind]
+        self.options: Mapping[str, object] = header.options
+        self.price: Decimal | None = self.kind.price if header.price is None else header.price
+        self.created_at: datetime = header.created_at
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.path!r}, {self.kind.name!r})"
@@ -67,6 +74,9 @@ class Job:
         *,
         options: Mapping[str, object] | None = None,
         price: Decimal | float | str | None = None,
+        include: str | Sequence[str] = (),
+        exclude: str | Sequence[str] = (),
+        shard: str | tuple[int, int] | None = None,
     ) -> Job:
         """Plan a job; nothing is sent.
 
@@ -82,42 +92,51 @@ class Job:
             options: Arguments of every call, e.g. ``{"prompt": "Describe this."}``.
             price: Dollars per item. By default what is documented, and that is only the price of
                 an image's embedding; without a price costs are unknown and cannot be capped.
+            include: Take only inputs whose name fits one of these patterns: ``"*.jpg"`` means a
+                file, or a folder, of that name anywhere; ``"2024/**/*.jpg"`` is relative to the
+                folder, or to the pattern's fixed part, that was given.
+            exclude: Leave out what fits one of these patterns.
+            shard: Take one of several parts, ``"3/10"`` or ``(3, 10)``, so that ten machines can
+                share the inputs. An input belongs to the same part everywhere, by its name
+                relative to the folder or list that it was found in; content that has two names
+                may be in two parts. The job's own files are never inputs.
 
         Returns:
             The job, open.
 
         Raises:
-            ConfigurationError: No such kind, a bad option, price or input, nothing to send, or
-                the file exists.
+            ConfigurationError: No such kind, a bad option, price, input, pattern or shard,
+                nothing to send, or the file exists.
+            JobBusy: The same job is being planned by somebody else.
             JournalError: The file cannot be written.
         """
         if kind not in KINDS:
             raise ConfigurationError(f"no kind of job is called {kind!r}: {', '.join(KINDS)}")
         row, given = KINDS[kind], kept(options or {})
         row.check(given)
-        head = Head(kind, given, _dollars("price", price), datetime.now(UTC))
+        selection = Selection.of(include, exclude, shard, _own_files(path))
+        header = JobHeader(kind, given, _dollars("price", price), datetime.now(UTC))
         journal = Journal(path)
         try:
             await journal.create()
-        except BaseException:
-            await journal.aclose()
-            raise
-        try:
-            await journal.ask(records.write_head, head)
+            await journal.ask(queries.write_header, header)
             added = 0
-            async for chunk in chunks(inputs, row, given):
-                added += await journal.ask(records.add, chunk)
+            async for chunk in chunks(inputs, row, given, selection):
+                added += await journal.ask(queries.add, chunk)
             if not added:
                 raise ConfigurationError(f"nothing to send was found for {kind}")
             await journal.complete()
         except BaseException:
             await journal.abandon()
             raise
-        return cls(journal, head)
+        return cls(journal, header)
 
     @classmethod
     async def open(cls, path: str | os.PathLike[str]) -> Job:
         """Open a job that was planned before; whether it is being run does not matter.
+
+        A file of an older version of this package is upgraded, where it can be written; on
+        read-only media it can be read and exported.
 
         Args:
             path: Its file.
@@ -132,7 +151,10 @@ class Job:
         journal = Journal(path)
         try:
             await journal.open()
-            return cls(journal, await journal.ask(records.read_head))
+            header = await journal.ask(queries.read_header)
+            if header.kind not in KINDS:
+                raise ConfigurationError(f"{journal.path} is for {header.kind!r}, which is no job")
+            return cls(journal, header)
         except BaseException:
             await journal.aclose()
             raise
@@ -152,11 +174,21 @@ class Job:
         """Close the file; calls from now on raise JournalError. May be repeated."""
         await self._journal.aclose()
 
-    async def add(self, inputs: Inputs) -> int:
+    async def add(
+        self,
+        inputs: Inputs,
+        *,
+        include: str | Sequence[str] = (),
+        exclude: str | Sequence[str] = (),
+        shard: str | tuple[int, int] | None = None,
+    ) -> int:
         """Plan more inputs; one that the job has already, with the same options, is left out.
 
         Args:
             inputs: As for ``create``. A run under way may leave them to the next.
+            include: As for ``create``.
+            exclude: As for ``create``.
+            shard: As for ``create``.
 
         Returns:
             How many were added.
@@ -166,47 +198,139 @@ class Job:
             JournalError: The file cannot be written.
         """
         added = 0
-        async for chunk in chunks(inputs, self.kind, self.options):
-            added += await self._journal.write(records.add, chunk)
+        selection = Selection.of(include, exclude, shard, _own_files(self.path))
+        async for chunk in chunks(inputs, self.kind, self.options, selection):
+            added += await self._journal.write(queries.add, chunk)
         return added
 
     async def counts(self) -> Counts:
         """Return how many items have which status, also while another process runs the job."""
-        return (await self._journal.ask(records.tally)).counts
+        return (await self._journal.ask(queries.tally)).counts
 
     async def running(self) -> bool:
         """Tell whether a live run, here or elsewhere, has the job."""
-        return await self._journal.ask(lease.holder) is not None
+        return await asyncio.to_thread(lock.holder, self.path) is not None
 
-    async def plan(self, *, rate: Rate | None = None, batch_size: int | None = None) -> Plan:
-        """Say what a run would do: the dry run. Nothing is sent.
+    async def set_price(self, price: Decimal | float | str) -> None:
+        """Say what an item costs, so that costs are known and can be capped.
 
         Args:
-            rate: The account's limit; by default the documented one.
-            batch_size: Files per request, as for ``run``.
-
-        Returns:
-            The number of items and requests, their bytes, price and duration.
+            price: Dollars per item; it is kept in the job's file.
 
         Raises:
-            ConfigurationError: ``batch_size`` is below 1.
+            ConfigurationError: It is no number of dollars.
+            JournalError: The file cannot be written.
+        """
+        dollars = _dollars("price", price)
+        await self._journal.write(queries.set_price, dollars)
+        self.price = dollars
+
+    async def retry(self, which: Status | str | Sequence[int] = Status.FAILED) -> int:
+        """Plan items again, for the next run to send.
+
+        Args:
+            which: A status (``failed`` by default; ``unknown`` and ``done`` risk or mean paying
+                again), ``changed`` for answered items whose file has changed since, or the
+                numbers of items.
+
+        Returns:
+            How many were planned again; none of those that are being sent.
+
+        Raises:
+            ConfigurationError: There is no such status, or nothing of it can be sent again.
+            JournalError: The file cannot be written.
+        """
+        if which == "changed":
+            return await self._journal.write(queries.retry_by_id, await self._changed())
+        if isinstance(which, str):
+            status = _status(which)
+            if status in (None, Status.PLANNED, Status.SENDING):
+                raise ConfigurationError(f"what is {which} will be sent, or is on its way")
+            return await self._journal.write(queries.retry, status)
+        return await self._journal.write(queries.retry_by_id, list(which))
+
+    async def recover(self) -> int:
+        """Go on with a file that was copied or moved without the ``-wal`` file beside it.
+
+        What was sent last is not in such a file, so every item that it calls planned becomes
+        unknown, to be kept, looked for, sent again or skipped as ``run(unknown=...)`` says.
+
+        Returns:
+            How many items became unknown; 0 where nothing is missing.
+
+        Raises:
+            JobBusy: The job is being run.
+            JournalError: The file cannot be written.
+        """
+        return await self._journal.recover()
+
+    @classmethod
+    async def remove(cls, path: str | os.PathLike[str]) -> None:
+        """Delete a job: its file, and what lies beside it. What it held is lost.
+
+        Args:
+            path: The file.
+
+        Raises:
+            ConfigurationError: There is no such file, or it is no job.
+            JobBusy: The job is being run.
+            JournalError: The file cannot be deleted.
+        """
+        try:
+            await asyncio.to_thread(database.remove, path)
+        except OSError as error:
+            raise JournalError(f"{os.fspath(path)}: {error.strerror}") from error
+
+    async def plan(
+        self,
+        inputs: Inputs | None = None,
+        *,
+        client: Memories | None = None,
+        rate: Rate | None = None,
+        batch_size: int | None = None,
+        unknown: Literal["keep", "retry", "skip"] = "keep",
+        failed: Literal["keep", "retry"] = "keep",
+        include: str | Sequence[str] = (),
+        exclude: str | Sequence[str] = (),
+        shard: str | tuple[int, int] | None = None,
+    ) -> Plan:
+        """Say what a run would do, input by input: the dry run. Nothing is sent or changed.
+
+        Every file that would be sent is looked at as a run looks at it; files are read whole
+        only where two of the same size may have the same content.
+
+        Args:
+            inputs: What ``add`` would be given before the run.
+            client: Whose limits would pace the run.
+            rate: The account's limit; by default the client's, or without a client the
+                documented one.
+            batch_size: Files per request, as for ``run``.
+            unknown: As for ``run``.
+            failed: As for ``run``.
+            include: As for ``add``.
+            exclude: As for ``add``.
+            shard: As for ``add``.
+
+        Returns:
+            What would be sent and what not, and why; requests, bytes, price and duration.
+
+        Raises:
+            ConfigurationError: ``batch_size`` is below 1, or an input is none.
         """
         most = _at_least("batch_size", batch_size, 1) or self.kind.most
-        head = await self._journal.ask(records.read_head)
-        most = 1 if self.kind.most == 1 else min(most, head.batch_size or most)
-        tally = await self._journal.ask(records.tally)
-        sizes = await self._journal.ask(records.variant_sizes)
-        requests = sum(-(-size // most) for size in sizes)
-        rate = rate or DOCUMENTED_RATES[self.kind.bucket]
-        return Plan(
-            counts=tally.counts,
-            requests=requests,
-            size=tally.planned_bytes,
-            price=self.price,
-            cost=None if self.price is None else tally.counts.planned * self.price,
-            possible_cost=tally.costs(self.price)[1],
-            seconds=requests * rate.seconds / rate.calls,
-        )
+        header = await self._journal.ask(queries.read_header)
+        most = 1 if self.kind.most == 1 else min(most, header.batch_size or most)
+        preview = Preview(self.kind, header, unknown, failed)
+        await preview.go_through(self._row_pages(None))
+        if inputs is not None:
+            selection = Selection.of(include, exclude, shard, _own_files(self.path))
+            async for chunk in chunks(inputs, self.kind, self.options, selection):
+                await preview.go_through_new(await self._journal.ask(queries.missing, chunk))
+        if rate is None:
+            documented = DOCUMENTED_RATES[self.kind.bucket]
+            rate = documented if client is None else rate_of(client, self.kind.bucket)
+        tally = await self._journal.ask(queries.tally)
+        return preview.plan(tally, self.price, rate, most)
 
     async def run(
         self,
@@ -219,6 +343,7 @@ class Job:
         unknown: Literal["keep", "retry", "skip"] = "keep",
         failed: Literal["keep", "retry"] = "keep",
         max_failures: int = 20,
+        price: Decimal | float | str | None = None,
         options: CallOptions | None = None,
         on_event: Callable[[Event], object] | None = None,
     ) -> Report:
@@ -243,29 +368,33 @@ class Job:
                 in the library first.
             failed: ``retry`` plans failed items again; by default they stay as they are.
             max_failures: Requests in a row that may come to nothing before the run stops.
+            price: Dollars per item, as for ``set_price``.
             options: Deadline, attempts and timeouts of each call; by default ten minutes of
                 retries.
-            on_event: Told of every step, on the loop: it must be quick.
+            on_event: Told of every step, on the loop: it must be quick. What it raises ends the
+                run in order, as ``stop`` does, and is raised in the end.
 
         Returns:
             How it went. An early end is in ``stopped`` and raises nothing.
 
         Raises:
             ConfigurationError: A bad argument, or ``max_cost`` where the price is unknown.
-            JobBusy: Another run of the job is alive, or took it over.
+            JobBusy: Another run of the job is alive, here or elsewhere; it is not disturbed.
             JournalError: The journal cannot be written, e.g. because the disk is full; nothing
                 was sent that is not in it.
         """
         if unknown not in ("keep", "retry", "skip") or failed not in ("keep", "retry"):
             raise ConfigurationError("unknown is keep, retry or skip; failed is keep or retry")
+        if on_event is not None and inspect.iscoroutinefunction(on_event):
+            raise ConfigurationError("on_event is called, not awaited: it cannot be an async def")
         dollars = _dollars("max_cost", max_cost)
-        if dollars is not None and self.price is None:
+        if dollars is not None and self.price is None and price is None:
             raise ConfigurationError(
                 f"max_cost needs to know what {self.kind.name} costs, which is not documented: "
-                "create the job with a price"
+                "say it with price"
             )
         given = attrs.asdict(options, filter=lambda _, value: value is not None) if options else {}
-        orders = Orders(
+        told = RunOptions(
             concurrency=_at_least("concurrency", concurrency, 1) or 1,
             batch_size=_at_least("batch_size", batch_size, 1),
             max_cost=dollars,
@@ -276,15 +405,44 @@ class Job:
             options=attrs.evolve(BULK_OPTIONS, **given),
             on_event=on_event,
         )
+        if price is not None:
+            await self.set_price(price)
         journal = self._journal
-        await journal.lease()
+        self._runs_wanted += 1
         try:
-            head = await journal.ask(records.read_head)
-            return await Run(journal, self.kind, head, self.price, client, orders).run()
+            held = await journal.lock()
+            try:
+                header = await journal.ask(queries.read_header)
+                rate = rate_of(client, self.kind.bucket)
+                run = Run(journal, self.kind, header, self.price, client, told, rate)
+                self._run, self._loop = run, asyncio.get_running_loop()
+                if (problem := missing_key(client, self.kind.operation.service)) is not None:
+                    run.refuse(problem)
+                if self._stop_wanted:
+                    run.stop()
+                return await run.run()
+            finally:
+                self._run = None
+                await journal.unlock(held)
         finally:
-            await journal.release()
+            self._runs_wanted -= 1
+            self._stop_wanted = self._stop_wanted and self._runs_wanted > 0
 
-    async def reconcile(self, client: Memories) -> int:
+    def stop(self) -> None:
+        """Have the run under way hand out nothing more, and end once the calls in flight have.
+
+        Requests that wait for their turn are not sent; what has left is waited for, for no longer
+        than the answer timeout, and written down. The run's report says ``interrupted``. Does
+        nothing where this object runs nothing. May be called from any thread or signal handler,
+        and more than once; to abort at once, cancel the run.
+        """
+        run, loop = self._run, self._loop
+        if run is not None and loop is not None:
+            loop.call_soon_threadsafe(run.stop)
+        elif self._runs_wanted:
+            self._stop_wanted = True
+
+    async def reconcile(self, client: Memories, *, options: CallOptions | None = None) -> int:
         """Look in the library for videos whose upload has no known outcome; free.
 
         Each video of a job carries a tag made of its content's digest, by which it is listed. A
@@ -292,6 +450,7 @@ class Job:
 
         Args:
             client: The account that the videos were added to.
+            options: Deadline, attempts and timeouts of each request.
 
         Returns:
             How many were found; they are ``done`` now.
@@ -303,13 +462,13 @@ class Job:
         """
         if not self.kind.tagged:
             raise ConfigurationError(f"{self.kind.name} leaves nothing that can be found by a tag")
-        await self._journal.lease()
+        held = await self._journal.lock("reconciliation")
         try:
-            head = await self._journal.ask(records.read_head)
-            found = await searchable.reconcile(self._journal, head, client)
-            await self._journal.write(records.settle, found)
+            header = await self._journal.ask(queries.read_header)
+            found = await reconcile.reconcile(self._journal, header, client, options)
+            await self._journal.write(queries.settle, found)
         finally:
-            await self._journal.release()
+            await self._journal.unlock(held)
         return len(found)
 
     async def items(self, *, status: Status | str | None = None) -> AsyncIterator[Item]:
@@ -330,7 +489,8 @@ class Job:
 
         Args:
             path: The file to write; it is replaced once the new one is whole.
-            format: ``jsonl`` or ``parquet`` (needs pyarrow); by default what the extension says.
+            format: ``jsonl``, ``csv`` or ``parquet`` (needs pyarrow); by default what the extension
+                says.
 
         Returns:
             How many rows were written.
@@ -355,10 +515,28 @@ class Job:
         return await exports.vectors(self._pages(None))
 
     async def _pages(self, status: Status | None) -> AsyncIterator[Sequence[Item]]:
+        async for rows in self._row_pages(status):
+            yield [row.item for row in rows]
+
+    async def _row_pages(self, status: Status | None) -> AsyncIterator[Sequence[ItemRow]]:
         place = 0
-        while page := await self._journal.ask(records.items_after, place, PAGE, status):
+        while page := await self._journal.ask(queries.rows_after, place, PAGE, status):
             yield page
-            place = page[-1].id
+            place = page[-1].item.id
+
+    async def _changed(self) -> list[int]:
+        """Return the answered items whose file is another one by now."""
+        changed: list[int] = []
+        async for rows in self._row_pages(Status.DONE):
+            changed += await asyncio.to_thread(changed_ids, rows)
+        return changed
+
+
+def _own_files(path: str | os.PathLike[str]) -> list[str]:
+    """Return all names that belong to a job's file."""
+    name = sqlite.check_name(path)
+    files = [name, name + database.PLANNING]
+    return [*files, *(f + suffix for f in files for suffix in sqlite.SUFFIXES), name + lock.SUFFIX]
 
 
 def _status(status: Status | str | None) -> Status | None:
@@ -381,6 +559,8 @@ def _dollars(name: str, value: Decimal | float | str | None) -> Decimal | None:
 
 
 def _at_least(name: str, value: int | None, least: int) -> int | None:
+    if value is not None and type(value) is not int:
+        raise ConfigurationError(f"{name} is a whole number, not {value!r}")
     if value is not None and value < least:
         raise ConfigurationError(f"{name} must be at least {least}, not {value}")
     return value

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, cast
 import attrs
 
 from memories_async.bulk.models import Item
+from memories_async.bulk.options import check_options
 from memories_async.captions import Person
 from memories_async.errors import ConfigurationError, UnexpectedShape
 from memories_async.models import Caption, Embedding, LibraryImage, Progress, Result, Video
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+MOST_VIDEO_TAGS = 20
+"""Tags that a video may have; https://api-tools.memories.ai/visual-search/upload."""
+
 # Dollars per item as documented; what stands here as None is nowhere published, so that a job's
 # creator has to say it, or its cost is shown as unknown.
 # https://api-tools.memories.ai/api-reference/embeddings/image-embedding
@@ -43,7 +47,7 @@ PRICES: Mapping[str, Decimal | None] = {
 
 
 @attrs.frozen
-class Answer:
+class ItemAnswer:
     """What is kept of what the service answered about one item."""
 
     result: Mapping[str, object]
@@ -52,8 +56,8 @@ class Answer:
 
 
 @attrs.frozen
-class Call:
-    """One request of a job.
+class ItemRequest:
+    """One request for one or several items.
 
     Attributes:
         items: What it sends: one item, or several where the kind of job allows it.
@@ -68,12 +72,12 @@ class Call:
     on_progress: Callable[[Progress], object]
 
 
-Send: TypeAlias = Callable[["Memories", Call], Awaitable[Sequence[Answer]]]
+Send: TypeAlias = Callable[["Memories", ItemRequest], Awaitable[Sequence[ItemAnswer]]]
 """Makes the request and returns an answer for each item."""
 
 
 @attrs.frozen(kw_only=True)
-class Kind:
+class JobKind:
     """A row of the table.
 
     Attributes:
@@ -119,19 +123,21 @@ class Kind:
     def check(
         self, options: Mapping[str, object], given: Mapping[str, object] | None = None
     ) -> None:
-        """Refuse options that the call does not have.
+        """Refuse options that the call does not have, or that are not what they should be.
 
         Args:
             options: What is set.
             given: What is set besides; if not None, the two together must be all that is required.
 
         Raises:
-            ConfigurationError: There is no such option, or one is missing.
+            ConfigurationError: There is no such option, one has a wrong value, or one is missing.
         """
-        if unknown := sorted(options.keys() - self.options):
+        check_options(self.name, sorted(self.options), options, given or {})
+        tags = cast("Sequence[str]", {**(given or {}), **options}.get("tags", ()))
+        if self.tagged and len(tags) >= MOST_VIDEO_TAGS:
             raise ConfigurationError(
-                f"{self.name} has no option {', '.join(unknown)}, only "
-                f"{', '.join(sorted(self.options))} (fields of your own belong into 'extra')"
+                f"{self.name}: {len(tags)} tags; {MOST_VIDEO_TAGS - 1} is the most, because a job "
+                "adds one of its own"
             )
         if given is not None and (missing := self.required - options.keys() - given.keys()):
             raise ConfigurationError(f"{self.name} needs the option {', '.join(sorted(missing))}")
@@ -142,40 +148,42 @@ def content_tag(sha256: str) -> str:
     return f"sha256:{sha256[:16]}"
 
 
-async def _add_images(client: Memories, call: Call) -> list[Answer]:
+async def _add_images(client: Memories, request: ItemRequest) -> list[ItemAnswer]:
     add = cast("Callable[..., Awaitable[Sequence[LibraryImage]]]", client.library.add_images)
-    sources = [item.source for item in call.items]
-    images = await add(sources, **call.fields, options=call.options, on_progress=call.on_progress)
+    sources = [item.source for item in request.items]
+    images = await add(
+        sources, **request.fields, options=request.options, on_progress=request.on_progress
+    )
     if len(images) != len(sources):
         raise UnexpectedShape(f"{len(sources)} images were sent and {len(images)} answered")
-    return [Answer({"image_id": image.id} | _extra(image)) for image in images]
+    return [ItemAnswer({"image_id": image.id} | _extra(image)) for image in images]
 
 
-async def _embed_images(client: Memories, call: Call) -> list[Answer]:
-    embedding = await _single(call, cast("_Single[Embedding]", client.embeddings.image))
+async def _embed_images(client: Memories, request: ItemRequest) -> list[ItemAnswer]:
+    embedding = await _single(request, cast("_Single[Embedding]", client.embeddings.image))
     vector = array("f", embedding.vector).tobytes()
-    return [Answer({"model": embedding.model} | _extra(embedding), vector)]
+    return [ItemAnswer({"model": embedding.model} | _extra(embedding), vector)]
 
 
-async def _caption_images(client: Memories, call: Call) -> list[Answer]:
-    return [_caption(await _single(call, cast("_Single[Caption]", client.captions.image)))]
+async def _caption_images(client: Memories, request: ItemRequest) -> list[ItemAnswer]:
+    return [_caption(await _single(request, cast("_Single[Caption]", client.captions.image)))]
 
 
-async def _caption_videos(client: Memories, call: Call) -> list[Answer]:
-    given = cast("Sequence[Mapping[str, str]]", call.fields.get("persons", ()))
+async def _caption_videos(client: Memories, request: ItemRequest) -> list[ItemAnswer]:
+    given = cast("Sequence[Mapping[str, str]]", request.fields.get("persons", ()))
     persons = [Person(person["name"], person["url"]) for person in given]
-    call = attrs.evolve(call, fields={**call.fields, "persons": persons})
-    return [_caption(await _single(call, cast("_Single[Caption]", client.captions.video)))]
+    request = attrs.evolve(request, fields={**request.fields, "persons": persons})
+    return [_caption(await _single(request, cast("_Single[Caption]", client.captions.video)))]
 
 
-async def _add_videos(client: Memories, call: Call) -> list[Answer]:
-    (item,) = call.items
-    fields = dict(call.fields)
+async def _add_videos(client: Memories, request: ItemRequest) -> list[ItemAnswer]:
+    (item,) = request.items
+    fields = dict(request.fields)
     within = cast("float", fields.pop("searchable_within", SEARCHABLE_WITHIN))
     tags = cast("Sequence[str]", fields.get("tags", ()))
     fields["tags"] = [*tags, content_tag(item.sha256 or "")]
     add = cast("_Single[Video]", client.library.add_video)
-    video = await _single(attrs.evolve(call, fields=fields), add)
+    video = await _single(attrs.evolve(request, fields=fields), add)
     return [video_answer(video, wait=within > 0)]
 
 
@@ -185,23 +193,23 @@ SEARCHABLE_WITHIN = 1800.0
 """Seconds for which a job waits for a video to be indexed, unless its options say otherwise."""
 
 
-async def _single(call: Call, method: _Single[T]) -> T:
-    (item,) = call.items
+async def _single(request: ItemRequest, method: _Single[T]) -> T:
+    (item,) = request.items
     return await method(
-        item.source, **call.fields, options=call.options, on_progress=call.on_progress
+        item.source, **request.fields, options=request.options, on_progress=request.on_progress
     )
 
 
-def _caption(caption: Caption) -> Answer:
+def _caption(caption: Caption) -> ItemAnswer:
     used = caption.tokens
     tokens = {"input_tokens": used.input, "output_tokens": used.output} if used else {}
-    return Answer({"text": caption.text} | tokens | _extra(caption))
+    return ItemAnswer({"text": caption.text} | tokens | _extra(caption))
 
 
-def video_answer(video: Video, *, wait: bool) -> Answer:
+def video_answer(video: Video, *, wait: bool) -> ItemAnswer:
     """Return what is kept of a video."""
     result = {"video_no": video.video_no, "video_name": video.name, "video_status": video.status}
-    return Answer(result | _extra(video), waiting=wait and not video.searchable)
+    return ItemAnswer(result | _extra(video), waiting=wait and not video.searchable)
 
 
 def _extra(result: Result) -> dict[str, object]:
@@ -212,7 +220,7 @@ _CAPTION_COLUMNS = {"text": "string", "input_tokens": "int64", "output_tokens": 
 _PROMPTS = frozenset({"prompt", "system_prompt", "thinking", "qa", "reasoning_effort"})
 
 _ROWS = (
-    Kind(
+    JobKind(
         name="add_images",
         summary="Add images to the private image library, many to a request.",
         operation=ADD_IMAGES,
@@ -223,7 +231,7 @@ _ROWS = (
         ),
         most=20,
     ),
-    Kind(
+    JobKind(
         name="embed_images",
         summary="Turn images into vectors.",
         operation=EMBED_IMAGE_FILE,
@@ -231,7 +239,7 @@ _ROWS = (
         columns={"model": "string", "vector": "vector"},
         options=frozenset({"model"}),
     ),
-    Kind(
+    JobKind(
         name="caption_images",
         summary="Describe images.",
         operation=CAPTION_IMAGE_FILE,
@@ -241,7 +249,7 @@ _ROWS = (
         required=frozenset({"prompt"}),
         takes_urls=True,
     ),
-    Kind(
+    JobKind(
         name="caption_videos",
         summary="Describe videos.",
         operation=CAPTION_VIDEO_FILE,
@@ -251,7 +259,7 @@ _ROWS = (
         required=frozenset({"prompt"}),
         takes_urls=True,
     ),
-    Kind(
+    JobKind(
         name="add_videos",
         summary="Add videos to the private video library and wait until they are searchable.",
         operation=ADD_VIDEO_FILE,
@@ -262,5 +270,5 @@ _ROWS = (
     ),
 )
 
-KINDS: Mapping[str, Kind] = {kind.name: kind for kind in _ROWS}
+KINDS: Mapping[str, JobKind] = {kind.name: kind for kind in _ROWS}
 """Every kind of job by its name."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import AsyncIterable, Iterable, Mapping
+from collections.abc import AsyncIterable, Iterable, Mapping, Sequence
 from decimal import Decimal
 from os import PathLike
 from typing import Literal, TypeAlias
@@ -23,7 +23,8 @@ class Status(enum.StrEnum):
     DONE = "done"
     """Answered, and the answer is kept."""
     FAILED = "failed"
-    """Refused by the service or unfit to be sent; not billed."""
+    """Refused by the service or unfit to be sent; not billed, unless it is a video that was added
+    and could not be indexed."""
     UNKNOWN = "unknown"
     """Sent, and no answer is known: it may have been billed. Never sent again unasked."""
     SKIPPED = "skipped"
@@ -45,8 +46,8 @@ class Input:
     extra: Mapping[str, object] = attrs.field(factory=dict[str, object])
 
 
-One: TypeAlias = str | PathLike[str] | Input
-Inputs: TypeAlias = One | Iterable[One] | AsyncIterable[One]
+SingleInput: TypeAlias = str | PathLike[str] | Input
+Inputs: TypeAlias = SingleInput | Iterable[SingleInput] | AsyncIterable[SingleInput]
 """A folder (searched deeply for the formats that the kind of job takes), a glob pattern, a file,
 a URL, a ``.jsonl`` file (an object per line: ``path`` or ``url``, options, ``extra``), a ``.txt``
 file (a path or URL per line), an :class:`Input`; or any iterable or async iterable of these."""
@@ -73,6 +74,8 @@ class Item:
             ``sent_at``, ``bytes_sent``, ``request_digest``.
         duplicate_of: The item that has the same content and options, if this one was skipped.
         waiting: Whether a video was added but is not yet searchable.
+        billed: How often the service answered it, and so billed it: once, unless it was sent
+            again on request.
     """
 
     id: int
@@ -89,6 +92,7 @@ class Item:
     details: Mapping[str, object] | None = None
     duplicate_of: int | None = None
     waiting: bool = False
+    billed: int = 0
 
 
 @attrs.frozen(kw_only=True)
@@ -99,7 +103,7 @@ class Counts:
         planned: Still to be sent.
         sending: On their way.
         done: Answered; each was billed.
-        failed: Not billed.
+        failed: Not billed, but for videos that were added and could not be indexed.
         unknown: May have been billed.
         skipped: Not sent.
         waiting: Of the videos done, those not yet searchable.
@@ -124,28 +128,81 @@ class Counts:
         return self.total - self.planned - self.sending
 
 
+class Reason(enum.StrEnum):
+    """Why a run would not send an input."""
+
+    DONE = "done"
+    """Answered already."""
+    CHANGED = "changed"
+    """Answered already, but its file has changed since; ``Job.retry`` sends it again."""
+    DUPLICATE = "duplicate"
+    """Another input has the same content and options."""
+    EMPTY = "empty"
+    """A file without content."""
+    UNFIT = "unfit"
+    """No such file, or one that the service does not take."""
+    FAILED = "failed"
+    """It failed in an earlier run; ``failed="retry"`` sends it again."""
+    UNKNOWN = "unknown"
+    """It may have been billed; ``unknown="retry"`` sends it again."""
+    SKIPPED = "skipped"
+    """Given up in an earlier run."""
+    SENDING = "sending"
+    """A run has it in hand right now."""
+
+
+@attrs.frozen
+class PlannedInput:
+    """What a run would do with an input.
+
+    Attributes:
+        source: The absolute path, or the URL.
+        size: Bytes; None where unknown.
+        reason: Why it would not be sent; None where it would.
+        message: The same in words; empty where it would be sent.
+    """
+
+    source: str
+    size: int | None = None
+    reason: Reason | None = None
+    message: str = ""
+
+
 @attrs.frozen(kw_only=True)
 class Plan:
     """What a run would do: the dry run.
 
     Attributes:
-        counts: The items by status.
-        requests: Calls that it takes to send the planned items.
-        size: Bytes of the planned items, as far as they are known.
+        counts: The items by status, as the journal has them.
+        inputs: Every input of the job, and of those that are to be added, with what would become
+            of it.
+        requests: Calls that it takes to send what would be sent.
+        size: Bytes of what would be sent, as far as they are known.
         price: Dollars per item, or None if unknown: see ``Job.create``.
-        cost: Dollars that the planned items cost, or None if the price is unknown.
+        cost: Dollars for what would be sent, or None if the price is unknown.
         possible_cost: Dollars that the unknown items may already have cost, and would cost once
             more if they were sent again; None if the price is unknown.
         seconds: What sending takes at the rate, uploads aside; 0 where there is no limit.
     """
 
     counts: Counts
+    inputs: Sequence[PlannedInput] = attrs.field(repr=False)
     requests: int
     size: int
     price: Decimal | None
     cost: Decimal | None
     possible_cost: Decimal | None
     seconds: float
+
+    @property
+    def to_send(self) -> list[PlannedInput]:
+        """The inputs that would be sent, each once."""
+        return [one for one in self.inputs if one.reason is None]
+
+    @property
+    def unsent(self) -> list[PlannedInput]:
+        """The inputs that would not be sent, with the reason."""
+        return [one for one in self.inputs if one.reason is not None]
 
 
 class StopReason(enum.StrEnum):
@@ -163,6 +220,8 @@ class StopReason(enum.StrEnum):
     """The service, or the shared limiter, could not be reached within the retry time."""
     FAILING = "failing"
     """Too many calls in a row came to nothing."""
+    INTERRUPTED = "interrupted"
+    """``Job.stop`` was called: what had left was waited for, and nothing further was sent."""
 
 
 @attrs.frozen
@@ -189,8 +248,8 @@ class Report:
         stopped: Why items are still planned, or None if the run came to its end.
         requests: Calls made by this run.
         bytes_sent: Bytes of bodies that the network accepted in this run.
-        cost: Dollars that the job's done items cost, over all runs; None if the price is unknown.
-        possible_cost: Dollars that its unknown items may have cost besides.
+        cost: Dollars that the job's answers cost, over all runs; None if the price is unknown.
+        possible_cost: Dollars that items of unknown outcome may have cost besides.
         seconds: How long this run took.
     """
 
@@ -220,10 +279,11 @@ class Event:
         requests: Calls made by this run so far.
         bytes_sent: Bytes accepted in this run so far; an attempt thrown away is taken back.
         bytes_planned: Bytes of the items still to be sent, as far as known.
-        cost: Dollars of the job's done items; None if the price is unknown.
-        possible_cost: Dollars of its unknown items.
+        cost: Dollars of the job's answers; None if the price is unknown.
+        possible_cost: Dollars of the items that may have been billed besides.
         seconds: Since the run began.
-        remaining: Seconds that the rest is expected to take; None before anything is known.
+        remaining: Seconds that the rest is expected to take, at the account's rate or at the pace
+            so far, whichever is slower; None before anything is known.
     """
 
     name: EventName
@@ -237,18 +297,3 @@ class Event:
     possible_cost: Decimal | None = None
     seconds: float = 0.0
     remaining: float | None = None
-
-
-class JournalError(MemoriesError):
-    """The job's file cannot be read or written, e.g. because the disk is full.
-
-    A run that meets it stops before anything is sent that is not in the journal.
-    """
-
-    advice = "Nothing unrecorded was sent: free the disk or repair the file, then run again"
-
-
-class JobBusy(JournalError):
-    """Another run of the job is alive; two would send items twice."""
-
-    advice = "Wait for it or stop it, then run again"

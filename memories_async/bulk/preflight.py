@@ -7,7 +7,8 @@ import os
 
 import attrs
 
-from memories_async.bulk.journal.queries import Content, Row
+from memories_async import sqlite
+from memories_async.bulk.journal.rows import UNSEEN, FileContent, Fingerprint, ItemRow
 from memories_async.bulk.models import Item
 from memories_async.errors import MediaChanged, MediaError, MemoriesError
 from memories_async.media.inspect import inspect_source
@@ -16,8 +17,8 @@ from memories_async.media.urls import is_url
 
 
 @attrs.frozen
-class Look:
-    """What looking at an item's file showed.
+class CheckedItem:
+    """An item whose file has been looked at.
 
     Attributes:
         item: The item, with size and digest as they are now.
@@ -29,7 +30,7 @@ class Look:
 
     item: Item
     variant: int
-    content: Content | None = None
+    content: FileContent | None = None
     name: str = ""
     problem: MemoriesError | None = None
 
@@ -38,36 +39,65 @@ class Look:
         """The item's number."""
         return self.item.id
 
+    def changed(self) -> bool:
+        """Tell whether its file is another one, or gone, since it was looked at; blocks."""
+        if self.content is None or is_url(self.item.source):
+            return False
+        try:
+            return fingerprint(self.item.source) != self.content.seen
+        except OSError:
+            return True
 
-def look_at(row: Row, rule: MediaRule) -> Look:
+
+def check(row: ItemRow, rule: MediaRule) -> CheckedItem:
     """Check an item's file against what the service takes, and hash it; blocks on file I/O."""
     item, variant = row.item, row.variant
     source = item.source
     if is_url(source):
-        return Look(item, variant, Content(item.id, (None, None, None), None))
+        return CheckedItem(item, variant, FileContent(item.id, UNSEEN, None))
     try:
-        attachment = inspect_source(source, rule)
-        seen = _seen(source)
+        name = check_file(source, rule)
+        seen = fingerprint(source)
         known = item.sha256 if seen == row.seen else None
-        digest = known or _digest(source)
-        if _seen(source) != seen:
+        digest = known or digest_of(source)
+        if fingerprint(source) != seen:
             raise MediaChanged(f"{source} changed while it was being read")
     except MediaError as error:
-        return Look(item, variant, problem=error)
-    except OSError as error:
-        problem = MediaError(f"{source!r} cannot be read: {error.strerror}")
-        return Look(item, variant, problem=problem)
-    content = Content(item.id, seen, bytes.fromhex(digest))
+        return CheckedItem(item, variant, problem=error)
+    except Exception as error:  # whatever one file brings about ends with that file
+        reason = getattr(error, "strerror", None) or error
+        problem = MediaError(f"{source!r} cannot be read: {reason}")
+        return CheckedItem(item, variant, problem=problem)
+    content = FileContent(item.id, seen, bytes.fromhex(digest))
     item = attrs.evolve(item, size=seen[0], sha256=digest)
-    return Look(item, variant, content, attachment.name)
+    return CheckedItem(item, variant, content, name)
 
 
-def _seen(path: str) -> tuple[int, int, int]:
+def check_file(path: str, rule: MediaRule) -> str:
+    """Check a file against what the service takes, and return the name that will be sent.
+
+    Raises:
+        MediaError: It cannot be sent.
+    """
+    try:
+        in_use = sqlite.in_use(os.stat(path))
+    except (OSError, ValueError):
+        in_use = False  # what is wrong with it is said better below
+    if in_use:
+        raise MediaError(f"{path} is an SQLite file that this process has open, e.g. the job's own")
+    return inspect_source(path, rule).name
+
+
+def fingerprint(path: str) -> Fingerprint:
+    """Return what tells that a file is still the same."""
     status = os.stat(path)
-    # SQLite's integers are signed; an inode may have all 64 bits.
-    return status.st_size, status.st_mtime_ns, status.st_ino & (2**63 - 1)
+    # The time of change is set by the system, so that a time of modification that was put back,
+    # as by rsync, hides nothing. SQLite's integers are signed; an inode may have all 64 bits.
+    inode = status.st_ino & (2**63 - 1)
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns, inode
 
 
-def _digest(path: str) -> str:
+def digest_of(path: str) -> str:
+    """Return the SHA-256 of a file, in hex."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -12,18 +12,24 @@ from typing import TYPE_CHECKING, Literal, cast
 
 import attrs
 
-from memories_async.bulk import reconcile as searchable
-from memories_async.bulk import rejections, stops
-from memories_async.bulk.events import Teller
-from memories_async.bulk.journal import queries as records
+from memories_async.bulk import failures, reconcile
+from memories_async.bulk.events import EventReporter
+from memories_async.bulk.journal import queries
 from memories_async.bulk.journal.database import Journal
-from memories_async.bulk.journal.queries import Head, Verdict, verdict
-from memories_async.bulk.kinds import Answer, Call, Kind
-from memories_async.bulk.models import Event, JournalError, Report, Status, Stop, StopReason
-from memories_async.bulk.preflight import Look
-from memories_async.bulk.queue import Supply
-from memories_async.config import CallOptions
-from memories_async.errors import ClosedError, MediaError, MemoriesError, OutcomeUnknown
+from memories_async.bulk.journal.rows import JobHeader, Settlement
+from memories_async.bulk.kinds import ItemAnswer, ItemRequest, JobKind
+from memories_async.bulk.models import Event, EventName, Report, Status, Stop, StopReason
+from memories_async.bulk.preflight import CheckedItem
+from memories_async.bulk.queue import ItemQueue
+from memories_async.config import CallOptions, Rate
+from memories_async.errors import (
+    ClosedError,
+    ConfigurationError,
+    JournalError,
+    MediaError,
+    MemoriesError,
+    OutcomeUnknown,
+)
 from memories_async.models import Progress
 
 if TYPE_CHECKING:
@@ -34,6 +40,9 @@ PROBE = 30.0
 for every request that may be under way."""
 WATCHERS = 8
 """Videos of which it is asked at once whether they are searchable."""
+ANSWER_TIMEOUT = 300.0
+"""Seconds that calls in flight have to end once the run is asked to stop, unless its options name
+another answer timeout."""
 
 BULK_OPTIONS = CallOptions(attempts=100, retry_time=600.0)
 """A job has time: ten minutes of retries, throttling included, before it gives up."""
@@ -43,8 +52,12 @@ class _HeldBackError(Exception):
     """The run stopped before this request left."""
 
 
+class _FileChangedError(Exception):
+    """A file of this request is another one than was checked: nothing has left."""
+
+
 @attrs.frozen(kw_only=True)
-class Orders:
+class RunOptions:
     """What one run was told; see ``Job.run``."""
 
     concurrency: int
@@ -64,75 +77,98 @@ class Run:
     def __init__(
         self,
         journal: Journal,
-        kind: Kind,
-        head: Head,
+        kind: JobKind,
+        header: JobHeader,
         price: Decimal | None,
         client: Memories,
-        orders: Orders,
+        told: RunOptions,
+        rate: Rate | None,
     ) -> None:
         self._journal = journal
         self._kind = kind
-        self._head = head
+        self._header = header
         self._price = price
         self._client = client
-        self._orders = orders
-        self._supply = Supply(journal, kind.rule)
-        self._teller = Teller(journal, price, orders.on_event)
-        most = orders.batch_size or kind.most
-        self._batch_size = 1 if kind.most == 1 else min(most, head.batch_size or most)
+        self._told = told
+        self._queue = ItemQueue(journal, kind.rule)
+        self._events = EventReporter(journal, price, told.on_event, rate)
+        most = told.batch_size or kind.most
+        self._batch_size = 1 if kind.most == 1 else min(most, header.batch_size or most)
         self._stop: Stop | None = None
         self._held = False
         self._failures = 0
         self._taken = 0
-        self._in_hand = 0
+        self._in_hand: set[int] = set()
         self._taking = asyncio.Lock()
+        self._settling = asyncio.Event()
         self._probed = asyncio.Event()
+        self._stopping = asyncio.Event()
         self._queued: set[asyncio.Task[None]] = set()
+        self._sending: set[asyncio.Task[None]] = set()
         self._to_watch: asyncio.Queue[int | None] = asyncio.Queue()
 
     async def run(self) -> Report:
         """Send what is planned, and return how it went."""
-        self._teller.tell("started")
-        beating = asyncio.create_task(self._journal.beat())
+        self._tell("started")
         try:
-            await self._resolve()
+            if not self._held:
+                await self._resolve()
             async with asyncio.TaskGroup() as tasks:
                 watchers = [tasks.create_task(self._watch()) for _ in range(WATCHERS)]
-                for id in await self._journal.ask(records.waiting_ids):
+                for id in await self._journal.ask(queries.waiting_ids):
                     self._to_watch.put_nowait(id)
+                stopping = tasks.create_task(self._end_in_time(watchers))
                 async with asyncio.TaskGroup() as senders:
-                    for number in range(self._orders.concurrency):
+                    for number in range(self._told.concurrency):
                         senders.create_task(self._work(first=number == 0))
                 for watcher in watchers:
                     if self._held:
                         watcher.cancel()
                     self._to_watch.put_nowait(None)
+                await asyncio.wait(watchers)
+                stopping.cancel()
         except BaseExceptionGroup as errors:
             raise _first(errors) from None
-        finally:
-            beating.cancel()
-            await asyncio.wait([beating])
-        self._teller.tell("finished")
-        return self._teller.report(self._stop)
+        self._tell("finished")
+        if self._events.raised is not None:
+            raise self._events.raised
+        return self._events.report(self._stop)
+
+    def refuse(self, error: MemoriesError) -> None:
+        """Send nothing at all, for a reason that holds for every item."""
+        self._halt(StopReason.KEY, str(error), error)
+
+    def stop(self) -> None:
+        """Hand nothing more out, and let the calls in flight end. May be repeated."""
+        if not self._stopping.is_set():
+            self._stopping.set()
+            self._halt(StopReason.INTERRUPTED, "stopped on request; what had left was waited for")
+
+    async def _end_in_time(self, watchers: Sequence[asyncio.Task[None]]) -> None:
+        """Once the run is asked to stop, end what does not end by itself."""
+        await self._stopping.wait()
+        for watcher in watchers:
+            watcher.cancel()  # whether a video is searchable can be asked at any time
+        await asyncio.sleep(self._told.options.answer_timeout or ANSWER_TIMEOUT)
+        for task in self._sending:
+            task.cancel()
 
     async def _resolve(self) -> None:
         """Do with unknown and failed items as the user said, once the lost ones were looked for."""
-        journal, orders = self._journal, self._orders
+        journal, told = self._journal, self._told
         if self._kind.tagged and journal.tally.counts.unknown:
             try:
-                found = await searchable.reconcile(
-                    journal, self._head, self._client, orders.options
-                )
+                found = await reconcile.reconcile(journal, self._header, self._client, told.options)
             except MemoriesError as error:
                 if not self._stops(error):
                     raise
                 return
-            await self._settle(found)
-        status = {"retry": Status.PLANNED, "skip": Status.SKIPPED}.get(orders.unknown)
+            await self._settle(found, sent=False)
+        status = {"retry": Status.PLANNED, "skip": Status.SKIPPED}.get(told.unknown)
         if status is not None:
-            await journal.write(records.resolve_unknown, status)
-        if orders.failed == "retry":
-            await journal.write(records.retry_failed)
+            await journal.write(queries.resolve_unknown, status)
+        if told.failed == "retry":
+            await journal.write(queries.retry, Status.FAILED)
 
     # --- what to send -------------------------------------------------------------------------
 
@@ -142,62 +178,85 @@ class Run:
                 async with asyncio.timeout(PROBE):
                     await self._probed.wait()
         try:
-            while looks := await self._take():
+            while checked := await self._take():
                 try:
-                    await self._send_all(looks)
+                    await self._send_all(checked)
                 finally:
-                    self._in_hand -= len(looks)
+                    self._let_go([one.id for one in checked])
         finally:
             self._probed.set()
 
-    async def _take(self) -> list[Look]:
+    async def _take(self) -> list[CheckedItem]:
         """Return the items of the next request; none where there are none, or no more may be."""
         async with self._taking:
-            if self._stop is not None:
-                return []
-            await self._teller.tell_of(await self._supply.fill(self._batch_size))
-            allowed = self._allowed() if self._supply else 0
-            looks = self._supply.take(min(allowed, self._batch_size))
-            self._taken += len(looks)
-            self._in_hand += len(looks)
-            return looks
+            while self._stop is None:
+                left_out = await self._queue.fill(self._batch_size)
+                await self._tell_of(left_out)
+                if not self._queue:
+                    # What is in hand may fail, and free a duplicate, or have changed.
+                    if not self._in_hand:
+                        return []
+                elif allowed := self._allowed():
+                    taken = self._queue.take(min(allowed, self._batch_size))
+                    self._taken += len(taken)
+                    self._in_hand |= {one.id for one in taken}
+                    return taken
+                self._settling.clear()
+                if self._stop is None:
+                    await self._settling.wait()
+            return []
 
     def _allowed(self) -> int:
-        """Return how many more items may be sent; stop the run if it is none."""
-        orders, allowed = self._orders, self._batch_size
-        if orders.max_items is not None:
-            allowed = min(allowed, orders.max_items - self._taken)
-            if allowed <= 0:
-                self._halt(StopReason.MAX_ITEMS, f"{orders.max_items} items have been sent")
-        if orders.max_cost is not None and self._price:
+        """Return how many more items may be sent now; stop the run if it is none for good.
+
+        What is in hand counts as if it had been billed; if it was not, there is room again.
+        """
+        told, allowed = self._told, self._batch_size
+        if told.max_items is not None:
+            allowed = min(allowed, told.max_items - self._taken)
+            if allowed <= 0 and not self._in_hand:
+                self._halt(StopReason.MAX_ITEMS, f"{told.max_items} items have been sent")
+        if told.max_cost is not None and self._price:
             tally = self._journal.tally
-            spent = tally.counts.done + tally.counts.unknown + tally.doubtful + self._in_hand
-            allowed = min(allowed, int(orders.max_cost / self._price) - spent)
-            if allowed <= 0:
-                message = f"the next item could cost more than ${orders.max_cost} in all"
+            in_hand = max(len(self._in_hand), tally.counts.sending)
+            spent = tally.spent - tally.counts.sending + in_hand
+            allowed = min(allowed, int(told.max_cost / self._price) - spent)
+            if allowed <= 0 and not self._in_hand:
+                message = f"the next item could cost more than ${told.max_cost} in all"
                 self._halt(StopReason.MAX_COST, message)
         return max(allowed, 0)
 
+    def _let_go(self, ids: Sequence[int]) -> None:
+        """Note that items are no longer in hand: what became of them is written down."""
+        self._in_hand -= set(ids)
+        self._settling.set()
+
     # --- sending ------------------------------------------------------------------------------
 
-    async def _send_all(self, looks: list[Look]) -> None:
+    async def _send_all(self, checked: list[CheckedItem]) -> None:
         """Send items in one request, or in several if the service will not have them together."""
-        parts = deque([looks])
+        parts = deque([checked])
         while parts and not self._held:
             parts.extendleft(reversed(await self._send(parts.popleft())))
 
-    async def _send(self, looks: list[Look]) -> list[list[Look]]:
+    async def _send(self, checked: list[CheckedItem]) -> list[list[CheckedItem]]:
         """Make one request and record what came of it; return what is to be sent again."""
-        attempt = _Attempt(looks)
+        attempt = _Attempt(checked)
         task = cast("asyncio.Task[None]", asyncio.current_task())
         self._queued.add(task)
         try:
             try:
-                answers = await self._kind.send(self._client, self._call(attempt))
+                answers = await self._kind.send(self._client, self._request(attempt))
             finally:
                 self._queued.discard(task)
+                self._sending.discard(task)
         except _HeldBackError:
             await self._put_back(attempt)
+            return []
+        except _FileChangedError:
+            await self._put_back(attempt)
+            self._queue.put_changed(attempt.ids)
+            self._taken -= len(attempt.ids)
             return []
         except asyncio.CancelledError as error:
             # The engine notes on the exception whether the whole request had left.
@@ -205,50 +264,66 @@ class Run:
                 await self._settle(attempt.all_unknown("cancelled after the request had left"))
             else:
                 await self._put_back(attempt)
-            if self._held and not attempt.begun and task.cancelling() == 1:
-                task.uncancel()  # it was the run itself that held this request back
+            ours = self._held if not attempt.begun else self._stopping.is_set()
+            if ours and task.cancelling() == 1:
+                task.uncancel()  # it was the run itself that ended this request
                 return []
             raise
         except JournalError:
             raise
         except MemoriesError as error:
             return await self._judge(attempt, error)
+        except Exception as error:
+            # Nothing that one item brings about may keep the others from being sent.
+            status = Status.UNKNOWN if attempt.begun else Status.FAILED
+            await self._settle([Settlement.of_error(id, status, error) for id in attempt.ids])
+            self._count_failure(error)
+            return []
         except BaseException:
             if attempt.begun:
                 await self._settle(attempt.all_unknown("the run broke off"))
             raise
         self._failures = 0
+        if len(answers) != len(attempt.ids):
+            wrong = f"{len(attempt.ids)} items were sent and {len(answers)} answered"
+            await self._settle(attempt.all_unknown(wrong))
+            return []
         await self._keep(attempt, answers)
         return []
 
-    def _call(self, attempt: _Attempt) -> Call:
+    def _request(self, attempt: _Attempt) -> ItemRequest:
         async def before_sending() -> None:
             await self._begin(attempt)
 
         def on_progress(progress: Progress) -> None:
-            self._teller.accepted(progress.sent - attempt.bytes_sent)
+            self._events.accepted(progress.sent - attempt.bytes_sent)
             attempt.bytes_sent = progress.sent
 
-        items = [look.item for look in attempt.looks]
-        fields = {**self._head.options, **items[0].options}
-        options = attrs.evolve(self._orders.options, before_sending=before_sending)
-        return Call(items, fields, options, on_progress)
+        items = [one.item for one in attempt.checked]
+        fields = {**self._header.options, **items[0].options}
+        options = attrs.evolve(self._told.options, before_sending=before_sending)
+        return ItemRequest(items, fields, options, on_progress)
 
     async def _begin(self, attempt: _Attempt) -> None:
         """Record that a request is about to leave.
 
         Raises:
             _HeldBackError: The run has stopped: it must not leave.
+            _FileChangedError: A file is no longer the one whose digest the journal has.
         """
+        if not self._held and await asyncio.to_thread(attempt.changed):
+            raise _FileChangedError
         if not self._held and not attempt.begun:
             attempt.begun = True
-            self._queued.discard(cast("asyncio.Task[None]", asyncio.current_task()))
-            await self._journal.write(records.start, attempt.ids)
-            self._teller.requests += 1
+            task = cast("asyncio.Task[None]", asyncio.current_task())
+            self._queued.discard(task)
+            self._sending.add(task)
+            await self._journal.write(queries.start, attempt.ids)
+            self._events.left()
         if self._held:
             raise _HeldBackError
 
-    async def _judge(self, attempt: _Attempt, error: MemoriesError) -> list[list[Look]]:
+    async def _judge(self, attempt: _Attempt, error: MemoriesError) -> list[list[CheckedItem]]:
         """Decide what an error means for a request's items, and for the run."""
         if self._stops(error):
             await self._put_back(attempt)
@@ -256,67 +331,74 @@ class Run:
         if isinstance(error, ClosedError):
             await self._put_back(attempt)
             raise error
-        again: list[list[Look]] = []
-        if stops.may_have_cost(error):
-            await self._settle([verdict(id, Status.UNKNOWN, error) for id in attempt.ids])
-        elif len(attempt.ids) == 1:
-            await self._settle([verdict(id, Status.FAILED, error) for id in attempt.ids])
+        again: list[list[CheckedItem]] = []
+        if failures.may_have_cost(error):
+            await self._settle(attempt.all(Status.UNKNOWN, error))
+        elif len(attempt.ids) == 1 or isinstance(error, ConfigurationError):
+            await self._settle(attempt.all(Status.FAILED, error))
         else:
             again = await self._divide(attempt, error)
         self._probed.set()
         if not isinstance(error, MediaError):
-            self._failures += 1
-            if self._failures >= self._orders.max_failures:
-                message = f"{self._failures} requests in a row came to nothing; the last: {error}"
-                self._halt(StopReason.FAILING, message, error)
+            self._count_failure(error)
         return again
 
-    async def _divide(self, attempt: _Attempt, error: MemoriesError) -> list[list[Look]]:
+    def _count_failure(self, error: Exception) -> None:
+        self._failures += 1
+        if self._failures >= self._told.max_failures:
+            message = f"{self._failures} requests in a row came to nothing; the last: {error}"
+            ours = error if isinstance(error, MemoriesError) else None
+            self._halt(StopReason.FAILING, message, ours)
+
+    async def _divide(self, attempt: _Attempt, error: MemoriesError) -> list[list[CheckedItem]]:
         """Drop the files that a refusal names; where it names none, make smaller requests."""
-        looks = attempt.looks
+        checked = attempt.checked
         local = isinstance(error, MediaError)
-        names = {look.id: look.item.source if local else look.name for look in looks}
-        named = rejections.named_in(rejections.words(error), names)
+        names = {one.id: one.item.source if local else one.name for one in checked}
+        named = failures.named_in(failures.text_of(error), names)
         if named:
-            await self._put_back(attempt, [verdict(id, Status.FAILED, error) for id in named])
-            left = [look for look in looks if look.id not in named]
+            await self._put_back(
+                attempt, [Settlement.of_error(id, Status.FAILED, error) for id in named]
+            )
+            left = [one for one in checked if one.id not in named]
             return [left] if left else []
-        size = rejections.smaller(error, len(looks))
+        size = failures.smaller_size(error, len(checked))
         if size is not None:
             self._batch_size = min(self._batch_size, size)
-            await self._journal.write(records.set_batch_size, self._batch_size)
+            await self._journal.write(queries.set_batch_size, self._batch_size)
         await self._put_back(attempt)
-        size = size or (len(looks) + 1) // 2
-        return [looks[start : start + size] for start in range(0, len(looks), size)]
+        size = size or (len(checked) + 1) // 2
+        return [checked[start : start + size] for start in range(0, len(checked), size)]
 
     # --- stopping -----------------------------------------------------------------------------
 
     def _stops(self, error: MemoriesError) -> bool:
         """Stop the run for an error that concerns every item; tell whether it was one."""
-        reason = stops.reason_to_stop(error)
+        reason = failures.reason_to_stop(error)
         if reason is not None:
             self._halt(reason, str(error), error)
         return reason is not None
 
     def _halt(self, reason: StopReason, message: str, error: MemoriesError | None = None) -> None:
         """Take no more items; unless a limit was reached, send nothing further either."""
-        if self._stop is None or self._stop.reason in stops.LIMITS:
+        if self._stop is None or self._stop.reason in failures.LIMITS:
             self._stop = Stop(reason, message, error)
         self._probed.set()
-        if reason not in stops.LIMITS:
+        self._settling.set()
+        if reason not in failures.LIMITS:
             self._held = True
             for task in self._queued - {asyncio.current_task()}:
                 task.cancel()
-        self._teller.tell("stopped", stop=self._stop)
+        self._tell("stopped", self._stop)
 
     # --- recording ----------------------------------------------------------------------------
 
-    async def _keep(self, attempt: _Attempt, answers: Sequence[Answer]) -> None:
+    async def _keep(self, attempt: _Attempt, answers: Sequence[ItemAnswer]) -> None:
         """Record answers."""
         answered = list(zip(attempt.ids, answers, strict=True))
         await self._settle(
             [
-                Verdict(id, Status.DONE, answer.result, answer.vector, waiting=answer.waiting)
+                Settlement(id, Status.DONE, answer.result, answer.vector, waiting=answer.waiting)
                 for id, answer in answered
             ]
         )
@@ -325,48 +407,71 @@ class Run:
             if answer.waiting:
                 self._to_watch.put_nowait(id)
 
-    async def _settle(self, verdicts: Sequence[Verdict]) -> None:
-        await self._journal.write(records.settle, verdicts)
-        self._teller.settled += len(verdicts)
-        await self._teller.tell_of([verdict.id for verdict in verdicts])
+    async def _settle(self, settlements: Sequence[Settlement], *, sent: bool = True) -> None:
+        ids = [one.id for one in settlements]
+        self._queue.put_again(await self._journal.write(queries.settle, settlements))
+        self._let_go(ids)
+        if sent:
+            self._events.settled(len(settlements))
+        await self._tell_of(ids)
 
-    async def _put_back(self, attempt: _Attempt, settled: Sequence[Verdict] = ()) -> None:
+    async def _put_back(self, attempt: _Attempt, settled: Sequence[Settlement] = ()) -> None:
         """Plan a request's items again, but for those that are settled."""
-        gone = [verdict.id for verdict in settled]
+        gone = [one.id for one in settled]
         back = [id for id in attempt.ids if id not in gone] if attempt.begun else []
 
-        def change(db: sqlite3.Connection) -> None:
-            records.put_back(db, back)
-            records.settle(db, settled)
+        def change(db: sqlite3.Connection) -> list[int]:
+            queries.put_back(db, back)
+            return queries.settle(db, settled)
 
         if back or settled:
-            await self._journal.write(change)
-            await self._teller.tell_of(gone)
+            self._queue.put_again(await self._journal.write(change))
+            self._let_go(gone)
+            await self._tell_of(gone)
+
+    def _tell(self, name: EventName, stop: Stop | None = None) -> None:
+        self._events.tell(name, stop=stop)
+        self._end_if_told_to()
+
+    async def _tell_of(self, ids: Sequence[int]) -> None:
+        await self._events.tell_of(ids)
+        self._end_if_told_to()
+
+    def _end_if_told_to(self) -> None:
+        """End the run in order where the listener has raised."""
+        if self._events.raised is not None:
+            self.stop()
 
     async def _watch(self) -> None:
         """Wait for videos to become searchable, one after the other."""
         while (id := await self._to_watch.get()) is not None:
-            found = await searchable.wait_for_video(
-                self._journal, self._head, self._client, self._orders.options, id
+            found = await reconcile.wait_for_video(
+                self._journal, self._header, self._client, self._told.options, id
             )
             if found is not None:
-                await self._settle([found])
+                await self._settle([found], sent=False)
 
 
 @attrs.define(eq=False)
 class _Attempt:
     """One request: journalled once its turn has come, before its first byte leaves."""
 
-    looks: list[Look]
+    checked: list[CheckedItem]
     begun: bool = False
     bytes_sent: int = 0
 
     @property
     def ids(self) -> list[int]:
-        return [look.id for look in self.looks]
+        return [one.id for one in self.checked]
 
-    def all_unknown(self, why: str) -> list[Verdict]:
-        return [verdict(id, Status.UNKNOWN, OutcomeUnknown(why)) for id in self.ids]
+    def changed(self) -> bool:
+        return any(one.changed() for one in self.checked)
+
+    def all(self, status: Status, error: MemoriesError) -> list[Settlement]:
+        return [Settlement.of_error(id, status, error) for id in self.ids]
+
+    def all_unknown(self, why: str) -> list[Settlement]:
+        return self.all(Status.UNKNOWN, OutcomeUnknown(why))
 
 
 def _first(errors: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -37,9 +37,9 @@ from memories_async.callbacks.tokens import (
 from memories_async.clock import SystemClock
 from memories_async.config import Secret, secret_from_environment
 from memories_async.errors import CallbackTimeout, ConfigurationError, DecodeError, TaskFailed
-from memories_async.library import LONGEST_CALLBACK
 from memories_async.media.urls import check_url
 from memories_async.models import CaptionTask
+from memories_async.parameters import LONGEST_CALLBACK
 
 if TYPE_CHECKING:
     from memories_async.callbacks.stores.protocol import Store

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import socket
 from collections.abc import AsyncGenerator
 from typing import TYPE_CHECKING
 
@@ -10,6 +12,7 @@ if TYPE_CHECKING:
     from memories_async.callbacks.inbox import CallbackInbox
 
 DEFAULT_PORT = 8766
+BACKLOG = 128
 
 
 @contextlib.asynccontextmanager
@@ -19,6 +22,8 @@ async def serve(
     """Within the context, receive for an inbox.
 
     ``async with serve(inbox): ...``, with a tunnel from the inbox's address to this port.
+    A connection has 10 seconds for the head of its request and 30 for the body, and serves one
+    request. Of more than 100 that are open, the one that has shown no head for longest gives way.
 
     Args:
         inbox: The inbox; closing it stays with you.
@@ -31,15 +36,11 @@ async def serve(
     Raises:
         OSError: The port is taken.
     """
-    from aiohttp import web
+    from memories_async.callbacks.connections import accepting
 
-    from memories_async.callbacks.adapters.aiohttp import aiohttp_app
-
-    runner = web.AppRunner(aiohttp_app(inbox), access_log=None, shutdown_timeout=5)
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, host, port).start()
-        name, bound, *_ = runner.addresses[0]
-        yield f"http://[{name}]:{bound}" if ":" in name else f"http://{name}:{bound}"
-    finally:
-        await runner.cleanup()
+    loop = asyncio.get_running_loop()
+    family, *_ = (await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM))[0]
+    with socket.create_server((host, port), family=family, backlog=BACKLOG) as listening:
+        name, bound, *_ = listening.getsockname()
+        async with accepting(inbox, listening):
+            yield f"http://[{name}]:{bound}" if ":" in name else f"http://{name}:{bound}"

@@ -118,8 +118,7 @@ def _status_of(asked: Callable[[], object], *, debug: bool) -> int:
             return Exit.READER_GONE
         console.say(str(error))
         return Exit.FAILED
-    except BrokenPipeError:  # of the help, which is not printed by us
-        console.give_up_stdout()
+    except SystemExit:  # what rich, which prints the help, makes of a broken pipe
         return Exit.READER_GONE
     except (MemoriesError, OSError) as error:
         if debug:
@@ -185,7 +184,7 @@ class _Printable(logging.Formatter):
         return on_a_line(super().formatMessage(record))
 
     def format(self, record: logging.LogRecord) -> str:
-        return printable(super().format(record))
+        return console.hidden(printable(super().format(record)))
 
 
 def _log() -> None:

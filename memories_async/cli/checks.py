@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
 
 from memories_async.errors import ConfigurationError
-from memories_async.fields import TIME_FORMAT
+from memories_async.parameters import TIME_FORMAT
 
 if TYPE_CHECKING:
     from cyclopts import Token
@@ -87,6 +88,36 @@ def at_most(length: int) -> Check:
             raise ValueError(f"a text of at most {length} characters is wanted")
 
     return check
+
+
+def matches(pattern: str, wanted: str) -> Check:
+    """Return a check of text that has a form.
+
+    Args:
+        pattern: The form, of the whole text.
+        wanted: What is wanted, in words.
+    """
+    form = re.compile(pattern)
+
+    def check(kind: object, value: object) -> None:
+        text(kind, value)
+        if not all(form.fullmatch(str(one)) for one in _each(value)):
+            raise ValueError(f"{wanted} is wanted")
+
+    return check
+
+
+def shard(kind: object, value: object) -> None:
+    """Check which part of how many is wanted."""
+    _parts(kind, value)
+    for one in _each(value):
+        part, _, of = str(one).partition("/")
+        if int(part) > int(of):
+            raise ValueError(f"{_PARTS} is wanted")
+
+
+_PARTS = "a part and the number of parts, as 3/10,"
+_parts = matches(r"[1-9]\d{0,8}/[1-9]\d{0,8}", _PARTS)
 
 
 def together(first: str, one: object, second: str, other: object) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import getpass
 import os
-import re
 import sys
 from collections.abc import Generator, Mapping
 from types import ModuleType
@@ -17,6 +16,7 @@ from memories_async.cli.exit_codes import NoKey
 from memories_async.cli.interrupts import interruptible
 from memories_async.cli.options import CALLING, Calling
 from memories_async.cli.profiles import KeyName, Profile
+from memories_async.cli.terminal.console import console
 from memories_async.client import Memories
 from memories_async.config import (
     API_KEY_VARIABLE,
@@ -107,6 +107,8 @@ def connect(
     keys = dict(account.keys)
     if needed not in keys:
         keys[needed] = ask(needed, account.origin)
+    for key in keys.values():
+        console.hide(key)
     if rates is not None and account.base_url is None:
         rates = {**DOCUMENTED_RATES, **rates}
     with _environment_hidden():
@@ -124,24 +126,19 @@ def limiter_at(address: str | None) -> Limiter | None:
     """Return the limiter that an option names; None for this process's own.
 
     Raises:
-        ConfigurationError: It is no limiter's address. The message has no password in it.
+        ConfigurationError: Its package is missing, or it is no address.
     """
     if address is None:
         return None
-    scheme, colon, rest = address.partition(":")
-    if scheme == "sqlite" and rest:
-        return SqliteLimiter(rest)
-    if scheme in ("redis", "rediss") and rest.startswith("//"):
-        try:
-            return RedisLimiter(address)
-        except ImportError:
-            raise ConfigurationError(
-                "the package redis is missing: pip install 'memories-async[redis]'"
-            ) from None
-    shown = re.sub(r"//.*@", "//…@", address) if colon else address
-    raise ConfigurationError(
-        f"--limiter is {shown!r}; sqlite:PATH, redis://HOST or rediss://HOST is wanted"
-    )
+    scheme, _, path = address.partition(":")
+    if scheme == "sqlite":
+        return SqliteLimiter(path)
+    try:
+        return RedisLimiter(address)
+    except ImportError:
+        raise ConfigurationError(
+            "the package redis is missing: pip install 'memories-async[redis]'"
+        ) from None
 
 
 def ask(name: KeyName, origin: str, *, piped: bool = False) -> str:

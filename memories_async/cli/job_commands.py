@@ -6,14 +6,12 @@ import asyncio
 import contextlib
 import json
 import os
-import re
 import sys
 import tempfile
 from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
 from typing import cast
 
 from memories_async.bulk import Counts, Event, Item, Job, Report, Status, StopReason
-from memories_async.bulk.exports import format_of
 from memories_async.cli.credentials import Account, account, connect
 from memories_async.cli.exit_codes import Exit
 from memories_async.cli.interrupts import AGAIN, interrupts
@@ -34,7 +32,6 @@ _CAPTIONING = frozenset({Bucket.CAPTION_IMAGE, Bucket.CAPTION_VIDEO})
 _STOPPED = frozenset({StopReason.CREDITS, StopReason.KEY})
 _LIMITS = frozenset({StopReason.MAX_COST, StopReason.MAX_ITEMS})
 _BROKEN = frozenset({StopReason.UNREACHABLE, StopReason.FAILING})
-_RATE = re.compile(r"(\d+)(?:/(\d+(?:\.\d+)?))?")
 FEW = 20
 """Items that are shown one by one at a terminal; of more, a summary says what came of them."""
 FIRST_FAILURES = 5
@@ -51,7 +48,6 @@ async def start(
     calling: Calling = CALLING,
 ) -> int:
     """Make the job that the arguments ask for, or find it if they asked before, and run it."""
-    check(running)
     who = account(shared.profile)
     options = {name: value for name, value in options.items() if value is not None}
     with (
@@ -72,32 +68,12 @@ async def start(
             return await go(job, who, running, shared, calling)
 
 
-def check(running: Running) -> None:
-    """Refuse what no run could be given, before anything is planned or sent.
-
-    Raises:
-        ConfigurationError: The rate is none, or the results cannot be written in such a file.
-    """
-    if running.output is not None:
-        format_of(running.output, None)
-    rate_of(running.rate)
-
-
 def rate_of(text: str | None) -> Rate | None:
-    """Return the rate that an option says.
-
-    Raises:
-        ConfigurationError: It is none.
-    """
+    """Return the rate that an option says."""
     if text is None:
         return None
-    match = _RATE.fullmatch(text)
-    calls, seconds = (int(match[1]), float(match[2] or 1)) if match else (0, 0.0)
-    if not calls or not seconds:
-        raise ConfigurationError(
-            f"--rate is {text!r}; CALLS a second or CALLS/SECONDS is wanted, as 5 or 1/60"
-        )
-    return Rate(calls, seconds)
+    calls, _, seconds = text.partition("/")
+    return Rate(int(calls), float(seconds or 1))
 
 
 async def _known(place: str, kind: str, options: Mapping[str, object]) -> Job | None:

@@ -8,7 +8,7 @@ import attrs
 from cyclopts import Parameter
 
 from memories_async.cli import checks
-from memories_async.library import LONGEST_CAMERA_MODEL
+from memories_async.parameters import LONGEST_CAMERA_MODEL
 
 MediaKind: TypeAlias = Literal["image", "video"]
 
@@ -26,6 +26,15 @@ Moment: TypeAlias = Annotated[str, Parameter(validator=checks.moment)]
 CameraModel: TypeAlias = Annotated[str, Parameter(validator=checks.at_most(LONGEST_CAMERA_MODEL))]
 Latitude: TypeAlias = Annotated[float, Parameter(validator=checks.between(-90, 90))]
 Longitude: TypeAlias = Annotated[float, Parameter(validator=checks.between(-180, 180))]
+
+_RATE = checks.matches(
+    r"[1-9]\d*(/(\d*[1-9]\d*(\.\d*)?|\d*\.\d*[1-9]\d*))?",
+    "CALLS a second or CALLS/SECONDS, as 5 or 1/60,",
+)
+_LIMITER = checks.matches(r"sqlite:.+|rediss?://.+", "sqlite:PATH, redis://HOST or rediss://HOST")
+_RESULTS = checks.matches(
+    r"(?s).*\.(jsonl|csv|parquet)", "a name that ends in .jsonl, .csv or .parquet"
+)
 
 
 @Parameter(name="*", group="Every command")
@@ -61,7 +70,7 @@ class Calling:
     """
 
     answer_timeout: Seconds | None = None
-    limiter: Annotated[Text | None, Parameter(env_var="MEMORIES_LIMITER")] = None
+    limiter: Annotated[str | None, Parameter(env_var="MEMORIES_LIMITER", validator=_LIMITER)] = None
 
 
 CALLING = Calling()
@@ -89,11 +98,11 @@ class Running:
     max_cost: Dollars | None = None
     max_items: Count | None = None
     price: Dollars | None = None
-    rate: Text | None = None
+    rate: Annotated[str, Parameter(validator=_RATE)] | None = None
     concurrency: Concurrency = 4
     unknown: Literal["keep", "retry", "skip"] = "keep"
     failed: Literal["keep", "retry"] = "keep"
-    output: Annotated[FileName | None, Parameter(name=("--output", "-o"))] = None
+    output: Annotated[str | None, Parameter(name=("--output", "-o"), validator=_RESULTS)] = None
 
 
 RUNNING = Running()
@@ -117,7 +126,7 @@ class Making:
     include: Texts = ()
     exclude: Texts = ()
     null: Annotated[bool, Parameter(name=("--null", "-0"))] = False
-    shard: Text | None = None
+    shard: Annotated[str, Parameter(validator=checks.shard)] | None = None
 
 
 MAKING = Making()

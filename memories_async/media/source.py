@@ -148,18 +148,12 @@ def own_name(file: object) -> str | None:
 
 
 def listed(sources: Source | Iterable[Source]) -> list[Source]:
-    """Return one source, or all that an iterable yields, as a list.
-
-    Raises:
-        ConfigurationError: It is neither.
-    """
+    """Return one source, or all that an iterable yields, as a list."""
     single = isinstance(sources, str | Buffer | os.PathLike | Media | AsyncIterable)
     if single or is_named(sources) or is_file(sources) or _is_buffer(sources):
         return [cast("Source", sources)]
-    if isinstance(sources, Mapping):
-        raise ConfigurationError("a mapping is no sequence of sources: give its values")
-    if not isinstance(sources, Iterable):
-        return [cast("Source", sources)]
+    if isinstance(sources, Mapping) or not isinstance(sources, Iterable):
+        return [cast("Source", sources)]  # none: the call refuses it by its name
     return list(cast("Iterable[Source]", sources))
 
 

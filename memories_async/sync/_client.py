@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Self
 from memories_async import assets, captions, client, embeddings, library
 from memories_async.captions import VIDEO_SYSTEM_PROMPT, Person
 from memories_async.config import CallOptions, Rate
-from memories_async.embeddings import DEFAULT_MODEL, TEXT_MODEL
+from memories_async.embeddings import DEFAULT_MODEL, TEXT_MODEL, ImageModel
 from memories_async.library import FilteringLevel, SearchBy
 from memories_async.media.source import Source, listed
 from memories_async.models import (
@@ -159,7 +159,7 @@ class Captions:
         prompt: str,
         *,
         system_prompt: str = VIDEO_SYSTEM_PROMPT,
-        persons: Sequence[Person] = (),
+        persons: Sequence[Person | Mapping[str, str]] = (),
         thinking: bool = False,
         qa: bool = False,
         reasoning_effort: int | str | None = None,
@@ -173,7 +173,8 @@ class Captions:
                 ``Media``. A file is streamed from where it lies.
             prompt: What to say or to answer.
             system_prompt: What the model is told to be; the service requires one.
-            persons: Up to 5 people to recognise (human re-identification).
+            persons: Up to 5 people to recognise (human re-identification): ``Person``, or
+                ``{"name": ..., "url": ...}`` as the documentation writes them.
             thinking: Use the reasoning model.
             qa: Answer in the style of a conversation instead of a caption.
             reasoning_effort: 1 to 10, or -1 to let the model decide; applies when thinking.
@@ -213,7 +214,7 @@ class Captions:
         *,
         callback: str,
         system_prompt: str = VIDEO_SYSTEM_PROMPT,
-        persons: Sequence[Person] = (),
+        persons: Sequence[Person | Mapping[str, str]] = (),
         thinking: bool = False,
         qa: bool = False,
         reasoning_effort: int | str | None = None,
@@ -230,7 +231,8 @@ class Captions:
             prompt: What to say or to answer.
             callback: Public http(s) address that the result is POSTed to.
             system_prompt: What the model is told to be; the service requires one.
-            persons: Up to 5 people to recognise (human re-identification).
+            persons: Up to 5 people to recognise (human re-identification): ``Person``, or
+                ``{"name": ..., "url": ...}`` as the documentation writes them.
             thinking: Use the reasoning model.
             qa: Answer in the style of a conversation instead of a caption.
             reasoning_effort: 1 to 10, or -1 to let the model decide; applies when thinking.
@@ -863,7 +865,7 @@ class Embeddings:
         source: Source | None = None,
         *,
         asset_id: str | None = None,
-        model: str = DEFAULT_MODEL,
+        model: ImageModel = DEFAULT_MODEL,
         on_progress: Callable[[Progress], object] | None = None,
         options: CallOptions | None = None,
     ) -> Embedding:
@@ -971,7 +973,7 @@ class Embeddings:
         self,
         sources: Iterable[Source] | AsyncIterable[Source],
         *,
-        model: str = DEFAULT_MODEL,
+        model: ImageModel = DEFAULT_MODEL,
         concurrency: int = 4,
         ordered: bool = False,
         options: CallOptions | None = None,

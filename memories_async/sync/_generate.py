@@ -347,6 +347,7 @@ def _arguments(source: SourceFile, node: Function, used: set[ImportedName]) -> l
 
 def _wrapper(source: SourceFile, node: Function, argument: ast.arg, used: set[ImportedName]) -> str:
     annotation = ast.unparse(argument.annotation) if argument.annotation else ""
+    annotation = annotation.removesuffix(" | None")  # each wrapper hands None on as it is
     if "AsyncIterable[" in annotation:
         return "caller.items"
     if annotation == "Inputs":

@@ -4,14 +4,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
 from types import TracebackType
 from typing import TYPE_CHECKING, Literal, Self
 
 from memories_async.bulk import job
-from memories_async.bulk.kinds import Kind
+from memories_async.bulk.kinds import JobKind
 from memories_async.bulk.models import Counts, Event, Inputs, Item, Plan, Report, Status
 from memories_async.config import CallOptions, Rate
 from memories_async.sync._portal import Portal, asyncio_twin
@@ -65,7 +65,7 @@ class Job:
         return self._asyncio.path
 
     @property
-    def kind(self) -> Kind:
+    def kind(self) -> JobKind:
         """As the class says."""
         return self._asyncio.kind
 
@@ -93,6 +93,9 @@ class Job:
         *,
         options: Mapping[str, object] | None = None,
         price: Decimal | float | str | None = None,
+        include: str | Sequence[str] = (),
+        exclude: str | Sequence[str] = (),
+        shard: str | tuple[int, int] | None = None,
     ) -> Job:
         """Plan a job; nothing is sent.
 
@@ -108,13 +111,22 @@ class Job:
             options: Arguments of every call, e.g. ``{"prompt": "Describe this."}``.
             price: Dollars per item. By default what is documented, and that is only the price of
                 an image's embedding; without a price costs are unknown and cannot be capped.
+            include: Take only inputs whose name fits one of these patterns: ``"*.jpg"`` means a
+                file, or a folder, of that name anywhere; ``"2024/**/*.jpg"`` is relative to the
+                folder, or to the pattern's fixed part, that was given.
+            exclude: Leave out what fits one of these patterns.
+            shard: Take one of several parts, ``"3/10"`` or ``(3, 10)``, so that ten machines can
+                share the inputs. An input belongs to the same part everywhere, by its name
+                relative to the folder or list that it was found in; content that has two names
+                may be in two parts. The job's own files are never inputs.
 
         Returns:
             The job, open.
 
         Raises:
-            ConfigurationError: No such kind, a bad option, price or input, nothing to send, or
-                the file exists.
+            ConfigurationError: No such kind, a bad option, price, input, pattern or shard,
+                nothing to send, or the file exists.
+            JobBusy: The same job is being planned by somebody else.
             JournalError: The file cannot be written.
         """
         twin, portal = Portal.opening(
@@ -124,6 +136,9 @@ class Job:
                 caller.lazy(inputs),
                 options=options,
                 price=price,
+                include=include,
+                exclude=exclude,
+                shard=shard,
             )
         )
         return cls(twin, portal)
@@ -131,6 +146,9 @@ class Job:
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> Job:
         """Open a job that was planned before; whether it is being run does not matter.
+
+        A file of an older version of this package is upgraded, where it can be written; on
+        read-only media it can be read and exported.
 
         Args:
             path: Its file.
@@ -145,11 +163,21 @@ class Job:
         twin, portal = Portal.opening(lambda caller: job.Job.open(path))
         return cls(twin, portal)
 
-    def add(self, inputs: Inputs) -> int:
+    def add(
+        self,
+        inputs: Inputs,
+        *,
+        include: str | Sequence[str] = (),
+        exclude: str | Sequence[str] = (),
+        shard: str | tuple[int, int] | None = None,
+    ) -> int:
         """Plan more inputs; one that the job has already, with the same options, is left out.
 
         Args:
             inputs: As for ``create``. A run under way may leave them to the next.
+            include: As for ``create``.
+            exclude: As for ``create``.
+            shard: As for ``create``.
 
         Returns:
             How many were added.
@@ -158,7 +186,14 @@ class Job:
             ConfigurationError: An input is none, or has a bad option; those before it stay.
             JournalError: The file cannot be written.
         """
-        return self._portal.run(lambda caller: self._asyncio.add(caller.lazy(inputs)))
+        return self._portal.run(
+            lambda caller: self._asyncio.add(
+                caller.lazy(inputs),
+                include=include,
+                exclude=exclude,
+                shard=shard,
+            )
+        )
 
     def counts(self) -> Counts:
         """Return how many items have which status, also while another process runs the job."""
@@ -168,20 +203,113 @@ class Job:
         """Tell whether a live run, here or elsewhere, has the job."""
         return self._portal.run(lambda caller: self._asyncio.running())
 
-    def plan(self, *, rate: Rate | None = None, batch_size: int | None = None) -> Plan:
-        """Say what a run would do: the dry run. Nothing is sent.
+    def set_price(self, price: Decimal | float | str) -> None:
+        """Say what an item costs, so that costs are known and can be capped.
 
         Args:
-            rate: The account's limit; by default the documented one.
-            batch_size: Files per request, as for ``run``.
-
-        Returns:
-            The number of items and requests, their bytes, price and duration.
+            price: Dollars per item; it is kept in the job's file.
 
         Raises:
-            ConfigurationError: ``batch_size`` is below 1.
+            ConfigurationError: It is no number of dollars.
+            JournalError: The file cannot be written.
         """
-        return self._portal.run(lambda caller: self._asyncio.plan(rate=rate, batch_size=batch_size))
+        return self._portal.run(lambda caller: self._asyncio.set_price(price))
+
+    def retry(self, which: Status | str | Sequence[int] = Status.FAILED) -> int:
+        """Plan items again, for the next run to send.
+
+        Args:
+            which: A status (``failed`` by default; ``unknown`` and ``done`` risk or mean paying
+                again), ``changed`` for answered items whose file has changed since, or the
+                numbers of items.
+
+        Returns:
+            How many were planned again; none of those that are being sent.
+
+        Raises:
+            ConfigurationError: There is no such status, or nothing of it can be sent again.
+            JournalError: The file cannot be written.
+        """
+        return self._portal.run(lambda caller: self._asyncio.retry(which))
+
+    def recover(self) -> int:
+        """Go on with a file that was copied or moved without the ``-wal`` file beside it.
+
+        What was sent last is not in such a file, so every item that it calls planned becomes
+        unknown, to be kept, looked for, sent again or skipped as ``run(unknown=...)`` says.
+
+        Returns:
+            How many items became unknown; 0 where nothing is missing.
+
+        Raises:
+            JobBusy: The job is being run.
+            JournalError: The file cannot be written.
+        """
+        return self._portal.run(lambda caller: self._asyncio.recover())
+
+    @classmethod
+    def remove(cls, path: str | os.PathLike[str]) -> None:
+        """Delete a job: its file, and what lies beside it. What it held is lost.
+
+        Args:
+            path: The file.
+
+        Raises:
+            ConfigurationError: There is no such file, or it is no job.
+            JobBusy: The job is being run.
+            JournalError: The file cannot be deleted.
+        """
+        return Portal.once(lambda caller: job.Job.remove(path))
+
+    def plan(
+        self,
+        inputs: Inputs | None = None,
+        *,
+        client: Memories | None = None,
+        rate: Rate | None = None,
+        batch_size: int | None = None,
+        unknown: Literal["keep", "retry", "skip"] = "keep",
+        failed: Literal["keep", "retry"] = "keep",
+        include: str | Sequence[str] = (),
+        exclude: str | Sequence[str] = (),
+        shard: str | tuple[int, int] | None = None,
+    ) -> Plan:
+        """Say what a run would do, input by input: the dry run. Nothing is sent or changed.
+
+        Every file that would be sent is looked at as a run looks at it; files are read whole
+        only where two of the same size may have the same content.
+
+        Args:
+            inputs: What ``add`` would be given before the run.
+            client: Whose limits would pace the run.
+            rate: The account's limit; by default the client's, or without a client the
+                documented one.
+            batch_size: Files per request, as for ``run``.
+            unknown: As for ``run``.
+            failed: As for ``run``.
+            include: As for ``add``.
+            exclude: As for ``add``.
+            shard: As for ``add``.
+
+        Returns:
+            What would be sent and what not, and why; requests, bytes, price and duration.
+
+        Raises:
+            ConfigurationError: ``batch_size`` is below 1, or an input is none.
+        """
+        return self._portal.run(
+            lambda caller: self._asyncio.plan(
+                caller.lazy(inputs),
+                client=asyncio_twin(client),
+                rate=rate,
+                batch_size=batch_size,
+                unknown=unknown,
+                failed=failed,
+                include=include,
+                exclude=exclude,
+                shard=shard,
+            )
+        )
 
     def run(
         self,
@@ -194,6 +322,7 @@ class Job:
         unknown: Literal["keep", "retry", "skip"] = "keep",
         failed: Literal["keep", "retry"] = "keep",
         max_failures: int = 20,
+        price: Decimal | float | str | None = None,
         options: CallOptions | None = None,
         on_event: Callable[[Event], object] | None = None,
     ) -> Report:
@@ -218,16 +347,18 @@ class Job:
                 in the library first.
             failed: ``retry`` plans failed items again; by default they stay as they are.
             max_failures: Requests in a row that may come to nothing before the run stops.
+            price: Dollars per item, as for ``set_price``.
             options: Deadline, attempts and timeouts of each call; by default ten minutes of
                 retries.
-            on_event: Told of every step, on the loop: it must be quick.
+            on_event: Told of every step, on the loop: it must be quick. What it raises ends the
+                run in order, as ``stop`` does, and is raised in the end.
 
         Returns:
             How it went. An early end is in ``stopped`` and raises nothing.
 
         Raises:
             ConfigurationError: A bad argument, or ``max_cost`` where the price is unknown.
-            JobBusy: Another run of the job is alive, or took it over.
+            JobBusy: Another run of the job is alive, here or elsewhere; it is not disturbed.
             JournalError: The journal cannot be written, e.g. because the disk is full; nothing
                 was sent that is not in it.
         """
@@ -241,12 +372,24 @@ class Job:
                 unknown=unknown,
                 failed=failed,
                 max_failures=max_failures,
+                price=price,
                 options=options,
                 on_event=caller.hook(on_event),
-            )
+            ),
+            stop=self._asyncio.stop,
         )
 
-    def reconcile(self, client: Memories) -> int:
+    def stop(self) -> None:
+        """Have the run under way hand out nothing more, and end once the calls in flight have.
+
+        Requests that wait for their turn are not sent; what has left is waited for, for no longer
+        than the answer timeout, and written down. The run's report says ``interrupted``. Does
+        nothing where this object runs nothing. May be called from any thread or signal handler,
+        and more than once; to abort at once, cancel the run.
+        """
+        self._portal.tell(lambda: self._asyncio.stop())
+
+    def reconcile(self, client: Memories, *, options: CallOptions | None = None) -> int:
         """Look in the library for videos whose upload has no known outcome; free.
 
         Each video of a job carries a tag made of its content's digest, by which it is listed. A
@@ -254,6 +397,7 @@ class Job:
 
         Args:
             client: The account that the videos were added to.
+            options: Deadline, attempts and timeouts of each request.
 
         Returns:
             How many were found; they are ``done`` now.
@@ -263,7 +407,9 @@ class Job:
             JobBusy: The job is being run.
             ApiError: The service refused.
         """
-        return self._portal.run(lambda caller: self._asyncio.reconcile(asyncio_twin(client)))
+        return self._portal.run(
+            lambda caller: self._asyncio.reconcile(asyncio_twin(client), options=options)
+        )
 
     def items(self, *, status: Status | str | None = None) -> Iterator[Item]:
         """Yield the items in the order of the inputs.
@@ -281,7 +427,8 @@ class Job:
 
         Args:
             path: The file to write; it is replaced once the new one is whole.
-            format: ``jsonl`` or ``parquet`` (needs pyarrow); by default what the extension says.
+            format: ``jsonl``, ``csv`` or ``parquet`` (needs pyarrow); by default what the extension
+                says.
 
         Returns:
             How many rows were written.

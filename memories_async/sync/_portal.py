@@ -24,6 +24,7 @@ from typing import Any, Generic, ParamSpec, Protocol, TypeVar, cast
 
 from memories_async.batches import left_behind, shown
 from memories_async.errors import ClosedError, MemoriesError
+from memories_async.parameters import HOOK, MANY
 from memories_async.sync._loop_thread import UNWINDING, LoopThread
 
 A = TypeVar("A")
@@ -210,13 +211,15 @@ class Caller:
 
         The loop does not wait for it; the call returns after all of them have run.
         """
-        if hook is None:
-            return None
+        if hook is None or not HOOK.fits(hook) or HOOK.problem("hook", hook):
+            return hook  # none, or one that the call will refuse by its name
         return lambda value: self._mail.put(functools.partial(hook, value))
 
     def items(self, items: Iterable[S] | AsyncIterable[S]) -> AsyncIterable[S]:
         """Return the items for the loop; a plain iterable is advanced in this thread."""
-        return items if isinstance(items, AsyncIterable) else _Items(iter(items), self)
+        if isinstance(items, AsyncIterable) or not MANY.fits(items):
+            return cast("AsyncIterable[S]", items)  # what is none the call will refuse by its name
+        return _Items(iter(items), self)
 
     def lazy(self, inputs: S) -> S:
         """Return inputs for the loop; what is no sequence or mapping is advanced in this thread."""

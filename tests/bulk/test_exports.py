@@ -95,8 +95,8 @@ async def test_a_file_is_replaced_only_by_a_whole_one(
 async def test_what_cannot_be_written_is_said_before_anything_is(
     job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(ConfigurationError, match="jsonl or parquet"):
-        await job.export(tmp_path / "rows.csv")
+    with pytest.raises(ConfigurationError, match="jsonl, csv, parquet"):
+        await job.export(tmp_path / "rows.xlsx")
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(ConfigurationError, match="pip install pyarrow"):
         await job.export(tmp_path / "rows.parquet")

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import os
 import pickle
+import signal
 import socket
 import sqlite3
 import subprocess
 import sys
-import time
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -17,9 +17,9 @@ import pytest
 
 from memories_async import ConfigurationError, Memories
 from memories_async.bulk import Job, JobBusy, JournalError, Status
-from memories_async.bulk.journal import lock as lease
-from memories_async.bulk.journal import queries as records
+from memories_async.bulk.journal import queries
 from memories_async.bulk.journal.database import Journal
+from memories_async.bulk.journal.rows import JobHeader, NewItem, Settlement
 from memories_async.emulator import Emulator
 from memories_async.emulator.faults import InjectedFault as Fault
 from tests.bulk.conftest import MakeImages
@@ -34,7 +34,7 @@ pytestmark = pytest.mark.anyio
 async def test_a_second_live_run_is_refused(
     emulator: Emulator, client: Memories, images: MakeImages, tmp_path: Path
 ) -> None:
-    emulator.faults.add(Fault(None, latency=0.2))
+    emulator.faults.add(Fault(None, latency=1.5))
     async with (
         await Job.create(tmp_path / "job", "embed_images", images(2)) as job,
         await Job.open(tmp_path / "job") as same,
@@ -51,43 +51,106 @@ async def test_a_second_live_run_is_refused(
         assert (await same.run(client)).counts.done == 2
 
 
-def _dead_process() -> int:
-    process = subprocess.Popen([sys.executable, "-c", ""])
-    process.wait()
-    return process.pid
+@pytest.mark.parametrize("same", [True, False])
+async def test_a_refused_run_does_not_touch_the_live_one(
+    emulator: Emulator, client: Memories, images: MakeImages, tmp_path: Path, same: bool
+) -> None:
+    """In one process, on the same object or on another one, while the first has calls in flight."""
+    emulator.faults.add(Fault(None, latency=0.1, times=None))
+    async with (
+        await Job.create(tmp_path / "job", "embed_images", images(12)) as job,
+        await Job.open(tmp_path / "job") as other,
+    ):
+        run = asyncio.create_task(job.run(client))
+        refused = 0
+        while not run.done():
+            await asyncio.sleep(0.01)
+            if len(emulator.ledger) and not run.done():
+                try:
+                    await (job if same else other).run(client)
+                except JobBusy:
+                    refused += 1
+        report = await run
+    assert refused
+    assert (report.counts.done, report.counts.unknown) == (12, 0)
+    assert emulator.ledger.billed() == 12
 
 
-HERE = lease.Holder.this_process()
+async def run_code(code: str, path: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", code, str(path)]
+    return await asyncio.to_thread(
+        subprocess.run, command, capture_output=True, text=True, check=False
+    )
 
 
-@pytest.mark.parametrize(
-    ("host", "boot", "pid", "age", "alive"),
-    [
-        (HERE.host, HERE.boot, os.getppid(), 0, True),
-        (HERE.host, HERE.boot, os.getppid(), 61, False),  # the number is another's by now
-        (HERE.host, HERE.boot, os.getpid(), 0, False),  # this process holds no such token
-        (HERE.host, HERE.boot, None, 0, False),
-        (HERE.host, "before the last boot", os.getpid(), 0, False),
-        ("elsewhere", "another boot", None, 30, True),
-        ("elsewhere", "another boot", None, 61, False),
-    ],
-)
-def test_who_counts_as_alive(host: str, boot: str, pid: int | None, age: int, alive: bool) -> None:
-    if pid is None:
-        pid = _dead_process()
-    assert lease.Holder("token", host, boot, pid, time.time() - age).alive() is alive
+async def in_another_process(code: str, path: Path) -> list[str]:
+    ran = await run_code(code, path)
+    assert ran.returncode == 0, ran.stderr
+    return ran.stdout.splitlines()
+
+
+TRY_TO_LOCK = """
+import asyncio, sys
+from memories_async.bulk import Job, JobBusy
+async def main():
+    async with await Job.open(sys.argv[1]) as job:
+        print(await job.running())
+        try:
+            await job._journal.lock()
+        except JobBusy as error:
+            print(error)
+asyncio.run(main())
+"""
+
+
+async def test_another_process_learns_who_has_the_job(images: MakeImages, tmp_path: Path) -> None:
+    async with await Job.create(tmp_path / "job", "embed_images", images(2)) as job:
+        held = await job._journal.lock()
+        running, message = await in_another_process(TRY_TO_LOCK, tmp_path / "job")
+        assert running == "True"
+        assert f"process {os.getpid()} on {socket.gethostname()} (run, since " in message
+        await job._journal.unlock(held)
+        assert await in_another_process(TRY_TO_LOCK, tmp_path / "job") == ["False"]
+    assert sorted(os.listdir(tmp_path)) == ["images", "job"]
+
+
+HOLD_AND_FORK = """
+import asyncio, os, sys, time
+from memories_async.bulk import Job
+async def main():
+    job = await Job.open(sys.argv[1])
+    await job._journal.lock()
+    if os.fork() == 0:
+        print(os.getpid(), flush=True)
+        os.closerange(1, 3)
+        time.sleep(60)
+    os.kill(os.getpid(), 9)
+asyncio.run(main())
+"""
+
+
+async def test_the_lock_ends_with_the_process_that_took_it_and_not_with_its_children(
+    images: MakeImages, tmp_path: Path
+) -> None:
+    async with await Job.create(tmp_path / "job", "embed_images", images(2)):
+        pass
+    killed = await run_code(HOLD_AND_FORK, tmp_path / "job")
+    assert killed.returncode == -signal.SIGKILL
+    child = int(killed.stdout)
+    try:
+        async with await Job.open(tmp_path / "job") as job:
+            assert not await job.running()
+            held = await job._journal.lock()
+            await job._journal.unlock(held)
+    finally:
+        os.kill(child, signal.SIGKILL)
 
 
 async def test_a_dead_run_s_sending_items_become_unknown_and_are_not_sent_again(
     emulator: Emulator, client: Memories, images: MakeImages, tmp_path: Path
 ) -> None:
     async with await Job.create(tmp_path / "job", "embed_images", images(3)) as job:
-        dead = lease.Holder("dead", socket.gethostname(), HERE.boot, _dead_process(), time.time())
-        db = sqlite3.connect(tmp_path / "job")
-        lease.claim(db, dead)
-        records.start(db, [2])
-        db.commit()
-        db.close()
+        await job._journal.write(queries.start, [2])
 
         report = await job.run(client)
         (unknown,) = [item async for item in job.items(status=Status.UNKNOWN)]
@@ -95,46 +158,18 @@ async def test_a_dead_run_s_sending_items_become_unknown_and_are_not_sent_again(
     assert len(emulator.ledger) == 2
 
 
-async def test_a_run_that_was_taken_over_sends_nothing_more(
-    emulator: Emulator, client: Memories, images: MakeImages, tmp_path: Path
+async def test_asking_who_runs_a_job_never_keeps_a_run_from_starting(
+    client: Memories, images: MakeImages, tmp_path: Path
 ) -> None:
-    """It was suspended for so long that it seemed dead: its next commit tells it."""
-    async with await Job.create(tmp_path / "job", "embed_images", images(20)) as job:
-
-        def take_over(event: object) -> None:
-            db = sqlite3.connect(tmp_path / "job")
-            db.execute("UPDATE lease SET seen = 0")
-            lease.claim(db, lease.Holder.this_process())
-            db.commit()
-            db.close()
-
-        with pytest.raises(JobBusy, match="taken the job over"):
-            await job.run(client, concurrency=1, on_event=take_over)
-        assert len(emulator.ledger) == 0
-
-
-async def test_a_run_shows_signs_of_life(
-    emulator: Emulator,
-    client: Memories,
-    images: MakeImages,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(lease, "HEARTBEAT", 0.01)
-    emulator.faults.add(Fault(None, latency=0.2))
-    async with await Job.create(tmp_path / "job", "embed_images", images(1)) as job:
-
-        async def seen() -> float:
-            holder = await job._journal.ask(lease.holder)
-            assert holder is not None
-            return holder.seen
-
-        run = asyncio.create_task(job.run(client))
-        await until(lambda: len(emulator.ledger))
-        first = await seen()
-        await asyncio.sleep(0.08)
-        assert await seen() > first
-        await run
+    async with (
+        await Job.create(tmp_path / "job", "embed_images", images(1)) as job,
+        await Job.open(tmp_path / "job") as other,
+    ):
+        asking = [asyncio.create_task(other.running()) for _ in range(200)]
+        for _ in range(20):
+            held = await job._journal.lock()
+            await job._journal.unlock(held)
+        await asyncio.gather(*asking)
 
 
 # --- commits ----------------------------------------------------------------------------------
@@ -143,10 +178,10 @@ async def test_a_run_shows_signs_of_life(
 async def new_journal(path: Path) -> Journal:
     journal = Journal(path)
     await journal.create()
-    head = records.Head("embed_images", {}, None, datetime.now(UTC))
-    await journal.ask(records.write_head, head)
+    header = JobHeader("embed_images", {}, None, datetime.now(UTC))
+    await journal.ask(queries.write_header, header)
     for number in range(100):
-        await journal.ask(records.add, [records.Planned(f"/{number}", {}, {}, 10)])
+        await journal.ask(queries.add, [NewItem(f"/{number}", {}, {}, 10)])
     await journal.complete()
     return journal
 
@@ -163,7 +198,7 @@ async def test_changes_asked_for_together_share_a_commit(
 
     monkeypatch.setattr(Journal, "_commit", commit)
     journal = await new_journal(tmp_path / "job")
-    numbers = await asyncio.gather(*(journal.write(records.start, [id]) for id in range(1, 101)))
+    numbers = await asyncio.gather(*(journal.write(queries.start, [id]) for id in range(1, 101)))
     await journal.aclose()
 
     assert sorted(numbers) == list(range(1, 101))
@@ -172,19 +207,31 @@ async def test_changes_asked_for_together_share_a_commit(
     assert journal.tally.counts.sending == 100
 
 
-async def test_a_change_that_fails_takes_its_commit_with_it(tmp_path: Path) -> None:
+async def test_a_change_that_fails_is_undone_whole_and_the_others_stand(tmp_path: Path) -> None:
     journal = await new_journal(tmp_path / "job")
-    await journal.write(records.start, [1])
-    with pytest.raises(JournalError, match="item 1 is not planned"):
-        await journal.write(records.start, [2, 1])
-    assert (await journal.ask(records.by_id, [2]))[0].item.status is Status.PLANNED
-    assert journal.tally.counts.sending == 1
+    await journal.write(queries.start, [1])
+    results = await asyncio.gather(
+        journal.write(queries.start, [5]),
+        journal.write(queries.start, [2, 1]),  # the first of the two was done already
+        journal.write(lambda db: db.execute("INSERT INTO nowhere VALUES (1)")),
+        journal.write(lambda db: 1 / 0),
+        journal.write(queries.start, [6]),
+        return_exceptions=True,
+    )
+    assert isinstance(results[0], int)
+    assert isinstance(results[4], int)
+    assert isinstance(results[1], JournalError)
+    assert "item 1 is not planned" in str(results[1])
+    assert isinstance(results[2], JournalError)
+    assert isinstance(results[3], ZeroDivisionError)
+    assert (await journal.ask(queries.by_id, [2]))[0].item.status is Status.PLANNED
+    assert journal.tally.counts.sending == 3
     await journal.aclose()
 
 
 async def test_a_change_is_made_even_if_whoever_asked_is_cancelled(tmp_path: Path) -> None:
     journal = await new_journal(tmp_path / "job")
-    asking = asyncio.create_task(journal.write(records.start, [1]))
+    asking = asyncio.create_task(journal.write(queries.start, [1]))
     await asyncio.sleep(0)
     asking.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -196,26 +243,26 @@ async def test_a_change_is_made_even_if_whoever_asked_is_cancelled(tmp_path: Pat
 
 async def test_the_tally_follows_every_step(tmp_path: Path) -> None:
     journal = await new_journal(tmp_path / "job")
-    await journal.write(records.start, [1, 2, 3, 4])
+    await journal.write(queries.start, [1, 2, 3, 4])
     await journal.write(
-        records.settle,
+        queries.settle,
         [
-            records.Verdict(1, Status.DONE, {"video_no": "VI1"}, waiting=True),
-            records.Verdict(2, Status.UNKNOWN, error="?"),
-            records.Verdict(3, Status.FAILED, error="!"),
+            Settlement(1, Status.DONE, {"video_no": "VI1"}, waiting=True),
+            Settlement(2, Status.UNKNOWN, error="?"),
+            Settlement(3, Status.FAILED, error="!"),
         ],
     )
-    await journal.write(records.put_back, [4])
+    await journal.write(queries.put_back, [4])
     counts = journal.tally.counts
     assert (counts.done, counts.waiting, counts.unknown, counts.failed) == (1, 1, 1, 1)
     assert (counts.planned, counts.total, counts.finished) == (97, 100, 3)
     assert journal.tally.planned_bytes == 970
 
-    await journal.write(records.resolve_unknown, Status.PLANNED)
-    await journal.write(records.retry_failed)
+    await journal.write(queries.resolve_unknown, Status.PLANNED)
+    await journal.write(queries.retry, Status.FAILED)
     assert journal.tally.counts.planned == 99
     assert journal.tally.doubtful == 1
-    rows = await journal.ask(records.items_after, 0, 1000, None)
+    rows = await journal.ask(queries.items_after, 0, 1000, None)
     for status in Status:
         told = getattr(journal.tally.counts, status)
         assert told == sum(item.status is status for item in rows)

@@ -70,7 +70,11 @@ class Library:
         return Video(video_no=video_no, name=video.name, status="PARSE")
 
     async def videos(
-        self, *, tag: str | None = None, unique_id: str | None = None
+        self,
+        *,
+        tag: str | None = None,
+        unique_id: str | None = None,
+        options: CallOptions | None = None,
     ) -> AsyncIterator[Video]:
         if self.unlisted:
             raise RateLimited("slow down")

@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import errno
 import signal
+import socket
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
 from memories_async import Memories
-from memories_async.callbacks import CallbackInbox, RedisStore, SqliteStore, Store
+from memories_async.callbacks import (
+    CallbackInbox,
+    MemoryStore,
+    RedisStore,
+    SqliteStore,
+    Store,
+    connections,
+    serve,
+)
+from memories_async.callbacks import inbox as inbox_module
 from memories_async.callbacks.__main__ import main
 from memories_async.emulator import Emulator
 from tests.callbacks.conftest import SOON, free_port, submit
@@ -21,7 +32,7 @@ from tests.emulator.conftest import MP4, KnownEngine
 pytestmark = pytest.mark.anyio
 
 
-@asynccontextmanager
+@contextlib.asynccontextmanager
 async def server(address: str, store: str, port: int) -> AsyncIterator[asyncio.subprocess.Process]:
     """Run the server as a process until the context ends."""
     options = [address, "--store", store, "--port", str(port)]
@@ -39,14 +50,22 @@ async def server(address: str, store: str, port: int) -> AsyncIterator[asyncio.s
         await process.communicate()
 
 
-@pytest.mark.parametrize(("kind", "end"), [("sqlite", signal.SIGINT), ("redis", signal.SIGTERM)])
-async def test_a_script_awaits_what_the_server_receives(
-    kind: str, end: signal.Signals, tmp_path: Path, request: pytest.FixtureRequest
-) -> None:
+@pytest.fixture
+def where(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Return where the store is; what starts Redis must not be on the event loop."""
+    in_redis = request.param == "redis"
+    return str(request.getfixturevalue("redis_url") if in_redis else tmp_path / "x.db")
+
+
+@pytest.mark.parametrize(
+    ("where", "end"),
+    [("sqlite", signal.SIGINT), ("redis", signal.SIGTERM)],
+    indirect=["where"],
+)
+async def test_a_script_awaits_what_the_server_receives(where: str, end: signal.Signals) -> None:
     port = free_port()
     address = f"http://127.0.0.1:{port}"
-    where = str(tmp_path / "x.db") if kind == "sqlite" else request.getfixturevalue("redis_url")
-    store: Store = SqliteStore(where) if kind == "sqlite" else RedisStore(where)
+    store: Store = RedisStore(where) if where.startswith("redis:") else SqliteStore(where)
     async with (
         server(address, where, port) as process,
         Emulator(KnownEngine()) as emulator,
@@ -59,18 +78,129 @@ async def test_a_script_awaits_what_the_server_receives(
         assert await process.wait() == 0
 
 
+# --- strangers --------------------------------------------------------------------------------
+
+PARSED = b'{"videoNo":"VI1","status":"PARSE"}'
+
+
+@pytest.fixture
+async def inbox() -> AsyncIterator[CallbackInbox]:
+    port = free_port()
+    inbox = CallbackInbox(f"http://127.0.0.1:{port}", store=MemoryStore())
+    async with serve(inbox, port=port):
+        yield inbox
+
+
+async def knock(inbox: CallbackInbox) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    return await asyncio.open_connection("127.0.0.1", int(inbox.address.rpartition(":")[2]))
+
+
+async def status(inbox: CallbackInbox, body: bytes = PARSED, length: int | None = None) -> bytes:
+    """Post a callback as the service does; return the line of the answer's status."""
+    path = (await inbox.address_for_video()).removeprefix(inbox.address)
+    reader, writer = await knock(inbox)
+    head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {length or len(body)}\r\n\r\n"
+    writer.write(head.encode() + body)
+    async with asyncio.timeout(SOON):
+        line = await reader.readline()
+    writer.close()
+    return line
+
+
+@pytest.mark.parametrize("sent", [b"", b"POST / HTTP/1.1\r\nX: "])
+async def test_strangers_that_keep_silent_keep_nobody_out(
+    inbox: CallbackInbox,
+    sent: bytes,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(connections, "MOST_CONNECTIONS", 5)
+    strangers = [await knock(inbox) for _ in range(20)]
+    for _, stranger in strangers:
+        stranger.write(sent)
+    assert b" 200 " in await status(inbox)
+    async with asyncio.timeout(SOON):
+        for reader, _ in strangers[:15]:  # they have given way
+            assert await reader.read() == b""
+    assert len(caplog.records) == 1  # and fill no log
+    for _, stranger in strangers:
+        stranger.close()
+
+
+async def test_the_head_of_a_request_has_ten_seconds_to_come(
+    inbox: CallbackInbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert connections.HEAD_SECONDS == 10
+    monkeypatch.setattr(connections, "HEAD_SECONDS", 0.02)
+    reader, writer = await knock(inbox)
+    writer.write(b"POST / HTTP/1.1\r\n")
+    async with asyncio.timeout(SOON):
+        with contextlib.suppress(ConnectionResetError):
+            assert await reader.read() == b""
+    writer.close()
+
+
+async def test_a_body_that_does_not_come_is_answered_408(
+    inbox: CallbackInbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inbox_module, "BODY_SECONDS", 0.02)
+    assert b" 408 " in await status(inbox, b"{", 100)
+
+
+async def test_a_connection_serves_one_request(inbox: CallbackInbox) -> None:
+    """Or the next head would have all the time in the world."""
+    reader, writer = await knock(inbox)
+    writer.write(b"POST /x HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n")
+    async with asyncio.timeout(SOON):
+        answer = await reader.read()
+    assert b" 404 " in answer
+    writer.close()
+
+
+async def test_what_is_no_http_is_worth_no_traceback(
+    inbox: CallbackInbox, caplog: pytest.LogCaptureFixture
+) -> None:
+    for garbage in (b"\x16\x03\x01\x02\x00\x01\x00\r\n\r\n", b"hello\r\n\r\n", b"GET \xff\r\n\r\n"):
+        reader, writer = await knock(inbox)
+        writer.write(garbage)
+        async with asyncio.timeout(SOON):
+            await reader.read()
+        writer.close()
+    assert b" 200 " in await status(inbox)
+    assert not [record for record in caplog.records if record.exc_info]
+
+
+async def test_without_descriptors_it_waits_and_says_so_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(connections, "RETRY_SECONDS", 0)
+    loop, left = asyncio.get_running_loop(), [OSError(errno.EMFILE, "Too many open files")] * 20
+    accept = loop.sock_accept
+
+    async def sock_accept(listening: socket.socket) -> object:
+        if left:
+            raise left.pop()
+        return await accept(listening)
+
+    monkeypatch.setattr(loop, "sock_accept", sock_accept)
+    port = free_port()
+    inbox = CallbackInbox(f"http://127.0.0.1:{port}", store=MemoryStore())
+    async with serve(inbox, port=port):
+        assert b" 200 " in await status(inbox)
+    [record] = caplog.records
+    assert "Too many open files" in record.getMessage()
+
+
 def test_a_bad_address_is_said(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert main(["app.example.com", "--store", str(tmp_path / "x.db")]) == 2
     assert "must be an http(s) URL" in capsys.readouterr().err
 
 
 def test_a_taken_port_is_said(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    import socket
-
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = str(taken.getsockname()[1])
         store = str(tmp_path / "x.db")
         assert main(["https://app.example.com", "--store", store, "--port", port]) == 2
-    assert "address already in use" in capsys.readouterr().err
+    assert "address already in use" in capsys.readouterr().err.lower()

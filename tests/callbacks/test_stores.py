@@ -6,11 +6,13 @@ import asyncio
 import hashlib
 import threading
 import time
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
 
 from memories_async.callbacks import (
+    CallbackInbox,
     Delivery,
     DeliveryStatus,
     MemoryStore,
@@ -19,7 +21,7 @@ from memories_async.callbacks import (
     Store,
 )
 from memories_async.callbacks.stores.notify import Subscribers
-from memories_async.errors import ConfigurationError
+from memories_async.errors import ConfigurationError, StoreUnavailable
 from tests.callbacks.conftest import IN_EVERY_STORE, NOW, SOON, StorePlace, free_port, redis_server
 
 pytestmark = pytest.mark.anyio
@@ -253,6 +255,37 @@ async def test_a_restart_of_redis_ends_no_wait(tmp_path: Path) -> None:
         assert await store.find("a") is not None
         await watching.__aexit__(None, None, None)
         await store.aclose()
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda store: store.secret("a secret"),
+        lambda store: store.open("a", None, NOW),
+        lambda store: store.bind("a", "task-1", NOW),
+        lambda store: store.deliver("a", delivery()),
+        lambda store: store.find("task-1"),
+    ],
+    ids=["secret", "open", "bind", "deliver", "find"],
+)
+async def test_redis_that_is_down_is_an_error_of_ours(
+    use: Callable[[RedisStore], Awaitable[object]],
+) -> None:
+    store = RedisStore(f"redis://user:password@127.0.0.1:{free_port()}/0")
+    with pytest.raises(StoreUnavailable, match="restore the store") as caught:
+        await use(store)
+    assert "password" not in str(caught.value)
+    await store.aclose()
+
+
+async def test_a_result_that_redis_has_is_asked_for_while_it_is_down() -> None:
+    store = RedisStore(f"redis://127.0.0.1:{free_port()}/0")
+    inbox = CallbackInbox("https://app.example.com", store=store)
+    with pytest.raises(StoreUnavailable):
+        await inbox.result("task-1", timeout=None)
+    with pytest.raises(StoreUnavailable):
+        await inbox.address_for_video()
+    await inbox.aclose()
 
 
 def test_a_bad_redis_url_is_refused_at_once() -> None:

@@ -5,8 +5,11 @@ from __future__ import annotations
 import io
 import json
 import os
+import socket
 import stat
+import subprocess
 import sys
+import types
 from pathlib import Path
 
 import pytest
@@ -17,6 +20,7 @@ from memories_async.cli.exit_codes import NoKey
 from memories_async.cli.profiles import Profile
 from memories_async.errors import ConfigurationError
 from tests.cli.conftest import CAPTION_KEY, KEY, Run
+from tests.cli.terminal import COMMAND
 
 posix = pytest.mark.skipif(os.name != "posix", reason="Windows has no file modes")
 
@@ -137,6 +141,76 @@ def test_failed_write_leaves_the_old_file(monkeypatch: pytest.MonkeyPatch):
         profiles.change("default", {"api_key": "another"})
     assert profiles.read() == {"default": Profile(api_key=KEY)}
     assert len(list(profiles.path().parent.iterdir())) == 1
+
+
+@posix
+def test_keys_stored_at_once_are_all_kept(process, home: Path):
+    """Twelve processes read, change and write the one file."""
+    started = [
+        subprocess.Popen(
+            [*COMMAND, "config", "key", "api_key", "--profile", f"number-{number}"],
+            stdin=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        for number in range(12)
+    ]
+    for number, one in enumerate(started):
+        _, err = one.communicate(f"{KEY}{number}\n".encode(), timeout=60)
+        assert one.returncode == 0, err
+    assert {name: profile.api_key for name, profile in profiles.read().items()} == {
+        f"number-{number}": f"{KEY}{number}" for number in range(12)
+    }
+    assert [entry.name for entry in profiles.path().parent.iterdir()] == ["config.toml"]
+
+
+@posix
+def test_profiles_removed_and_stored_at_once(process, home: Path):
+    for number in range(6):
+        profiles.change(f"old-{number}", {"base_url": "https://example.com"})
+    commands = [("remove", f"old-{number}") for number in range(6)]
+    commands += [
+        ("set", "base_url", "https://example.com", "--profile", f"new-{number}")
+        for number in range(6)
+    ]
+    for one in [process("config", *command) for command in commands]:
+        status, _, err = one.end()
+        assert status == 0, err
+    assert sorted(profiles.read()) == [f"new-{number}" for number in range(6)]
+
+
+@posix
+@pytest.mark.parametrize("kind", ["fifo", "folder", "socket"])
+def test_what_is_no_file_is_refused_at_once(run: Run, kind: str, capsys, monkeypatch):
+    """A FIFO used to be waited for, for ever."""
+    profiles.change("default", {})
+    place = profiles.path()
+    place.unlink()
+    if kind == "fifo":
+        os.mkfifo(place, 0o600)
+    elif kind == "folder":
+        place.mkdir(0o700)
+    else:
+        monkeypatch.chdir(place.parent)  # a socket's address is short
+        with socket.socket(socket.AF_UNIX) as bound:
+            bound.bind(place.name)
+    assert run("config", "show") == 2
+    assert run("embed", "x.png") == 2
+    (first, second) = capsys.readouterr().err.splitlines()
+    assert "config.toml" in first
+    assert "config.toml" in second
+
+
+@pytest.mark.parametrize("how", ["--profile=", "--profile= "])
+@pytest.mark.parametrize(
+    "command",
+    [("config", "show"), ("config", "key", "api_key"), ("embed", "x.png"), ("jobs", "list")],
+)
+def test_a_profile_without_a_name_is_refused(run: Run, how: str, command, capsys):
+    profiles.change("default", {"api_key": "default-key"})
+    assert run(*command, how) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "--profile" in line
+    assert "a text that is not empty is wanted" in line
 
 
 @pytest.mark.parametrize(
@@ -279,6 +353,55 @@ class TestKeyring:
         assert run("config", "key", "api_key", "--keyring") == 2
         (line,) = capsys.readouterr().err.splitlines()
         assert "the system's keyring refused" in line
+
+    @pytest.mark.parametrize(
+        "trouble",
+        [
+            RuntimeError(f"what was stored: {KEY}"),
+            ImportError("no dbus"),
+            OSError("no session"),
+            KeyError("login"),
+            AssertionError(),
+        ],
+    )
+    @pytest.mark.parametrize("command", ["store", "use", "remove"])
+    def test_odd_keyring_is_one_line(self, run: Run, monkeypatch, trouble, command, image, capsys):
+        import keyring
+
+        def fail(*_: object) -> None:
+            raise trouble
+
+        profiles.change("default", {"keyring": True})
+        for method in ("get_password", "set_password", "delete_password"):
+            monkeypatch.setattr(keyring, method, fail)
+        arguments = {
+            "store": ("config", "key", "api_key", "--keyring"),
+            "use": ("embed", image),
+            "remove": ("config", "remove", "default"),
+        }
+        assert run(*arguments[command]) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert "the system's keyring" in line
+        assert "SENTINEL" not in line
+
+    @pytest.mark.parametrize("value", [b"bytes", 5, object()])
+    def test_keyring_that_returns_no_text(self, run: Run, monkeypatch, value, image, capsys):
+        import keyring
+
+        profiles.change("default", {"keyring": True})
+        monkeypatch.setattr(keyring, "get_password", lambda *_: value)
+        assert run("embed", image) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert "the system's keyring" in line
+
+    def test_broken_package(self, run: Run, monkeypatch, capsys):
+        """Importing keyring looks for backends, and any of them may fail to load."""
+        broken = types.ModuleType("keyring")
+        monkeypatch.setitem(sys.modules, "keyring", broken)
+        monkeypatch.setitem(sys.modules, "keyring.errors", None)
+        assert run("config", "key", "api_key", "--keyring") == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert "keyring" in line
 
     def test_missing_package(self, run: Run, monkeypatch, capsys):
         monkeypatch.setitem(sys.modules, "keyring", None)

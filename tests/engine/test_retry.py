@@ -111,6 +111,8 @@ def test_every_exception_is_judged() -> None:
         errors.MediaTooLarge,
         errors.MediaTooLong,
         errors.StoreUnavailable,
+        errors.JournalError,
+        errors.JobBusy,
         errors.CallbackTimeout,
         errors.TaskFailed,
     }

@@ -59,7 +59,7 @@ REFUSALS = (
     refusal("captions.image", [URL, PNG], "What?", says="not both"),
     refusal("captions.image", URL, "What?", as_base64=True, says="one local image"),
     refusal("captions.image", [PNG, PNG], "What?", as_base64=True, says="one local image"),
-    refusal("captions.image", 7, "What?", says=("a source is", "int")),
+    refusal("captions.image", 7, "What?", says=("source is 7", "a path, bytes")),
     *(
         refusal("captions.image", URL, "What?", reasoning_effort=effort, says="reasoning_effort")
         for effort in (0, 11, -2, "high", "1.0", "", True)

@@ -11,11 +11,13 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 from memories_async import Bucket, Caption, ClosedError, Outcome, Rate
 from memories_async import Memories as AsyncMemories
+from memories_async.callbacks import SqliteStore
 from memories_async.limiters import SHARED
-from memories_async.sync import Memories
+from memories_async.sync import CallbackInbox, Memories
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(100)
 MP4 = b"\x00\x00\x00\x18ftypmp42" + bytes(1000)
@@ -25,6 +27,7 @@ IMAGE_URL = "https://example.com/a.png"
 client: Memories
 asyncio_client: AsyncMemories
 batch: Iterator[Outcome[Caption]]
+inbox: CallbackInbox
 
 
 def say(*words: object) -> None:
@@ -85,6 +88,79 @@ def be_collected() -> None:
     gc.collect()
     thread.join(10)
     say("ended" if not thread.is_alive() else "alive")
+
+
+# The inbox.
+
+
+def inbox_at(folder: str) -> CallbackInbox:
+    store = SqliteStore(os.path.join(folder, "callbacks.db"))
+    return CallbackInbox("https://app.example.com/memories", store=store)
+
+
+def receive(inbox: CallbackInbox) -> str:
+    """Open an address, post to it, and look: all that an inbox does with its store."""
+    address = inbox.address_for_video()
+    inbox.receive(address, b'{"videoNo": "VI1", "status": "PARSE"}')
+    return inbox.video(address, timeout=0).video_no or ""
+
+
+def leave_an_inbox_unclosed() -> None:
+    global inbox
+    inbox = inbox_at(sys.argv[2])
+    say(receive(inbox))
+
+
+def leave_an_inbox_closed() -> None:
+    with inbox_at(sys.argv[2]) as inbox:
+        say(receive(inbox))
+
+
+def leave_an_inbox_that_waits_in_a_daemon_thread() -> None:
+    global inbox
+    inbox = inbox_at(sys.argv[2])
+    say(receive(inbox))
+    waiting = threading.Thread(target=inbox.result, args=("task-1",), daemon=True)
+    waiting.start()
+    listen()
+
+
+def wait_for_ctrl_c() -> None:
+    with inbox_at(sys.argv[2]) as inbox:
+        say(receive(inbox))
+        inbox.result("task-1", timeout=None)
+
+
+def inbox_in_threads() -> None:
+    with inbox_at(sys.argv[2]) as inbox, ThreadPoolExecutor(8) as threads:
+        say(*threads.map(receive, [inbox] * 8))
+
+
+def fork_with_an_inbox() -> None:
+    inbox = inbox_at(sys.argv[2])
+    say("parent", receive(inbox))
+
+    def in_child() -> None:
+        say("child", receive(inbox))
+        say("child", receive(inbox))
+        inbox.close()
+
+    say("child ended with", fork_and(in_child))
+    say("parent", receive(inbox))
+    inbox.close()
+
+
+def forked_workers_with_an_inbox() -> None:
+    global inbox
+    inbox = inbox_at(sys.argv[2])
+    say("parent", receive(inbox))
+    with multiprocessing.get_context("fork").Pool(2) as pool:
+        say(*pool.map(receive_in_a_worker, range(6), chunksize=1))
+    say("parent", receive(inbox))
+
+
+def receive_in_a_worker(number: int) -> str:
+    return receive(inbox)
 
 
 # Forks.
@@ -285,6 +361,8 @@ def main() -> None:
     name, url = sys.argv[1:3]
     # In development mode asyncio also logs each callback that was slow, as on a busy machine.
     logging.getLogger("asyncio").setLevel(logging.ERROR)
+    if not url.startswith("http"):  # a folder: nothing is called
+        url = "http://127.0.0.1:1"
     client = Memories("sk-mavi-0123456789", caption_key="sk-mavi-0123456789", base_url=url)
     asyncio_client = AsyncMemories("sk-mavi-0123456789", caption_key="caption", base_url=url)
     try:

@@ -7,25 +7,37 @@ import contextlib
 import functools
 import os
 import sqlite3
+import threading
+import weakref
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, Final, ParamSpec, TypeVar, cast
 
-from memories_async.bulk.journal import lock as lease
-from memories_async.bulk.journal import queries as records
-from memories_async.bulk.journal import schema
-from memories_async.bulk.journal.queries import Tally
-from memories_async.bulk.models import JournalError
-from memories_async.errors import ConfigurationError
+from memories_async import sqlite
+from memories_async.bulk.journal import lock, queries
+from memories_async.bulk.journal.lock import JobLock
+from memories_async.bulk.journal.rows import Tally
+from memories_async.bulk.journal.schema import LOG_LOST, LOG_NEEDED, LOG_SEEN, SCHEMA, WHOLE
+from memories_async.errors import ConfigurationError, JobBusy, JournalError
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
-SUFFIXES = ("", "-wal", "-shm")
+PLANNING: Final = ".planning"
+"""Added to the name of a file in which a job is being planned."""
+LOG_BYTES: Final = 8 * 1024 * 1024
+"""How large the write-ahead log grows before it is taken into the file."""
+
+Change = Callable[[sqlite3.Connection], Any]
 
 
 class Journal:
     """The file behind a job. All its I/O happens in one thread, many changes to a commit.
+
+    A job is planned in a file of another name and moved to its place once it is whole, so that
+    what is found there is always a whole job. While a job is run, the file alone is not the whole
+    truth, as what was written last is in SQLite's write-ahead log; the file says so, and a copy
+    that was made without the log is never run.
 
     Attributes:
         path: The file.
@@ -35,39 +47,56 @@ class Journal:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path: str = os.path.abspath(path)
         self.tally = Tally()
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="memories-async-journal")
+        self._lock: JobLock | None = None
         self._db: sqlite3.Connection | None = None
-        self._token: str | None = None
-        self._pending: list[tuple[Callable[[sqlite3.Connection], Any], asyncio.Future[Any]]] = []
-        self._committing: asyncio.Task[None] | None = None
+        self._writable = False
+        self._planning = False
+        self._running = False
         self._closed = False
+        self._working = threading.RLock()
+        self._start_afresh()
+        _JOURNALS.add(self)
+
+    def _start_afresh(self) -> None:
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="memories-async-journal")
+        self._pending: list[tuple[Change, asyncio.Future[Any]]] = []
+        self._committing: asyncio.Task[None] | None = None
+
+    # --- planning -----------------------------------------------------------------------------
 
     async def create(self) -> None:
-        """Make the file, readable by its owner only, and begin the one transaction of planning.
+        """Begin the one transaction of planning, in a file of its own.
 
         Raises:
             ConfigurationError: There is a job already, or another file.
+            JobBusy: Somebody else plans the same job.
             JournalError: The file cannot be made.
         """
         await self._run(self._create)
 
-    async def open(self) -> None:
-        """Open an existing job.
-
-        Raises:
-            ConfigurationError: There is none.
-            JournalError: The file cannot be read.
-        """
-        await self._run(self._open)
-
     async def complete(self) -> None:
-        """Commit the planning: from now on there is a job."""
+        """Commit the planning and move the file to its place: from now on there is a job."""
         await self._run(self._complete)
 
     async def abandon(self) -> None:
-        """Undo the planning and remove the file."""
-        await self._run(self._remove)
+        """Undo the planning, and close."""
+        await asyncio.shield(asyncio.ensure_future(self._abandon()))
+
+    async def _abandon(self) -> None:
+        with contextlib.suppress(JournalError):
+            await self._run(self._remove_planning)
         await self.aclose()
+
+    # --- use ----------------------------------------------------------------------------------
+
+    async def open(self) -> None:
+        """Open an existing job; one of an older version is upgraded.
+
+        Raises:
+            ConfigurationError: There is none, or it is no job.
+            JournalError: The file cannot be read.
+        """
+        await self._run(self._open)
 
     async def ask(
         self,
@@ -86,12 +115,11 @@ class Journal:
     ) -> T:
         """Make a change and return once it is on disk.
 
-        Changes asked for while a commit is under way share the next one. A change that was asked
-        for is made, even if whoever asked is cancelled.
+        Changes asked for while a commit is under way share the next one, and each fails for
+        itself. A change that was asked for is made, even if whoever asked is cancelled.
 
         Raises:
-            JobBusy: Another run has taken the job over.
-            JournalError: It cannot be written; nor could what shared its commit.
+            JournalError: It cannot be written.
         """
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         self._pending.append((lambda db: change(db, *args, **kwargs), future))
@@ -104,39 +132,42 @@ class Journal:
         while self._committing is not None:
             await asyncio.wait([self._committing])
 
-    async def lease(self) -> None:
+    async def lock(self, purpose: str = "run") -> JobLock:
         """Become the one run of the job; whatever a dead one was sending is unknown now.
 
+        Returns:
+            What ``unlock`` wants to have back.
+
         Raises:
-            JobBusy: Another run is alive.
+            JobBusy: Another run is alive, be it of this object.
+            JournalError: The file cannot be written, or the record of what was sent is not whole.
         """
-        claimant = lease.Holder.this_process()
+        held = JobLock(self.path)
+        try:
+            await self._run(self._take_lock, held, purpose)
+        except asyncio.CancelledError:
+            await self.unlock(held)  # the thread may have taken it all the same
+            raise
+        return held
 
-        def claim(db: sqlite3.Connection) -> None:
-            lease.claim(db, claimant)
-            records.doubt_sending(db)
+    async def unlock(self, held: JobLock) -> None:
+        """Stop being the run of the job, if this is still the lock that it has."""
+        await asyncio.shield(asyncio.ensure_future(self._unlock(held)))
 
-        await self.write(claim)
-        self._token = claimant.token
-        lease.HELD_HERE.add(claimant.token)
+    async def _unlock(self, held: JobLock) -> None:
+        await self.settled()
+        if not self._closed:
+            await self._run(self._release_lock, held)
 
-    async def release(self) -> None:
-        """Stop being the run of the job."""
-        token, self._token = self._token, None
-        if token is not None:
-            lease.HELD_HERE.discard(token)
-            await self.write(lease.release, token)
-
-    async def beat(self) -> None:
-        """Show a sign of life now and then, for as long as the run lasts."""
-        while True:
-            await asyncio.sleep(lease.HEARTBEAT)
-            await self.write(lambda db: None)
+    async def recover(self) -> int:
+        """Go on without a log that is lost for good: what was planned counts as unknown."""
+        return await self._run(self._recover)
 
     async def aclose(self) -> None:
         """Write what is left and close the file. May be repeated."""
         if not self._closed:
             await self.settled()
+        if not self._closed:
             await self._run(self._close)
             self._closed = True
             self._thread.shutdown(wait=False)
@@ -147,100 +178,368 @@ class Journal:
                 batch, self._pending = self._pending, []
                 changes = [change for change, _ in batch]
                 try:
-                    results = await self._run(functools.partial(self._commit, changes))
+                    results = await self._run(self._commit, changes)
                 except Exception as error:
-                    for _, future in batch:
-                        if not future.done():
-                            future.set_exception(error)
-                else:
-                    for (_, future), result in zip(batch, results, strict=True):
-                        if not future.done():
-                            future.set_result(result)
+                    results = [cast("Any", _Failed(error))] * len(batch)
+                for (_, future), result in zip(batch, results, strict=True):
+                    if future.done():
+                        continue
+                    if isinstance(result, _Failed):
+                        future.set_exception(result.error)
+                    else:
+                        future.set_result(result)
         finally:
             self._committing = None
 
-    async def _run(self, function: Callable[[], T]) -> T:
+    async def _run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         if self._closed:
             raise JournalError(f"{self.path}: the job has been closed")
-        try:
-            return await asyncio.get_running_loop().run_in_executor(self._thread, function)
-        except (sqlite3.Error, OSError) as error:
-            raise JournalError(f"{self.path}: {error}") from error
 
-    # --- in the thread ------------------------------------------------------------------------
+        def work() -> T:
+            with self._working:
+                return function(*args, **kwargs)
+
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+        except (sqlite3.Error, OSError) as error:
+            raise self._explained(error) from error
+
+    def _explained(self, error: BaseException) -> JournalError:
+        return JournalError(f"{self.path}: {error}")
+
+    # --- planning, in the thread --------------------------------------------------------------
 
     def _create(self) -> None:
-        flags = os.O_CREAT | os.O_RDWR | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
-        descriptor = os.open(self.path, flags, 0o600)
+        sqlite.check_name(self.path)
+        if not os.path.isdir(os.path.dirname(self.path)):
+            raise ConfigurationError(f"{os.path.dirname(self.path)}: there is no such folder")
+        self._lock = JobLock(self.path)
+        self._lock.acquire("planning")
         try:
-            empty = os.fstat(descriptor).st_size == 0
-            if empty and hasattr(os, "fchmod"):
-                os.fchmod(descriptor, 0o600)  # SQLite gives its other files the same mode
-        finally:
-            os.close(descriptor)
-        db = self._connect()
-        # A planning that was killed leaves a file without tables: its transaction never ended.
-        if not empty and db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
-            raise ConfigurationError(f"{self.path} exists already")
-        db.execute("BEGIN IMMEDIATE")
-        for statement in schema.SCHEMA:
-            db.execute(statement)
-
-    def _open(self) -> None:
-        if not os.path.isfile(self.path):
-            raise ConfigurationError(f"{self.path}: no such job")
-        db = self._connect()
-        (application,) = db.execute("PRAGMA application_id").fetchone()
-        (version,) = db.execute("PRAGMA user_version").fetchone()
-        if application != schema.APPLICATION_ID:
-            raise ConfigurationError(f"{self.path} is no job, or its planning was never finished")
-        if version != schema.VERSION:
-            raise ConfigurationError(f"{self.path} was written by another version of the package")
-        self.tally = records.tally(db)
-
-    def _connect(self) -> sqlite3.Connection:
-        self._db = sqlite3.connect(self.path, isolation_level=None, timeout=30.0)
-        try:
-            self._db.execute("PRAGMA journal_mode = WAL")
-        except sqlite3.OperationalError:
+            self._refuse_what_is_there()
+            # Nobody else has it in use: whoever planned here and was killed held the lock.
+            with contextlib.suppress(FileNotFoundError):
+                sqlite.delete(self.path + PLANNING)
+            self._planning = True
+            self._db = sqlite.connect(self.path + PLANNING, SCHEMA, create_missing=True)
+            self._writable = True
+            self._db.execute("BEGIN IMMEDIATE")
+        except BaseException:
+            self._remove_planning()
             raise
-        except sqlite3.DatabaseError as error:
-            raise ConfigurationError(f"{self.path} is no job: {error}") from None
-        self._db.execute("PRAGMA synchronous = FULL")
-        return self._db
 
-    def _connection(self) -> sqlite3.Connection:
-        assert self._db is not None, "not opened"
-        return self._db
+    def _refuse_what_is_there(self) -> None:
+        if os.path.lexists(self.path) and (os.path.islink(self.path) or _size(self.path)):
+            raise ConfigurationError(f"{self.path} exists already")
+        for suffix in sqlite.SUFFIXES:
+            if _size(self.path + suffix):
+                raise ConfigurationError(
+                    f"{self.path}{suffix} is left of a job whose file is gone, and may hold "
+                    "results: move it back beside that file, or delete it"
+                )
 
     def _complete(self) -> None:
         db = self._connection()
-        self.tally = records.tally(db)
+        self.tally = queries.tally(db)
         db.execute("COMMIT")
+        # Closing takes the log into the file, which then is all there is of the job.
+        self._close_connection()
+        self._refuse_what_is_there()
+        for suffix in sqlite.SUFFIXES:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(self.path + suffix)
+        os.replace(self.path + PLANNING, self.path)
+        _keep_name(os.path.dirname(self.path))
+        self._planning = False
+        self._release_lock(self._lock)
 
-    def _commit(self, changes: Sequence[Callable[[sqlite3.Connection], Any]]) -> list[Any]:
-        db = self._connection()
+    def _remove_planning(self) -> None:
+        self._close_connection()
+        if self._planning:
+            self._planning = False
+            with contextlib.suppress(FileNotFoundError):
+                sqlite.delete(self.path + PLANNING)
+        self._release_lock(self._lock)
+
+    # --- use, in the thread -------------------------------------------------------------------
+
+    def _open(self) -> None:
+        self._db = self._open_to_read()
+        self.tally = queries.tally(self._db)
+
+    def _open_to_read(self) -> sqlite3.Connection:
+        """Open the file so that its log, if it has one, cannot be deleted by this connection."""
+        if not os.path.lexists(self.path):
+            raise ConfigurationError(f"{self.path}: no such job")
+        try:
+            if os.path.exists(f"{self.path}-wal") and sqlite.marks_of(self.path) == SCHEMA.marks:
+                return sqlite.connect_for_reading(self.path, SCHEMA)
+            return self._open_to_write()
+        except ConfigurationError as error:
+            if _is_hollow(self.path):
+                raise ConfigurationError(
+                    f"{self.path} holds no job: its planning was never finished, or it was copied "
+                    "or moved without the '-wal' file beside it. Put that back; only if there "
+                    "is none, delete the file and plan again"
+                ) from None
+            raise error
+        except (sqlite3.Error, OSError, JournalError):
+            # Read-only media, or a run of an older version at work: there is reading at least.
+            return sqlite.connect_for_reading(self.path, SCHEMA)
+
+    def _open_to_write(self) -> sqlite3.Connection:
+        log_was_there = os.path.exists(f"{self.path}-wal")
+        db = sqlite.connect(self.path, SCHEMA)
+        try:
+            # The log is taken in where the file can say that it must not be lost; see _checkpoint.
+            db.execute("PRAGMA wal_autocheckpoint = 0")
+            if queries.read_log(db) == LOG_NEEDED:
+                self._judge_log(db, log_was_there)
+            if self._running:
+                self._checkpoint(db)
+        except BaseException:
+            db.close()
+            raise
+        self._writable = True
+        return db
+
+    def _judge_log(self, db: sqlite3.Connection, was_there: bool) -> None:
+        """Say in the file whether the log that it needs has been lost, unless a run has it."""
+        mine = self._lock is not None
+        held = self._lock or JobLock(self.path)
+        try:
+            if not mine:
+                held.acquire("opening")
+        except JobBusy:
+            return
+        try:
+            if queries.read_log(db) == LOG_NEEDED:
+                queries.write_log(db, LOG_SEEN if was_there else LOG_LOST)
+        finally:
+            if not mine:
+                held.release()
+
+    def _connection(self) -> sqlite3.Connection:
+        if self._db is None:
+            self._db = self._open_to_read()
+        return self._db
+
+    def _writer(self) -> sqlite3.Connection:
+        if self._db is None or not self._writable:
+            self._close_connection()
+            self._db = self._open_to_write()
+        return self._db
+
+    def _commit(self, changes: Sequence[Change]) -> list[Any]:
+        db = self._writer()
         db.execute("BEGIN IMMEDIATE")
         try:
-            if self._token is not None:
-                lease.renew(db, self._token)
-            results = [change(db) for change in changes]
-            tally = records.tally(db)
+            results = [self._change(db, change) for change in changes]
+            tally = queries.tally(db)
             db.execute("COMMIT")
         except BaseException:
             if db.in_transaction:
                 db.execute("ROLLBACK")
             raise
         self.tally = tally
+        if self._running and _size(f"{self.path}-wal") > LOG_BYTES:
+            self._checkpoint(db)
         return results
 
-    def _remove(self) -> None:
-        self._close()
-        for suffix in SUFFIXES:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(self.path + suffix)
+    def _change(self, db: sqlite3.Connection, change: Change) -> Any:
+        """Make one change of several; what it raises undoes that one alone."""
+        db.execute("SAVEPOINT change")
+        try:
+            result = change(db)
+        except Exception as error:
+            if not db.in_transaction:
+                raise  # SQLite has given the whole transaction up: the disk is full
+            db.execute("ROLLBACK TO change")
+            result = _Failed(self._explained(error) if isinstance(error, sqlite3.Error) else error)
+        db.execute("RELEASE change")
+        return result
+
+    def _take_lock(self, held: JobLock, purpose: str) -> None:
+        held.acquire(purpose)
+        self._lock = held
+        try:
+            db = self._writer()
+            if queries.read_log(db) == LOG_LOST:
+                raise JournalError(
+                    f"{self.path} was copied or moved without the '-wal' file beside it, so what "
+                    "was sent last is not in it: bring that file back, or, if it is lost for "
+                    "good, call recover(), which makes unknown whatever may have been sent"
+                )
+            if (into := queries.read_header(db).merged_into) is not None:
+                raise JournalError(f"{self.path} was merged into {into}: run that one")
+            self._commit([queries.doubt_sending])
+            self._checkpoint(db)
+            self._running = True
+        except BaseException:
+            self._release_lock(held)
+            raise
+
+    def _release_lock(self, held: JobLock | None) -> None:
+        if held is None or held is not self._lock:
+            return
+        try:
+            if self._running:
+                self._running = False
+                # Where it cannot be written, the log stays beside the file, and is whole.
+                with contextlib.suppress(sqlite3.Error, OSError, JournalError):
+                    db = self._writer()
+                    queries.write_log(db, WHOLE)
+                    sqlite.checkpoint(db)
+        finally:
+            self._lock = None
+            held.release()
+
+    def _checkpoint(self, db: sqlite3.Connection) -> None:
+        """Take the log into the file, and have the file say that it needs the log to come.
+
+        The second change is the first in the new log: whoever has the log reads that, and only
+        who has lost it reads the first. A crash between the two leaves a log that is empty, but
+        there.
+        """
+        queries.write_log(db, LOG_NEEDED)
+        sqlite.checkpoint(db)
+        queries.write_log(db, LOG_SEEN)
+
+    def _recover(self) -> int:
+        held = JobLock(self.path)
+        held.acquire("recovery")
+        try:
+            db = self._writer()
+            if queries.read_log(db) != LOG_LOST:
+                return 0
+
+            def doubt(db: sqlite3.Connection) -> int:
+                queries.write_log(db, WHOLE)
+                return queries.doubt_planned(db)
+
+            return int(self._commit([doubt])[0])
+        finally:
+            held.release()
 
     def _close(self) -> None:
-        db, self._db = self._db, None
+        self._release_lock(self._lock)
+        if self._planning:
+            self._remove_planning()
+        self._close_connection()
+
+    def _close_connection(self) -> None:
+        db, self._db, self._writable = self._db, None, False
         if db is not None:
             db.close()
+
+    # --- around a fork ------------------------------------------------------------------------
+
+    def before_fork(self) -> None:
+        """Close the file: a child that inherits it open would believe that it holds its locks.
+
+        A file in which a job is being planned has a name that no child will open.
+        """
+        self._working.acquire()
+        if not self._planning:
+            self._close_connection()
+
+    def after_fork_in_parent(self) -> None:
+        """Go on; the file is opened again when it is asked for."""
+        self._working.release()
+
+    def after_fork_in_child(self) -> None:
+        """Begin anew: the thread, the changes under way and the lock are the parent's."""
+        self._working = threading.RLock()
+        self._running = False
+        self._lock = None
+        if self._planning:
+            self._closed = True
+        self._start_afresh()
+
+
+class _Failed:
+    """In place of a change's result: why it was not made."""
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+
+def remove(path: str | os.PathLike[str]) -> None:
+    """Delete a job's file and what lies beside it.
+
+    Raises:
+        ConfigurationError: There is no such file, or it is no job.
+        JobBusy: The job is being run.
+        OSError: It cannot be deleted.
+    """
+    name = os.path.abspath(path)
+    sqlite.check_name(name)
+    if not os.path.lexists(name):
+        raise ConfigurationError(f"{name}: no such job")
+    if sqlite.marks_of(name)[0] != SCHEMA.application_id and not _is_hollow(name):
+        raise ConfigurationError(f"{name} is no job")
+    held = JobLock(name)
+    held.acquire("removal")
+    try:
+        sqlite.delete(name)
+    finally:
+        held.release()
+
+
+_JOURNALS: weakref.WeakSet[Journal] = weakref.WeakSet()
+_FORK = threading.Lock()
+_FORKING: list[Journal] = []
+
+
+def _before_fork() -> None:
+    _FORK.acquire()
+    _FORKING[:] = list(_JOURNALS)
+    for journal in _FORKING:
+        journal.before_fork()
+
+
+def _after_fork(step: Callable[[Journal], None]) -> None:
+    while _FORKING:
+        step(_FORKING.pop())
+    _FORK.release()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=_before_fork,
+        after_in_parent=functools.partial(_after_fork, Journal.after_fork_in_parent),
+        after_in_child=functools.partial(_after_fork, Journal.after_fork_in_child),
+    )
+
+
+def running(path: str) -> bool:
+    """Tell whether a live run, here or elsewhere, has the job."""
+    return lock.holder(path) is not None
+
+
+def _is_hollow(path: str) -> bool:
+    """Tell whether a file is empty, or an SQLite file without a table."""
+    if not _size(path):
+        return True
+    try:
+        with contextlib.closing(sqlite.connect_for_reading(path)) as db:
+            return not db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+    except (sqlite3.Error, OSError, ConfigurationError):
+        return False
+
+
+def _keep_name(folder: str) -> None:
+    """Have a new name survive a power cut."""
+    if os.name == "posix":
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _size(path: str) -> int:
+    try:
+        return os.stat(path).st_size
+    except OSError:
+        return 0

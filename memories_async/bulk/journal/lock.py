@@ -1,112 +1,198 @@
-"""Who runs a job: one live process at a time, and a dead one's job can be taken over."""
+"""One run of a job at a time: a lock of the operating system, on a file beside the journal.
+
+The kernel frees it when the process that holds it ends, however it ends: there is no clock in it
+and nothing to take over. It is never a lock on the journal itself, where SQLite has its own.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import errno
+import json
 import os
-import secrets
 import socket
-import sqlite3
+import sys
 import time
-from pathlib import Path
+import weakref
+from datetime import UTC, datetime
+from typing import Final
 
 import attrs
 
-from memories_async.bulk.models import JobBusy
+from memories_async.errors import ConfigurationError, JobBusy, JournalError
 
-HEARTBEAT = 10.0
-"""Seconds between two signs of life."""
-STALE = 60.0
-"""Seconds without a sign of life after which a run counts as dead, wherever it was."""
+SUFFIX: Final = ".lock"
+PATIENCE: Final = 0.3
+"""Seconds for which a lock is tried: whoever only asks who holds it has it for an instant."""
+_TAKEN: Final = frozenset({errno.EACCES, errno.EAGAIN, errno.EDEADLK})
 
-HELD_HERE: set[str] = set()
-"""The tokens of the runs of this process."""
+if sys.platform == "win32":
+    import msvcrt
 
-SCHEMA = """CREATE TABLE lease (
-    token TEXT NOT NULL, host TEXT NOT NULL, boot TEXT NOT NULL, pid INTEGER NOT NULL,
-    seen REAL NOT NULL
-)"""
+    _BEYOND = 1 << 30  # a locked region cannot be read there, so it lies beyond what is written
+
+    def _take(descriptor: int, *, shared: bool) -> None:
+        os.lseek(descriptor, _BEYOND, os.SEEK_SET)
+        msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+
+else:
+    import fcntl
+
+    def _take(descriptor: int, *, shared: bool) -> None:
+        fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
 
 
 @attrs.frozen
-class Holder:
-    """A process that runs a job, and when it was last seen alive."""
+class LockHolder:
+    """Who holds a lock, as written down by itself.
 
-    token: str
-    host: str
-    boot: str
+    Attributes:
+        pid: The process.
+        host: Its host.
+        purpose: What it does with the job, e.g. ``run``.
+        since: When it took the lock, in UTC.
+    """
+
     pid: int
-    seen: float
+    host: str
+    purpose: str
+    since: datetime
 
-    @classmethod
-    def this_process(cls) -> Holder:
-        """Return this process with a new token."""
-        return cls(secrets.token_hex(16), socket.gethostname(), _boot(), os.getpid(), time.time())
-
-    def alive(self) -> bool:
-        """Tell whether it may still be running."""
-        if time.time() - self.seen > STALE:
-            return False
-        if self.host != socket.gethostname():
-            return True
-        if self.boot != _boot():
-            return False
-        if self.pid == os.getpid():
-            # A restarted container has the same pid again, and a run may have failed to let go.
-            return self.token in HELD_HERE
-        return _process_exists(self.pid)
-
-
-def holder(db: sqlite3.Connection) -> Holder | None:
-    """Return whoever runs the job now, or None."""
-    row = db.execute("SELECT token, host, boot, pid, seen FROM lease").fetchone()
-    found = Holder(*row) if row else None
-    return found if found and found.alive() else None
-
-
-def claim(db: sqlite3.Connection, claimant: Holder) -> None:
-    """Take the job over, unless another run is alive.
-
-    Raises:
-        JobBusy: Another run is alive.
-    """
-    if (other := holder(db)) is not None:
-        raise JobBusy(
-            f"the job is being run by process {other.pid} on {other.host} "
-            f"(last seen {max(time.time() - other.seen, 0):.0f} s ago)"
+    def __str__(self) -> str:
+        return (
+            f"process {self.pid} on {self.host} "
+            f"({self.purpose}, since {self.since:%Y-%m-%d %H:%M:%S} UTC)"
         )
-    db.execute("DELETE FROM lease")
-    db.execute("INSERT INTO lease VALUES (?, ?, ?, ?, ?)", attrs.astuple(claimant))
 
 
-def renew(db: sqlite3.Connection, token: str) -> None:
-    """Show a sign of life; part of every commit of a run, so that none goes on after a take-over.
+class JobLock:
+    """The lock of one job.
+
+    Args:
+        journal: The job's file.
+    """
+
+    def __init__(self, journal: str) -> None:
+        self._journal = journal
+        self._path = journal + SUFFIX
+        self._descriptor: int | None = None
+
+    def acquire(self, purpose: str) -> None:
+        """Take the lock; blocks for no longer than ``PATIENCE``.
+
+        Args:
+            purpose: What for, told to those that are refused.
+
+        Raises:
+            JobBusy: Somebody holds it, be it this process.
+            JournalError: Its file cannot be made, or the file system knows no locks.
+        """
+        end = time.monotonic() + PATIENCE
+        while True:
+            descriptor = self._opened()
+            try:
+                _take(descriptor, shared=False)
+                if _same_file(descriptor, self._path):
+                    _write_holder(descriptor, purpose)
+                    self._descriptor = descriptor
+                    _HELD.add(self)
+                    return
+            except OSError as error:
+                if error.errno not in _TAKEN:
+                    os.close(descriptor)
+                    raise JournalError(f"{self._path} cannot be locked: {error}") from None
+                if time.monotonic() > end:
+                    other = _read_holder(descriptor)
+                    os.close(descriptor)
+                    who = f"by {other}" if other else "elsewhere"
+                    raise JobBusy(f"{self._journal} is in use {who}") from None
+                time.sleep(0.01)
+            # Taken, but whoever held it before has deleted the file; or not taken yet.
+            os.close(descriptor)
+
+    def release(self) -> None:
+        """Give the lock back; do nothing if it is not held."""
+        descriptor, self._descriptor = self._descriptor, None
+        if descriptor is not None:
+            _HELD.discard(self)
+            # While it is held nobody else takes it for the file of that name.
+            with contextlib.suppress(OSError):
+                os.unlink(self._path)
+            os.close(descriptor)
+
+    def forget(self) -> None:
+        """Drop what a fork has copied: the lock is the parent's, and must end with it."""
+        descriptor, self._descriptor = self._descriptor, None
+        if descriptor is not None:
+            os.close(descriptor)
+
+    def _opened(self) -> int:
+        flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0)
+        try:
+            return os.open(self._path, flags, 0o600)
+        except OSError as error:
+            raise JournalError(f"{self._path} cannot be opened: {error.strerror}") from None
+
+
+_HELD: weakref.WeakSet[JobLock] = weakref.WeakSet()
+
+
+def holder(journal: str) -> LockHolder | None:
+    """Return who has the job of this file in hand, or None.
 
     Raises:
-        JobBusy: Another run has taken the job over, because this one seemed dead.
+        ConfigurationError: The lock's file is no regular file.
     """
-    if not db.execute("UPDATE lease SET seen = ? WHERE token = ?", (time.time(), token)).rowcount:
-        raise JobBusy("another run has taken the job over: this one was out of touch for too long")
-
-
-def release(db: sqlite3.Connection, token: str) -> None:
-    """Give the job up, if it is still held."""
-    db.execute("DELETE FROM lease WHERE token = ?", (token,))
-
-
-def _boot() -> str:
-    with contextlib.suppress(OSError):
-        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    return ""
-
-
-def _process_exists(pid: int) -> bool:
-    if os.name != "posix":
-        return True  # asking would end the process there; the signs of life decide
+    flags = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0)
     try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
+        descriptor = os.open(journal + SUFFIX, flags | getattr(os, "O_NONBLOCK", 0))
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise ConfigurationError(f"{journal}{SUFFIX}: {error.strerror}") from None
+    try:
+        _take(descriptor, shared=True)
+    except OSError:
+        return _read_holder(descriptor) or LockHolder(
+            0, "an unknown host", "starting", datetime.now(UTC)
+        )
+    else:
+        return None
+    finally:
+        os.close(descriptor)
+
+
+def _write_holder(descriptor: int, purpose: str) -> None:
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    who = {"pid": os.getpid(), "host": socket.gethostname(), "purpose": purpose, "since": now}
+    os.ftruncate(descriptor, 0)
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    os.write(descriptor, json.dumps(who).encode())
+
+
+def _read_holder(descriptor: int) -> LockHolder | None:
+    try:
+        os.lseek(descriptor, 0, os.SEEK_SET)
+        who = json.loads(os.read(descriptor, 4096))
+        since = datetime.fromisoformat(who["since"])
+        return LockHolder(int(who["pid"]), str(who["host"]), str(who["purpose"]), since)
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _same_file(descriptor: int, path: str) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), os.stat(path))
+    except FileNotFoundError:
         return False
-    except PermissionError:
-        return True
-    return True
+
+
+def _forget_all() -> None:
+    for lock in list(_HELD):
+        lock.forget()
+    _HELD.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    # A descriptor copied by a fork would hold the lock for as long as the child lives.
+    os.register_at_fork(after_in_child=_forget_all)

@@ -1,25 +1,32 @@
-"""The journal's tables, and every step that an item takes in them, as plain functions."""
+"""Every step that an item takes in the journal's tables, as plain functions of a connection."""
 
 from __future__ import annotations
 
+import json
 import os
 import sqlite3
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Any
+from typing import Any, cast
 
-import attrs
-import orjson
-
-from memories_async.bulk.models import Counts, Item, JournalError, Status
-from memories_async.errors import MemoriesError
+from memories_async.bulk.journal import schema
+from memories_async.bulk.journal.rows import (
+    FileContent,
+    ItemRow,
+    JobHeader,
+    NewItem,
+    Settlement,
+    Tally,
+)
+from memories_async.bulk.models import Counts, Item, Status
+from memories_async.errors import JournalError
 
 _SELECT = """
     SELECT item.id, item.source, item.status, variant.options, item.extra, item.size, item.sha256,
         item.request, {result}, {vector}, item.error, item.details, item.duplicate_of,
-        item.waiting, item.variant, item.mtime, item.inode
+        item.waiting, item.billed, item.variant, item.mtime, item.ctime, item.inode
     FROM item JOIN variant ON variant.id = item.variant
 """
 _ITEM = _SELECT.format(result="item.result", vector="item.vector")
@@ -32,155 +39,44 @@ _ITEM_WITH_ANSWER = f"""
 )
 
 
-@attrs.frozen
-class Tally:
-    """How the job stands.
-
-    Attributes:
-        counts: Items by status.
-        planned_bytes: Bytes of the planned items, as far as known.
-        doubtful: Items that were once unknown and then sent again or given up.
-    """
-
-    counts: Counts = attrs.field(factory=Counts)
-    planned_bytes: int = 0
-    doubtful: int = 0
-
-    def costs(self, price: Decimal | None) -> tuple[Decimal | None, Decimal | None]:
-        """Return what the job has cost, and what it may have cost besides; None if unknown."""
-        if price is None:
-            return None, None
-        counts = self.counts
-        return counts.done * price, (counts.unknown + counts.sending + self.doubtful) * price
-
-
-@attrs.frozen
-class Head:
-    """What holds for the whole job.
-
-    Attributes:
-        kind: The name of its row in the table of kinds.
-        options: What every call is given.
-        price: Dollars per item, if its creator said.
-        created_at: When.
-        batch_size: What the service said is the most per request, once it has said so.
-    """
-
-    kind: str
-    options: Mapping[str, object]
-    price: Decimal | None
-    created_at: datetime
-    batch_size: int | None = None
-
-
-@attrs.frozen
-class Row:
-    """An item with what only the journal needs of it.
-
-    Attributes:
-        item: The item.
-        variant: The number of its options: only items that share it may share a request.
-        seen: Size, modification time (ns) and inode of the file whose digest is known.
-    """
-
-    item: Item
-    variant: int
-    seen: tuple[int | None, int | None, int | None]
-
-
-@attrs.frozen
-class Planned:
-    """An input on its way into the journal."""
-
-    source: str
-    options: Mapping[str, object]
-    extra: Mapping[str, object]
-    size: int | None
-
-
-@attrs.frozen
-class Verdict:
-    """What has become of an item.
-
-    Attributes:
-        id: Which.
-        status: Its status from now on.
-        result: What the service answered.
-        vector: The embedding's float32 numbers.
-        error: What went wrong.
-        details: More about that.
-        waiting: Whether it is yet to become searchable.
-    """
-
-    id: int
-    status: Status
-    result: Mapping[str, object] | None = None
-    vector: bytes | None = None
-    error: str | None = None
-    details: Mapping[str, object] | None = None
-    waiting: bool = False
-
-
-def verdict(id: int, status: Status, error: MemoriesError) -> Verdict:
-    """Return what an error makes of an item."""
-    details: dict[str, object] = {"type": type(error).__name__}
-    for name in ("code", "status", "sent_at", "bytes_sent", "request_digest", "attempts"):
-        if (value := getattr(error, name, None)) not in (None, ""):
-            details[name] = value
-    return Verdict(id, status, error=str(error), details=details)
-
-
-@attrs.frozen
-class Content:
-    """What was found in an item's file.
-
-    Attributes:
-        id: Which item.
-        seen: Size, modification time (ns) and inode.
-        sha256: The digest; None for a URL.
-    """
-
-    id: int
-    seen: tuple[int | None, int | None, int | None]
-    sha256: bytes | None
-
-
 # --- the whole job ----------------------------------------------------------------------------
 
 
-def write_head(db: sqlite3.Connection, head: Head) -> None:
+def write_header(db: sqlite3.Connection, header: JobHeader) -> None:
     """Write what holds for the whole job."""
     db.execute(
-        "INSERT INTO job (kind, options, price, created) VALUES (?, ?, ?, ?)",
+        "INSERT INTO job (kind, options, price, created, batch_size) VALUES (?, ?, ?, ?, ?)",
         (
-            head.kind,
-            _json(head.options),
-            None if head.price is None else str(head.price),
-            head.created_at.timestamp(),
+            header.kind,
+            as_json(header.options),
+            None if header.price is None else str(header.price),
+            header.created_at.timestamp(),
+            header.batch_size,
         ),
     )
 
 
-def read_head(db: sqlite3.Connection) -> Head:
+def read_header(db: sqlite3.Connection) -> JobHeader:
     """Read what holds for the whole job."""
-    kind, options, price, created, batch_size = db.execute(
-        "SELECT kind, options, price, created, batch_size FROM job"
+    kind, options, price, created, batch_size, merged_into = db.execute(
+        "SELECT kind, options, price, created, batch_size, merged_into FROM job"
     ).fetchone()
-    return Head(
+    return JobHeader(
         kind,
-        orjson.loads(options),
+        from_json(options),
         None if price is None else Decimal(price),
         datetime.fromtimestamp(created, UTC),
         batch_size,
+        merged_into,
     )
 
 
 def tally(db: sqlite3.Connection) -> Tally:
     """Return how the job stands."""
     rows = {status: (items, size) for status, items, size in db.execute("SELECT * FROM tally")}
-    (doubtful,) = db.execute("SELECT ifnull(sum(doubtful), 0) FROM job").fetchone()
-    counts = Counts(**{status: items for status, (items, _) in rows.items()})
-    return Tally(counts, rows["planned"][1], doubtful)
+    count = {status: rows[status][0] for status in schema.COUNTED}
+    billed, doubtful = count.pop("billed"), count.pop("doubtful")
+    return Tally(Counts(**count), rows["planned"][1], billed, doubtful)
 
 
 def set_batch_size(db: sqlite3.Connection, size: int) -> None:
@@ -188,29 +84,63 @@ def set_batch_size(db: sqlite3.Connection, size: int) -> None:
     db.execute("UPDATE job SET batch_size = ?", (size,))
 
 
-def variant_sizes(db: sqlite3.Connection) -> list[int]:
-    """Return how many planned items share each set of options."""
-    query = "SELECT count(*) FROM item WHERE status = 'planned' GROUP BY variant"
-    return [count for (count,) in db.execute(query)]
+def set_price(db: sqlite3.Connection, price: Decimal | None) -> None:
+    """Write down what an item costs."""
+    db.execute("UPDATE job SET price = ?", (None if price is None else str(price),))
+
+
+def set_merged(db: sqlite3.Connection, into: str | None) -> None:
+    """Write down which job has taken the items over."""
+    db.execute("UPDATE job SET merged_into = ?", (into,))
+
+
+def read_log(db: sqlite3.Connection) -> int:
+    """Return what the file says about its write-ahead log; see the schema."""
+    (log,) = db.execute("SELECT log FROM job").fetchone() or (schema.WHOLE,)
+    return int(log)
+
+
+def write_log(db: sqlite3.Connection, log: int) -> None:
+    """Say something about the write-ahead log."""
+    db.execute("UPDATE job SET log = ?", (log,))
 
 
 # --- planned ----------------------------------------------------------------------------------
 
 
-def add(db: sqlite3.Connection, planned: Iterable[Planned]) -> int:
+def add(db: sqlite3.Connection, items: Iterable[NewItem]) -> int:
     """Add inputs that are not in the job yet; return how many."""
     added = 0
-    for one in planned:
+    for one in items:
         added += db.execute(
             "INSERT OR IGNORE INTO item (source, variant, extra, size) VALUES (?, ?, ?, ?)",
             (
-                _stored_path(one.source),
-                _variant(db, _json(one.options)),
-                _json(one.extra) if one.extra else None,
+                stored_path(one.source),
+                _variant(db, as_json(one.options)),
+                as_json(one.extra) if one.extra else None,
                 one.size,
             ),
         ).rowcount
     return added
+
+
+def missing(db: sqlite3.Connection, items: Iterable[NewItem]) -> list[NewItem]:
+    """Return those of the inputs that are not in the job yet; changes nothing."""
+    query = """SELECT 1 FROM item JOIN variant ON variant.id = item.variant
+        WHERE item.source = ? AND variant.options = ?
+        AND ifnull(item.extra, '') = ?"""
+    return [
+        one
+        for one in items
+        if not db.execute(
+            query,
+            (
+                stored_path(one.source),
+                as_json(one.options),
+                as_json(one.extra) if one.extra else "",
+            ),
+        ).fetchone()
+    ]
 
 
 def _variant(db: sqlite3.Connection, options: str) -> int:
@@ -222,25 +152,25 @@ def _variant(db: sqlite3.Connection, options: str) -> int:
     return int(found[0])
 
 
-def planned_after(db: sqlite3.Connection, after: tuple[int, int], limit: int) -> list[Row]:
+def planned_after(db: sqlite3.Connection, after: tuple[int, int], limit: int) -> list[ItemRow]:
     """Return planned items, ordered by options and number, beyond a place in that order."""
     query = f"""{_ITEM} WHERE item.status = 'planned' AND (item.variant, item.id) > (?, ?)
         ORDER BY item.variant, item.id LIMIT ?"""
     return [_row(values) for values in db.execute(query, (*after, limit))]
 
 
-def planned_by_id(db: sqlite3.Connection, ids: Collection[int]) -> list[Row]:
+def planned_by_id(db: sqlite3.Connection, ids: Collection[int]) -> list[ItemRow]:
     """Return those of the items that are planned."""
     return [row for row in by_id(db, ids) if row.item.status is Status.PLANNED]
 
 
-def by_id(db: sqlite3.Connection, ids: Collection[int]) -> list[Row]:
+def by_id(db: sqlite3.Connection, ids: Collection[int]) -> list[ItemRow]:
     """Return items by their numbers."""
     query = f"{_ITEM} WHERE item.id = ?"
     return [_row(values) for id in ids for values in db.execute(query, (id,))]
 
 
-def note_content(db: sqlite3.Connection, found: Content) -> tuple[int | None, list[int]]:
+def note_content(db: sqlite3.Connection, found: FileContent) -> tuple[int | None, list[int]]:
     """Record what an item's file holds, and skip the item if another has the same.
 
     Returns:
@@ -251,24 +181,16 @@ def note_content(db: sqlite3.Connection, found: Content) -> tuple[int | None, li
         "SELECT sha256, variant FROM item WHERE id = ?", (found.id,)
     ).fetchone()
     db.execute(
-        "UPDATE item SET size = ?, mtime = ?, inode = ?, sha256 = ? WHERE id = ?",
+        "UPDATE item SET size = ?, mtime = ?, ctime = ?, inode = ?, sha256 = ? WHERE id = ?",
         (*found.seen, found.sha256, found.id),
     )
     if found.sha256 is None:
         return None, []
-    freed: list[int] = []
-    if before is not None and before != found.sha256:
-        freed = [
-            id
-            for (id,) in db.execute(
-                """UPDATE item SET status = 'planned', duplicate_of = NULL, error = NULL
-                WHERE duplicate_of = ? RETURNING id""",
-                (found.id,),
-            )
-        ]
+    freed = [] if before in (None, found.sha256) else free_duplicates(db, found.id)
+    # One that failed has no answer to give, and may have failed because its file is gone.
     original = db.execute(
-        """SELECT id FROM item WHERE sha256 = ? AND variant = ? AND id <> ? AND status <> 'skipped'
-        ORDER BY id LIMIT 1""",
+        """SELECT id FROM item WHERE sha256 = ? AND variant = ? AND id <> ?
+        AND status NOT IN ('skipped', 'failed') ORDER BY id LIMIT 1""",
         (found.sha256, variant, found.id),
     ).fetchone()
     if original is None:
@@ -278,6 +200,16 @@ def note_content(db: sqlite3.Connection, found: Content) -> tuple[int | None, li
         (original[0], f"the same content and options as item {original[0]}", found.id),
     )
     return int(original[0]), freed
+
+
+def free_duplicates(db: sqlite3.Connection, id: int) -> list[int]:
+    """Plan an item's duplicates again, as it will not have their answer; return them."""
+    freed = db.execute(
+        """UPDATE item SET status = 'planned', duplicate_of = NULL, error = NULL
+        WHERE duplicate_of = ? AND status = 'skipped' RETURNING id""",
+        (id,),
+    )
+    return [int(id) for (id,) in freed]
 
 
 # --- sending and after ------------------------------------------------------------------------
@@ -307,22 +239,36 @@ def put_back(db: sqlite3.Connection, ids: Iterable[int]) -> None:
         )
 
 
-def settle(db: sqlite3.Connection, verdicts: Iterable[Verdict]) -> None:
-    """Record what has become of items."""
-    for verdict in verdicts:
+def settle(db: sqlite3.Connection, settlements: Iterable[Settlement]) -> list[int]:
+    """Record what has become of items.
+
+    An answer that is new, not one more word about a known one, was billed.
+
+    Returns:
+        The duplicates that are planned again because the item that was to have their answer
+        failed.
+    """
+    freed: list[int] = []
+    for one in settlements:
         db.execute(
-            """UPDATE item SET status = ?, result = ifnull(?, result), vector = ?, error = ?,
-            details = ?, waiting = ? WHERE id = ?""",
+            """UPDATE item SET
+                billed = billed + (?1 = 'done' AND status IN ('planned', 'sending', 'unknown')),
+                status = ?1, result = ifnull(?2, result), vector = ifnull(?3, vector),
+                error = ?4, details = ?5, waiting = ?6
+            WHERE id = ?7""",
             (
-                verdict.status,
-                None if verdict.result is None else _json(verdict.result),
-                verdict.vector,
-                verdict.error,
-                None if verdict.details is None else _json(verdict.details),
-                verdict.waiting,
-                verdict.id,
+                one.status,
+                None if one.result is None else as_json(one.result),
+                one.vector,
+                None if one.error is None else safe_text(one.error),
+                None if one.details is None else as_json(one.details),
+                one.waiting,
+                one.id,
             ),
         )
+        if one.status is Status.FAILED:
+            freed += free_duplicates(db, one.id)
+    return freed
 
 
 def doubt_sending(db: sqlite3.Connection) -> None:
@@ -332,37 +278,71 @@ def doubt_sending(db: sqlite3.Connection) -> None:
         """UPDATE item SET status = 'unknown', details = ?,
         error = 'the run ended while this was being sent: it may have been billed'
         WHERE status = 'sending'""",
-        (_json(details),),
+        (as_json(details),),
     )
+
+
+def doubt_planned(db: sqlite3.Connection) -> int:
+    """Call unknown all that may have been sent after the file was copied; return how many."""
+    return db.execute(
+        """UPDATE item SET status = 'unknown', details = '{"type": "LogLost"}', error =
+        'the record of what was sent last has been lost: it may have been billed'
+        WHERE status IN ('planned', 'sending')"""
+    ).rowcount
 
 
 def resolve_unknown(db: sqlite3.Connection, status: Status) -> int:
     """Plan all unknown items again, or skip them; return how many."""
     error = "given up: it may have been billed" if status is Status.SKIPPED else None
-    changed = db.execute(
-        "UPDATE item SET status = ?, error = ifnull(?, error) WHERE status = 'unknown'",
+    return db.execute(
+        """UPDATE item SET status = ?, error = ifnull(?, error), doubtful = doubtful + 1
+        WHERE status = 'unknown'""",
         (status, error),
     ).rowcount
-    db.execute("UPDATE job SET doubtful = doubtful + ?", (changed,))
+
+
+def retry(db: sqlite3.Connection, status: Status) -> int:
+    """Plan items of a status again; return how many."""
+    if status is Status.UNKNOWN:
+        return resolve_unknown(db, Status.PLANNED)
+    return db.execute(
+        """UPDATE item SET status = 'planned', duplicate_of = NULL, error = NULL, details = NULL
+        WHERE status = ?""",
+        (status,),
+    ).rowcount
+
+
+def retry_by_id(db: sqlite3.Connection, ids: Iterable[int]) -> int:
+    """Plan items again, whatever became of them, unless they are under way; return how many."""
+    changed = 0
+    for id in ids:
+        changed += db.execute(
+            """UPDATE item SET doubtful = doubtful + (status = 'unknown'), status = 'planned',
+            duplicate_of = NULL, error = NULL, details = NULL, waiting = 0, sha256 = NULL
+            WHERE id = ? AND status NOT IN ('planned', 'sending')""",
+            (id,),
+        ).rowcount
     return changed
 
 
-def retry_failed(db: sqlite3.Connection) -> int:
-    """Plan all failed items again; return how many."""
-    return db.execute("UPDATE item SET status = 'planned' WHERE status = 'failed'").rowcount
-
-
 # --- reading ----------------------------------------------------------------------------------
+
+
+def rows_after(
+    db: sqlite3.Connection, after: int, limit: int, status: Status | None
+) -> list[ItemRow]:
+    """Return items in the order of their numbers, beyond one of them, answers included."""
+    chosen = "" if status is None else "AND item.status = ?"
+    query = f"{_ITEM_WITH_ANSWER} WHERE item.id > ? {chosen} ORDER BY item.id LIMIT ?"
+    values = (after, limit) if status is None else (after, status, limit)
+    return [_row(row) for row in db.execute(query, values)]
 
 
 def items_after(
     db: sqlite3.Connection, after: int, limit: int, status: Status | None
 ) -> list[Item]:
     """Return items in the order of their numbers, beyond one of them, answers included."""
-    chosen = "" if status is None else "AND item.status = ?"
-    query = f"{_ITEM_WITH_ANSWER} WHERE item.id > ? {chosen} ORDER BY item.id LIMIT ?"
-    values = (after, limit) if status is None else (after, status, limit)
-    return [_row(row).item for row in db.execute(query, values)]
+    return [row.item for row in rows_after(db, after, limit, status)]
 
 
 def waiting_ids(db: sqlite3.Connection) -> list[int]:
@@ -370,39 +350,63 @@ def waiting_ids(db: sqlite3.Connection) -> list[int]:
     return [id for (id,) in db.execute("SELECT id FROM item WHERE waiting = 1 ORDER BY id")]
 
 
-def _row(values: tuple[Any, ...]) -> Row:
+def _row(values: tuple[Any, ...]) -> ItemRow:
     (id, source, status, options, extra, size, sha256, request, result, vector) = values[:10]
-    (error, details, duplicate_of, waiting, variant, mtime, inode) = values[10:]
+    (error, details, duplicate_of, waiting, billed, variant, mtime, ctime, inode) = values[10:]
     item = Item(
         id=id,
         source=os.fsdecode(source),
         status=Status(status),
-        options=_object(options),
-        extra=_object(extra),
+        options=from_json(options),
+        extra=from_json(extra),
         size=size,
         sha256=None if sha256 is None else sha256.hex(),
         request=request,
-        result=None if result is None else _object(result),
+        result=None if result is None else from_json(result),
         vector=vector,
         error=error,
-        details=None if details is None else _object(details),
+        details=None if details is None else from_json(details),
         duplicate_of=duplicate_of,
         waiting=bool(waiting),
+        billed=billed,
     )
-    return Row(item, variant, (size, mtime, inode))
+    return ItemRow(item, variant, (size, mtime, ctime, inode))
 
 
-def _stored_path(source: str) -> str | bytes:
+# --- what SQLite can hold ---------------------------------------------------------------------
+
+
+def stored_path(source: str) -> str | bytes:
+    """Return a name as it is stored: one that is no UTF-8 has no text."""
     try:
         source.encode()
-    except UnicodeEncodeError:  # a name that is no UTF-8 has no text to store
+    except UnicodeEncodeError:
         return os.fsencode(source)
     return source
 
 
-def _json(value: Mapping[str, object]) -> str:
-    return orjson.dumps(dict(value), option=orjson.OPT_SORT_KEYS).decode()
+def safe_text(text: str) -> str:
+    """Return a text with whatever UTF-8 cannot say spelled out."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
-def _object(text: str | None) -> dict[str, object]:
-    return dict(orjson.loads(text)) if text else {}
+def as_json(value: Mapping[str, object]) -> str:
+    """Return JSON text: exact integers of any size, times in ISO 8601, the same for the same."""
+    return safe_text(
+        json.dumps(
+            dict(value),
+            sort_keys=True,
+            separators=(",", ":"),
+            ensure_ascii=False,
+            default=_as_json,
+        )
+    )
+
+
+def from_json(text: str | None) -> dict[str, object]:
+    """Return what a JSON text says; an empty object for none."""
+    return cast("dict[str, object]", json.loads(text)) if text else {}
+
+
+def _as_json(value: object) -> object:
+    return value.isoformat() if isinstance(value, datetime) else str(value)

@@ -22,25 +22,32 @@ def aiohttp_app(inbox: CallbackInbox) -> web.Application:
     Args:
         inbox: The inbox; closing it stays with you.
     """
-    from aiohttp import ClientError, web
-
-    async def receive(request: web.Request) -> web.Response:
-        response = refuse(request.method, request.content_length)
-        if response is None:
-            read = functools.partial(_read, request)
-            response = await inbox.receive(request.path, read, peer=request.remote)
-        return web.Response(status=response.status, body=response.body, headers=response.headers)
-
-    async def _read(request: web.Request) -> bytes:
-        body = bytearray()
-        # Whoever leaves in the middle has sent half a body, and that is not JSON.
-        with contextlib.suppress(OSError, RuntimeError, ClientError, web.RequestPayloadError):
-            async for piece in request.content.iter_any():
-                body += piece
-                if len(body) > MOST_BYTES:
-                    break
-        return bytes(body)
+    from aiohttp import web
 
     application = web.Application()
-    application.router.add_route("*", "/{path:.*}", receive)
+    application.router.add_route("*", "/{path:.*}", functools.partial(respond, inbox))
     return application
+
+
+async def respond(inbox: CallbackInbox, request: web.BaseRequest) -> web.Response:
+    """Have an inbox take in a request."""
+    from aiohttp import web
+
+    response = refuse(request.method, request.content_length)
+    if response is None:
+        read = functools.partial(_read, request)
+        response = await inbox.receive(request.path, read, peer=request.remote)
+    return web.Response(status=response.status, body=response.body, headers=response.headers)
+
+
+async def _read(request: web.BaseRequest) -> bytes:
+    from aiohttp import ClientError, web
+
+    body = bytearray()
+    # Whoever leaves in the middle has sent half a body, and that is not JSON.
+    with contextlib.suppress(OSError, RuntimeError, ClientError, web.RequestPayloadError):
+        async for piece in request.content.iter_any():
+            body += piece
+            if len(body) > MOST_BYTES:
+                break
+    return bytes(body)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal, TypeAlias
+
 from memories_async.cli.credentials import account, connect
 from memories_async.cli.exit_codes import Exit
 from memories_async.cli.interrupts import one_call
@@ -16,18 +18,18 @@ from memories_async.cli.options import (
     Running,
     Shared,
     Sources,
-    Text,
 )
 from memories_async.cli.sources import one_of
 from memories_async.cli.terminal.output import Output, extra
-from memories_async.embeddings import DEFAULT_MODEL
+
+Model: TypeAlias = Literal["multimodalembedding@001", "mobileclip"]
 
 
 async def embed(
     sources: Sources,
     /,
     *,
-    model: Text = DEFAULT_MODEL,
+    model: Model = "multimodalembedding@001",
     making: Making = MAKING,
     running: Running = RUNNING,
     calling: Calling = CALLING,

@@ -11,7 +11,7 @@ from memories_async.bulk import Job, JournalError, Status
 from memories_async.cli import checks
 from memories_async.cli.credentials import account, connect
 from memories_async.cli.exit_codes import Exit
-from memories_async.cli.job_commands import check, exit_of, go
+from memories_async.cli.job_commands import exit_of, go
 from memories_async.cli.job_files import find, folder, latest_first, name_of, names
 from memories_async.cli.job_rows import row_of, state, text_of
 from memories_async.cli.options import (
@@ -90,7 +90,6 @@ async def resume(
         calling: How the service is called.
         shared: What every command understands.
     """
-    check(running)
     async with await Job.open(find(job)) as opened:
         return await go(opened, account(shared.profile), running, shared, calling)
 

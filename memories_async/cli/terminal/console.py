@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import io
+import json
 import os
 import re
 import sys
@@ -18,6 +19,9 @@ T = TypeVar("T")
 # Captions repeat what stands in pictures, and file names come from anywhere: neither may steer
 # the terminal, nor look like a line of our own.
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+
+
+SHORT_KEY = 8
 
 
 class StdoutLost(OSError):
@@ -53,6 +57,7 @@ class Console:
 
     def __init__(self) -> None:
         self._status = ""
+        self._secrets: set[str] = set()
         self._writing = threading.Lock()
 
     def prepare(self) -> None:
@@ -66,6 +71,18 @@ class Console:
             except OSError:
                 os.open(os.devnull, os.O_RDWR)  # the lowest free number is this one
 
+    def hide(self, secret: str) -> None:
+        """Show a key never, whoever repeats it: the last line of defence, not the first."""
+        # A key of a few letters, as tests use, is no secret and would take words apart.
+        if len(secret) > SHORT_KEY:
+            self._secrets |= {secret, json.dumps(secret)[1:-1], secret.replace("/", "\\/")}
+
+    def hidden(self, text: str) -> str:
+        """Return text without the keys."""
+        for secret in self._secrets:
+            text = text.replace(secret, "…")
+        return text
+
     def print(self, text: str) -> None:
         """Print text on stdout at once.
 
@@ -77,14 +94,10 @@ class Console:
                 if sys.stdout is None:
                     raise OSError("it is closed")
                 with self._writing:
-                    print(text, flush=True)
+                    print(self.hidden(text), flush=True)
             except (OSError, ValueError) as error:
-                self.give_up_stdout()
+                sys.stdout = _abandoned(sys.stdout)
                 raise StdoutLost(f"stdout cannot be written: {error}") from error
-
-    def give_up_stdout(self) -> None:
-        """Let what stdout still holds go nowhere; from now on it counts as closed."""
-        sys.stdout = _abandoned(sys.stdout)
 
     def say(self, message: str) -> None:
         """Print one line for people on stderr; if nobody is there to read it, it is not missed."""
@@ -93,7 +106,7 @@ class Console:
     def write_error(self, text: str) -> None:
         """Print text on stderr as it is."""
         with self._around_status(sys.stderr):
-            self._to_stderr(text)
+            self._to_stderr(self.hidden(text))
 
     def show_status(self, line: str) -> None:
         """Put a line in the place of the status line before; an empty one ends it."""

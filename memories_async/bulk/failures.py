@@ -1,11 +1,58 @@
-"""Which files of a request the service means when it refuses all of them; pure functions."""
+"""What an error means: for the run, for the items of a request, and for the files that it names."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
 
-from memories_async.errors import ApiError, MediaError, MemoriesError
+from memories_async.bulk.models import StopReason
+from memories_async.errors import (
+    ApiError,
+    AuthenticationError,
+    CapacityReached,
+    ConnectError,
+    DecodeError,
+    InsufficientCredits,
+    LimiterUnavailable,
+    MediaError,
+    MemoriesError,
+    OutcomeUnknown,
+    PermissionDenied,
+    RateLimited,
+    ServerError,
+    StallTimeout,
+)
+
+# What these say holds for every item, and nothing was billed.
+_STOPS: tuple[tuple[type[MemoriesError], StopReason], ...] = (
+    (InsufficientCredits, StopReason.CREDITS),
+    (AuthenticationError, StopReason.KEY),
+    (PermissionDenied, StopReason.KEY),
+    (ConnectError, StopReason.UNREACHABLE),
+    (StallTimeout, StopReason.UNREACHABLE),
+    (RateLimited, StopReason.UNREACHABLE),
+    (CapacityReached, StopReason.UNREACHABLE),
+    (LimiterUnavailable, StopReason.UNREACHABLE),
+)
+
+LIMITS = frozenset({StopReason.MAX_COST, StopReason.MAX_ITEMS})
+"""Stops at which what has been taken is still sent."""
+
+
+def reason_to_stop(error: MemoriesError) -> StopReason | None:
+    """Return why the run must stop, or None where the error is one request's own."""
+    for kind, reason in _STOPS:
+        if isinstance(error, kind):
+            return reason
+    return None
+
+
+def may_have_cost(error: MemoriesError) -> bool:
+    """Tell whether the request may have been billed: also an unreadable answer may be a success."""
+    return isinstance(error, OutcomeUnknown | DecodeError | ServerError)
+
+
+# --- which files a refusal means ---------------------------------------------------------------
 
 _CAP = re.compile(
     r"(?:number|count|amount) of (?:files|images)|too many (?:files|images)"
@@ -52,7 +99,7 @@ def cap_in(message: str, sent: int) -> int | None:
     return max(fitting, default=sent // 2 or None)
 
 
-def smaller(error: MemoriesError, sent: int) -> int | None:
+def smaller_size(error: MemoriesError, sent: int) -> int | None:
     """Return a size for the next requests where this one was refused for holding too much."""
     if isinstance(error, ApiError):
         if error.status == _TOO_MUCH or error.code == str(_TOO_MUCH):
@@ -61,6 +108,6 @@ def smaller(error: MemoriesError, sent: int) -> int | None:
     return None
 
 
-def words(error: MemoriesError) -> str:
+def text_of(error: MemoriesError) -> str:
     """Return all that an error says about files."""
     return "\n".join(error.problems) if isinstance(error, MediaError) else error.message

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from memories_async import BadRequest, MediaError, MemoriesError
-from memories_async.bulk.rejections import cap_in, named_in, smaller, words
+from memories_async.bulk.failures import cap_in, named_in, smaller_size, text_of
 
 
 @pytest.mark.parametrize(
@@ -57,9 +57,9 @@ def test_how_many_files_a_request_may_have(message: str, sent: int, cap: int | N
     ],
 )
 def test_when_requests_become_smaller(error: MemoriesError, size: int | None) -> None:
-    assert smaller(error, 20) == size
+    assert smaller_size(error, 20) == size
 
 
 def test_a_local_error_names_each_file() -> None:
     error = MediaError("2 of 3 files", problems=["/a.png is empty", "/b.png: no such file"])
-    assert named_in(words(error), {1: "/a.png", 2: "/b.png", 3: "/c.png"}) == [1, 2]
+    assert named_in(text_of(error), {1: "/a.png", 2: "/b.png", 3: "/c.png"}) == [1, 2]

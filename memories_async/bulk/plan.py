@@ -1,0 +1,179 @@
+"""The dry run: what a run would send, what not and why, without sending or changing anything."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Mapping, Sequence
+from decimal import Decimal
+
+from memories_async.bulk.journal.rows import ItemRow, JobHeader, NewItem, Tally
+from memories_async.bulk.kinds import JobKind
+from memories_async.bulk.models import Plan, PlannedInput, Reason, Status
+from memories_async.bulk.preflight import check_file, digest_of, fingerprint
+from memories_async.config import Rate
+from memories_async.errors import MediaError
+from memories_async.media.urls import is_url
+
+_KEPT: Mapping[Status, Reason] = {
+    Status.FAILED: Reason.FAILED,
+    Status.UNKNOWN: Reason.UNKNOWN,
+    Status.SKIPPED: Reason.SKIPPED,
+    Status.SENDING: Reason.SENDING,
+}
+
+
+class Preview:
+    """Goes through a job's items, and further inputs, as a run would.
+
+    Args:
+        kind: What is done with each item.
+        header: What holds for the whole job.
+        unknown: What the run would do with items of unknown outcome.
+        failed: What it would do with failed ones.
+    """
+
+    def __init__(self, kind: JobKind, header: JobHeader, unknown: str, failed: str) -> None:
+        self._kind = kind
+        self._header = header
+        self._again = {
+            status
+            for status, choice in ((Status.UNKNOWN, unknown), (Status.FAILED, failed))
+            if choice == "retry"
+        }
+        self._inputs: list[PlannedInput] = []
+        self._variants: list[object] = []
+        # By size and options: a digest is needed only where two may be the same.
+        self._sized: dict[tuple[object, int], list[tuple[str, str | None]]] = {}
+
+    async def go_through(self, pages: AsyncIterator[Sequence[ItemRow]]) -> None:
+        """Look at the job's items, those first that have an answer."""
+        later: list[ItemRow] = []
+        async for page in pages:
+            later += await asyncio.to_thread(self._see_kept, page)
+        for start in range(0, len(later), 100):
+            await asyncio.to_thread(self._see_planned, later[start : start + 100])
+
+    async def go_through_new(self, items: Sequence[NewItem]) -> None:
+        """Look at inputs that are not in the job yet."""
+        await asyncio.to_thread(self._see_new, items)
+
+    def plan(self, tally: Tally, price: Decimal | None, rate: Rate | None, most: int) -> Plan:
+        """Return what was found."""
+        sizes: dict[object, int] = {}
+        for variant in self._variants:
+            sizes[variant] = sizes.get(variant, 0) + 1
+        requests = sum(-(-size // most) for size in sizes.values())
+        sent = [one for one in self._inputs if one.reason is None]
+        return Plan(
+            counts=tally.counts,
+            inputs=tuple(self._inputs),
+            requests=requests,
+            size=sum(one.size or 0 for one in sent),
+            price=price,
+            cost=None if price is None else len(sent) * price,
+            possible_cost=tally.costs(price)[1],
+            seconds=requests * rate.seconds / rate.calls if rate else 0.0,
+        )
+
+    def _see_kept(self, rows: Sequence[ItemRow]) -> list[ItemRow]:
+        planned: list[ItemRow] = []
+        for row in rows:
+            item = row.item
+            if item.status is Status.PLANNED or item.status in self._again:
+                planned.append(row)
+                continue
+            if item.sha256 is not None and item.status not in (Status.FAILED, Status.SKIPPED):
+                key = _key(item.options), item.size or 0
+                self._sized.setdefault(key, []).append((item.source, item.sha256))
+            reason, message = _KEPT.get(item.status, Reason.DONE), item.error or ""
+            if reason is Reason.DONE and _has_changed(row):
+                reason, message = Reason.CHANGED, "its file has changed since it was answered"
+            elif item.duplicate_of is not None:
+                reason = Reason.DUPLICATE
+            self._inputs.append(PlannedInput(item.source, item.size, reason, message))
+        return planned
+
+    def _see_planned(self, rows: Sequence[ItemRow]) -> None:
+        for row in rows:
+            self._see(row.item.source, row.item.options)
+
+    def _see_new(self, items: Sequence[NewItem]) -> None:
+        for item in items:
+            self._see(item.source, item.options)
+
+    def _see(self, source: str, options: Mapping[str, object]) -> None:
+        variant = _key(options)
+        if is_url(source):
+            self._inputs.append(PlannedInput(source))
+            self._variants.append(variant)
+            return
+        try:
+            size = os.stat(source).st_size
+            check_file(source, self._kind.rule)
+            original = self._original(source, variant, size)
+        except (OSError, ValueError, MediaError) as error:
+            empty = _size(source) == 0
+            reason = Reason.EMPTY if empty else Reason.UNFIT
+            self._inputs.append(PlannedInput(source, _size(source), reason, _words(error)))
+            return
+        if original is not None:
+            message = f"the same content and options as {original}"
+            self._inputs.append(PlannedInput(source, size, Reason.DUPLICATE, message))
+        else:
+            self._inputs.append(PlannedInput(source, size))
+            self._variants.append(variant)
+
+    def _original(self, source: str, variant: str, size: int) -> str | None:
+        """Return what has the same content and options and comes first, or None."""
+        others = self._sized.setdefault((variant, size), [])
+        own: str | None = None
+        if others:
+            own = digest_of(source)
+            for place, (other, digest) in enumerate(others):
+                known = digest or _digest_if_there(other)
+                others[place] = other, known
+                if known == own:
+                    return other
+        others.append((source, own))
+        return None
+
+
+def changed_ids(rows: Sequence[ItemRow]) -> list[int]:
+    """Return the items whose file is another one since it was sent; blocks on file I/O."""
+    return [row.item.id for row in rows if _has_changed(row)]
+
+
+def _key(options: Mapping[str, object]) -> str:
+    return repr(sorted(options.items()))
+
+
+def _has_changed(row: ItemRow) -> bool:
+    """Tell whether a file is another one, or gone, since it was sent; by what is cheap to see."""
+    if row.item.sha256 is None:
+        return False
+    try:
+        size, modified, _, _ = fingerprint(row.item.source)
+    except OSError:
+        return False  # a file that is gone needs no sending
+    return (size, modified) != row.seen[:2]
+
+
+def _digest_if_there(path: str) -> str | None:
+    try:
+        return digest_of(path)
+    except OSError:
+        return None
+
+
+def _size(path: str) -> int | None:
+    try:
+        return os.stat(path).st_size
+    except (OSError, ValueError):
+        return None
+
+
+def _words(error: Exception) -> str:
+    if isinstance(error, MediaError):
+        return error.message
+    return str(getattr(error, "strerror", None) or error)
