@@ -213,10 +213,11 @@ class Journal:
         sqlite.check_name(self.path)
         if not os.path.isdir(os.path.dirname(self.path)):
             raise ConfigurationError(f"{os.path.dirname(self.path)}: there is no such folder")
+        self._refuse_what_is_there()
         self._lock = JobLock(self.path)
         self._lock.acquire("planning")
         try:
-            self._refuse_what_is_there()
+            self._refuse_what_is_there()  # again, now that nobody else plans here
             # Nobody else has it in use: whoever planned here and was killed held the lock.
             with contextlib.suppress(FileNotFoundError):
                 sqlite.delete(self.path + PLANNING)
@@ -269,6 +270,7 @@ class Journal:
 
     def _open_to_read(self) -> sqlite3.Connection:
         """Open the file so that its log, if it has one, cannot be deleted by this connection."""
+        sqlite.check_name(self.path)
         if not os.path.lexists(self.path):
             raise ConfigurationError(f"{self.path}: no such job")
         try:

@@ -1,0 +1,136 @@
+"""A job whose folder of inputs holds the job's own file, in a process that keeps its locks."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from memories_async import ConfigurationError, Memories, sqlite
+from memories_async.bulk import Job, Status
+from memories_async.emulator import Emulator
+from memories_async.emulator.faults import InjectedFault
+from tests.bulk.conftest import MakeImages
+from tests.bulk.ledgers import assert_journal_matches, items_of, until
+from tests.test_sqlite import PROC, locks_held
+
+pytestmark = pytest.mark.anyio
+
+
+@PROC
+async def test_a_run_keeps_its_locks_whatever_else_its_process_does(
+    emulator: Emulator, client: Memories, images: MakeImages, tmp_path: Path
+) -> None:
+    """It looks at its own folder, plans the job a second time, lists, exports, and adds."""
+    emulator.faults.add(InjectedFault(None, latency=0.02, times=None))
+    folder = images(30)
+    path = folder / "images.job"
+    async with await Job.create(path, "embed_images", f"{folder}/*") as job:
+        os.link(path, folder / "another name of it.png")
+        run = asyncio.create_task(job.run(client))
+        await until(lambda: len(emulator.ledger))
+        held = locks_held(path)
+        assert held
+        with pytest.raises(ConfigurationError, match="exists already"):
+            await Job.create(path, "embed_images", folder)
+        async with await Job.open(path) as other:
+            await other.counts()
+            await other.running()
+            await other.plan(f"{folder}/*")
+            await other.add([path, folder / "images.job-wal", folder])
+            await other.export(tmp_path / "rows.jsonl")
+            with pytest.raises(ConfigurationError, match="own file"):
+                await other.export(path, format="jsonl")
+        assert not run.done()
+        assert locks_held(path) >= held
+        report = await run
+        await assert_journal_matches(job, emulator.ledger, report.counts.total)
+    assert report.counts.done == 30
+    assert {Path(entry.files[0].name).suffix for entry in emulator.ledger} == {".png"}
+    assert report.counts.failed == 0
+
+
+async def test_the_job_s_own_files_are_no_inputs(images: MakeImages, tmp_path: Path) -> None:
+    folder = images(2)
+    path = folder / "photos.job"
+    async with await Job.create(path, "embed_images", f"{folder}/*") as job:
+        assert (await job.counts()).total == 2
+        held = await job._journal.lock()
+        names = sorted(os.listdir(folder))
+        assert [name for name in names if "photos.job" in name] == [
+            "photos.job",
+            "photos.job-shm",
+            "photos.job-wal",
+            "photos.job.lock",
+        ]
+        assert await job.add([f"{folder}/*", *(folder / name for name in names)]) == 0
+        await job._journal.unlock(held)
+
+
+@PROC
+async def test_another_sqlite_file_that_the_process_has_open_fails_and_is_not_opened(
+    emulator: Emulator, client: Memories, images: MakeImages, tmp_path: Path
+) -> None:
+    folder = images(1)
+    other = folder / "callbacks.png"
+    db = sqlite.connect(other, create_missing=True)
+    db.execute("CREATE TABLE x (y)")
+    held = locks_held(other)
+    async with await Job.create(tmp_path / "job", "embed_images", folder) as job:
+        plan = await job.plan()
+        report = await job.run(client)
+        (_, item) = await items_of(job)
+    assert (report.counts.done, item.status) == (1, Status.FAILED)
+    assert "SQLite file that this process has open" in str(item.error)
+    assert [one.source for one in plan.unsent] == [str(other)]
+    assert locks_held(other) == held
+    db.close()
+
+
+@PROC
+async def test_a_forked_child_neither_has_nor_breaks_its_parent_s_locks(
+    client: Memories, images: MakeImages, tmp_path: Path
+) -> None:
+    async with await Job.create(tmp_path / "job", "embed_images", images(4)) as job:
+        held = await job._journal.lock()
+        before = locks_held(tmp_path / "job")
+        child = os.fork()
+        if child == 0:
+            code = 1
+            try:
+                # The file is closed in the child, and a new connection takes locks of its own.
+                assert job._journal._db is None
+                db = sqlite.connect(tmp_path / "job")
+                db.execute("SELECT count(*) FROM item").fetchone()
+                code = 0 if locks_held(tmp_path / "job") else 2
+                db.close()
+            finally:
+                os._exit(code)
+        _, status = await asyncio.to_thread(os.waitpid, child, 0)
+        assert os.waitstatus_to_exitcode(status) == 0
+        assert (await job.counts()).planned == 4
+        await job._journal.write(lambda db: None)
+        assert locks_held(tmp_path / "job") == before
+        assert await job.running()
+        await job._journal.unlock(held)
+        assert (await job.run(client)).counts.done == 4
+
+
+async def test_after_a_fork_a_log_that_is_lost_is_still_noticed(
+    images: MakeImages, tmp_path: Path
+) -> None:
+    """The parent closes its file for the fork, and opens it again later."""
+    async with await Job.create(tmp_path / "job", "embed_images", images(2)) as job:
+        held = await job._journal.lock()
+        child = os.fork()
+        if child == 0:
+            os._exit(0)
+        await asyncio.to_thread(os.waitpid, child, 0)
+        await job.counts()
+        await asyncio.to_thread(shutil.copy, tmp_path / "job", tmp_path / "copy")
+        await job._journal.unlock(held)
+    async with await Job.open(tmp_path / "copy") as copy:
+        assert await copy.recover() == 2
