@@ -87,8 +87,9 @@ _LEASE_SECONDS = 60.0
 
 def _refuse_a_live_run(db: sqlite3.Connection) -> None:
     """Leave a file alone that a run of the first version may be writing: it had a lease in it."""
+    copied = "SELECT length(file) = 0 FROM pragma_database_list WHERE name = 'main'"
     lease = db.execute("SELECT host, pid, seen FROM lease").fetchone()
-    if lease is None:
+    if lease is None or db.execute(copied).fetchone()[0]:
         return
     host, pid, seen = lease
     gone = host == socket.gethostname() and not os.path.exists(f"/proc/{pid}")

@@ -1,0 +1,191 @@
+"""What a job costs, over all its runs: the limit holds, and what may have been billed counts."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from decimal import Decimal
+from pathlib import Path
+from typing import cast
+
+import pytest
+
+from memories_async import CallOptions, ConfigurationError, Memories, TaskFailed, Video
+from memories_async.bulk import Job, StopReason
+from memories_async.emulator import Emulator
+from memories_async.emulator.faults import Cut, InjectedFault
+from memories_async.emulator.http.envelopes import Reason
+from tests.bulk.conftest import MakeImages
+from tests.bulk.ledgers import MP4, assert_journal_matches, items_of
+from tests.bulk.test_videos import Client, Library
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.mark.parametrize("limit", [1, 15, 16, 17, 40])
+async def test_the_limit_is_exact_with_sixteen_calls_at_once(
+    emulator: Emulator, client: Memories, images: MakeImages, tmp_path: Path, limit: int
+) -> None:
+    """No call too many, and none too few: what turns out to be free makes room again."""
+    emulator.faults.add(
+        InjectedFault(None, latency=0.01, times=None),
+        *(InjectedFault(None, Reason.BAD_REQUEST, nth=number) for number in (2, 5, 6, 14)),
+    )
+    async with await Job.create(tmp_path / "job", "embed_images", images(60)) as job:
+        report = await job.run(client, concurrency=16, max_cost=limit * Decimal("0.0001"))
+        await assert_journal_matches(job, emulator.ledger, 60)
+    assert emulator.ledger.billed() == report.counts.done == limit
+    assert report.cost == limit * Decimal("0.0001")
+    assert report.stopped is not None
+    assert report.stopped.reason is StopReason.MAX_COST
+
+
+async def test_the_limit_is_exact_where_outcomes_are_unknown(
+    emulator: Emulator, client: Memories, images: MakeImages, tmp_path: Path
+) -> None:
+    emulator.faults.add(
+        *(InjectedFault(None, Cut(), moment="processed", nth=number) for number in (3, 8, 9))
+    )
+    async with await Job.create(tmp_path / "job", "embed_images", images(40)) as job:
+        for _ in range(3):
+            report = await job.run(client, concurrency=16, max_cost="0.002", unknown="retry")
+        await job.run(client, unknown="retry", max_cost="0.002")
+    assert report.cost is not None
+    assert report.possible_cost is not None
+    assert emulator.ledger.billed() <= 20
+    assert report.cost + report.possible_cost == Decimal("0.002")
+    assert report.cost + report.possible_cost >= emulator.ledger.billed() * Decimal("0.0001")
+
+
+async def test_a_video_that_was_added_and_not_indexed_was_billed(tmp_path: Path) -> None:
+    """Sent again on request it is billed again: the limit and the cost count both."""
+    library, billed = Library(), 0
+    folder = tmp_path / "films"
+    folder.mkdir()
+    for number in range(6):
+        (folder / f"{number}.mp4").write_bytes(MP4 + b"%d" % number)
+        video_no = f"VI-me-{number}.mp4"
+        library.outcomes[video_no] = TaskFailed("indexing failed", task_id=video_no)
+    real = library.add_video
+
+    async def add_video(source: str, **fields: object) -> Video:
+        nonlocal billed
+        video = await real(source, **fields)  # type: ignore[arg-type]  # as they came
+        billed += 1
+        return video
+
+    library.add_video = add_video  # type: ignore[method-assign,assignment]  # counted
+    stand_in = Client()
+    stand_in.library = library
+    client = cast("Memories", stand_in)
+    options = {"unique_id": "me"}
+    async with await Job.create(
+        tmp_path / "job", "add_videos", folder, options=options, price=1
+    ) as job:
+        for _ in range(3):
+            report = await job.run(client, max_cost=4, failed="retry")
+        assert billed == 4
+        assert report.cost == 4
+        assert {item.billed for item in await items_of(job)} <= {0, 1, 2, 3, 4}
+        assert sum(item.billed for item in await items_of(job)) == 4
+
+
+async def test_a_price_may_be_said_later(
+    emulator: Emulator, client: Memories, images: MakeImages, tmp_path: Path
+) -> None:
+    async with await Job.create(tmp_path / "job", "add_images", images(4)) as job:
+        with pytest.raises(ConfigurationError, match="price"):
+            await job.run(client, max_cost=1)
+        report = await job.run(client, max_cost="0.5", price="0.25", batch_size=1)
+        assert (report.counts.done, report.cost) == (2, Decimal("0.50"))
+    async with await Job.open(tmp_path / "job") as job:
+        assert job.price == Decimal("0.25")
+        assert (await job.plan()).cost == Decimal("0.50")
+        await job.set_price(2)
+        assert (await job.plan()).cost == 4
+        with pytest.raises(ConfigurationError, match="dollars"):
+            await job.set_price("dear")
+
+
+async def test_a_second_answer_is_a_second_bill(
+    emulator: Emulator, client: Memories, images: MakeImages, tmp_path: Path
+) -> None:
+    async with await Job.create(tmp_path / "job", "embed_images", images(3)) as job:
+        await job.run(client)
+        assert await job.retry([2]) == 1
+        report = await job.run(client)
+        assert [item.billed for item in await items_of(job)] == [1, 2, 1]
+    assert report.cost == Decimal("0.0004")
+    assert emulator.ledger.billed() == 4
+
+
+# --- reconcile --------------------------------------------------------------------------------
+
+
+class UnfilteredLibrary(Library):
+    """A server that ignores the tag it is asked for, and lists somebody else's video first."""
+
+    def __init__(self, *, tagged: bool) -> None:
+        super().__init__()
+        self.tagged = tagged
+        self.options: list[CallOptions | None] = []
+
+    async def videos(
+        self,
+        *,
+        tag: str | None = None,
+        unique_id: str | None = None,
+        options: CallOptions | None = None,
+    ) -> AsyncIterator[Video]:
+        self.options.append(options)
+        yield self._listed(Video(video_no="VI-stranger", name="a stranger.mp4"), ["holiday"])
+        for video, tags in self.stored.values():
+            yield self._listed(video, tags)
+
+    def _listed(self, video: Video, tags: Sequence[str]) -> Video:
+        extra = {"tags": [*tags, "api"]} if self.tagged else {}
+        return Video(video_no=video.video_no, name=video.name, status="PARSE", extra=extra)
+
+
+@pytest.mark.parametrize("tagged", [True, False])
+async def test_a_stranger_s_video_is_never_taken_for_a_lost_one(
+    tmp_path: Path, tagged: bool
+) -> None:
+    library = UnfilteredLibrary(tagged=tagged)
+    stand_in = Client()
+    stand_in.library = library
+    client = cast("Memories", stand_in)
+    folder = tmp_path / "films"
+    folder.mkdir()
+    for name in ("a.mp4", "b.mp4"):
+        (folder / name).write_bytes(MP4 + name.encode())
+    library.loses = {"a.mp4", "b.mp4"}
+    options = {"unique_id": "me", "searchable_within": 0}
+    async with await Job.create(tmp_path / "job", "add_videos", folder, options=options) as job:
+        await job.run(client)
+        del library.stored["VI-me-a.mp4"]  # this one never arrived
+        told = CallOptions(attempts=7)
+        assert await job.reconcile(client, options=told) == 1
+        items = await items_of(job)
+    assert [item.status for item in items] == ["unknown", "done"]
+    assert items[1].result is not None
+    assert items[1].result["video_no"] == "VI-me-b.mp4"
+    assert set(library.options) == {told}
+
+
+async def test_what_is_found_again_counts_as_billed(tmp_path: Path) -> None:
+    library = Library()
+    stand_in = Client()
+    stand_in.library = library
+    client = cast("Memories", stand_in)
+    (tmp_path / "a.mp4").write_bytes(MP4)
+    library.loses = {"a.mp4"}
+    options = {"unique_id": "me", "searchable_within": 0}
+    async with await Job.create(
+        tmp_path / "job", "add_videos", tmp_path / "a.mp4", options=options, price=1
+    ) as job:
+        first = await job.run(client)
+        assert (first.cost, first.possible_cost) == (0, 1)
+        second = await job.run(client)
+        assert (second.cost, second.possible_cost, second.requests) == (1, 0, 0)
+    await asyncio.sleep(0)
