@@ -99,32 +99,6 @@ def _integer_problem(name: str, value: int) -> Problem:
     return None if -(2**63) <= value < 2**63 else f"{name} is too large: 64 bits are what is sent"
 
 
-def is_source(value: object) -> bool:
-    """Tell whether something can be meant as an image or a video; nothing is opened."""
-    if isinstance(value, str | os.PathLike | Media | bytes | bytearray | memoryview):
-        return True
-    if isinstance(value, type) or value is None:
-        return False
-    if isinstance(value, tuple):  # (name, content), (name, content, content type)
-        given = cast("tuple[object, ...]", value)
-        return len(given) in (2, 3) and isinstance(given[0], str | None) and _is_content(given[1])
-    return _is_content(value) or isinstance(value, AsyncIterable)
-
-
-def _is_content(value: object) -> bool:
-    if isinstance(value, bytes | bytearray | memoryview) or callable(getattr(value, "read", None)):
-        return True
-    if callable(getattr(getattr(value, "file", None), "read", None)):
-        return True  # an upload of a web framework
-    if callable(getattr(value, "save", None)) and hasattr(value, "tobytes"):
-        return True  # a picture of Pillow
-    try:
-        memoryview(value)  # type: ignore[arg-type]  # that is the question
-    except TypeError:
-        return False
-    return True
-
-
 def _source_problem(name: str, value: object) -> Problem:
     # A path may hold what is no UTF-8: only an empty one is refused.
     return f"the {name} is empty" if isinstance(value, str) and not value.strip() else None

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import struct
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from memories_async.media.durations import duration
+from memories_async.media.durations import MOST_ELEMENTS, duration
 from memories_async.media.formats import (
     AAC,
     AVI,
@@ -291,14 +292,98 @@ def test_no_bytes_break_the_reader(format: Format, data: bytes) -> None:
     assert lasts(data, format) is None or isinstance(lasts(data, format), float)
 
 
+WHOLE: tuple[bytes, ...] = (
+    mp4(5),
+    mp4(5, version=1),
+    FILE_TYPE + box(b"mdat", bytes(40), wide=True) + box(b"moov", movie_header(5)),
+    matroska(element(LENGTH, bytes(8))),
+    matroska(element(SCALE, (2_000_000).to_bytes(3)), element(LENGTH, struct.pack(">d", 5.0))),
+    avi(40_000, 250),
+)
+
+
+class Counted:
+    """A file of which is counted what is read."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+        self.reads = 0
+
+    def read_at(self, position: int, size: int) -> bytes:
+        self.reads += 1
+        # As the kernel has it: what lies beyond its numbers is an error.
+        if not (0 <= position < 1 << 63 and 0 <= size <= 64):
+            raise OverflowError(f"{size} bytes at {position}")
+        return self.data[position : position + size]
+
+
+def is_sound(data: bytes, format: Format) -> bool:
+    """Tell whether reading a duration stays within bounds and gives a number that is one."""
+    file = Counted(data)
+    seconds = duration(file.read_at, len(data), format)
+    sane = seconds is None or (math.isfinite(seconds) and seconds >= 0)
+    return sane and file.reads <= MOST_ELEMENTS + 10
+
+
+@settings(max_examples=500)
 @given(data=st.data())
 def test_no_damage_breaks_the_reader(data: st.DataObject) -> None:
-    whole = data.draw(
-        st.sampled_from([mp4(5), matroska(element(LENGTH, bytes(8))), avi(40_000, 250)])
-    )
+    whole = data.draw(st.sampled_from(WHOLE))
     damaged = bytearray(whole)
-    for place in data.draw(st.lists(st.integers(0, len(whole) - 1), max_size=8)):
-        damaged[place] = data.draw(st.integers(0, 255))
+    for _ in range(data.draw(st.integers(0, 4))):
+        kind = data.draw(st.sampled_from(["bytes", "ones", "cut", "repeat"]))
+        place = data.draw(st.integers(0, max(len(damaged) - 1, 0)))
+        if kind == "bytes":
+            damaged[place : place + 8] = data.draw(st.binary(min_size=1, max_size=8))
+        elif kind == "ones":  # the largest of all lengths and numbers, infinities, not-a-numbers
+            damaged[place : place + 8] = b"\x7f\xf0" + b"\xff" * data.draw(st.integers(0, 7))
+        elif kind == "cut":
+            del damaged[place:]
+        else:
+            damaged[place:place] = damaged[place : place + 16] * data.draw(st.integers(1, 200))
     format = detect(whole[:HEAD_SIZE])
     assert format is not None
-    lasts(bytes(damaged), format)
+    assert is_sound(bytes(damaged), format)
+
+
+@pytest.mark.parametrize(
+    ("data", "format"),
+    [
+        (FILE_TYPE + box(b"free") * 2_000_000, MP4),
+        (FILE_TYPE + box(b"moov", box(b"free") * 100_000), MP4),
+        (element(0x1A45DFA3, b"") + b"\xec\x80" * 1_000_000, MATROSKA),
+        (matroska(b"\xec\x80" * 1_000_000, element(LENGTH, struct.pack(">d", 1.0))), MATROSKA),
+    ],
+    ids=["boxes", "boxes in a box", "elements", "elements in an element"],
+)
+def test_a_million_of_elements_cost_no_more_than_a_thousand(data: bytes, format: Format) -> None:
+    assert is_sound(data, format)
+    assert lasts(data, format) is None
+
+
+@pytest.mark.parametrize("number", ["inf", "-inf", "nan", "-1", "1e308"])
+def test_a_duration_that_is_none(number: str) -> None:
+    length = element(LENGTH, struct.pack(">d", float(number)))
+    scale = element(SCALE, b"\xff" * 8)
+    assert lasts(matroska(scale, length)) is None
+
+
+def test_a_length_beyond_the_file_ends_with_it() -> None:
+    info = element(LENGTH, struct.pack(">d", 5000.0))
+    beyond = b"\x15\x49\xa9\x66\x01" + b"\xff" * 6 + b"\xfe" + info
+    data = element(0x1A45DFA3, b"") + element(0x18538067, beyond)
+    assert is_sound(data, MATROSKA)
+    assert lasts(data, MATROSKA) == 5
+    header = struct.pack(">I4sQ", 1, b"moov", (1 << 64) - 1) + movie_header(5)
+    assert is_sound(FILE_TYPE + header, MP4)
+    assert lasts(FILE_TYPE + header) == 5
+
+
+@pytest.mark.parametrize("version", [0, 1])
+def test_an_mp4_of_unknown_length(version: int) -> None:
+    """All ones say that the writer did not know."""
+    width = 8 if version else 4
+    whole = mp4(5, version=version)
+    units = (5000).to_bytes(width)
+    assert whole.count(units) == 1
+    assert lasts(whole.replace(units, b"\xff" * width)) is None

@@ -147,13 +147,19 @@ def own_name(file: object) -> str | None:
     return name if isinstance(name, str) else None
 
 
+def is_source(value: object) -> bool:
+    """Tell whether a value is of a kind that may be sent, without touching what it stands for."""
+    if isinstance(value, type):
+        return False
+    known = isinstance(value, str | Buffer | os.PathLike | Media | AsyncIterable)
+    return known or is_named(value) or is_file(value) or is_picture(value) or _is_buffer(value)
+
+
 def listed(sources: Source | Iterable[Source]) -> list[Source]:
     """Return one source, or all that an iterable yields, as a list."""
-    single = isinstance(sources, str | Buffer | os.PathLike | Media | AsyncIterable)
-    if single or is_named(sources) or is_file(sources) or _is_buffer(sources):
+    several = isinstance(sources, Iterable) and not isinstance(sources, Mapping)
+    if is_source(sources) or not several:  # what is neither, the call refuses by its name
         return [cast("Source", sources)]
-    if isinstance(sources, Mapping) or not isinstance(sources, Iterable):
-        return [cast("Source", sources)]  # none: the call refuses it by its name
     return list(cast("Iterable[Source]", sources))
 
 

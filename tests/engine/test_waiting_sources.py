@@ -168,6 +168,7 @@ async def test_what_was_cancelled_before_it_began_is_not_done(
     second = asyncio.ensure_future(pool.run(lambda: done.append(1)))
     await asyncio.sleep(0)
     second.cancel()
+    await asyncio.wait([second])
     hanging.let_go.set()
     assert await first == "late"
     await pool.run(lambda: None)
