@@ -7,6 +7,7 @@ import errno
 import io
 import mmap
 import os
+import resource
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -27,6 +28,8 @@ from memories_async._engine.body import writer
 from memories_async._engine.body.budget import UploadBudget
 from memories_async._engine.body.layout import Recipe
 from memories_async._engine.body.writer import Transfer
+from memories_async._engine.transport.sessions import affordable
+from memories_async.emulator import Emulator
 from memories_async.media import readers
 from memories_async.media.inspect import inspect_source, inspect_sources
 from memories_async.media.readers import COLD_READ, Attachment
@@ -446,3 +449,34 @@ def test_a_check_opens_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     inspect_source(path, EMBEDDED_IMAGE)
     assert len(opened) == 1
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+MANY = """
+import asyncio, collections, resource, sys
+resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+from memories_async import Memories
+
+async def main():
+    client = Memories("key", caption_key="key", base_url=sys.argv[1])
+    async with asyncio.TaskGroup() as group:
+        for _ in range(100):
+            group.create_task(client.assets.upload(sys.argv[2]))
+    await client.aclose()
+
+asyncio.run(main())
+"""
+
+
+async def test_a_hundred_uploads_where_64_files_may_be_open(tmp_path: Path) -> None:
+    """No more connections than leave each a file to send."""
+    path = tmp_path / "a.mp4"
+    path.write_bytes(b"\0\0\0\x18ftypmp42" + bytes(COLD_READ + 1))
+    async with Emulator() as emulator:
+        await anyio.run_process([sys.executable, "-c", MANY, emulator.url, str(path)])
+        assert len(emulator.ledger) == 100
+
+
+def test_no_more_connections_than_files_allow(monkeypatch: pytest.MonkeyPatch) -> None:
+    for limit, most in ((64, 20), (1024, 100), (24, 1), (10, 1), (resource.RLIM_INFINITY, 100)):
+        monkeypatch.setattr(resource, "getrlimit", lambda _, limit=limit: (limit, limit))
+        assert affordable(100) == most

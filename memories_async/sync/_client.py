@@ -1163,7 +1163,8 @@ class Memories:
         rates: Calls per period for each bucket. By default the documented limits on the
             services' own hosts, and none where ``base_url`` is given.
         limiter: Where calls are counted; by default in this process, for all clients together.
-        max_connections: Connections open at once; further calls wait (default 100).
+        max_connections: Connections open at once; further calls wait (default 100). No more than
+            half the process's limit on open files allows (``ulimit -n``).
         ssl_context: Trust other certificates than the system's.
         clock: Time and chance, for tests.
 

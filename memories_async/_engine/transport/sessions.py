@@ -26,14 +26,32 @@ IDLE_CONNECTION = 2.0
 CONNECTIONS_TRIED = 3
 """How many connections in a row may turn out dead between their making and their first byte."""
 
+OTHER_FILES = 24
+"""Descriptors that are left to the process: its own files, the event loop, the standard streams."""
+
 USER_AGENT = f"memories-async/{__version__} aiohttp/{aiohttp.__version__}"
+
+
+def affordable(connections: int) -> int:
+    """Return so many connections that each may send a file within the limit on open files.
+
+    Else some calls hold the connections, and others find that they cannot open their file.
+    """
+    try:
+        import resource
+    except ImportError:  # Windows
+        return connections
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if limit == resource.RLIM_INFINITY:
+        return connections
+    return min(connections, max((limit - OTHER_FILES) // 2, 1))
 
 
 class Sessions:
     """The client's connections: a session for each event loop that it is used from."""
 
     def __init__(self, max_connections: int, ssl_context: ssl.SSLContext | None) -> None:
-        self._max_connections = max_connections
+        self._max_connections = affordable(max_connections)
         self._ssl_context = ssl_context
         self._open: dict[asyncio.AbstractEventLoop, Open] = {}
         self._closed = False
