@@ -29,6 +29,7 @@ import attrs
 
 from memories_async.errors import ConfigurationError, MemoriesError
 from memories_async.media import Media
+from memories_async.media.source import is_source
 
 C = TypeVar("C", bound=type)
 
