@@ -28,7 +28,7 @@ from memories_async.operations import (
     GET_VIDEO,
     Operation,
 )
-from tests.operations.recorder import Part, parts_of
+from tests.recorder import Part, parts_of
 
 PNG = b"\x89PNG\r\n\x1a\n"
 

@@ -39,7 +39,7 @@ from memories_async._engine.transport.payload import Connection, Payload
 from memories_async.config import Policy
 from memories_async.media.readers import Attachment
 from memories_async.operations import CAPTION_IMAGE_URL, GET_VIDEO, Operation
-from tests.operations.recorder import Answer, Recorder
+from tests.recorder import Answer, Recorder
 from tests.virtual_clock import HurriedClock
 
 pytestmark = pytest.mark.anyio

@@ -16,7 +16,7 @@ from anyio.from_thread import start_blocking_portal
 from memories_async import ClosedError, NotFound
 from memories_async.emulator import Emulator
 from memories_async.sync import Memories
-from tests.operations.recorder import Recorder
+from tests.recorder import Recorder
 from tests.sync.conftest import (
     IMAGE_URL,
     KEY,
