@@ -158,6 +158,8 @@ class _Exchange:
             EXCHANGE.reset(token)
             if (payload := self.payload) is not None:
                 await payload.stop()
+                if payload.cut:
+                    transfer.state = min(transfer.state, State.PARTIAL)
                 self.payload = None  # each holds the other: the collector would have to come
             if response is not None:
                 response.release()
@@ -201,6 +203,8 @@ class _Exchange:
         except Exception as error:
             self.transfer.failure = error
             raise
+        if body.length is None and connection.answered:
+            await connection.hold()  # what ends a chunked body has not been written
         self._limit(self.request.policy.answer_timeout)
 
     async def receive(self, response: aiohttp.ClientResponse) -> Reply | Saved | Failure:

@@ -7,10 +7,11 @@ import contextlib
 import struct
 import sys
 from collections.abc import Awaitable, Callable
-from typing import cast
+from typing import Never, cast
 
 import aiohttp
 from aiohttp.abc import AbstractStreamWriter
+from aiohttp.client_proto import ResponseHandler
 from aiohttp.http_writer import StreamWriter
 
 from memories_async._engine.body.layout import Recipe
@@ -43,6 +44,11 @@ class Payload(aiohttp.Payload):
     def stalled(self) -> bool:
         """Whether the connection was ended because nothing moved."""
         return self._connection is not None and self._connection.stalled
+
+    @property
+    def cut(self) -> bool:
+        """Whether the peer answered before the last byte, which was then not written."""
+        return self._connection is not None and self._connection.cut
 
     def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:
         """Refuse: a body may be gigabytes."""
@@ -83,6 +89,7 @@ class Connection:
     Attributes:
         piece: How many bytes one write should have.
         stalled: Whether the peer stopped accepting, and the connection was aborted for it.
+        cut: Whether the peer answered before the last byte, which was then not written.
     """
 
     def __init__(self, writer: StreamWriter, stall_timeout: float) -> None:
@@ -93,8 +100,9 @@ class Connection:
         transport.set_write_buffer_limits(high=1, low=0)
         encrypted = transport.get_extra_info("sslcontext") is not None
         self.piece = TLS_PIECE if encrypted else PIECE
-        self.stalled = False
+        self.stalled = self.cut = False
         self._writer = writer
+        self._protocol = cast("ResponseHandler", writer.protocol)  # a client's always is one
         self._transport: asyncio.WriteTransport = transport
         self._stall_timeout = stall_timeout
         self._accepted = 0
@@ -105,6 +113,8 @@ class Connection:
 
     async def write(self, data: bytes | memoryview) -> None:
         """Hand over bytes and wait until the transport has taken them all."""
+        if self.answered:
+            await self.hold()
         await self._writer.write(data, drain=False)
         if self._transport.get_write_buffer_size():
             if self._tick is None:
@@ -115,6 +125,17 @@ class Connection:
             finally:
                 self._draining = False
         self._accepted += len(data)
+
+    @property
+    def answered(self) -> bool:
+        """Whether the peer has begun to answer, or the connection is lost."""
+        return self._protocol.should_close
+
+    async def hold(self) -> Never:
+        """Write nothing further: whoever reads the answer cancels the writing."""
+        self.cut = True
+        await asyncio.get_running_loop().create_future()
+        raise AssertionError("nobody sets this future")
 
     def _watch(self, loop: asyncio.AbstractEventLoop) -> None:
         """Abort the connection once nothing has moved for the stall time."""

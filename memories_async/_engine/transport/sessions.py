@@ -165,6 +165,14 @@ class _Connector(aiohttp.TCPConnector):
             connection.close()
         return None
 
+    def _release(
+        self, key: ConnectionKey, protocol: ResponseHandler, *, should_close: bool = False
+    ) -> None:
+        super()._release(key, protocol, should_close=should_close)
+        # The answer's parser would swallow the beginning of another; without one it is kept, and
+        # ``should_close`` tells. The next request brings a parser of its own.
+        protocol._parser = None  # pyright: ignore[reportPrivateUsage]
+
     async def _create_connection(
         self, req: aiohttp.ClientRequest, traces: list[Trace], timeout: aiohttp.ClientTimeout
     ) -> ResponseHandler:
