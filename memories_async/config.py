@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import ipaddress
+import math
 import os
 import re
 from collections.abc import Awaitable, Callable, Mapping
@@ -112,19 +113,43 @@ def _secret(value: str | None, variable: str) -> Secret | None:
 
 @attrs.frozen
 class Rate:
-    """So many calls in so many seconds.
+    """So many calls in so many seconds, however the period is laid.
+
+    Calls are spaced evenly, a little wider than the rate says, so that no period holds more of them
+    by the service's clock either.
 
     Args:
         calls: How many calls may start within any period.
         seconds: The length of the period.
+        burst: How many of them may start together after a rest, from 1 (default: none but evenly
+            spaced) to ``calls``. A burst costs spacing: no period ever holds more than ``calls``,
+            so without a rest only ``calls - burst + 1`` go in each.
+
+    Raises:
+        ConfigurationError: A number is none, or allows no call at all.
     """
 
     calls: int
     seconds: float = 1.0
+    burst: int = 1
 
     def __attrs_post_init__(self) -> None:
-        if self.calls < 1 or not self.seconds > 0:
-            raise ConfigurationError(f"{self} allows no call at all")
+        for name, least in (("calls", 1), ("burst", 1)):
+            value: object = getattr(self, name)
+            if not isinstance(value, int) or isinstance(value, bool) or value < least:
+                raise ConfigurationError(
+                    f"Rate: {name} is {value!r}; a whole number from 1 is wanted"
+                )
+        seconds: object = self.seconds
+        number = isinstance(seconds, int | float) and not isinstance(seconds, bool)
+        if not number or not 0 < self.seconds < math.inf:
+            raise ConfigurationError(
+                f"Rate: seconds is {seconds!r}; a positive number of seconds is wanted"
+            )
+        if self.burst > self.calls:
+            raise ConfigurationError(
+                f"Rate: burst is {self.burst}, more than the {self.calls} calls of a period"
+            )
 
 
 # The documented limits, per account; where two pages disagree, the lower one. Nothing is written of

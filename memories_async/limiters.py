@@ -1,54 +1,72 @@
-"""Where the counts of calls are kept: in this process, in a file, or in Redis."""
+"""Where calls are counted: in this process, in a file, or in Redis; one rule over three stores.
+
+The rule is the generic cell rate algorithm: a lane keeps one time, that of the next call if all
+came evenly spaced, and a call may go once that time, less a tolerance, has come.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
+import math
 import os
-import secrets
 import sqlite3
-from collections.abc import Callable, Generator
-from typing import TYPE_CHECKING, Protocol, TypeVar, cast
+import threading
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Final, Protocol, TypeVar, cast, runtime_checkable
 
 import attrs
-from pyrate_limiter import InMemoryBucket, RateItem, SQLiteBucket, SQLiteQueries
-from pyrate_limiter import Rate as PyrateRate
 
+from memories_async import sqlite
 from memories_async.clock import Clock
 from memories_async.config import Rate
-from memories_async.errors import LimiterUnavailable
+from memories_async.errors import ConfigurationError, LimiterUnavailable
 
 if TYPE_CHECKING:
     from redis import Redis
 
 T = TypeVar("T")
 
+_GUARD: Final = 0.015
+"""By how much of a period calls are farther apart than the rate says, and so still within it by a
+server's clock, which sees each of them a little early or late. It is what the rate loses."""
+_LONGEST_GUARD: Final = 0.25
+"""Seconds beyond which the guard does not grow with the period."""
+_CATCH_UP: Final = 1 / 3
+"""The part of the guard by which a call may be early if the one before it was late: sleeps end
+late, and lateness that is never made up for would add up. The rest is the network's."""
+_RETAKES: Final = 3
+"""How often a permit that has grown stale on its way from a thread is taken anew."""
+
 
 @attrs.frozen
 class Turn:
-    """A call's turn, or how long to wait for one.
+    """A permit for one call now, or how long to wait for one.
 
     Attributes:
         wait: 0 if the call was counted and may go; otherwise seconds until it is worth asking
             again.
-        stamp: When it was counted, in milliseconds of the store's clock.
+        stamp: What tells this permit from others of its lane: the time to which it moved the next
+            one, in microseconds of the store's clock.
     """
 
     wait: float = 0.0
     stamp: int = 0
 
 
+@runtime_checkable
 class Limiter(Protocol):
-    """Counts calls per lane within the sliding window of a rate."""
+    """Counts the calls of each lane, so that no period holds more than the rate allows."""
 
     async def take(self, lane: str, rate: Rate, clock: Clock) -> Turn:
         """Count one call now if the rate allows it.
 
+        A cancelled take counts nothing.
+
         Args:
             lane: The account and bucket; it holds a digest of the key, never the key.
             rate: What the lane allows.
-            clock: The time to go by.
+            clock: The time to go by, for stores that have no clock of their own.
 
         Raises:
             LimiterUnavailable: The counts cannot be reached.
@@ -58,122 +76,241 @@ class Limiter(Protocol):
     async def give_back(self, lane: str, rate: Rate, turn: Turn) -> None:
         """Take the count of a call back that was never made.
 
+        Only a lane's latest permit can still be of use to anybody; any other is left to run out.
+
         Raises:
             LimiterUnavailable: The counts cannot be reached.
         """
         ...
 
 
+@runtime_checkable
+class PausableLimiter(Limiter, Protocol):
+    """A limiter through which a service's demand to pause reaches all who share it."""
+
+    async def pause(self, lane: str, rate: Rate, seconds: float, clock: Clock) -> None:
+        """Grant nothing for so many seconds.
+
+        Raises:
+            LimiterUnavailable: The counts cannot be reached.
+        """
+        ...
+
+
+@attrs.frozen
+class Spacing:
+    """A rate as the rule needs it, in microseconds.
+
+    A server that counts over any period sees at most the rate: of ``calls + 1`` calls the last is
+    at least ``calls * interval - tolerance`` after the first, which is the period and what is left
+    of the guard. Hence a burst costs spacing: the calls that may come together cannot also come
+    evenly spaced within the same period.
+
+    Attributes:
+        interval: Between two calls.
+        tolerance: How much before its time a call may come.
+        freshness: How long after it was granted a permit may still be used.
+    """
+
+    interval: int
+    tolerance: int
+    freshness: int
+
+    @classmethod
+    def of(cls, rate: Rate) -> Spacing:
+        """Return the spacing that keeps a rate."""
+        period = rate.seconds * 1e6
+        guard = min(period * _GUARD, _LONGEST_GUARD * 1e6)
+        interval = math.ceil((period + guard) / (rate.calls - rate.burst + 1))
+        catch_up = int(guard * _CATCH_UP)
+        return cls(interval, (rate.burst - 1) * interval + catch_up, int(guard) - catch_up)
+
+
+@attrs.frozen
+class _Count:
+    """What a store keeps of a lane, in microseconds of its clock.
+
+    Attributes:
+        due: When the next call would come if all came evenly spaced.
+        seen: The latest time at which anybody asked.
+    """
+
+    due: int
+    seen: int
+
+    def at(self, now: int) -> _Count:
+        """Go on to a time. One before the latest is the clock's fault: no time has passed then.
+
+        A restarted machine's monotonic clock is such a case, too, and never counts too much: what
+        it shows is less than the time since the last call.
+        """
+        return _Count(self.due - max(self.seen - now, 0), now)
+
+    def take(self, spacing: Spacing) -> tuple[Turn, _Count]:
+        """Return a permit, or how long to wait for it, and what to keep."""
+        wait = self.due - spacing.tolerance - self.seen
+        if wait > 0:
+            return Turn(wait / 1e6), self
+        due = max(self.due, self.seen) + spacing.interval
+        return Turn(0.0, due), _Count(due, self.seen)
+
+    def give_back(self, spacing: Spacing, turn: Turn) -> _Count:
+        """Return what to keep if a permit was not used."""
+        return _Count(self.due - spacing.interval * (self.due == turn.stamp), self.seen)
+
+    def pause(self, spacing: Spacing, seconds: float) -> _Count:
+        """Return what to keep if nothing may go for so long."""
+        until = self.seen + math.ceil(seconds * 1e6) + spacing.tolerance
+        return _Count(max(self.due, until), self.seen)
+
+
+# One lock for all, so that one hook can hold it across a fork: a child must not inherit it locked
+# by a thread that it does not have.
+_MEMORY = threading.Lock()
+
+
 class MemoryLimiter:
-    """Counts for the clients of one process that share this object."""
+    """Counts for the clients of one process that share this object.
+
+    A forked child goes on from its parent's counts, but from then on counts for itself.
+    """
 
     def __init__(self) -> None:
-        self._buckets: dict[tuple[str, Rate], InMemoryBucket] = {}
+        self._counts: dict[str, _Count] = {}
 
     async def take(self, lane: str, rate: Rate, clock: Clock) -> Turn:
         """Count in memory."""
-        bucket = self._buckets.get((lane, rate))
-        if bucket is None:
-            bucket = self._buckets[lane, rate] = InMemoryBucket([_pyrate(rate)])
-        item = RateItem(lane, round(clock.monotonic() * 1000))
-        bucket.leak(item.timestamp)
-        return _turn(bucket, item)
+        with _MEMORY:
+            turn, self._counts[lane] = self._at(lane, clock).take(Spacing.of(rate))
+        return turn
 
     async def give_back(self, lane: str, rate: Rate, turn: Turn) -> None:
         """Take back from memory."""
-        items = self._buckets[lane, rate].items
-        for position, item in enumerate(items):
-            if item.timestamp == turn.stamp:
-                del items[position]
-                return
+        with _MEMORY:
+            if (count := self._counts.get(lane)) is not None:
+                self._counts[lane] = count.give_back(Spacing.of(rate), turn)
 
-    def forget(self) -> None:
-        """Count anew."""
-        self._buckets = {}
+    async def pause(self, lane: str, rate: Rate, seconds: float, clock: Clock) -> None:
+        """Pause for all who share this object."""
+        with _MEMORY:
+            self._counts[lane] = self._at(lane, clock).pause(Spacing.of(rate), seconds)
+
+    def _at(self, lane: str, clock: Clock) -> _Count:
+        now = _microseconds(clock)
+        return self._counts.get(lane, _Count(now, now)).at(now)
+
+
+# An SQLite connection that is open across a fork would cost the child its locks on the file.
+_SQLITE = threading.Lock()
+
+_SCHEMA = sqlite.Schema(
+    application_id=0x4D61694C,  # "MaiL"
+    version=1,
+    statements=(
+        "CREATE TABLE lanes (name TEXT PRIMARY KEY, due INTEGER NOT NULL, seen INTEGER NOT NULL)"
+        " WITHOUT ROWID",
+    ),
+)
 
 
 class SqliteLimiter:
     """Counts in an SQLite file for the processes of one host.
 
+    Time is the system's monotonic clock, which all processes of a host share and which nobody
+    sets; it starts anew with the machine, after which a lane waits once for its next turn.
     Nothing is kept open between two counts: the object may be used from any event loop or thread
     and carried through a fork, and needs no closing.
 
     Args:
         path: The file; it is made if it does not exist. Not on a network file system.
         patience: Seconds to wait for other processes before the file counts as lost (default 5).
+
+    Raises:
+        ConfigurationError: The path is none, or the patience no positive number of seconds. Also
+            from the first call, if the file is something else.
     """
 
     def __init__(self, path: str | os.PathLike[str], *, patience: float = 5.0) -> None:
-        self._path = os.fspath(path)
-        self._patience = patience
+        given: object = path
+        name = os.fspath(path) if isinstance(given, str | os.PathLike) else None
+        if not isinstance(name, str) or name in ("", ":memory:") or "\0" in name:
+            raise ConfigurationError(
+                f"SqliteLimiter: path is {given!r}; the name of a file that processes share is "
+                "wanted (within one process use MemoryLimiter)"
+            )
+        self._path = name
+        self._patience = _checked_patience("SqliteLimiter", patience)
 
     def __repr__(self) -> str:
         return f"SqliteLimiter({self._path!r})"
 
     async def take(self, lane: str, rate: Rate, clock: Clock) -> Turn:
         """Count in the file, in a worker thread."""
+        spacing = Spacing.of(rate)
 
-        def count(bucket: SQLiteBucket) -> Turn:
-            # Asked only when the file is ours, so nobody can have counted a later call; what is
-            # later nevertheless was counted before the clock was set back.
-            item = RateItem(lane, round(clock.wall() * 1000))
-            bucket.conn.execute(
-                f'DELETE FROM "{bucket.table}" WHERE item_timestamp > ?',  # noqa: S608  # our name
-                (item.timestamp + _milliseconds(rate),),
-            )
-            bucket.leak(item.timestamp)
-            return _turn(bucket, item)
+        def count() -> Turn:
+            return self._change(lane, clock, lambda count: count.take(spacing))
 
-        return await self._run(lane, rate, count)
+        def give_back(turn: Turn) -> None:
+            self._give_back(lane, spacing, turn)
+
+        return await _Take(count, give_back, clock, rate).run()
 
     async def give_back(self, lane: str, rate: Rate, turn: Turn) -> None:
         """Take back from the file, in a worker thread."""
+        await asyncio.to_thread(self._give_back, lane, Spacing.of(rate), turn)
 
-        def discount(bucket: SQLiteBucket) -> None:
-            bucket.conn.execute(
-                f'DELETE FROM "{bucket.table}" WHERE rowid IN '  # noqa: S608  # our own name
-                f'(SELECT rowid FROM "{bucket.table}" WHERE item_timestamp = ? LIMIT 1)',
-                (turn.stamp,),
-            )
+    async def pause(self, lane: str, rate: Rate, seconds: float, clock: Clock) -> None:
+        """Pause for all who share the file, in a worker thread."""
+        spacing = Spacing.of(rate)
 
-        await self._run(lane, rate, discount)
+        def pause() -> None:
+            self._change(lane, clock, lambda count: (None, count.pause(spacing, seconds)))
 
-    async def _run(self, lane: str, rate: Rate, work: Callable[[SQLiteBucket], T]) -> T:
-        def work_in_a_transaction() -> T:
-            with self._transaction(_name(lane, rate)) as (connection, table):
-                return work(SQLiteBucket([_pyrate(rate)], connection, table))
+        await asyncio.to_thread(pause)
 
+    def _give_back(self, lane: str, spacing: Spacing, turn: Turn) -> None:
+        self._change(lane, None, lambda count: (None, count.give_back(spacing, turn)))
+
+    def _change(
+        self, lane: str, clock: Clock | None, step: Callable[[_Count], tuple[T, _Count]]
+    ) -> T:
+        """Read, decide and write while the file's write lock is ours."""
         try:
-            return await asyncio.to_thread(work_in_a_transaction)
-        except sqlite3.Error as error:
+            with _SQLITE, contextlib.closing(self._connect()) as db:
+                db.execute("BEGIN IMMEDIATE")
+                query = "SELECT due, seen FROM lanes WHERE name = ?"
+                row = db.execute(query, (lane,)).fetchone()
+                # Only now: what was waited for the lock has passed.
+                now = _microseconds(clock) if clock else row[1] if row else 0
+                result, kept = step((_Count(*row) if row else _Count(now, now)).at(now))
+                db.execute(
+                    "INSERT INTO lanes VALUES (?, ?, ?) ON CONFLICT (name) "
+                    "DO UPDATE SET due = excluded.due, seen = excluded.seen",
+                    (lane, kept.due, kept.seen),
+                )
+                db.execute("COMMIT")
+                return result
+        except (sqlite3.Error, OSError) as error:
             raise LimiterUnavailable(f"the limiter's file {self._path}: {error}") from None
 
-    @contextlib.contextmanager
-    def _transaction(self, table: str) -> Generator[tuple[sqlite3.Connection, str], None, None]:
-        """Hold the file's write lock, which SQLite shares out among threads and processes."""
-        connection = sqlite3.connect(self._path, timeout=self._patience, factory=_OneTransaction)
-        with contextlib.closing(connection):
-            # What a power cut may lose are the calls of the last period.
-            connection.execute("PRAGMA synchronous = OFF")
-            connection.execute("BEGIN IMMEDIATE")
-            connection.execute(SQLiteQueries.CREATE_BUCKET_TABLE.format(table=table))
-            yield connection, table
-            sqlite3.Connection.commit(connection)
-
-
-class _OneTransaction(sqlite3.Connection):
-    """A connection on which pyrate-limiter's commits wait for ours: check and count are one."""
-
-    def commit(self) -> None:
-        """Leave it to the end."""
+    def _connect(self) -> sqlite3.Connection:
+        # What a power cut may lose are the calls of the last period.
+        return sqlite.connect(
+            self._path,
+            _SCHEMA,
+            create_missing=True,
+            synchronous="OFF",
+            busy_timeout=self._patience,
+        )
 
 
 class RedisLimiter:
-    """Counts in Redis or Valkey, for many hosts whose clocks agree to within a rate's period.
+    """Counts in Redis or Valkey, for many hosts; time is the server's own clock.
 
-    Each count has a connection of its own, as a lane counts a few times a second at most: the
-    object may be used from any event loop or thread and carried through a fork, and needs no
-    closing.
+    The object may be used from any event loop or thread and carried through a fork, and needs no
+    closing. If the server's clock is set forward, or the server forgets, one call may come early;
+    set back, a lane waits once for its next turn. A database that evicts keys forgets.
 
     Args:
         url: ``redis://``, ``rediss://`` or ``unix://``, with user, password and database.
@@ -181,107 +318,200 @@ class RedisLimiter:
         patience: Seconds after which the server counts as lost (default 2).
 
     Raises:
+        ConfigurationError: The address is none, or the patience no positive number of seconds.
         ImportError: The extra ``[redis]`` is not installed.
     """
 
     def __init__(self, url: str, *, prefix: str = "memories-async", patience: float = 2.0) -> None:
-        from redis import Redis
-        from redis.backoff import NoBackoff
-        from redis.retry import Retry
-
+        if not isinstance(cast("object", prefix), str):
+            raise ConfigurationError(f"RedisLimiter: prefix is {prefix!r}; a text is wanted")
+        self._url = url
         self._prefix = prefix
-        self._patience = patience
-        self._connect: Callable[[], Redis] = functools.partial(
-            Redis.from_url,  # pyright: ignore[reportUnknownMemberType]  # not annotated
-            url,
-            socket_timeout=patience,
-            socket_connect_timeout=patience,
-            retry=Retry(NoBackoff(), 0),
-        )
+        self._patience = _checked_patience("RedisLimiter", patience)
+        self._redis = self._client()
 
     def __repr__(self) -> str:
         return f"RedisLimiter(prefix={self._prefix!r})"  # the address may hold a password
 
+    def __getstate__(self) -> dict[str, object]:
+        return {name: value for name, value in vars(self).items() if name != "_redis"}
+
+    def __setstate__(self, state: dict[str, object]) -> None:
+        vars(self).update(state)
+        self._redis = self._client()
+
+    def _client(self) -> Redis:
+        """Return a client whose connections are looked at before they are used again.
+
+        It connects when it is first used; redis-py leaves connections of a parent process alone.
+        """
+        from redis import Redis
+        from redis.backoff import NoBackoff
+        from redis.exceptions import RedisError
+        from redis.retry import Retry
+
+        try:
+            client: Redis = Redis.from_url(  # pyright: ignore[reportUnknownMemberType]  # untyped
+                self._url,
+                socket_timeout=self._patience,
+                socket_connect_timeout=self._patience,
+                retry=Retry(NoBackoff(), 0),
+            )
+            client.connection_pool.make_connection()  # refuses options that there are not
+        except (RedisError, ValueError, TypeError, AttributeError):
+            # What it was is not quoted: a password may stand where a port was expected.
+            raise ConfigurationError(
+                "RedisLimiter: url is no address of a Redis server; "
+                "redis://[user:password@]host[:port][/database], rediss:// or unix:// is wanted"
+            ) from None
+        return client
+
     async def take(self, lane: str, rate: Rate, clock: Clock) -> Turn:
         """Count in Redis, from a worker thread."""
 
-        def count(redis: Redis, key: str) -> Turn:
-            now, member = round(clock.wall() * 1000), secrets.token_hex(8)
-            reply = redis.eval(  # pyright: ignore[reportUnknownMemberType]  # not annotated
-                _COUNT, 1, key, now, _milliseconds(rate), rate.calls, member
-            )
-            wait, stamp = cast("tuple[int, int]", reply)
-            return Turn(wait / 1000, stamp)
+        def count() -> Turn:
+            wait, stamp = cast("tuple[int, bytes]", self._run(_TAKE, lane, rate))
+            return Turn(wait / 1e6) if wait else Turn(0.0, int(stamp))
 
-        return await self._run(lane, rate, count)
+        def give_back(turn: Turn) -> None:
+            self._run(_GIVE_BACK, lane, rate, turn.stamp)
+
+        take = _Take(count, give_back, clock, rate)
+        return await self._in_time(take.run())
 
     async def give_back(self, lane: str, rate: Rate, turn: Turn) -> None:
         """Take back from Redis, from a worker thread."""
+        await self._in_time(asyncio.to_thread(self._run, _GIVE_BACK, lane, rate, turn.stamp))
 
-        def discount(redis: Redis, key: str) -> None:
-            counted = redis.zrangebyscore(  # pyright: ignore[reportUnknownMemberType]  # not annotated
-                key, turn.stamp, turn.stamp, start=0, num=1
-            )
-            if counted:
-                redis.zrem(key, cast("bytes", counted[0]))
+    async def pause(self, lane: str, rate: Rate, seconds: float, clock: Clock) -> None:
+        """Pause for all who share the server, from a worker thread."""
+        length = math.ceil(seconds * 1e6)
+        await self._in_time(asyncio.to_thread(self._run, _PAUSE, lane, rate, length))
 
-        await self._run(lane, rate, discount)
-
-    async def _run(self, lane: str, rate: Rate, work: Callable[[Redis, str], T]) -> T:
+    def _run(self, script: str, lane: str, rate: Rate, argument: int = 0) -> object:
         from redis.exceptions import RedisError
 
-        def connect_and_work() -> T:
-            with self._connect() as redis:
-                return work(redis, f"{self._prefix}:{_name(lane, rate)}")
+        spacing = Spacing.of(rate)
+        key = f"{self._prefix}:{lane}"
+        try:
+            return self._redis.eval(  # pyright: ignore[reportUnknownMemberType]  # untyped
+                script, 1, key, spacing.interval, spacing.tolerance, argument
+            )
+        except (RedisError, OSError, ValueError) as error:
+            raise LimiterUnavailable(f"the limiter's Redis: {error}") from None
 
+    async def _in_time(self, work: Coroutine[object, object, T]) -> T:
         try:
             async with asyncio.timeout(self._patience):
-                return await asyncio.to_thread(connect_and_work)
-        except (RedisError, OSError) as error:
-            reason = str(error) or f"no answer within {self._patience:g} s"
+                return await work
+        except TimeoutError:
+            reason = f"no answer within {self._patience:g} s"
             raise LimiterUnavailable(f"the limiter's Redis: {reason}") from None
 
 
-# pyrate-limiter's own script leaves out what is stamped later than the caller's clock says, and so
-# lets two hosts through together whose clocks, or whose packets, are a millisecond apart.
-_COUNT = """
-local key, period, limit = KEYS[1], tonumber(ARGV[2]), tonumber(ARGV[3])
-redis.call('ZREMRANGEBYSCORE', key, '(' .. (ARGV[1] + period), '+inf')
-local newest = redis.call('ZRANGE', key, -1, -1, 'WITHSCORES')[2]
-local now = math.max(tonumber(ARGV[1]), tonumber(newest or 0))
-redis.call('ZREMRANGEBYSCORE', key, '-inf', '(' .. (now - period))
-if redis.call('ZCARD', key) < limit then
-    redis.call('ZADD', key, now, ARGV[4])
-    redis.call('PEXPIRE', key, 2 * period + 1)
-    return {0, now}
-end
-local blocking = redis.call('ZRANGE', key, -limit, -limit, 'WITHSCORES')[2]
-return {blocking + period + 1 - ARGV[1], 0}
+# The rule once more, where the count lies; numbers go as texts, which Lua would else round.
+_BEFORE = """
+local interval, tolerance, argument = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
+local time = redis.call('TIME')
+local now = time[1] * 1000000 + time[2]
+local kept = redis.call('HMGET', KEYS[1], 'due', 'seen')
+local due = tonumber(kept[1] or now) - math.max(tonumber(kept[2] or now) - now, 0)
+local wait = 0
 """
+_AFTER = """
+local text = string.format('%.0f', due)
+redis.call('HSET', KEYS[1], 'due', text, 'seen', string.format('%.0f', now))
+redis.call('PEXPIRE', KEYS[1], math.ceil(math.max(due - now, 0) / 1000) + 1000)
+return {wait, text}
+"""
+_TAKE = f"""{_BEFORE}
+wait = math.max(due - tolerance - now, 0)
+if wait == 0 then due = math.max(due, now) + interval end
+{_AFTER}"""
+_GIVE_BACK = f"""{_BEFORE}
+if due == argument then due = due - interval end
+{_AFTER}"""
+_PAUSE = f"""{_BEFORE}
+due = math.max(due, now + argument + tolerance)
+{_AFTER}"""
 
 
-def _turn(bucket: InMemoryBucket | SQLiteBucket, item: RateItem) -> Turn:
-    if bucket.put(item):
-        return Turn(0.0, item.timestamp)
-    return Turn(max(cast("int", bucket.waiting(item)), 1) / 1000)
+class _Take:
+    """A take in a worker thread: one that nobody waits for any more is given back there."""
+
+    def __init__(
+        self,
+        count: Callable[[], Turn],
+        give_back: Callable[[Turn], None],
+        clock: Clock,
+        rate: Rate,
+    ) -> None:
+        self._count = count
+        self._give_back = give_back
+        self._clock = clock
+        self._freshness = Spacing.of(rate).freshness / 1e6
+        self._lock = threading.Lock()
+        self._turn = Turn()
+        self._counted_at = 0.0
+        self._abandoned = False
+
+    async def run(self) -> Turn:
+        """Return a permit of just now: an event loop that was busy may come for it too late."""
+        for _ in range(_RETAKES):
+            await self._in_thread()
+            if self._turn.wait or self._clock.monotonic() - self._counted_at <= self._freshness:
+                break
+        return self._turn
+
+    async def _in_thread(self) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            await loop.run_in_executor(None, self._work)
+        except asyncio.CancelledError:
+            with self._lock:
+                self._abandoned, unused = True, self._turn
+            if unused.stamp:
+                # Not by the loop, which may be about to end.
+                threading.Thread(
+                    target=self._discard, args=(unused,), name="memories-async-give-back"
+                ).start()
+            raise
+
+    def _work(self) -> None:
+        if self._turn.stamp:
+            self._discard(self._turn)
+            self._turn = Turn()
+        turn = self._count()
+        with self._lock:
+            self._counted_at = self._clock.monotonic()
+            self._turn = Turn() if self._abandoned else turn
+            unused = self._abandoned and turn.stamp
+        if unused:
+            self._discard(turn)
+
+    def _discard(self, turn: Turn) -> None:
+        with contextlib.suppress(LimiterUnavailable):
+            self._give_back(turn)
 
 
-def _name(lane: str, rate: Rate) -> str:
-    return f"{lane}:{rate.calls}/{rate.seconds:g}s"
+def _checked_patience(limiter: str, seconds: object) -> float:
+    number = isinstance(seconds, int | float) and not isinstance(seconds, bool)
+    if not number or not 0 < cast("float", seconds) < math.inf:
+        raise ConfigurationError(
+            f"{limiter}: patience is {seconds!r}; a positive number of seconds is wanted"
+        )
+    return cast("float", seconds)
 
 
-def _pyrate(rate: Rate) -> PyrateRate:
-    """Say a rate in pyrate-limiter's terms."""
-    return PyrateRate(rate.calls, _milliseconds(rate))
-
-
-def _milliseconds(rate: Rate) -> int:
-    return max(round(rate.seconds * 1000), 1)
+def _microseconds(clock: Clock) -> int:
+    return round(clock.monotonic() * 1e6)
 
 
 SHARED = MemoryLimiter()
 """What clients of one process use together unless told otherwise: limits are per account."""
 
 if hasattr(os, "register_at_fork"):
-    # A forked child counts for itself; a bucket's lock may be held by a thread it does not have.
-    os.register_at_fork(after_in_child=SHARED.forget)
+    for _lock in (_MEMORY, _SQLITE):
+        os.register_at_fork(
+            before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release
+        )

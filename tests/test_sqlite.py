@@ -53,10 +53,6 @@ def calls(tree: ast.AST) -> list[str]:
     return [ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)]
 
 
-# Those that still open their files themselves, until they have moved to the one module.
-NOT_YET = {"limiters.py"}
-
-
 def test_nothing_else_in_the_package_opens_an_sqlite_file() -> None:
     openers = {
         path.relative_to(PACKAGE).as_posix()
@@ -67,7 +63,7 @@ def test_nothing_else_in_the_package_opens_an_sqlite_file() -> None:
         )
         or "from sqlite3 import" in path.read_text()
     }
-    assert openers - NOT_YET == {"sqlite.py"}
+    assert openers == {"sqlite.py"}
 
 
 @PROC

@@ -1,24 +1,45 @@
-"""Per-account limits and the one shared pause: every call waits here before it opens a socket."""
+"""Per-account limits and the one shared pause: where calls wait for their time to be sent.
+
+A call waits in line without a connection (``Place.enter``), gets one shortly before its time, and
+is counted when its first byte is about to leave (``Place.confirm``): what counts by the service's
+clock is when requests leave, not when they were allowed to.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import hashlib
-from collections.abc import AsyncGenerator, Mapping
-from weakref import WeakKeyDictionary
+import heapq
+import itertools
+import os
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from typing import Final
+from weakref import WeakKeyDictionary, WeakValueDictionary
 
-from memories_async._engine.retry import backoff
-from memories_async.clock import Clock
+from memories_async._engine.retry import LONGEST_HINT, backoff
+from memories_async.clock import Clock, SystemClock
 from memories_async.config import Rate, Secret
-from memories_async.errors import DeadlineExceeded, RateLimited
-from memories_async.limiters import Limiter, Turn
+from memories_async.errors import DeadlineExceeded, LimiterUnavailable, MemoriesError, RateLimited
+from memories_async.limiters import Limiter, PausableLimiter, Spacing, Turn
 from memories_async.operations import Bucket
 
-SLOWEST = 32.0
+SLOWEST: Final = 32.0
 """The most seconds between two calls that repeated throttling leads to."""
-RECOVERY = 0.8
+RECOVERY: Final = 0.8
 """What each success makes of the extra spacing that throttling brought."""
+LONGEST_PAUSE: Final = 3600.0
+"""Seconds after which a lane tries again, however long the service told it to stay away."""
+LEAD: Final = 1.0
+"""At most so many seconds before its time a call gets its connection."""
+LONGEST_STAND: Final = 1.5
+"""Seconds that a call may hold a connection until its time: an idle one is trusted for two."""
+_INSTANT: Final = 1e-6
+"""Seconds that are none: what the limiter counts in, and more than a clock's float may lose."""
+
+
+class NotDue(Exception):
+    """Others were ahead, elsewhere: the connection is better given back, and entered for anew."""
 
 
 class Pacer:
@@ -28,22 +49,31 @@ class Pacer:
         self._rates = rates
         self._limiter = limiter
         self._clock = clock
-        self._lanes: dict[tuple[Secret | None, Bucket], Lane] = {}
+        self._lanes: dict[tuple[Secret | None, Bucket, str], Lane] = {}
 
-    def lane(self, key: Secret | None, bucket: Bucket) -> Lane:
-        """Return the lane that all calls of an account and bucket share."""
-        lane = self._lanes.get((key, bucket))
+    def lane(self, key: Secret | None, bucket: Bucket, origin: str = "") -> Lane:
+        """Return the lane that all calls of an account and bucket share.
+
+        Args:
+            key: The account's key.
+            bucket: What the service counts together.
+            origin: The service's address; a key elsewhere is another account.
+        """
+        lane = self._lanes.get((key, bucket, origin))
         if lane is None:
             # A store shared with other hosts sees a digest, never the key.
             secret = key.reveal() if key else ""
-            account = hashlib.sha256(secret.encode()).hexdigest()[:16]
-            lane = self._lanes[key, bucket] = Lane(
-                f"{account}:{bucket.name.lower()}",
-                self._rates.get(bucket),
-                self._limiter,
-                self._clock,
-            )
+            account = hashlib.sha256(f"{origin}\n{secret}".encode()).hexdigest()[:16]
+            lane = self._shared(f"{account}:{bucket.name.lower()}", self._rates.get(bucket))
+            self._lanes[key, bucket, origin] = lane
         return lane
+
+    def _shared(self, name: str, rate: Rate | None) -> Lane:
+        """Return the lane of all clients of this process that go by the same limiter and clock."""
+        real = type(self._clock) is SystemClock
+        clock = None if real else id(self._clock)
+        own = Lane(name, rate, self._limiter, self._clock)
+        return _LANES.setdefault((name, rate, id(self._limiter), clock, os.getpid()), own)
 
 
 class Lane:
@@ -54,60 +84,31 @@ class Lane:
         self._rate = rate
         self._limiter = limiter
         self._clock = clock
-        self._queues: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock]
-        self._queues = WeakKeyDictionary()
-        self._waiting = 0
+        spacing = Spacing.of(rate) if rate else Spacing(0, 0, 0)
+        self._interval = spacing.interval / 1e6
+        self._tolerance = spacing.tolerance / 1e6
+        self._freshness = spacing.freshness / 1e6
+        self._lines: WeakKeyDictionary[asyncio.AbstractEventLoop, _Line] = WeakKeyDictionary()
+        self._due = float("-inf")
         self._paused_until = 0.0
         self._throttles = 0
-        self._spacing = 0.0
+        self._slowdown = 0.0
         self._last = float("-inf")
-        self._unused: list[Turn] = []
 
     @property
     def interval(self) -> float:
         """Seconds between two calls at the allowed rate."""
-        return self._rate.seconds / self._rate.calls if self._rate else 0.0
+        return self._interval
 
-    @property
-    def _idle(self) -> bool:
-        return not (self._rate or self._waiting or self._paused_until or self._spacing)
-
-    async def enter(self, until: float | None) -> Turn:
-        """Wait for this call's turn.
+    def join(self, until: float | None) -> Place:
+        """Return a call's place in line, for all its attempts.
 
         Args:
-            until: The clock's time by which the turn must come, or None.
-
-        Raises:
-            RateLimited: The turn cannot come in time; raised at once, not when time is up.
-            DeadlineExceeded: It could have come in time, but what was ahead took longer.
-            LimiterUnavailable: The limiter's store cannot be reached.
+            until: The clock's time by which each turn must come, or None.
         """
-        if self._idle:
-            return Turn()
-        self._waiting += 1
-        try:
-            others = self._waiting - 1
-            periods = others // self._rate.calls * self._rate.seconds if self._rate else 0.0
-            ahead = max(periods, others * self._spacing)
-            self._refuse_if_late(
-                max(self._paused_until - self._clock.monotonic(), 0.0) + ahead, until
-            )
-            async with self._head_of_queue(until):
-                while (turn := await self._ask()).wait:
-                    self._refuse_if_late(turn.wait, until)
-                    await self._clock.sleep(turn.wait)
-                self._last = self._clock.monotonic()
-                return turn
-        finally:
-            self._waiting -= 1
+        return Place(self, until)
 
-    def leave_unused(self, turn: Turn) -> None:
-        """Give back the turn of a call of which not one byte was sent."""
-        if self._rate is not None:
-            self._unused.append(turn)
-
-    def throttled(self, retry_after: float | None) -> float:
+    async def throttled(self, retry_after: float | None) -> float:
         """Pause the whole lane because the service said so; returns for how many seconds.
 
         Calls that were under way together report one and the same congestion: while the lane is
@@ -117,30 +118,111 @@ class Lane:
         left = self._paused_until - now
         if left <= 0:
             self._throttles += 1
-            left = max(backoff(self._throttles, self._clock.random()), self.interval)
+            left = max(backoff(self._throttles, self._clock.random()), self._interval)
             if self._throttles > 1:
-                self._spacing = min(max(self._spacing * 2, self.interval * 2, 1.0), SLOWEST)
+                self._slowdown = min(max(self._slowdown * 2, self._interval * 2, 1.0), SLOWEST)
             if retry_after is not None:
                 left = retry_after
-        pause = max(left, retry_after or 0.0)
+        pause = min(max(left, retry_after or 0.0), LONGEST_PAUSE)
+        longer = now + pause > self._paused_until
         self._paused_until = now + pause
+        if longer and self._rate is not None and isinstance(self._limiter, PausableLimiter):
+            # A lost store is found out by the next call: it will not be sent.
+            with contextlib.suppress(LimiterUnavailable):
+                await self._limiter.pause(self._name, self._rate, pause, self._clock)
         return pause
 
     def succeeded(self) -> None:
         """Note that the service took a call: the rate recovers."""
         self._throttles = 0
-        if self._spacing:
-            self._spacing *= RECOVERY
-            if self._spacing < max(self.interval, 0.05):
-                self._spacing = 0.0
+        if self._slowdown:
+            self._slowdown *= RECOVERY
+            if self._slowdown < max(self._interval, 0.05):
+                self._slowdown = 0.0
 
-    def _pause_left(self) -> float:
-        now = self._clock.monotonic()
-        left = max(self._paused_until, self._last + self._spacing) - now
-        if left <= 0:
-            self._paused_until = 0.0
-            return 0.0
-        return left
+    @property
+    def _free(self) -> bool:
+        """Whether calls need neither wait nor be counted."""
+        return not (self._rate or self._paused_until or self._slowdown)
+
+    @property
+    def _step(self) -> float:
+        return max(self._interval, self._slowdown)
+
+    def _line(self) -> _Line:
+        loop = asyncio.get_running_loop()
+        line = self._lines.get(loop)
+        if line is None:
+            line = self._lines[loop] = _Line()
+        return line
+
+    async def enter(self, number: int, until: float | None) -> bool:
+        """Wait in line; returns whether a turn is now reserved."""
+        line = self._line()
+        if self._free and not line.waiting:
+            return False
+        self._refuse_if_late(self._until_due(line.waiting), until)
+        line.waiting += 1
+        try:
+            async with self._first(line.entrance, number, until):
+                while True:
+                    wait = self._until_due()
+                    self._refuse_if_late(wait, until)
+                    if (early := wait - min(self._interval, LEAD)) > _INSTANT:
+                        await self._clock.sleep(early)
+                    elif line.departure.taken:
+                        async with self._first(line.departure, number, until):
+                            pass  # who stands there with a connection goes first
+                    else:
+                        break
+                self._due = max(self._due, self._clock.monotonic()) + self._step
+                return True
+        finally:
+            line.waiting -= 1
+
+    async def confirm(
+        self, number: int, until: float | None, *, patient: bool = False
+    ) -> Turn | None:
+        """Count a call that is about to be sent.
+
+        Raises:
+            NotDue: It would hold its connection too long, and is not so patient.
+        """
+        if self._free:
+            return None
+        departure = self._line().departure
+        if departure.length * self._step > LONGEST_STAND and not patient:
+            raise NotDue
+        async with self._first(departure, number, until):
+            while (turn := await self._ask()).wait:
+                self._refuse_if_late(turn.wait, until)
+                if turn.wait > LONGEST_STAND and not patient:
+                    now = self._clock.monotonic()
+                    # What was reserved for this call, and another one had: see withdraw.
+                    learnt = now + turn.wait + self._tolerance
+                    self._due = max(self._due, learnt + self._step)
+                    raise NotDue
+                await self._clock.sleep(turn.wait)
+            self._last = self._clock.monotonic()
+            self._due = max(self._due, self._last + self._step)
+            return turn
+
+    @property
+    def stale(self) -> bool:
+        """Whether a permit of just now was granted too long ago to leave by it."""
+        return self._clock.monotonic() - self._last > self._freshness
+
+    def withdraw(self) -> None:
+        """Leave the time that a call had reserved to the next one."""
+        self._due -= self._step
+
+    async def give_back(self, turn: Turn) -> None:
+        """Give back what was counted for a call that was not sent."""
+        self.withdraw()
+        if self._rate is not None:
+            with contextlib.suppress(LimiterUnavailable):
+                giving = self._limiter.give_back(self._name, self._rate, turn)
+                await asyncio.shield(asyncio.ensure_future(giving))
 
     async def _ask(self) -> Turn:
         """Take a turn, unless there is a pause or the rate is used up."""
@@ -148,11 +230,29 @@ class Lane:
             return Turn(wait)
         if self._rate is None:
             return Turn()
-        while self._unused:
-            await self._limiter.give_back(self._name, self._rate, self._unused.pop())
         return await self._limiter.take(self._name, self._rate, self._clock)
 
+    def _pause_left(self) -> float:
+        now = self._clock.monotonic()
+        left = max(self._paused_until, self._last + self._slowdown) - now
+        if left <= _INSTANT:
+            self._paused_until = 0.0
+            return 0.0
+        return left
+
+    def _until_due(self, others: int = 0) -> float:
+        """Return seconds until a call's time comes, as far as is known here."""
+        now = self._clock.monotonic()
+        due = max(self._due, now) if others else self._due
+        return max(self._pause_left(), due + others * self._step - self._tolerance - now)
+
     def _refuse_if_late(self, wait: float, until: float | None) -> None:
+        paused = self._paused_until - self._clock.monotonic()
+        if paused > LONGEST_HINT:
+            raise RateLimited(
+                f"the service asked for a pause, of which {paused:.0f} s are left",
+                retry_after=paused,
+            )
         if until is not None and self._clock.monotonic() + wait > until:
             raise RateLimited(
                 f"the next turn comes in {wait:.1f} s, after the call's deadline",
@@ -160,21 +260,145 @@ class Lane:
             )
 
     @contextlib.asynccontextmanager
-    async def _head_of_queue(self, until: float | None) -> AsyncGenerator[None, None]:
-        """Wait to be the first in line: one call sleeps there, and those behind keep their order.
+    async def _first(
+        self, queue: _Queue, number: int, until: float | None
+    ) -> AsyncGenerator[None, None]:
+        """Wait to be the first in a queue.
 
         One that is cancelled, at the head or behind it, harms nobody.
         """
-        loop = asyncio.get_running_loop()
-        queue = self._queues.get(loop)
-        if queue is None:
-            queue = self._queues[loop] = asyncio.Lock()
         try:
             async with asyncio.timeout(until and until - self._clock.monotonic()):
-                await queue.acquire()
+                await queue.acquire(number)
         except TimeoutError:
             raise DeadlineExceeded("the deadline passed while others had their turn") from None
         try:
             yield
         finally:
             queue.release()
+
+
+class Place:
+    """A call's place in its lane, which it keeps through all its attempts.
+
+    Attributes:
+        lane: The lane.
+        refusal: What ``confirm`` raised because the call may not be sent.
+    """
+
+    __slots__ = ("_number", "_reserved", "_turn", "_until", "lane", "refusal")
+
+    def __init__(self, lane: Lane, until: float | None) -> None:
+        self.lane = lane
+        self.refusal: MemoriesError | None = None
+        self._until = until
+        self._number = next(_NUMBERS)
+        self._reserved = False
+        self._turn: Turn | None = None
+
+    async def enter(self) -> None:
+        """Wait until it is time to get a connection; nothing is counted yet.
+
+        Raises:
+            RateLimited: The turn cannot come in time; raised at once, not when time is up. Or the
+                service asked for a pause longer than calls wait for.
+            DeadlineExceeded: It could have come in time, but what was ahead took longer.
+        """
+        self._reserved = await self.lane.enter(self._number, self._until)
+
+    async def confirm(self, before: Callable[[], Awaitable[object]] | None = None) -> None:
+        """Count the call, whose first byte leaves as soon as this returns.
+
+        Args:
+            before: Awaited once the call is counted; the last that may hold it up. If it takes
+                long, the call is counted anew.
+
+        Raises:
+            NotDue: The time has not come, nor comes soon: nothing was counted; enter again.
+            RateLimited: The turn cannot come in time.
+            DeadlineExceeded: It could have come in time, but what was ahead took longer.
+            LimiterUnavailable: The limiter's store cannot be reached.
+        """
+        await self._count()
+        if before is not None:
+            await before()
+            if self._turn is not None and self.lane.stale:
+                await self.release(sent=False)
+                await self._count(patient=True)
+
+    async def _count(self, *, patient: bool = False) -> None:
+        try:
+            self._turn = await self.lane.confirm(self._number, self._until, patient=patient)
+        except MemoriesError as error:
+            self.refusal = error
+            raise
+
+    async def release(self, *, sent: bool) -> None:
+        """End an attempt; what was counted and not used is given back.
+
+        Args:
+            sent: Whether a single byte left.
+        """
+        turn, self._turn = self._turn, None
+        reserved, self._reserved = self._reserved, False
+        if turn is None:
+            if reserved:
+                self.lane.withdraw()
+        elif not sent:
+            await self.lane.give_back(turn)
+
+
+class _Line:
+    """The calls of one event loop: those that wait to enter, and those that stand connected."""
+
+    __slots__ = ("__weakref__", "departure", "entrance", "waiting")
+
+    def __init__(self) -> None:
+        self.entrance = _Queue()
+        self.departure = _Queue()
+        self.waiting = 0
+
+
+class _Queue:
+    """A lock that goes to the lowest number: who was sent back does not lose its place."""
+
+    __slots__ = ("_waiting", "taken")
+
+    def __init__(self) -> None:
+        self.taken = False
+        self._waiting: list[tuple[int, asyncio.Future[None]]] = []
+
+    @property
+    def length(self) -> int:
+        """How many have it or wait for it."""
+        return self.taken + len(self._waiting)
+
+    async def acquire(self, number: int) -> None:
+        """Wait for the lock."""
+        if not self.taken:
+            self.taken = True
+            return
+        waiting = (number, asyncio.get_running_loop().create_future())
+        heapq.heappush(self._waiting, waiting)
+        try:
+            await waiting[1]
+        except asyncio.CancelledError:
+            if not waiting[1].cancelled():
+                self.release()  # it had just been handed over
+            elif waiting in self._waiting:
+                self._waiting.remove(waiting)
+                heapq.heapify(self._waiting)
+            raise
+
+    def release(self) -> None:
+        """Hand the lock on."""
+        while self._waiting:
+            _, future = heapq.heappop(self._waiting)
+            if not future.done():
+                future.set_result(None)
+                return
+        self.taken = False
+
+
+_NUMBERS = itertools.count()
+_LANES: WeakValueDictionary[tuple[object, ...], Lane] = WeakValueDictionary()

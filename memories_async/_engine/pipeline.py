@@ -13,15 +13,21 @@ from tenacity import DoSleep, RetryCallState
 from memories_async._engine.body.layout import recipe
 from memories_async._engine.body.writer import Transfer
 from memories_async._engine.outcomes import error_of, unknown_after, value_of
-from memories_async._engine.pacing import Lane, Pacer
-from memories_async._engine.request import ProgressHook, Request, State, address
+from memories_async._engine.pacing import Lane, NotDue, Pacer, Place
+from memories_async._engine.request import ProgressHook, Request, State, address, origin_of
 from memories_async._engine.retry import RETRYING, Failed, Verdict, backoff, judge
 from memories_async._engine.transport import downloads
 from memories_async._engine.transport.failures import Failure
 from memories_async._engine.transport.http import Http
 from memories_async.clock import Clock
 from memories_async.config import Policy, Secret, Settings
-from memories_async.errors import ConnectError, DeadlineExceeded, MemoriesError, RateLimited
+from memories_async.errors import (
+    CapacityReached,
+    ConnectError,
+    DeadlineExceeded,
+    MemoriesError,
+    RateLimited,
+)
 from memories_async.limiters import Limiter
 from memories_async.media.inspect import inspect_sources
 from memories_async.media.readers import Attachment
@@ -131,7 +137,8 @@ class Pipeline:
         Raises:
             MemoriesError: The call failed; see errors.py for what each subclass says.
         """
-        lane = self._pacer.lane(request.key, request.operation.bucket)
+        lane = self._pacer.lane(request.key, request.operation.bucket, origin_of(request.url))
+        place = lane.join(request.until)
         failed: Failed | None = None
         RETRYING.begin()
         state = RetryCallState(RETRYING, fn=None, args=(), kwargs={})
@@ -140,7 +147,7 @@ class Pipeline:
                 state.prepare_for_next_attempt()
                 await self.clock.sleep(step)
                 continue
-            outcome = await self._attempt(request, lane, failed)
+            outcome = await self._attempt(request, place, failed)
             if not isinstance(outcome, Failed):
                 return outcome
             failed = outcome
@@ -148,39 +155,45 @@ class Pipeline:
         # The frames below are ours: they tell the caller nothing.
         raise step.error.with_traceback(None)
 
-    async def _attempt(self, request: Request[T], lane: Lane, before: Failed | None) -> T | Failed:
+    async def _attempt(
+        self, request: Request[T], place: Place, before: Failed | None
+    ) -> T | Failed:
         """Make one attempt.
 
         Args:
             request: What to ask.
-            lane: Where its turn comes.
+            place: Where its turn comes.
             before: How the attempt before it failed.
         """
         number, waited = (before.number, before.waited + before.sleep) if before else (0, 0.0)
         queued = self.clock.monotonic()
-        try:
-            turn = await lane.enter(request.until)
-        except MemoriesError as error:
-            return self._failed(error, request, number, waited)
-        number += 1
-        if before is not None:  # what a throttled call waits, it waits here, with its whole lane
-            waited += self.clock.monotonic() - queued
-        log.debug("%s: attempt %d", request.operation, number)
-        transfer = _transfer(request, number)
-        try:
-            value = await self._exchange(request, transfer)
-        except MemoriesError as error:
-            return self._judged(error, request, lane, transfer, number, waited)
-        finally:
-            if transfer.state is State.NOT_SENT:
-                lane.leave_unused(turn)
-        lane.succeeded()
-        return completed(value, attempts=number)
+        while True:
+            try:
+                await place.enter()
+            except MemoriesError as error:
+                return self._failed(error, request, number, waited)
+            # What a throttled call waits, it waits with its whole lane.
+            lined = self.clock.monotonic() - queued if before is not None else 0.0
+            log.debug("%s: attempt %d", request.operation, number + 1)
+            transfer = _transfer(request, number + 1)
+            try:
+                value = await self._exchange(request, transfer, place)
+            except NotDue:
+                continue  # nothing was sent, and no connection is held: that was no attempt
+            except MemoriesError as error:
+                if error is place.refusal:
+                    return self._failed(error, request, number, waited)
+                return await self._judged(
+                    error, request, place.lane, transfer, number + 1, waited + lined
+                )
+            finally:
+                await place.release(sent=transfer.state is not State.NOT_SENT)
+            place.lane.succeeded()
+            return completed(value, attempts=number + 1)
 
-    async def _exchange(self, request: Request[T], transfer: Transfer) -> T:
+    async def _exchange(self, request: Request[T], transfer: Transfer, place: Place) -> T:
         async def before_first_byte() -> None:
-            if request.policy.before_sending is not None:
-                await request.policy.before_sending()
+            await place.confirm(request.policy.before_sending)
 
         until = request.until
         outcome = await self.http.exchange(
@@ -197,7 +210,7 @@ class Pipeline:
             raise ConnectError("an answer came that is none to this request")
         return value
 
-    def _judged(
+    async def _judged(
         self,
         error: MemoriesError,
         request: Request[Any],
@@ -215,9 +228,10 @@ class Pipeline:
             pause = backoff(number, self.clock.random())
         elif verdict is Verdict.UNKNOWN:
             error = unknown_after(error, request, transfer, self.clock.monotonic())
-        elif verdict is Verdict.THROTTLED:
+        elif isinstance(error, RateLimited | CapacityReached):
+            # Also where the wait is the caller's: the whole lane stays away meanwhile.
             hint = error.retry_after if isinstance(error, RateLimited) else None
-            pause = lane.throttled(hint)
+            pause = await lane.throttled(hint)
             if isinstance(error, RateLimited) and hint is None:
                 error.retry_after = pause
         replayable = request.replayable or transfer.state is State.NOT_SENT

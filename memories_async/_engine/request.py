@@ -104,6 +104,11 @@ def address(
     return origin + path, left
 
 
+def origin_of(url: str) -> str:
+    """Return an address up to its path."""
+    return "/".join(url.split("/", 3)[:3])
+
+
 class State(enum.IntEnum):
     """How far one attempt got: all that decides whether it may be sent again."""
 

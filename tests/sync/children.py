@@ -256,14 +256,14 @@ def fork_after_a_counted_call() -> None:
     global client
     rates = {Bucket.CAPTION_IMAGE: Rate(100)}
     client = Memories("sk-mavi", caption_key="sk-mavi", base_url=sys.argv[2], rates=rates)
-    say("parent", caption(), len(SHARED._buckets))
+    say("parent", caption(), len(SHARED._counts))
 
     def in_child() -> None:
-        # A bucket has a lock, which a thread may hold that the child does not have.
-        say("child", len(SHARED._buckets), caption())
+        # The counts have a lock, which a thread may hold that the child does not have.
+        say("child", len(SHARED._counts), caption())
 
     say("child ended with", fork_and(in_child))
-    say("parent", caption(), len(SHARED._buckets))
+    say("parent", caption(), len(SHARED._counts))
 
 
 def fork_within_a_batch() -> None:

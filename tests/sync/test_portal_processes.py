@@ -27,7 +27,7 @@ PROGRAMS = {
     "fork_a_child_that_drops_the_client": ["parent captioned", CHILD_ENDED, "parent captioned"],
     "fork_after_a_counted_call": [
         "parent captioned 1",
-        "child 0 captioned",
+        "child 1 captioned",
         CHILD_ENDED,
         "parent captioned 1",
     ],

@@ -18,7 +18,7 @@ from yarl import URL
 
 from memories_async._engine.body.budget import UploadBudget
 from memories_async._engine.body.writer import Transfer, write
-from memories_async._engine.request import Request, State
+from memories_async._engine.request import Request, State, origin_of
 from memories_async._engine.transport import failures
 from memories_async._engine.transport.downloads import save
 from memories_async._engine.transport.failures import Failure, Fault
@@ -99,7 +99,7 @@ class Http:
             return Failure(Fault.TIMED_OUT)
         try:
             exchange = _Exchange(request, transfer, self.budget, ends, before_first_byte)
-            return await exchange.run(here.session, self._proxy_of(_origin_of(request.url)))
+            return await exchange.run(here.session, self._proxy_of(origin_of(request.url)))
         finally:
             here.places.release()
 
@@ -262,10 +262,6 @@ def _proxy_from_environment(origin: str) -> str | None:
     if is_loopback(host) or urllib.request.proxy_bypass(host):
         return None
     return urllib.request.getproxies().get(parts.scheme)
-
-
-def _origin_of(address: str) -> str:
-    return "/".join(address.split("/", 3)[:3])
 
 
 def _is_file(response: aiohttp.ClientResponse) -> bool:
