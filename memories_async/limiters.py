@@ -30,7 +30,7 @@ T = TypeVar("T")
 _GUARD: Final = 0.015
 """By how much of a period calls are farther apart than the rate says, and so still within it by a
 server's clock, which sees each of them a little early or late. It is what the rate loses."""
-_LONGEST_GUARD: Final = 0.25
+_LONGEST_GUARD: Final = 0.12
 """Seconds beyond which the guard does not grow with the period."""
 _CATCH_UP: Final = 1 / 3
 """The part of the guard by which a call may be early if the one before it was late: sleeps end
