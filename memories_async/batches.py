@@ -7,7 +7,12 @@ import logging
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
-from memories_async.errors import ConfigurationError
+from memories_async.errors import (
+    ConfigurationError,
+    DecodeError,
+    MemoriesError,
+    OutcomeUnknown,
+)
 from memories_async.models import Failed, Outcome, Succeeded
 
 logger = logging.getLogger(__name__)
@@ -113,6 +118,8 @@ def left_behind(task: asyncio.Task[Any]) -> list[str]:
         outcome = task.result()
         value = outcome.value if isinstance(outcome, Succeeded) else outcome
         error = outcome.error if isinstance(outcome, Failed) else None
+    if isinstance(error, MemoriesError) and not isinstance(error, OutcomeUnknown | DecodeError):
+        return []  # surely nothing was paid
     if error is not None:
         failed = f"the call had failed meanwhile: {type(error).__name__}: {error}"
         return [failed, *getattr(error, "__notes__", ())]

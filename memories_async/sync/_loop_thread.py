@@ -30,6 +30,8 @@ class LoopThread:
         self._thread: threading.Thread | None = None
         self._stopping = asyncio.Event()
         self._stopped = False
+        self.calls: set[asyncio.Task[Any]] = set()
+        """What is under way on the loop."""
         self.silent = False
         """Whether the interpreter ends, and waiting threads shall be left waiting."""
 

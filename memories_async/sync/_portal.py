@@ -332,8 +332,12 @@ class _PortalCall(Generic[T]):
         assert self._coroutine is not None
         self._task = asyncio.get_running_loop().create_task(self._coroutine)
         self._task.add_done_callback(self._ended)
+        # A loop keeps tasks by weak references only: one that is garbage together with whoever
+        # waits for it would be forgotten, and the wait for its end would be in vain.
+        self.thread.calls.add(self._task)
 
     def _ended(self, task: asyncio.Task[T]) -> None:
+        self.thread.calls.discard(task)
         if not task.cancelled():
             task.exception()  # seen, although a caller that was interrupted will not look
         self._over = True

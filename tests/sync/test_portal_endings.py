@@ -31,12 +31,32 @@ AT_EXIT = 2.0
 """Seconds that an exit may take: one that is promised, and one for a machine that is busy."""
 
 
-@pytest.mark.parametrize("program", ["leave_unclosed", "leave_closed", "leave_in_a_batch"])
+@pytest.mark.parametrize("program", ["leave_unclosed", "leave_closed"])
 def test_the_interpreter_s_exit(emulator: Emulator, program: str) -> None:
     with Child(program, emulator.url) as child:
         assert child.listen() == "captioned"
         assert child.listen() == "leaving"
         assert child.end(AT_EXIT) == (0, "")
+
+
+def test_the_interpreter_s_exit_within_a_batch(emulator: Emulator) -> None:
+    """Nothing complains, but whoever left is told of calls that may have been billed."""
+    with Child("leave_in_a_batch", emulator.url) as child:
+        assert child.listen() == "captioned"
+        assert child.listen() == "leaving"
+        status, complaints = child.end(AT_EXIT)
+    assert status == 0
+    for line in complaints.splitlines():
+        assert line.startswith("A batch was ended early") or "hash by an emulator" in line
+
+
+def test_a_client_and_a_batch_that_are_garbage_together(emulator: Emulator) -> None:
+    with Child("be_collected_in_a_cycle_with_a_batch", emulator.url) as child:
+        assert [child.listen() for _ in range(3)] == ["captioned", "at once", "leaving"]
+        status, complaints = child.end(AT_EXIT)
+    assert status == 0
+    assert "Event loop is closed" not in complaints
+    assert "destroyed" not in complaints
 
 
 def test_the_interpreter_s_exit_with_a_call_in_a_daemon_thread(silent: SilentServer) -> None:
