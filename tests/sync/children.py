@@ -9,6 +9,7 @@ import multiprocessing
 import os
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +19,7 @@ from memories_async import Memories as AsyncMemories
 from memories_async.callbacks import SqliteStore
 from memories_async.limiters import SHARED
 from memories_async.sync import CallbackInbox, Memories
+from memories_async.sync._loop_thread import UNWINDING
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(100)
 MP4 = b"\x00\x00\x00\x18ftypmp42" + bytes(1000)
@@ -88,6 +90,24 @@ def be_collected() -> None:
     gc.collect()
     thread.join(10)
     say("ended" if not thread.is_alive() else "alive")
+
+
+class Holder:
+    """Holds a client and a batch of it, and itself."""
+
+    def __init__(self) -> None:
+        self.itself = self
+        self.client = Memories("sk-mavi", caption_key="sk-mavi", base_url=sys.argv[2])
+        self.batch = self.client.captions.images([PNG] * 10, "what", concurrency=2)
+
+
+def be_collected_in_a_cycle_with_a_batch() -> None:
+    holder = Holder()
+    say("captioned" if next(holder.batch).unwrap().text else "no text")
+    del holder
+    began = time.monotonic()
+    gc.collect()
+    say("at once" if time.monotonic() - began < UNWINDING / 2 else "late")
 
 
 # The inbox.
