@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, TypeAlias
 
 import attrs
+import orjson
 
+from memories_async.emulator import deliveries
+from memories_async.emulator.deliveries import AsgiApplication, Deliver, WsgiApplication
 from memories_async.emulator.faults import Faults, check_operation
 
 if TYPE_CHECKING:
@@ -163,10 +167,43 @@ class Callbacks(Faults[CallbackFault]):
         self._overtaken: list[tuple[str, dict[str, object]]] = []
         self._outbound = outbound
         self._sleep = sleep
+        self._deliver: Deliver | None = None
 
     def check(self, url: str) -> None:
         """Raise ``Refusal`` for an address that would be refused without resolving its name."""
-        self._outbound.check(url)
+        if self._deliver is None:
+            self._outbound.check(url)
+
+    def deliver_to_asgi(self, application: AsgiApplication) -> None:
+        """Hand all callbacks to an ASGI application in this process, whatever their host.
+
+        It runs on the loop from which this is called; without one, on the emulator's.
+        """
+        try:
+            loop: asyncio.AbstractEventLoop | None = asyncio.get_running_loop()
+        except RuntimeError:
+            loop = None
+        self._deliver = deliveries.to_asgi(application, loop)
+
+    def deliver_to_wsgi(self, application: WsgiApplication) -> None:
+        """Hand all callbacks to a WSGI application in this process, whatever their host."""
+        self._deliver = deliveries.to_wsgi(application)
+
+    def deliver_to(self, function: Callable[[str, bytes], int]) -> None:
+        """Hand all callbacks to a function that takes address and body and returns the status.
+
+        For a web framework's test client: ``lambda url, body: client.post(url, content=body)
+        .status_code``. It is called in a thread.
+        """
+        self._deliver = deliveries.to_function(function)
+
+    def reset(self) -> None:
+        """Switch all faults off, and forget what was posted and what is held."""
+        self.clear()
+        self.posted.clear()
+        self.held.clear()
+        self._overtaken.clear()
+        self._deliver = None
 
     async def release(self, count: int | None = None) -> None:
         """Post what is held, or so many from the front; return when all are answered."""
@@ -204,5 +241,10 @@ class Callbacks(Faults[CallbackFault]):
             await self._post(*self._overtaken.pop(0))
 
     async def _post(self, url: str, body: object) -> None:
-        self.posted.append(Posted(url, body, await self._outbound.post(url, body)))
+        if self._deliver is None:
+            status = await self._outbound.post(url, body)
+        else:
+            content = body if isinstance(body, bytes) else orjson.dumps(body)
+            status = await self._deliver(url, content)
+        self.posted.append(Posted(url, body, status))
         del self.posted[:-_MOST_POSTED]

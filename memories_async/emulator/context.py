@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TypeVar, TypeVarTuple, Unpack
 
 import anyio
@@ -14,6 +14,7 @@ from memories_async.emulator.callbacks import Callbacks
 from memories_async.emulator.engines.protocol import Engine, UnreadableMediaError
 from memories_async.emulator.http.envelopes import Reason, Refusal
 from memories_async.emulator.http.outbound import OutboundClient
+from memories_async.emulator.ledger import matches
 from memories_async.emulator.spool import Spool, SpooledFile
 from memories_async.emulator.store import MediaStore
 
@@ -21,6 +22,26 @@ T = TypeVar("T")
 Arguments = TypeVarTuple("Arguments")
 
 _MOST_FILES = 1000
+
+
+@attrs.define
+class Timing:
+    """How long things take; may be changed while the emulator runs.
+
+    Attributes:
+        index_seconds: What indexing a library video, or taking in an asset, takes.
+        latency: Seconds that each answer takes longer, of all calls or by row or call.
+    """
+
+    index_seconds: float = 0.0
+    latency: float | Mapping[str, float] = 0.0
+
+    def latency_of(self, operation: str) -> float:
+        """Return by how much the answer of a row takes longer."""
+        if isinstance(self.latency, Mapping):
+            fitting = (time for name, time in self.latency.items() if matches(name, operation))
+            return next(fitting, 0.0)
+        return self.latency
 
 
 @attrs.frozen(kw_only=True)
@@ -33,7 +54,7 @@ class Context:
         fetching: Gets media by address.
         callbacks: Posts callbacks.
         engine_seconds: What one question to the engine may take.
-        index_seconds: What indexing a library video, or taking in an asset, takes.
+        timing: How long things take.
         fetch_limit: Bytes that one address may deliver.
         upload_limit: Bytes that one request may bring.
         batch_limit: Files that one image upload may hold.
@@ -50,7 +71,7 @@ class Context:
     fetching: OutboundClient
     callbacks: Callbacks
     engine_seconds: float
-    index_seconds: float
+    timing: Timing
     fetch_limit: int
     upload_limit: int
     batch_limit: int

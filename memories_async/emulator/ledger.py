@@ -63,6 +63,16 @@ class Entry:
     complete: bool = False
     finished_at: float | None = None
 
+    def __str__(self) -> str:
+        """Return a line that tells of the request."""
+        answer = "no answer" if self.status is None else f"HTTP {self.status}"
+        code = "" if self.code is None else f" code {self.code}"
+        billed = "billed" if self.billed else "not billed"
+        files = "".join(f" {file.name} ({file.size} bytes)" for file in self.files)
+        name = self.operation or "no operation"
+        line = f"{self.number}. {name} {self.method} {self.path}{files}: {answer}{code}, {billed}"
+        return "".join(letter if letter.isprintable() else "\ufffd" for letter in line)
+
 
 class Ledger(Sequence[Entry]):
     """The requests in the order in which they began; a snapshot of each, replaced as it goes on.
@@ -137,6 +147,15 @@ class Ledger(Sequence[Entry]):
         """Record what is about to be sent, or None if nothing whole is."""
         status, code = (answer.status, answer.code) if answer else (None, None)
         self._change(number, status=status, code=code, finished_at=finished_at)
+
+    def entry(self, number: int) -> Entry | None:
+        """Return the entry of a number, unless it has been forgotten."""
+        position = number - self._forgotten - 1
+        return self._entries[position] if 0 <= position < len(self._entries) else None
+
+    def __str__(self) -> str:
+        """Return the requests, a line for each: what a test wants to see when it fails."""
+        return "\n".join([repr(self), *map(str, self)])
 
     def _change(self, number: int, **changes: Any) -> bool:
         position = number - self._forgotten - 1

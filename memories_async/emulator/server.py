@@ -11,16 +11,20 @@ import mimetypes
 import os
 import secrets
 import time
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Self, TypeVar, TypeVarTuple, Unpack
 
 import anyio
 from aiohttp import web
 from anyio import CapacityLimiter, to_thread
+from anyio.from_thread import BlockingPortal, start_blocking_portal
 
+from memories_async.emulator.answers import Answers
 from memories_async.emulator.callbacks import Callbacks
-from memories_async.emulator.context import Context
-from memories_async.emulator.faults import Faults, InjectedFault
+from memories_async.emulator.clock import AdjustableClock
+from memories_async.emulator.context import Context, Timing
+from memories_async.emulator.faults import Faults, InjectedFault, check_operation
 from memories_async.emulator.folder import kept, temporary
 from memories_async.emulator.handlers.file_checks import CAPTION_VIDEO_BYTES, MB
 from memories_async.emulator.http.app import App
@@ -30,10 +34,13 @@ from memories_async.emulator.ledger import Ledger
 from memories_async.emulator.store import MediaStore, StoredAsset, new_asset_id
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping
+    from collections.abc import Awaitable, Callable, Collection, Coroutine
 
     from memories_async.emulator.engines.protocol import Engine
     from memories_async.operations import Bucket
+
+T = TypeVar("T")
+Arguments = TypeVarTuple("Arguments")
 
 _DISK_THREADS = 4
 _PICTURE_PACKAGES = ("PIL", "av", "numpy")
@@ -67,11 +74,13 @@ class Emulator:
         index_seconds: How long a library video stays ``UNPARSE``, and an asset ``UPLOADING``.
         engine_seconds: How long the engine may take for one answer.
         clock: Returns seconds since the epoch.
-        sleep: Waits for faults' latencies and for indexing.
+        sleep: Waits for faults' latencies and for indexing; by default by ``emulator.clock``.
 
     Attributes:
         ledger: Every request, billed or not.
         faults: What goes wrong on request.
+        answers: What a test chooses to be answered in place of the engine.
+        clock: The emulator's time, which a test may turn on: ``emulator.clock.advance(60)``.
         callbacks: What was posted to callback addresses, and what goes wrong there on request.
     """
 
@@ -94,7 +103,7 @@ class Emulator:
         index_seconds: float = 0.0,
         engine_seconds: float = 120.0,
         clock: Callable[[], float] = time.time,
-        sleep: Callable[[float], Awaitable[object]] = anyio.sleep,
+        sleep: Callable[[float], Awaitable[object]] | None = None,
     ) -> None:
         if not is_loopback(host) and not (allow_remote and api_key and caption_key):
             raise ValueError(
@@ -102,6 +111,11 @@ class Emulator:
             )
         self.ledger = Ledger()
         self.faults: Faults[InjectedFault] = Faults()
+        self.answers = Answers()
+        self.clock = AdjustableClock(clock)
+        sleep = self.clock.sleep if sleep is None else sleep
+        self._timing = Timing(index_seconds)
+        self._index_seconds = index_seconds
         self._limits: dict[Bucket, RateLimit] = dict(limits or {})
         self._engine = engine
         self._address = host, port
@@ -110,7 +124,6 @@ class Emulator:
         self._fetching = OutboundClient(fetch_hosts, "fetch_hosts")
         self._calling_back = OutboundClient(callback_hosts, "callback_hosts")
         self.callbacks = Callbacks(self._calling_back, sleep)
-        self._clock = clock
         self._context = functools.partial(
             Context,
             fetching=self._fetching,
@@ -118,9 +131,9 @@ class Emulator:
             fetch_limit=fetch_limit,
             upload_limit=upload_limit,
             batch_limit=batch_limit,
-            index_seconds=index_seconds,
+            timing=self._timing,
             engine_seconds=engine_seconds,
-            clock=clock,
+            clock=self.clock,
             sleep=sleep,
             secret=secrets.token_bytes(32),
             disk_threads=CapacityLimiter(_DISK_THREADS),
@@ -130,6 +143,8 @@ class Emulator:
         self._url = ""
         self._store: MediaStore | None = None
         self._cleanup = contextlib.AsyncExitStack()
+        self._portal: BlockingPortal | None = None
+        self._end_portal: Callable[[], object] = lambda: None
 
     @property
     def url(self) -> str:
@@ -141,6 +156,92 @@ class Emulator:
     def limits(self) -> dict[Bucket, RateLimit]:
         """The rate limits in force, per account; change them at any time."""
         return self._limits
+
+    @property
+    def latency(self) -> float | Mapping[str, float]:
+        """Seconds that each answer takes longer: of all calls, or by call.
+
+        ``emulator.latency = 2.0``, or ``emulator.latency = {"captions.video": 30.0}``.
+        """
+        return self._timing.latency
+
+    @latency.setter
+    def latency(self, seconds: float | Mapping[str, float]) -> None:
+        if isinstance(seconds, Mapping):
+            for operation in seconds:
+                check_operation(operation)
+        self._timing.latency = seconds
+
+    @property
+    def index_seconds(self) -> float:
+        """How long a library video stays ``UNPARSE``, and an asset ``UPLOADING``."""
+        return self._timing.index_seconds
+
+    @index_seconds.setter
+    def index_seconds(self, seconds: float) -> None:
+        self._timing.index_seconds = seconds
+
+    def assert_billed(self, count: int, operation: str | None = None) -> None:
+        """Fail, and show the ledger, unless so many requests were billed.
+
+        Args:
+            count: How many.
+            operation: Of which row or call; by default of all.
+
+        Raises:
+            AssertionError: More or fewer were billed.
+        """
+        check_operation(operation)
+        billed = self.ledger.billed(operation)
+        of = f" of {operation}" if operation else ""
+        if billed != count:
+            raise AssertionError(f"{billed} requests{of} were billed, not {count}:\n{self.ledger}")
+
+    def reset(self) -> None:
+        """Forget requests, faults, answers, limits and everything that is stored.
+
+        For tests that share one emulator: its address and its engine stay.
+        """
+        self.ledger.clear()
+        self.faults.clear()
+        self.answers.clear()
+        self.callbacks.reset()
+        self.limits.clear()
+        self.latency = 0.0
+        self.index_seconds = self._index_seconds
+        self.clock.reset()
+        if self._store is not None:
+            self._store.clear()
+
+    def __enter__(self) -> Self:
+        portal = start_blocking_portal()
+        self._portal = portal.__enter__()
+        try:
+            self._portal.call(self.start)
+        except BaseException:
+            portal.__exit__(None, None, None)
+            self._portal = None
+            raise
+        self._end_portal = functools.partial(portal.__exit__, None, None, None)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        portal, self._portal = self._portal, None
+        if portal is not None:
+            portal.call(self.stop)
+            self._end_portal()
+
+    def call(self, function: Callable[[Unpack[Arguments]], Awaitable[T]], *args: *Arguments) -> T:
+        """Run a coroutine function of the emulator's from blocking code: ``with Emulator()``.
+
+        ``emulator.call(emulator.callbacks.release)`` posts the callbacks that are held.
+
+        Raises:
+            RuntimeError: It is not used in ``with``.
+        """
+        if self._portal is None:
+            raise RuntimeError("call() is for an emulator that is used in 'with'")
+        return self._portal.call(function, *args)
 
     def __repr__(self) -> str:
         return f"<Emulator: {self._url or 'stopped'}>"
@@ -180,8 +281,9 @@ class Emulator:
                 context=self._context(store=store, engine=engine, indexing=anyio.Lock()),
                 ledger=self.ledger,
                 faults=self.faults,
+                answers=self.answers,
                 keys=self._keys,
-                limiter=RateLimiter(self._limits, self._clock),
+                limiter=RateLimiter(self._limits, self.clock),
                 allow_remote=not is_loopback(self._address[0]),
                 spawn=self._spawn,
                 stopped=stopped,
@@ -222,7 +324,7 @@ class Emulator:
         content = source.read_bytes()
         copy = store.incoming / secrets.token_hex(16)
         copy.write_bytes(content)
-        now = int(self._clock() * 1000)
+        now = int(self.clock() * 1000)
         asset = StoredAsset(
             id=new_asset_id(),
             name=source.name,

@@ -7,7 +7,7 @@ import re
 import secrets
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 import attrs
 import orjson
@@ -224,6 +224,12 @@ class MediaStore:
         for left_over in self.incoming.iterdir():
             if SPOOL_NAME.fullmatch(left_over.name):
                 left_over.unlink()
+
+    def clear(self) -> None:
+        """Delete everything that is kept."""
+        for repository in self.videos, self.images, self.assets:
+            for stored in repository.all():
+                repository.remove(cast("Any", stored))
 
 
 def _own(folder: Path, suffix: str) -> Iterator[Path]:

@@ -124,5 +124,5 @@ def _find(request: HandlerRequest) -> StoredAsset:
 def _status(request: HandlerRequest, asset: StoredAsset) -> str:
     if asset.received_at is None:
         return "WAITING"
-    due = asset.received_at / 1000 + request.context.index_seconds <= request.context.clock()
+    due = asset.received_at / 1000 + request.context.timing.index_seconds <= request.context.clock()
     return "SUCCESS" if due else "UPLOADING"

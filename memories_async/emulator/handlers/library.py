@@ -80,7 +80,7 @@ async def _add_video(request: HandlerRequest, file: SpooledFile) -> HandlerResul
     await context.write(context.store.videos.add, [(video, file.path)])
 
     async def result() -> dict[str, object]:
-        await context.sleep(context.index_seconds)
+        await context.sleep(context.timing.index_seconds)
         indexed = await library_queries.index(request, video)
         return callbacks.video_indexed(video.id, indexed.status)
 

@@ -118,7 +118,7 @@ def _kilometres(one: _Place, other: _Place) -> float:
 
 async def current(request: HandlerRequest, video: StoredVideo) -> StoredVideo:
     """Return a video as it is now: its time to be indexed may have come."""
-    due = video.created_at / 1000 + request.context.index_seconds <= request.context.clock()
+    due = video.created_at / 1000 + request.context.timing.index_seconds <= request.context.clock()
     return await index(request, video) if due else video
 
 

@@ -73,11 +73,13 @@ class HandlerResult:
     Attributes:
         data: What the envelope holds.
         file: What is sent in place of an envelope.
+        content: The same, as bytes.
         callback: What is posted once the answer has gone out.
     """
 
     data: object = None
     file: SpooledFile | None = attrs.field(default=None, kw_only=True)
+    content: bytes | None = attrs.field(default=None, kw_only=True)
     callback: Callback | None = attrs.field(default=None, kw_only=True)
 
 

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 import attrs
 from aiohttp import web
 
+from memories_async.emulator import answers
+from memories_async.emulator.answers import Answers
 from memories_async.emulator.callbacks import CallbackFault, Early
 from memories_async.emulator.context import Context
 from memories_async.emulator.faults import (
@@ -58,6 +60,8 @@ logger = logging.getLogger(__name__)
 
 _FORBIDDEN = HttpResponse(status=403, body=b"Forbidden\n", headers={"Content-Type": "text/plain"})
 
+_BYTES = {"Content-Type": "application/octet-stream"}
+
 
 class _Replacement(Exception):
     """Something else comes in place of the handler's answer."""
@@ -74,6 +78,7 @@ class App:
         context: What the handlers work with.
         ledger: Where requests are recorded.
         faults: What goes wrong on request.
+        answers: What is answered in place of the engine.
         keys: Who may come in.
         limiter: How often.
         remote: Whether callers from other machines are let in, by their key.
@@ -84,6 +89,7 @@ class App:
     context: Context
     ledger: Ledger
     faults: Faults[InjectedFault]
+    answers: Answers
     keys: Keys
     limiter: RateLimiter
     allow_remote: bool
@@ -275,6 +281,15 @@ class App:
             context=self.context,
         )
 
+    async def _answer(
+        self, operation: Operation[object], number: int, call: HandlerRequest
+    ) -> HandlerResult:
+        """Give the answer that was chosen, or do the work."""
+        entry = self.ledger.entry(number)
+        if entry is not None and (chosen := self.answers.due(entry)) is not None:
+            return answers.given(chosen, operation, call)
+        return await HANDLERS[operation.name](call)
+
     async def _process(
         self, request: web.Request, operation: Operation[object], number: int, call: HandlerRequest
     ) -> tuple[HandlerResult | None, HttpResponse]:
@@ -286,12 +301,16 @@ class App:
             if not self.limiter.admit(self.keys.account(authorization), operation.bucket):
                 raise Refusal(Reason.THROTTLED)
             fields = validation.read(call.fields, validation.FIELDS[operation.name])
-            reply = await HANDLERS[operation.name](attrs.evolve(call, fields=fields))
+            if latency := self.context.timing.latency_of(operation.name):
+                await self.context.sleep(latency)
+            reply = await self._answer(operation, number, attrs.evolve(call, fields=fields))
         except Refusal as refusal:
             return None, failure(operation.service, refusal.reason, refusal.message)
         self.ledger.bill(number, operation)
         if (file := reply.file) is not None:
             return reply, download(file.name, file.content_type, file.path)
+        if reply.content is not None:
+            return reply, HttpResponse(body=reply.content, headers=_BYTES)
         return reply, success(operation.service, reply.data)
 
 
