@@ -115,8 +115,8 @@ class EventReporter:
         left = planned + sending
         if not left:
             return 0.0
-        known = [seconds for seconds in (self._paced(planned), self._observed(left)) if seconds]
-        return max(known, default=None)
+        estimates = self._paced(planned), self._observed(left)
+        return max((seconds for seconds in estimates if seconds is not None), default=None)
 
     def _paced(self, planned: int) -> float | None:
         """Return how long the rest takes at the account's rate, from the last request on."""
@@ -134,8 +134,13 @@ class EventReporter:
         more = self._settled - before
         if not more:  # what came before the first answer is the start, not the pace
             return None if self._rate else left * (now - self._started) / self._settled
-        expected = left * (self._last_settled - since) / more - (now - self._last_settled)
-        return expected if expected > 0 else left * (now - since) / more
+        waited = now - self._last_settled
+        expected = left * (self._last_settled - since) / more - waited
+        if expected > 0:
+            return expected
+        # A pause that is no longer than a period is the limit's, and no news about the pace.
+        paused = self._rate is not None and waited <= self._rate.seconds
+        return None if paused else left * (now - since) / more
 
     def report(self, stop: Stop | None) -> Report:
         """Return what the run did."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import stat
 from collections.abc import AsyncIterator, Mapping, Sequence
 from decimal import Decimal
 
@@ -109,13 +110,13 @@ class Preview:
             self._variants.append(variant)
             return
         try:
-            size = os.stat(source).st_size
             check_file(source, self._kind.rule)
+            size = os.stat(source).st_size
             original = self._original(source, variant, size)
-        except (OSError, ValueError, MediaError) as error:
-            empty = _size(source) == 0
-            reason = Reason.EMPTY if empty else Reason.UNFIT
-            self._inputs.append(PlannedInput(source, _size(source), reason, _words(error)))
+        except Exception as error:  # whatever it is, a run would hold it against this file
+            found = _size(source)
+            reason = Reason.EMPTY if found == 0 else Reason.UNFIT
+            self._inputs.append(PlannedInput(source, found, reason, _words(error)))
             return
         if original is not None:
             message = f"the same content and options as {original}"
@@ -168,9 +169,10 @@ def _digest_if_there(path: str) -> str | None:
 
 def _size(path: str) -> int | None:
     try:
-        return os.stat(path).st_size
+        status = os.stat(path)
     except (OSError, ValueError):
         return None
+    return status.st_size if stat.S_ISREG(status.st_mode) else None
 
 
 def _words(error: Exception) -> str:

@@ -1,0 +1,274 @@
+"""The plan against what a run then sends, item by item; and how long the rest takes."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from memories_async import Bucket, ConfigurationError, Memories, Rate
+from memories_async.bulk import Input, Job, Reason, Status
+from memories_async.bulk.events import EventReporter
+from memories_async.bulk.inputs import shard_of
+from memories_async.bulk.journal.database import Journal
+from memories_async.emulator import Emulator
+from memories_async.emulator.faults import Cut, InjectedFault
+from tests.bulk.conftest import MakeImages
+from tests.bulk.ledgers import PNG, items_of
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def every_kind(images: MakeImages) -> Path:
+    """A folder with every kind of file that is not sent, and five that are."""
+    folder = images(5)
+    (folder / "copy.png").write_bytes((folder / "0003.png").read_bytes())
+    (folder / "empty.png").touch()
+    (folder / "text.png").write_bytes(b"no picture at all")
+    (folder / "large.png").write_bytes(PNG + bytes(21 * 1024 * 1024))
+    (folder / "same size.png").write_bytes((folder / "0002.png").read_bytes()[::-1])
+    (folder / "link to nowhere.png").symlink_to(folder / "nowhere")
+    (folder / "folder.png").mkdir()
+    os.mkfifo(folder / "pipe.png")
+    return folder
+
+
+async def test_what_is_planned_is_what_is_sent(
+    emulator: Emulator, client: Memories, every_kind: Path, tmp_path: Path
+) -> None:
+    folder = every_kind
+    inputs = [folder, folder / "missing.png", folder / "folder.png"]
+    async with await Job.create(tmp_path / "job", "add_images", inputs, price="0.5") as job:
+        before = (tmp_path / "job").stat().st_mtime_ns
+        plan = await job.plan(client=client)
+        assert (tmp_path / "job").stat().st_mtime_ns == before
+        assert (await job.counts()).planned == plan.counts.planned == 13
+        await job.run(client)
+        items = await items_of(job)
+
+    sent = {item.source for item in items if item.status is Status.DONE}
+    assert {one.source for one in plan.to_send} == sent
+    assert len(plan.inputs) == len(items)
+    assert plan.size == sum(item.size or 0 for item in items if item.status is Status.DONE)
+    assert plan.cost == len(sent) / 2
+    why = {Path(one.source).name: one.reason for one in plan.unsent}
+    assert why == {
+        "copy.png": Reason.DUPLICATE,
+        "empty.png": Reason.EMPTY,
+        "text.png": Reason.UNFIT,
+        "large.png": Reason.UNFIT,
+        "same size.png": Reason.UNFIT,
+        "link to nowhere.png": Reason.UNFIT,
+        "pipe.png": Reason.UNFIT,
+        "missing.png": Reason.UNFIT,
+    } | ({"folder.png": Reason.UNFIT} if "folder.png" in why else {})
+    said = {one.source: one.message for one in plan.unsent}
+    for item in items:
+        if item.status is Status.FAILED and item.source in said:
+            assert said[item.source].split()[-1] in str(item.error), item
+    assert len(emulator.ledger) == plan.requests
+
+
+async def test_a_plan_of_further_inputs_adds_none(
+    emulator: Emulator, client: Memories, images: MakeImages, tmp_path: Path
+) -> None:
+    folder = images(4)
+    async with await Job.create(tmp_path / "job", "embed_images", folder / "0000.png") as job:
+        await job.run(client)
+        plan = await job.plan([folder, Input(folder / "0001.png", extra={"row": 1})])
+        assert [Path(one.source).name for one in plan.to_send] == [
+            "0001.png",
+            "0002.png",
+            "0003.png",
+        ]
+        assert [one.reason for one in plan.unsent] == [Reason.DONE, Reason.DUPLICATE]
+        assert (await job.counts()).total == 1
+
+
+async def test_what_was_answered_and_changed_since_is_noticed_and_sent_on_request(
+    emulator: Emulator, client: Memories, images: MakeImages, tmp_path: Path
+) -> None:
+    folder = images(3)
+    async with await Job.create(tmp_path / "job", "embed_images", folder) as job:
+        await job.run(client)
+        assert [one.reason for one in (await job.plan()).inputs] == [Reason.DONE] * 3
+        (folder / "0001.png").write_bytes(PNG + b"another picture")
+        (folder / "0002.png").unlink()
+        plan = await job.plan()
+        assert [one.reason for one in plan.inputs] == [Reason.DONE, Reason.CHANGED, Reason.DONE]
+        assert (await job.run(client)).requests == 0
+        assert await job.retry("changed") == 1
+        assert (await job.run(client)).counts.done == 3
+        assert [one.reason for one in (await job.plan()).inputs] == [Reason.DONE] * 3
+    assert emulator.ledger.billed() == 4
+
+
+async def test_the_plan_says_what_a_run_told_to_retry_would_send(
+    emulator: Emulator, client: Memories, images: MakeImages, tmp_path: Path
+) -> None:
+    emulator.faults.add(InjectedFault(None, Cut(), moment="processed", nth=2))
+    folder = images(3)
+    (folder / "0002.png").write_bytes(b"no picture")
+    async with await Job.create(tmp_path / "job", "embed_images", folder) as job:
+        await job.run(client, concurrency=1)
+        (folder / "0002.png").write_bytes(PNG + b"mended")
+        plan = await job.plan()
+        assert [one.reason for one in plan.inputs] == [Reason.DONE, Reason.UNKNOWN, Reason.FAILED]
+        plan = await job.plan(unknown="retry", failed="retry")
+        assert len(plan.to_send) == plan.requests == 2
+
+
+async def test_the_time_is_that_of_the_client_s_own_rate(
+    emulator: Emulator, images: MakeImages, tmp_path: Path
+) -> None:
+    rates = {Bucket.EMBEDDING: Rate(4, 2)}
+    async with (
+        Memories("planned", base_url=emulator.url, rates=rates) as paced,
+        Memories("planned", base_url=emulator.url) as unlimited,
+        await Job.create(tmp_path / "job", "embed_images", images(8)) as job,
+    ):
+        assert (await job.plan(client=paced)).seconds == 4
+        assert (await job.plan(client=unlimited)).seconds == 0
+        assert (await job.plan()).seconds == 8  # the documented one call a second
+        assert (await job.plan(rate=Rate(1, 10))).seconds == 80
+
+
+# --- how long the rest takes ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("rate", "latency", "burst"),
+    [
+        (Rate(20), 0.05, True),  # the first twenty at once, then nothing for a second
+        (Rate(20), 0.05, False),
+        (Rate(1), 0.3, True),
+        (Rate(1, 60), 20.0, True),
+        (Rate(5), 2.0, True),
+        (None, 0.5, False),  # nothing but the service's own pace
+    ],
+)
+async def test_the_rest_is_foretold_within_a_tenth_from_the_first_tenth_on(
+    tmp_path: Path, rate: Rate | None, latency: float, burst: bool
+) -> None:
+    count = 200
+    now = 0.0
+    told = EventReporter(Journal(tmp_path / "none"), None, None, rate, lambda: now)
+    if rate is None:
+        starts = [number * latency / 4 for number in range(count)]
+    elif burst:
+        starts = [number // rate.calls * rate.seconds for number in range(count)]
+    else:
+        starts = [number * rate.seconds / rate.calls for number in range(count)]
+    happenings = sorted(
+        [(start, 0) for start in starts] + [(start + latency, 1) for start in starts]
+    )
+    end = max(starts) + latency
+    left = settled = 0
+    for moment, (at, kind) in enumerate(happenings):
+        now = at
+        if kind == 0:
+            told.left()
+            left += 1
+        else:
+            told.settled(1)
+            settled += 1
+        following = happenings[moment + 1][0] if moment + 1 < len(happenings) else at
+        if following == at:
+            continue  # in the midst of what happens at one instant
+        for now in (at, (at + following) / 2, following - 1e-6):
+            if settled >= count / 10 and now >= end / 10 and count - settled > 2:
+                expected = told.remaining(count - left, left - settled)
+                assert expected is not None
+                assert expected == pytest.approx(end - now, rel=0.1, abs=2 * latency + 0.1), (
+                    now,
+                    settled,
+                )
+
+
+async def test_a_paced_run_tells_the_pacer_s_time(
+    emulator: Emulator, images: MakeImages, tmp_path: Path
+) -> None:
+    rates = {Bucket.EMBEDDING: Rate(50)}
+    seen: list[tuple[float, float, int]] = []
+    async with (
+        Memories("foretold", base_url=emulator.url, rates=rates) as client,
+        await Job.create(tmp_path / "job", "embed_images", images(150)) as job,
+    ):
+        report = await job.run(
+            client,
+            concurrency=60,
+            on_event=lambda event: seen.append(
+                (event.seconds, event.remaining or 0.0, event.counts.done)
+            ),
+        )
+    # From the first answers on it is told that the rest needs its turns: (150 - 50) / 50 a second.
+    early = [remaining for _, remaining, done in seen if 15 <= done <= 40]
+    assert early
+    assert min(early) > 1.5
+    assert report.seconds > 1.9
+
+
+# --- which inputs -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("include", "exclude", "expected"),
+    [
+        ("*.png", (), {"a.png", "b_small.png", "thumbs/a.png", "2024/x/c.png"}),
+        ((), "*_small*", {"a.png", "d.jpg", "thumbs/a.png", "2024/x/c.png"}),
+        ((), ("thumbs", "2024"), {"a.png", "b_small.png", "d.jpg"}),
+        ("2024/**/*.png", (), {"2024/x/c.png"}),
+        (("thumbs/*", "*.jpg"), (), {"thumbs/a.png", "d.jpg"}),
+        ("[ab]*.png", "thumbs/", {"a.png", "b_small.png"}),
+    ],
+)
+@pytest.mark.parametrize("way", ["folder", "pattern"])
+async def test_inputs_are_chosen_by_patterns(
+    tmp_path: Path,
+    include: str | tuple[str, ...],
+    exclude: str | tuple[str, ...],
+    expected: set[str],
+    way: str,
+) -> None:
+    folder = tmp_path / "photos"
+    for name in ("a.png", "b_small.png", "d.jpg", "thumbs/a.png", "2024/x/c.png"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(PNG + name.encode())
+    async with await Job.create(
+        tmp_path / "job",
+        "embed_images",
+        folder if way == "folder" else f"{folder}/**/*",
+        include=include,
+        exclude=exclude,
+    ) as job:
+        assert {item.source.removeprefix(f"{folder}/") for item in await items_of(job)} == expected
+
+
+async def test_ten_shards_are_the_whole_and_each_input_is_in_one(
+    images: MakeImages, tmp_path: Path
+) -> None:
+    """Wherever the folder lies on each machine: what counts is the name below it."""
+    folder = images(100)
+    elsewhere = tmp_path / "elsewhere"
+    os.symlink(folder, elsewhere)
+    found: list[str] = []
+    for number in range(1, 11):
+        path = tmp_path / f"job {number}"
+        root = folder if number % 2 else elsewhere
+        async with await Job.create(path, "embed_images", root, shard=f"{number}/10") as job:
+            names = [Path(item.source).name for item in await items_of(job)]
+        assert all(shard_of(name, 10) == number for name in names)
+        found += names
+    assert sorted(found) == sorted(os.listdir(folder))
+
+
+@pytest.mark.parametrize("shard", ["0/3", "4/3", "x", "1/2/3", (1,), (0, 2), 7, "1/0", (None, 2)])
+async def test_a_shard_that_is_none_is_refused(
+    images: MakeImages, tmp_path: Path, shard: object
+) -> None:
+    with pytest.raises(ConfigurationError, match="shard"):
+        await Job.create(tmp_path / "job", "embed_images", images(1), shard=shard)  # type: ignore[arg-type]  # wrong on purpose
+    with pytest.raises(ConfigurationError, match="pattern"):
+        await Job.create(tmp_path / "job", "embed_images", images(1), include=[7])  # type: ignore[list-item]  # wrong on purpose
