@@ -108,7 +108,7 @@ def _source_problem(name: str, value: object) -> Problem:
 def _sources_problem(name: str, values: Iterable[object]) -> Problem:
     if not isinstance(values, Sequence):
         return None  # looked at one by one, as they are taken
-    for index, value in enumerate(cast("Sequence[object]", values)):
+    for index, value in enumerate(values):
         if not is_source(value):
             return f"{name}[{index}] is {shown(value)}; {SOURCE.wanted} is wanted"
         if (problem := _source_problem(f"{name}[{index}]", value)) is not None:
@@ -116,21 +116,28 @@ def _sources_problem(name: str, values: Iterable[object]) -> Problem:
     return None
 
 
-def _person_problem(name: str, persons: Sequence[object]) -> Problem:
+def _persons_problem(name: str, persons: Sequence[object]) -> Problem:
     for index, person in enumerate(persons):
-        label = f"{name}[{index}]"
-        is_mapping = isinstance(person, Mapping)
-        if not is_mapping and not (hasattr(person, "name") and hasattr(person, "url")):
-            return f"{label} is {shown(person)}; a Person, or a mapping of name and url, is wanted"
-        given = cast("Mapping[object, object]", person) if is_mapping else {}
-        if unknown := set(given) - {"name", "url"}:
-            return f"{label} has {shown(unknown.pop())}; name and url are what a person has"
-        for field in ("name", "url"):
-            value = given.get(field) if is_mapping else getattr(person, field)
-            if not isinstance(value, str):
-                return f"{label}.{field} is {shown(value)}; a text is wanted"
-            if (problem := text_problem(f"{label}.{field}", value)) is not None:
-                return problem
+        if (problem := _person_problem(f"{name}[{index}]", person)) is not None:
+            return problem
+    return None
+
+
+def _person_problem(name: str, person: object) -> Problem:
+    if isinstance(person, Mapping):
+        given = dict(cast("Mapping[object, object]", person))
+    elif hasattr(person, "name") and hasattr(person, "url"):
+        given = {"name": getattr(person, "name", None), "url": getattr(person, "url", None)}
+    else:
+        return f"{name} is {shown(person)}; a Person, or a mapping of name and url, is wanted"
+    for field in ("name", "url"):
+        value = given.pop(field, None)
+        if not isinstance(value, str):
+            return f"{name}.{field} is {shown(value)}; a text is wanted"
+        if (problem := text_problem(f"{name}.{field}", value)) is not None:
+            return problem
+    if given:
+        return f"{name} has {shown(next(iter(given)))}; name and url are what a person has"
     return None
 
 
@@ -155,7 +162,7 @@ SOURCE = Kind("an http(s) URL, a path, bytes, a binary file or Media", is_source
 SOURCES = Kind("a sequence of images or videos", _is_many, _sources_problem)
 MANY = Kind(SOURCES.wanted, _is_many)  # of any length: looked at one by one, as they are taken
 
-PERSONS = Kind("a sequence of persons", _is_sequence, _person_problem)
+PERSONS = Kind("a sequence of persons", _is_sequence, _persons_problem)
 
 _BY_TYPE: Mapping[object, Kind] = {
     str: TEXT,

@@ -47,6 +47,15 @@ class HttpExchange:
     digest: str = ""
 
 
+class _PydanticSerializer:
+    """What pydantic asks an object for that it knows nothing of, e.g. where ``Any`` is returned."""
+
+    def __get__(self, instance: object, owner: type[Result]) -> object:
+        from pydantic_core import SchemaSerializer
+
+        return SchemaSerializer(owner.__get_pydantic_core_schema__(owner, None))
+
+
 @attrs.frozen(kw_only=True)
 class Result(Mapping[str, object]):
     """What every answer carries beside its own fields.
@@ -122,6 +131,8 @@ class Result(Mapping[str, object]):
             return value.tolist() if isinstance(value, Vector) else value
         return self.extra[name]
 
+    __pydantic_serializer__ = _PydanticSerializer()
+
     def __json__(self) -> dict[str, Any]:  # asked for by kombu, and so by Celery
         return self.to_dict()
 
@@ -196,7 +207,8 @@ class Results(tuple[T, ...]):
     def __ne__(self, other: object) -> bool:
         return not self == other
 
-    __hash__ = tuple.__hash__
+    def __hash__(self) -> int:
+        return super().__hash__()
 
     def __repr__(self) -> str:
         shown = [repr(item) for item in self[:_ITEMS_SHOWN]]
@@ -217,8 +229,8 @@ class Results(tuple[T, ...]):
         A column for each field, and for each unknown field that any item has; None where an
         item has no such field.
         """
-        rows = [item for item in self if isinstance(item, Mapping)]
-        names = dict.fromkeys(name for row in rows for name in cast("Mapping[str, object]", row))
+        rows = [dict(cast("Mapping[str, object]", row)) for row in self if isinstance(row, Mapping)]
+        names = dict.fromkeys(name for row in rows for name in row)
         return {name: [_cell(row.get(name)) for row in rows] for name in names}
 
     def __json__(self) -> list[Any]:  # asked for by kombu, and so by Celery
@@ -233,12 +245,13 @@ class Results(tuple[T, ...]):
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: object, handler: object) -> Any:
-        (item,) = get_args(source) or (None,)
+        kinds = [kind for kind in get_args(source) if issubclass(kind, Result)]
 
         def read(value: object) -> object:
-            if isinstance(value, cls) or not issubclass(item or object, Result):
+            if isinstance(value, cls) or not kinds:
                 return value
-            return cls(item.from_dict(one) for one in cast("Iterable[Any]", value))
+            items = cast("Iterable[Mapping[str, object]]", value)
+            return Results[object](kinds[0].from_dict(item) for item in items)
 
         return _pydantic_schema(read, lambda value: value.to_dicts())
 

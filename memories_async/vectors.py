@@ -69,7 +69,7 @@ class Vector(_Float32):
     def __eq__(self, other: object) -> bool:
         if isinstance(other, list | tuple):
             try:
-                other = array("f", other)
+                other = array("f", cast("list[float]", other))
             except (TypeError, OverflowError):
                 return False
         return super().__eq__(other)

@@ -221,7 +221,7 @@ _LINES = st.builds(
 _RECORDS = st.builds(
     AssetMetadata, status=st.none() | st.sampled_from(["WAITING", "SUCCESS"]), extra=_EXTRA
 )
-_MODELS: dict[type[models.Result], st.SearchStrategy[Any]] = {
+MODELS: dict[type[models.Result], st.SearchStrategy[Any]] = {
     TokenUsage: _TOKENS,
     Caption: st.builds(Caption, text=_TEXT, tokens=st.none() | _TOKENS, extra=_EXTRA),
     CaptionTask: st.builds(CaptionTask, task_id=_TEXT, extra=_EXTRA),
@@ -313,7 +313,7 @@ def _on_the_wire(value: object, spell: Callable[[str], str], as_text: bool) -> o
 
 
 @given(
-    value=st.one_of(*_MODELS.values()),
+    value=st.one_of(*MODELS.values()),
     spell=st.sampled_from([str, _camel_case]),
     as_text=st.booleans(),
 )
@@ -323,7 +323,7 @@ def test_round_trip(value: models.Result, spell: Callable[[str], str], as_text: 
     assert read.extra == value.extra
 
 
-@given(value=st.one_of(*_MODELS.values()))
+@given(value=st.one_of(*MODELS.values()))
 def test_round_trip_through_json(value: models.Result) -> None:
     content = orjson.dumps(_on_the_wire(value, str, as_text=True))
     assert structure(orjson.loads(content), type(value)) == value
@@ -335,7 +335,7 @@ def test_every_model_is_covered() -> None:
         for value in vars(models).values()
         if isinstance(value, type) and issubclass(value, models.Result)
     }
-    assert public - {models.Result} == set(_MODELS)
+    assert public - {models.Result} == set(MODELS)
 
 
 _JSON = st.recursive(
@@ -347,11 +347,11 @@ _JSON = st.recursive(
 
 @given(data=st.data())
 def test_any_answer_is_a_model_or_an_unexpected_shape(data: st.DataObject) -> None:
-    targets: list[type[object]] = [*_MODELS, Results[Clip], Results[LibraryImage]]
+    targets: list[type[object]] = [*MODELS, Results[Clip], Results[LibraryImage]]
     target = data.draw(st.sampled_from(targets))
     names = [
         name
-        for model in _MODELS
+        for model in MODELS
         for field in attrs.fields(model)
         for name in (field.name, *field.metadata.get("wire", ()))
     ]
