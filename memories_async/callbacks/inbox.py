@@ -9,6 +9,7 @@ import ipaddress
 import logging
 import secrets
 from collections.abc import Awaitable, Callable, Collection
+from datetime import UTC, datetime
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -32,11 +33,18 @@ from memories_async.callbacks.tokens import (
     looks_sealed,
     new_token,
     seal,
+    token_for,
     unseal,
 )
 from memories_async.clock import SystemClock
 from memories_async.config import Secret, secret_from_environment
-from memories_async.errors import CallbackTimeout, ConfigurationError, DecodeError, TaskFailed
+from memories_async.errors import (
+    CallbackTimeout,
+    ConfigurationError,
+    DecodeError,
+    OutcomeUnknown,
+    TaskFailed,
+)
 from memories_async.media.urls import check_url
 from memories_async.models import CaptionTask
 from memories_async.parameters import LONGEST_CALLBACK
@@ -50,6 +58,9 @@ logger = logging.getLogger(__name__)
 
 SECRET_VARIABLE = "MEMORIES_CALLBACK_SECRET"  # noqa: S105  # its name, not its value
 SHORTEST_SECRET = 16
+REPEAT_SECONDS = 60.0
+"""How long a repeated submission waits for the first one to come to something."""
+LOOK_AGAIN_SECONDS = 0.1
 
 
 class CallbackInbox:
@@ -117,26 +128,43 @@ class CallbackInbox:
 
     # --- captions -----------------------------------------------------------------------------
 
-    async def submit(self, send: Callable[[str], Awaitable[CaptionTask]]) -> CaptionTask:
+    async def submit(
+        self, send: Callable[[str], Awaitable[CaptionTask]], *, key: str | None = None
+    ) -> CaptionTask:
         """Hand in a video with a callback address made for it alone.
 
         ``inbox.submit(lambda url: client.captions.submit_video(video, prompt, callback=url))``
 
         Args:
             send: Called with the address; hands the video in and returns the task.
+            key: What stands for this submission, e.g. a random number in the form that a browser
+                sends: whoever submits again with it, to any worker, is given the same task, and
+                nothing is sent or billed a second time. If the first one came to nothing, the
+                next one goes ahead.
 
         Returns:
             The task; keep its ``task_id`` and pass it to ``result``, in any worker.
 
         Raises:
             ConfigurationError: What ``send`` returned is no task.
+            OutcomeUnknown: A submission with this key began and has not been heard of for a
+                minute: it may have been billed.
             StoreUnavailable: The store cannot be reached. If that is before ``send`` was called,
                 nothing was handed in; else the error carries a note with the task's id.
         """
-        token, address = await self._open(CallbackKind.CAPTION)
-        task: object = send(address)
-        while inspect.isawaitable(task):
-            task = await task
+        secret = await self._sealing_key(anew=True)
+        kind = CallbackKind.CAPTION
+        token = new_token(kind) if key is None else token_for(kind, key, secret)
+        if earlier := await self._expect(token):
+            return CaptionTask(task_id=earlier)
+        try:
+            task: object = send(f"{self._address}/{seal(token, secret)}")
+            while inspect.isawaitable(task):
+                task = await task
+        except BaseException as error:
+            if _came_to_nothing(error):
+                await asyncio.shield(self._store.forget(token))
+            raise
         if not isinstance(task, CaptionTask):
             raise ConfigurationError(
                 f"what was given to submit returned {type(task).__name__}: it is to return what "
@@ -153,6 +181,30 @@ class CallbackInbox:
             )
         return task
 
+    async def _expect(self, token: str) -> str | None:
+        """Expect a callback under a token; if it was opened before, return the task it is for."""
+        waited = 0.0
+        while not await self._store.open(token, None, self._clock.wall()):
+            if name := await self._store.name_of(token):
+                return name
+            if waited >= REPEAT_SECONDS:
+                raise OutcomeUnknown("an earlier submission with this key was not heard of again")
+            await self._clock.sleep(LOOK_AGAIN_SECONDS)
+            waited += LOOK_AGAIN_SECONDS
+        return None
+
+    async def submitted_at(self, task: CaptionTask | str) -> datetime | None:
+        """Tell when a task was submitted, in any worker.
+
+        Args:
+            task: The task, or its ``task_id``, which may come from a stranger.
+
+        Returns:
+            The time, in UTC; None if no such task is known, or not any more.
+        """
+        opened = await self._store.opened(_storable(task))
+        return None if opened is None else datetime.fromtimestamp(opened, UTC)
+
     async def result(self, task: CaptionTask | str, *, timeout: float | None = 900.0) -> Caption:
         """Wait for a task's caption, in any worker, before or after a restart.
 
@@ -167,7 +219,7 @@ class CallbackInbox:
             CallbackTimeout: No callback came in time; a later one is still kept.
             TaskFailed: The service called back to say that the task failed.
         """
-        task_id = task if isinstance(task, str) else task.task_id
+        task_id = _storable(task)
         delivery = await self._wait(task_id, timeout)
         if delivery is None:
             raise CallbackTimeout(
@@ -188,7 +240,11 @@ class CallbackInbox:
         Returns:
             An address of at most 299 characters; keep it as you would keep a password.
         """
-        return (await self._open(CallbackKind.VIDEO))[1]
+        # Read anew: what is sealed with a secret that the store has lost, no other worker opens.
+        secret = await self._sealing_key(anew=True)
+        token = new_token(CallbackKind.VIDEO)
+        await self._store.open(token, token, self._clock.wall())
+        return f"{self._address}/{seal(token, secret)}"
 
     async def video(self, address: str, *, timeout: float | None = 3600.0) -> Video:
         """Wait until the video that was uploaded with an address is indexed.
@@ -292,15 +348,6 @@ class CallbackInbox:
 
     # --- what they share ----------------------------------------------------------------------
 
-    async def _open(self, kind: CallbackKind) -> tuple[str, str]:
-        """Make a token and its address, and expect a callback there."""
-        token = new_token(kind)
-        # Read anew: what is sealed with a secret that the store has lost, no other worker opens.
-        address = f"{self._address}/{seal(token, await self._sealing_key(anew=True))}"
-        name = token if kind is CallbackKind.VIDEO else None
-        await self._store.open(token, name, self._clock.wall())
-        return token, address
-
     async def _unseal(self, segment: str) -> tuple[CallbackKind, str] | None:
         """Return what one of our addresses is for, and its token; None for any other."""
         opened = unseal(segment, await self._sealing_key())
@@ -329,6 +376,19 @@ class CallbackInbox:
                     return await self._store.find(name)
                 came.clear()
         return delivery
+
+
+def _storable(task: CaptionTask | str) -> str:
+    """Return a task's name as a store can take it, whatever a stranger has put into an address."""
+    task_id = task if isinstance(task, str) else task.task_id
+    return task_id.encode("utf-8", "replace").decode()
+
+
+def _came_to_nothing(error: BaseException) -> bool:
+    """Tell whether a submission that failed was surely not billed."""
+    if isinstance(error, OutcomeUnknown | DecodeError):
+        return False
+    return not any("billed" in note for note in getattr(error, "__notes__", ()))
 
 
 def _checked_address(address: str) -> str:

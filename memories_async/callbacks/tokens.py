@@ -30,6 +30,12 @@ def new_token(kind: CallbackKind) -> str:
     return f"{kind.value}-{secrets.token_urlsafe(TOKEN_BYTES)}"
 
 
+def token_for(kind: CallbackKind, key: str, secret: bytes) -> str:
+    """Return the one token that a key stands for; nobody without the secret guesses it either."""
+    digest = hmac.new(secret, f"key:{key}".encode("utf-8", "replace"), hashlib.sha256).digest()
+    return f"{kind.value}-{base64.urlsafe_b64encode(digest[:TOKEN_BYTES]).rstrip(b'=').decode()}"
+
+
 def seal(token: str, secret: bytes) -> str:
     """Return the last segment of an address: the token and its HMAC-SHA256."""
     digest = hmac.new(secret, token.encode("utf-8", "replace"), hashlib.sha256).digest()

@@ -383,6 +383,9 @@ def _signature(source: SourceFile, node: Function, name: str, used: set[Imported
         signature = signature.replace("-> AsyncIterator[", "-> Iterator[")
         used.add(ImportedName("collections.abc", "Iterator", False))
     signature = re.sub(r"\bAwaitable\[([^\[\]]+)\]", r"\1", signature)
+    joined = re.sub(r"\(\n +([^\n]*[^,\n])\n +\)", r"(\1)", signature)
+    if len(joined) <= LINE_LENGTH:  # shorter than its source: then ruff wants it in one line
+        signature = joined
     parts: list[ast.AST | None] = [
         *(argument.annotation for argument in _every_argument(node)),
         *node.args.defaults,

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
+from datetime import datetime
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -82,23 +83,40 @@ class CallbackInbox:
         """The public address, without a slash at its end."""
         return self._asyncio.address
 
-    def submit(self, send: Callable[[str], CaptionTask]) -> CaptionTask:
+    def submit(self, send: Callable[[str], CaptionTask], *, key: str | None = None) -> CaptionTask:
         """Hand in a video with a callback address made for it alone.
 
         ``inbox.submit(lambda url: client.captions.submit_video(video, prompt, callback=url))``
 
         Args:
             send: Called with the address; hands the video in and returns the task.
+            key: What stands for this submission, e.g. a random number in the form that a browser
+                sends: whoever submits again with it, to any worker, is given the same task, and
+                nothing is sent or billed a second time. If the first one came to nothing, the
+                next one goes ahead.
 
         Returns:
             The task; keep its ``task_id`` and pass it to ``result``, in any worker.
 
         Raises:
             ConfigurationError: What ``send`` returned is no task.
+            OutcomeUnknown: A submission with this key began and has not been heard of for a
+                minute: it may have been billed.
             StoreUnavailable: The store cannot be reached. If that is before ``send`` was called,
                 nothing was handed in; else the error carries a note with the task's id.
         """
-        return self._portal.run(lambda caller: self._asyncio.submit(caller.awaited(send)))
+        return self._portal.run(lambda caller: self._asyncio.submit(caller.awaited(send), key=key))
+
+    def submitted_at(self, task: CaptionTask | str) -> datetime | None:
+        """Tell when a task was submitted, in any worker.
+
+        Args:
+            task: The task, or its ``task_id``, which may come from a stranger.
+
+        Returns:
+            The time, in UTC; None if no such task is known, or not any more.
+        """
+        return self._portal.run(lambda caller: self._asyncio.submitted_at(task))
 
     def result(self, task: CaptionTask | str, *, timeout: float | None = 900.0) -> Caption:
         """Wait for a task's caption, in any worker, before or after a restart.

@@ -8,6 +8,7 @@ import io
 import logging
 import pickle
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import aiohttp
@@ -18,6 +19,7 @@ import pytest
 from memories_async import (
     ApiError,
     CallbackTimeout,
+    CaptionTask,
     ConfigurationError,
     Media,
     Memories,
@@ -25,6 +27,7 @@ from memories_async import (
     TaskFailed,
 )
 from memories_async.callbacks import CallbackInbox, MemoryStore, SqliteStore, serve
+from memories_async.callbacks import inbox as inbox_module
 from memories_async.emulator import (
     CallbackFault,
     Cut,
@@ -472,13 +475,14 @@ async def test_the_longest_address_is_what_the_service_takes() -> None:
         longest = len(inbox.address)
     inbox = CallbackInbox(head + "a" * (longest - len(head)), store=MemoryStore())
     assert len(await inbox.address_for_video()) <= 299
-    assert len((await inbox._open(inbox_kind()))[1]) == 299
+    urls: list[str] = []
 
+    async def send(url: str) -> CaptionTask:
+        urls.append(url)
+        return CaptionTask(task_id="task-1")
 
-def inbox_kind() -> object:
-    from memories_async.callbacks.tokens import CallbackKind
-
-    return CallbackKind.CAPTION
+    await inbox.submit(send)
+    assert [len(url) for url in urls] == [299]
 
 
 async def test_a_secret_of_one_s_own(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -516,3 +520,88 @@ async def test_what_came_at_the_last_moment_is_seen_when_time_is_up(clock: Stopp
     await asyncio.sleep(0)
     await inbox.receive(address, b'{"videoNo": "VI1", "status": "PARSE"}')
     assert (await wait).video_no == "VI1"
+
+
+# --- submitted twice --------------------------------------------------------------------------
+
+
+async def submit_with(world: World, inbox: CallbackInbox, key: str) -> CaptionTask:
+    return await inbox.submit(
+        lambda url: world.client.captions.submit_video(MP4, "What?", callback=url), key=key
+    )
+
+
+@IN_EVERY_STORE
+async def test_who_submits_again_is_given_the_same_task(world: World) -> None:
+    task = await submit_with(world, world.inbox, "a click")
+    assert await submit_with(world, world.inbox, "a click") == task
+    assert await submit_with(world, world.worker(), "a click") == task
+    assert await submit_with(world, world.inbox, "another click") != task
+    assert world.emulator.ledger.billed() == 2
+    assert (await world.worker().result(task, timeout=SOON)).text == f"What? [{len(MP4)}]"
+
+
+@IN_EVERY_STORE
+async def test_of_a_double_click_one_is_handed_in(world: World) -> None:
+    workers = [world.inbox, world.worker(), world.worker()]
+    tasks = await asyncio.gather(*(submit_with(world, inbox, "a click") for inbox in workers))
+    assert len({task.task_id for task in tasks}) == 1
+    assert world.emulator.ledger.billed() == 1
+
+
+@IN_EVERY_STORE
+async def test_after_one_that_was_refused_the_next_goes_ahead(world: World) -> None:
+    world.emulator.faults.add(Fault(None, Reason.NO_CREDITS))
+    with pytest.raises(ApiError):
+        await submit_with(world, world.inbox, "a click")
+    task = await submit_with(world, world.worker(), "a click")
+    assert (await world.inbox.result(task, timeout=SOON)).text == f"What? [{len(MP4)}]"
+    assert world.emulator.ledger.billed() == 1
+
+
+async def test_after_one_that_was_cancelled_before_it_was_whole_the_next_goes_ahead(
+    world: World,
+) -> None:
+    """As a browser does with the first of two clicks on a plain form."""
+
+    async def film() -> AsyncIterator[bytes]:
+        yield MP4
+        await asyncio.Event().wait()
+
+    begun = Media(film(), name="film.mp4", size=2 * len(MP4))
+    first = asyncio.create_task(
+        world.inbox.submit(
+            lambda url: world.client.captions.submit_video(begun, "What?", callback=url),
+            key="a click",
+        )
+    )
+    async with asyncio.timeout(SOON):
+        await until(lambda: len(world.emulator.ledger) == 1)
+    second = asyncio.create_task(submit_with(world, world.worker(), "a click"))
+    first.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await first
+    assert (await world.inbox.result(await second, timeout=SOON)).text == f"What? [{len(MP4)}]"
+    assert world.emulator.ledger.billed() == 1
+
+
+@IN_EVERY_STORE
+async def test_after_one_of_unknown_outcome_nothing_is_sent(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert inbox_module.REPEAT_SECONDS == 60
+    monkeypatch.setattr(inbox_module, "REPEAT_SECONDS", 0.0)
+    world.emulator.faults.add(Fault("captions.submit_video", Cut()))
+    with pytest.raises(OutcomeUnknown, match="may have been billed"):
+        await submit_with(world, world.inbox, "a click")
+    with pytest.raises(OutcomeUnknown, match="not heard of again"):
+        await submit_with(world, world.worker(), "a click")
+    assert len(world.emulator.ledger) == 1
+
+
+@IN_EVERY_STORE
+async def test_when_a_task_was_submitted(world: World) -> None:
+    task = await submit(world.inbox, world.client, "What?")
+    assert await world.worker().submitted_at(task) == datetime.fromtimestamp(world.clock.now, UTC)
+    assert await world.inbox.submitted_at("no such task") is None
+    assert await world.inbox.submitted_at("\x00\ud800 <script>") is None

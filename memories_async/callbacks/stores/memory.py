@@ -41,13 +41,34 @@ class MemoryStore:
             self._secret = self._secret or proposed
             return self._secret
 
-    async def open(self, token: str, name: str | None, now: float) -> None:
+    async def open(self, token: str, name: str | None, now: float) -> bool:
         """Expect a callback."""
         with self._lock:
             self._forget(now)
+            if token in self._tasks:
+                return False
             self._tasks[token] = _Task(now, name)
             if name is not None:
                 self._tokens[name] = token
+            return True
+
+    async def forget(self, token: str) -> None:
+        """Expect nothing any more."""
+        with self._lock:
+            if token in self._tasks and self._tasks[token].name is None:
+                del self._tasks[token]
+
+    async def name_of(self, token: str) -> str | None:
+        """Return the name that a token was bound to."""
+        with self._lock:
+            task = self._tasks.get(token)
+            return task.name if task else None
+
+    async def opened(self, name: str) -> float | None:
+        """Return when what is waited for by a name was opened."""
+        with self._lock:
+            task = self._tasks.get(self._tokens.get(name, ""))
+            return task.opened if task else None
 
     async def bind(self, token: str, name: str, now: float) -> bool:
         """Say by which name a token is waited for."""

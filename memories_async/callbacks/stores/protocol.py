@@ -53,8 +53,24 @@ class Store(Protocol):
         """Keep a secret unless one is kept; return the one that is."""
         ...
 
-    async def open(self, token: str, name: str | None, now: float) -> None:
-        """Expect a callback under a token, and forget what is too old."""
+    async def open(self, token: str, name: str | None, now: float) -> bool:
+        """Expect a callback under a token, and forget what is too old.
+
+        Returns:
+            False if the token had been opened before, and nothing was changed.
+        """
+        ...
+
+    async def forget(self, token: str) -> None:
+        """Expect nothing any more under a token that no task was bound to."""
+        ...
+
+    async def name_of(self, token: str) -> str | None:
+        """Return the name that a token was bound to, if it was."""
+        ...
+
+    async def opened(self, name: str) -> float | None:
+        """Return when what is waited for by a name was opened; None if nothing is."""
         ...
 
     async def bind(self, token: str, name: str, now: float) -> bool:

@@ -32,12 +32,34 @@ return redis.call('GET', prefix .. 'secret')
 _OPEN = """
 local token, name, now, kept, prefix = unpack(ARGV)
 local task = prefix .. 'token:' .. token
-redis.call('HSET', task, 'opened', now)
+if redis.call('HSETNX', task, 'opened', now) == 0 then
+  return 0
+end
 redis.call('EXPIRE', task, kept)
 if name ~= '' then
   redis.call('HSET', task, 'bound', name)
   redis.call('SET', prefix .. 'name:' .. name, token, 'EX', kept)
 end
+return 1
+"""
+
+_FORGET = """
+local token, prefix = unpack(ARGV)
+local task = prefix .. 'token:' .. token
+if redis.call('HEXISTS', task, 'bound') == 0 then
+  redis.call('DEL', task)
+end
+"""
+
+_NAME_OF = """
+local token, prefix = unpack(ARGV)
+return redis.call('HGET', prefix .. 'token:' .. token, 'bound')
+"""
+
+_OPENED = """
+local name, prefix = unpack(ARGV)
+local token = redis.call('GET', prefix .. 'name:' .. name)
+return token and redis.call('HGET', prefix .. 'token:' .. token, 'opened')
 """
 
 _BIND = """
@@ -124,10 +146,24 @@ class RedisStore:
         """Keep a secret unless one is kept."""
         return cast("bytes", await self._run(self._here().secret, proposed, self._prefix)).decode()
 
-    async def open(self, token: str, name: str | None, now: float) -> None:
+    async def open(self, token: str, name: str | None, now: float) -> bool:
         """Expect a callback."""
         arguments = (token, name or "", now, self._kept, self._prefix)
-        await self._run(self._here().open, *arguments)
+        return await self._run(self._here().open, *arguments) == 1
+
+    async def forget(self, token: str) -> None:
+        """Expect nothing any more."""
+        await self._run(self._here().forget, token, self._prefix)
+
+    async def name_of(self, token: str) -> str | None:
+        """Return the name that a token was bound to."""
+        name = cast("bytes | None", await self._run(self._here().name_of, token, self._prefix))
+        return None if name is None else name.decode()
+
+    async def opened(self, name: str) -> float | None:
+        """Return when what is waited for by a name was opened."""
+        opened = cast("bytes | None", await self._run(self._here().opened, name, self._prefix))
+        return None if opened is None else float(opened)
 
     async def bind(self, token: str, name: str, now: float) -> bool:
         """Say by which name a token is waited for."""
@@ -196,6 +232,9 @@ class _Connection:
         self.redis: Redis = Redis.from_pool(pool)
         self.secret = self.redis.register_script(_PROPOSE)
         self.open = self.redis.register_script(_OPEN)
+        self.forget = self.redis.register_script(_FORGET)
+        self.name_of = self.redis.register_script(_NAME_OF)
+        self.opened = self.redis.register_script(_OPENED)
         self.bind = self.redis.register_script(_BIND)
         self.find = self.redis.register_script(_FIND)
         self.deliver = self.redis.register_script(_DELIVER)

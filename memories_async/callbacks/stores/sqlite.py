@@ -88,9 +88,21 @@ class SqliteStore:
         """Keep a secret unless one is kept."""
         return await self._run(_secret, proposed)
 
-    async def open(self, token: str, name: str | None, now: float) -> None:
+    async def open(self, token: str, name: str | None, now: float) -> bool:
         """Expect a callback."""
-        await self._run(_open, token, name, now, now - self._kept)
+        return await self._run(_open, token, name, now, now - self._kept)
+
+    async def forget(self, token: str) -> None:
+        """Expect nothing any more."""
+        await self._run(_forget, token)
+
+    async def name_of(self, token: str) -> str | None:
+        """Return the name that a token was bound to."""
+        return await self._run(_name_of, token)
+
+    async def opened(self, name: str) -> float | None:
+        """Return when what is waited for by a name was opened."""
+        return await self._run(_opened, name)
 
     async def bind(self, token: str, name: str, now: float) -> bool:
         """Say by which name a token is waited for."""
@@ -288,14 +300,32 @@ def _secret(db: sqlite3.Connection, proposed: str) -> str:
     return str(kept)
 
 
-def _open(db: sqlite3.Connection, token: str, name: str | None, now: float, before: float) -> None:
+def _open(db: sqlite3.Connection, token: str, name: str | None, now: float, before: float) -> bool:
     with _writing(db):
-        db.execute("INSERT INTO tasks VALUES (?, ?, ?)", (token, name, now))
         db.execute(
             "DELETE FROM arrivals WHERE token IN (SELECT token FROM tasks WHERE opened < ?)",
             (before,),
         )
         db.execute("DELETE FROM tasks WHERE opened < ?", (before,))
+        added = db.execute("INSERT OR IGNORE INTO tasks VALUES (?, ?, ?)", (token, name, now))
+        return added.rowcount == 1
+
+
+def _forget(db: sqlite3.Connection, token: str) -> None:
+    with _writing(db):
+        gone = db.execute("DELETE FROM tasks WHERE token = ? AND name IS NULL", (token,))
+        if gone.rowcount:
+            db.execute("DELETE FROM arrivals WHERE token = ?", (token,))
+
+
+def _name_of(db: sqlite3.Connection, token: str) -> str | None:
+    row = db.execute("SELECT name FROM tasks WHERE token = ?", (token,)).fetchone()
+    return None if row is None else row[0]
+
+
+def _opened(db: sqlite3.Connection, name: str) -> float | None:
+    [opened] = db.execute("SELECT max(opened) FROM tasks WHERE name = ?", (name,)).fetchone()
+    return None if opened is None else float(opened)
 
 
 def _bind(db: sqlite3.Connection, token: str, name: str, now: float) -> bool:
