@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal, Self
 import attrs
 
 from memories_async import sqlite
-from memories_async.bulk import exports, reconcile
+from memories_async.bulk import exports, merging, reconcile
 from memories_async.bulk.inputs import Selection, chunks, kept
 from memories_async.bulk.journal import database, lock, queries
 from memories_async.bulk.journal.database import Journal
@@ -158,6 +158,32 @@ class Job:
         except BaseException:
             await journal.aclose()
             raise
+
+    @classmethod
+    async def merge(
+        cls, paths: Sequence[str | os.PathLike[str]], into: str | os.PathLike[str]
+    ) -> Job:
+        """Make one job of several, e.g. of the shards that ten machines have worked on.
+
+        Each input is in the new job once, with the best that is known of it: an answer before a
+        doubt, a doubt before anything else. Costs add up. From then on only the new job can be
+        run; the old ones can be read, but two that send the same would bill it twice.
+
+        Args:
+            paths: The jobs' files; of one kind, with the same options and price.
+            into: The file to make.
+
+        Returns:
+            The new job, open.
+
+        Raises:
+            ConfigurationError: The jobs do not belong together, one is named twice, or the file
+                exists.
+            JobBusy: One of them is being run.
+            JournalError: One was merged into another job, is not whole, or cannot be written.
+        """
+        journal, header = await merging.merge(paths, into)
+        return cls(journal, header)
 
     async def __aenter__(self) -> Self:
         return self

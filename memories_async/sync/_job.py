@@ -163,6 +163,30 @@ class Job:
         twin, portal = Portal.opening(lambda caller: job.Job.open(path))
         return cls(twin, portal)
 
+    @classmethod
+    def merge(cls, paths: Sequence[str | os.PathLike[str]], into: str | os.PathLike[str]) -> Job:
+        """Make one job of several, e.g. of the shards that ten machines have worked on.
+
+        Each input is in the new job once, with the best that is known of it: an answer before a
+        doubt, a doubt before anything else. Costs add up. From then on only the new job can be
+        run; the old ones can be read, but two that send the same would bill it twice.
+
+        Args:
+            paths: The jobs' files; of one kind, with the same options and price.
+            into: The file to make.
+
+        Returns:
+            The new job, open.
+
+        Raises:
+            ConfigurationError: The jobs do not belong together, one is named twice, or the file
+                exists.
+            JobBusy: One of them is being run.
+            JournalError: One was merged into another job, is not whole, or cannot be written.
+        """
+        twin, portal = Portal.opening(lambda caller: job.Job.merge(paths, into))
+        return cls(twin, portal)
+
     def add(
         self,
         inputs: Inputs,

@@ -89,6 +89,37 @@ async def in_another_process(code: str, path: Path) -> list[str]:
     return ran.stdout.splitlines()
 
 
+async def test_a_file_with_two_names_is_not_run_under_either(
+    emulator: Emulator, client: Memories, images: MakeImages, tmp_path: Path
+) -> None:
+    """Each name has a lock of its own beside it."""
+    async with await Job.create(tmp_path / "job", "embed_images", images(1)):
+        pass
+    os.link(tmp_path / "job", tmp_path / "other")
+    for name in ("job", "other"):
+        async with await Job.open(tmp_path / name) as job:
+            with pytest.raises(JournalError, match="hard link"):
+                await job.run(client)
+    os.unlink(tmp_path / "job")
+    async with await Job.open(tmp_path / "other") as job:
+        assert (await job.run(client)).counts.done == 1
+
+
+async def test_a_job_is_one_by_whatever_way_its_folder_is_reached(
+    emulator: Emulator, client: Memories, images: MakeImages, tmp_path: Path
+) -> None:
+    folder = images(1)
+    (tmp_path / "link").symlink_to(folder)
+    async with (
+        await Job.create(folder / "job", "embed_images", folder) as job,
+        await Job.open(tmp_path / "link" / "job") as same,
+    ):
+        held = await job._journal.lock()
+        with pytest.raises(JobBusy):
+            await same.run(client)
+        await job._journal.unlock(held)
+
+
 TRY_TO_LOCK = """
 import asyncio, sys
 from memories_async.bulk import Job, JobBusy

@@ -29,9 +29,9 @@ async def test_a_run_keeps_its_locks_whatever_else_its_process_does(
     folder = images(30)
     path = folder / "images.job"
     async with await Job.create(path, "embed_images", f"{folder}/*") as job:
-        os.link(path, folder / "another name of it.png")
         run = asyncio.create_task(job.run(client))
         await until(lambda: len(emulator.ledger))
+        os.link(path, folder / "another name of it.png")
         held = locks_held(path)
         assert held
         with pytest.raises(ConfigurationError, match="exists already"):

@@ -132,8 +132,13 @@ class Journal:
         while self._committing is not None:
             await asyncio.wait([self._committing])
 
-    async def lock(self, purpose: str = "run") -> JobLock:
+    async def lock(self, purpose: str = "run", *, merging_into: str | None = None) -> JobLock:
         """Become the one run of the job; whatever a dead one was sending is unknown now.
+
+        Args:
+            purpose: What for, told to those that are refused.
+            merging_into: The job that is to take the items over; an attempt to do so that was cut
+                short may be repeated.
 
         Returns:
             What ``unlock`` wants to have back.
@@ -144,7 +149,7 @@ class Journal:
         """
         held = JobLock(self.path)
         try:
-            await self._run(self._take_lock, held, purpose)
+            await self._run(self._take_lock, held, purpose, merging_into)
         except asyncio.CancelledError:
             await self.unlock(held)  # the thread may have taken it all the same
             raise
@@ -361,10 +366,15 @@ class Journal:
         db.execute("RELEASE change")
         return result
 
-    def _take_lock(self, held: JobLock, purpose: str) -> None:
+    def _take_lock(self, held: JobLock, purpose: str, merging_into: str | None) -> None:
         held.acquire(purpose)
         self._lock = held
         try:
+            if os.stat(self.path).st_nlink > 1:
+                raise JournalError(
+                    f"{self.path} has another name (a hard link), under which it could be run at "
+                    "the same time: delete one of the two names"
+                )
             db = self._writer()
             if queries.read_log(db) == LOG_LOST:
                 raise JournalError(
@@ -372,7 +382,8 @@ class Journal:
                     "was sent last is not in it: bring that file back, or, if it is lost for "
                     "good, call recover(), which makes unknown whatever may have been sent"
                 )
-            if (into := queries.read_header(db).merged_into) is not None:
+            into = queries.read_header(db).merged_into
+            if into is not None and into != merging_into:
                 raise JournalError(f"{self.path} was merged into {into}: run that one")
             self._commit([queries.doubt_sending])
             self._checkpoint(db)

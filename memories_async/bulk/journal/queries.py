@@ -116,7 +116,7 @@ def add(db: sqlite3.Connection, items: Iterable[NewItem]) -> int:
             "INSERT OR IGNORE INTO item (source, variant, extra, size) VALUES (?, ?, ?, ?)",
             (
                 stored_path(one.source),
-                _variant(db, as_json(one.options)),
+                variant(db, as_json(one.options)),
                 as_json(one.extra) if one.extra else None,
                 one.size,
             ),
@@ -143,7 +143,8 @@ def missing(db: sqlite3.Connection, items: Iterable[NewItem]) -> list[NewItem]:
     ]
 
 
-def _variant(db: sqlite3.Connection, options: str) -> int:
+def variant(db: sqlite3.Connection, options: str) -> int:
+    """Return the number of options, given as JSON; they get one where they have none."""
     found = db.execute("SELECT id FROM variant WHERE options = ?", (options,)).fetchone()
     if found is None:
         found = db.execute(
