@@ -11,7 +11,7 @@ from memories_async import polling
 from memories_async.config import CallOptions, is_loopback
 from memories_async.errors import ConfigurationError, UnexpectedShape
 from memories_async.media.source import Source
-from memories_async.media.urls import is_url
+from memories_async.media.urls import check_url, is_url
 from memories_async.models import Asset, AssetMetadata, Download, Progress
 from memories_async.operations import (
     DOWNLOAD_ASSET,
@@ -192,11 +192,14 @@ class Assets:
 
 
 def _safe(address: str) -> str:
-    """Refuse to send a file in the clear, whoever asks for it."""
-    parts = urlsplit(address)
-    if parts.scheme == "https" or (parts.scheme == "http" and is_loopback(parts.hostname or "")):
-        return address
+    """Refuse an address that is none, and to send a file in the clear, whoever asks for it."""
+    try:
+        check_url(address, "the signed address")
+        parts = urlsplit(address)
+        if parts.scheme.lower() == "https" or is_loopback(parts.hostname or ""):
+            return address
+    except ConfigurationError:
+        pass  # what it says shows the address, which is itself the permission
     raise UnexpectedShape(
-        f"the signed address is neither https nor on this machine ({parts.scheme}://…)",
-        operation=str(SIGN_UPLOAD),
+        "the signed address is neither https nor on this machine", operation=str(SIGN_UPLOAD)
     )

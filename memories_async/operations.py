@@ -27,6 +27,9 @@ from memories_async.models import (
 
 T = TypeVar("T")
 
+PAGES = "https://api-tools.memories.ai/"
+"""Where the documentation lies."""
+
 
 class Service(enum.Enum):
     """The three hosts, each with the key it wants (config.py has addresses and keys)."""
@@ -85,50 +88,50 @@ class Bucket(enum.Enum):
 
 @attrs.frozen(eq=False)
 class Operation(Generic[T]):
-    """One row of the table.
+    """One row of the table; most are POSTs to the library's host, so those are the defaults.
 
     Attributes:
-        name: Unique name of the row.
         call: The public method that sends it, as ``namespace.method``.
-        method: HTTP method.
-        service: The host, and with it the key.
         path: Path from the root of the host; ``{name}`` stands for the field of that name.
         body: How fields and files are laid out.
         result: What the answer's ``data`` becomes.
         bucket: The rate limit it counts against.
         replay: What sending it twice would cost.
+        page: Where it is documented, below ``PAGES``; empty where no page is.
+        method: HTTP method.
+        service: The host, and with it the key.
         takes: Which files may be sent with it; None where it sends none.
         file_part: Name of the multipart part that carries a file.
         array_field: The field that is the body, where the body is a bare array.
         answer: What a successful answer is.
         null_means: What an answer without data says where its page says that it means nothing is
             there; else it is an empty value.
+        name: Unique name: that of its constant, in lower case.
     """
 
-    name: str
     call: str
-    method: str
-    service: Service
     path: str
     body: Body
     result: type[T]
     bucket: Bucket
     replay: Replay
+    page: str = ""
+    method: str = "POST"
+    service: Service = Service.VISUAL_SEARCH
     takes: MediaRule | None = None
     file_part: str = ""
     array_field: str = ""
     answer: Answer = Answer.ENVELOPE
     null_means: str = ""
+    name: str = attrs.field(default="", init=False)
 
     def __str__(self) -> str:
         return f"{self.call} ({self.method} {self.path})"
 
 
-# https://api-tools.memories.ai/platform/image-caption
 CAPTION_IMAGE_URL = Operation(
-    name="caption_image_url",
     call="captions.image",
-    method="POST",
+    page="platform/image-caption",
     service=Service.CAPTION,
     path="/v1/understand/uploadImg",
     body=Body.JSON,
@@ -137,9 +140,8 @@ CAPTION_IMAGE_URL = Operation(
     replay=Replay.BILLED,
 )
 CAPTION_IMAGE_FILE = Operation(
-    name="caption_image_file",
     call="captions.image",
-    method="POST",
+    page="platform/image-caption",
     service=Service.CAPTION,
     path="/v1/understand/uploadImgFile",
     body=Body.REQ_AND_FILES,
@@ -150,9 +152,8 @@ CAPTION_IMAGE_FILE = Operation(
     replay=Replay.BILLED,
 )
 CAPTION_IMAGE_BASE64 = Operation(
-    name="caption_image_base64",
     call="captions.image",
-    method="POST",
+    page="platform/image-caption",
     service=Service.CAPTION,
     path="/v1/understand/uploadImgFileBase64",
     body=Body.JSON,
@@ -162,11 +163,9 @@ CAPTION_IMAGE_BASE64 = Operation(
     replay=Replay.BILLED,
 )
 
-# https://api-tools.memories.ai/platform/video-caption
 CAPTION_VIDEO_URL = Operation(
-    name="caption_video_url",
     call="captions.video",
-    method="POST",
+    page="platform/video-caption",
     service=Service.CAPTION,
     path="/v1/understand/uploadSync",
     body=Body.JSON,
@@ -175,9 +174,8 @@ CAPTION_VIDEO_URL = Operation(
     replay=Replay.BILLED,
 )
 CAPTION_VIDEO_FILE = Operation(
-    name="caption_video_file",
     call="captions.video",
-    method="POST",
+    page="platform/video-caption",
     service=Service.CAPTION,
     path="/v1/understand/uploadFileSync",
     body=Body.REQ_AND_FILES,
@@ -188,9 +186,8 @@ CAPTION_VIDEO_FILE = Operation(
     replay=Replay.BILLED,
 )
 SUBMIT_VIDEO_URL = Operation(
-    name="submit_video_url",
     call="captions.submit_video",
-    method="POST",
+    page="platform/video-caption",
     service=Service.CAPTION,
     path="/v1/understand/upload",
     body=Body.JSON,
@@ -199,9 +196,8 @@ SUBMIT_VIDEO_URL = Operation(
     replay=Replay.BILLED,
 )
 SUBMIT_VIDEO_FILE = Operation(
-    name="submit_video_file",
     call="captions.submit_video",
-    method="POST",
+    page="platform/video-caption",
     service=Service.CAPTION,
     path="/v1/understand/uploadFile",
     body=Body.REQ_AND_FILES,
@@ -212,12 +208,9 @@ SUBMIT_VIDEO_FILE = Operation(
     replay=Replay.BILLED,
 )
 
-# https://api-tools.memories.ai/visual-search/upload-image-from-file
 ADD_IMAGES = Operation(
-    name="add_images",
     call="library.add_images",
-    method="POST",
-    service=Service.VISUAL_SEARCH,
+    page="visual-search/upload-image-from-file",
     path="/serve/api/v1/upload_img",
     body=Body.FIELDS_AND_FILES,
     takes=rules.LIBRARY_IMAGE,
@@ -227,12 +220,9 @@ ADD_IMAGES = Operation(
     replay=Replay.BILLED_CREATES,
 )
 
-# https://api-tools.memories.ai/platform/search-clips-by-image
 SEARCH_CLIPS = Operation(
-    name="search_clips",
     call="library.search_clips",
-    method="POST",
-    service=Service.VISUAL_SEARCH,
+    page="platform/search-clips-by-image",
     path="/serve/api/v1/search_clips_by_image",
     body=Body.FIELDS_AND_FILES,
     takes=rules.QUERY_IMAGE,
@@ -242,11 +232,9 @@ SEARCH_CLIPS = Operation(
     replay=Replay.BILLED,
 )
 
-# https://api-tools.memories.ai/api-reference/embeddings/image-embedding
 EMBED_IMAGE_FILE = Operation(
-    name="embed_image_file",
     call="embeddings.image",
-    method="POST",
+    page="api-reference/embeddings/image-embedding",
     service=Service.VISUAL_INTELLIGENCE,
     path="/serve/api/v2/embeddings/image",
     body=Body.FIELDS_AND_FILES,
@@ -257,9 +245,8 @@ EMBED_IMAGE_FILE = Operation(
     replay=Replay.BILLED,
 )
 EMBED_IMAGE_ASSET = Operation(
-    name="embed_image_asset",
     call="embeddings.image",
-    method="POST",
+    page="api-reference/embeddings/image-embedding",
     service=Service.VISUAL_INTELLIGENCE,
     path="/serve/api/v2/embeddings/image",
     body=Body.JSON,
@@ -268,12 +255,9 @@ EMBED_IMAGE_ASSET = Operation(
     replay=Replay.BILLED,
 )
 
-# https://api-tools.memories.ai/visual-search/upload-video-from-file
 ADD_VIDEO_FILE = Operation(
-    name="add_video_file",
     call="library.add_video",
-    method="POST",
-    service=Service.VISUAL_SEARCH,
+    page="visual-search/upload-video-from-file",
     path="/serve/api/v1/upload",
     body=Body.FIELDS_AND_FILES,
     takes=rules.LIBRARY_VIDEO,
@@ -283,12 +267,10 @@ ADD_VIDEO_FILE = Operation(
     replay=Replay.BILLED_CREATES,
 )
 
-# https://api-tools.memories.ai/visual-search/get-metadata
 GET_VIDEO = Operation(
-    name="get_video",
     call="library.video",
+    page="visual-search/get-metadata",
     method="GET",
-    service=Service.VISUAL_SEARCH,
     path="/serve/api/v1/get_metadata",
     body=Body.QUERY,
     result=Video,
@@ -297,12 +279,9 @@ GET_VIDEO = Operation(
     null_means="no such video",
 )
 
-# https://api-tools.memories.ai/visual-search/upload-video-from-url
 ADD_VIDEO_URL = Operation(
-    name="add_video_url",
     call="library.add_video",
-    method="POST",
-    service=Service.VISUAL_SEARCH,
+    page="visual-search/upload-video-from-url",
     path="/serve/api/v1/upload_url",
     body=Body.FORM,
     result=Video,
@@ -310,12 +289,9 @@ ADD_VIDEO_URL = Operation(
     replay=Replay.BILLED_CREATES,
 )
 
-# https://api-tools.memories.ai/visual-search/list-videos
 LIST_VIDEOS = Operation(
-    name="list_videos",
     call="library.videos",
-    method="POST",
-    service=Service.VISUAL_SEARCH,
+    page="visual-search/list-videos",
     path="/serve/api/v1/list_videos",
     body=Body.JSON,
     result=Results[Video],
@@ -323,12 +299,9 @@ LIST_VIDEOS = Operation(
     replay=Replay.FREE_READ,
 )
 
-# https://api-tools.memories.ai/visual-search/delete-videos
 DELETE_VIDEOS = Operation(
-    name="delete_videos",
     call="library.delete_videos",
-    method="POST",
-    service=Service.VISUAL_SEARCH,
+    page="visual-search/delete-videos",
     path="/serve/api/v1/delete_videos",
     body=Body.JSON_ARRAY,
     result=type(None),
@@ -337,12 +310,9 @@ DELETE_VIDEOS = Operation(
     array_field="video_nos",
 )
 
-# https://api-tools.memories.ai/visual-search/download-video
 DOWNLOAD_VIDEO = Operation(
-    name="download_video",
     call="library.download",
-    method="POST",
-    service=Service.VISUAL_SEARCH,
+    page="visual-search/download-video",
     path="/serve/api/v1/download",
     body=Body.JSON,
     result=Download,
@@ -351,12 +321,9 @@ DOWNLOAD_VIDEO = Operation(
     answer=Answer.FILE,
 )
 
-# https://api-tools.memories.ai/visual-search/search-by-text
 SEARCH_LIBRARY = Operation(
-    name="search_library",
     call="library.search",
-    method="POST",
-    service=Service.VISUAL_SEARCH,
+    page="visual-search/search-by-text",
     path="/serve/api/v1/search",
     body=Body.JSON,
     result=Results[SearchHit],
@@ -364,12 +331,9 @@ SEARCH_LIBRARY = Operation(
     replay=Replay.BILLED,
 )
 
-# https://api-tools.memories.ai/visual-search/search-by-image
 SEARCH_SIMILAR = Operation(
-    name="search_similar",
     call="library.search_similar",
-    method="POST",
-    service=Service.VISUAL_SEARCH,
+    page="visual-search/search-by-image",
     path="/serve/api/v1/search_similar_images",
     body=Body.FIELDS_AND_FILES,
     takes=rules.QUERY_IMAGE,
@@ -379,12 +343,10 @@ SEARCH_SIMILAR = Operation(
     file_part="file",
 )
 
-# https://api-tools.memories.ai/visual-search/search-audio-transcripts
 SEARCH_TRANSCRIPTS = Operation(
-    name="search_transcripts",
     call="library.search_transcripts",
+    page="visual-search/search-audio-transcripts",
     method="GET",
-    service=Service.VISUAL_SEARCH,
     path="/serve/api/v1/search_audio_transcripts",
     body=Body.QUERY,
     result=Results[SearchHit],
@@ -392,12 +354,10 @@ SEARCH_TRANSCRIPTS = Operation(
     replay=Replay.BILLED,
 )
 
-# https://api-tools.memories.ai/visual-search/get-audio-transcription
 GET_AUDIO_TRANSCRIPT = Operation(
-    name="get_audio_transcript",
     call="library.audio_transcript",
+    page="visual-search/get-audio-transcription",
     method="GET",
-    service=Service.VISUAL_SEARCH,
     path="/serve/api/v1/get_audio_transcription",
     body=Body.QUERY,
     result=Transcript,
@@ -405,12 +365,10 @@ GET_AUDIO_TRANSCRIPT = Operation(
     replay=Replay.FREE_READ,
 )
 
-# https://api-tools.memories.ai/visual-search/get-video-caption
 GET_VIDEO_CAPTIONS = Operation(
-    name="get_video_captions",
     call="library.video_captions",
+    page="visual-search/get-video-caption",
     method="GET",
-    service=Service.VISUAL_SEARCH,
     path="/serve/api/v1/get_video_caption",
     body=Body.QUERY,
     result=Transcript,
@@ -418,11 +376,9 @@ GET_VIDEO_CAPTIONS = Operation(
     replay=Replay.FREE_READ,
 )
 
-# https://api-tools.memories.ai/visual-intelligence/base/upload
 UPLOAD_ASSET = Operation(
-    name="upload_asset",
     call="assets.upload",
-    method="POST",
+    page="visual-intelligence/base/upload",
     service=Service.VISUAL_INTELLIGENCE,
     path="/serve/api/v2/upload",
     body=Body.FIELDS_AND_FILES,
@@ -433,11 +389,9 @@ UPLOAD_ASSET = Operation(
     file_part="file",
 )
 
-# https://api-tools.memories.ai/visual-intelligence/base/get-upload-signed-url
 SIGN_UPLOAD = Operation(
-    name="sign_upload",
     call="assets.upload",
-    method="POST",
+    page="visual-intelligence/base/get-upload-signed-url",
     service=Service.VISUAL_INTELLIGENCE,
     path="/serve/api/v2/upload/signed-url",
     body=Body.JSON,
@@ -447,9 +401,7 @@ SIGN_UPLOAD = Operation(
 )
 
 SEND_SIGNED = Operation(
-    name="send_signed",
     call="assets.upload",
-    method="POST",
     service=Service.STORAGE,
     path="{signed_url}",
     body=Body.FIELDS_AND_FILES,
@@ -461,10 +413,9 @@ SEND_SIGNED = Operation(
     answer=Answer.STATUS,
 )
 
-# https://api-tools.memories.ai/visual-intelligence/base/metadata
 GET_ASSET = Operation(
-    name="get_asset",
     call="assets.metadata",
+    page="visual-intelligence/base/metadata",
     method="GET",
     service=Service.VISUAL_INTELLIGENCE,
     path="/serve/api/v2/{asset_id}/metadata",
@@ -474,10 +425,9 @@ GET_ASSET = Operation(
     replay=Replay.FREE_READ,
 )
 
-# https://api-tools.memories.ai/visual-intelligence/base/download
 DOWNLOAD_ASSET = Operation(
-    name="download_asset",
     call="assets.download",
+    page="visual-intelligence/base/download",
     method="GET",
     service=Service.VISUAL_INTELLIGENCE,
     path="/serve/api/v2/{asset_id}/download",
@@ -488,11 +438,9 @@ DOWNLOAD_ASSET = Operation(
     answer=Answer.FILE,
 )
 
-# https://api-tools.memories.ai/visual-intelligence/embeddings/text-embedding
 EMBED_TEXTS = Operation(
-    name="embed_texts",
     call="embeddings.text",
-    method="POST",
+    page="visual-intelligence/embeddings/text-embedding",
     service=Service.VISUAL_INTELLIGENCE,
     path="/serve/api/v2/embeddings/text",
     body=Body.JSON,
@@ -501,11 +449,9 @@ EMBED_TEXTS = Operation(
     replay=Replay.BILLED,
 )
 
-# https://api-tools.memories.ai/api-reference/Embeddings/video-embedding
 EMBED_VIDEO = Operation(
-    name="embed_video",
     call="embeddings.video",
-    method="POST",
+    page="api-reference/Embeddings/video-embedding",
     service=Service.VISUAL_INTELLIGENCE,
     path="/serve/api/v2/embeddings/video",
     body=Body.JSON,
@@ -514,35 +460,14 @@ EMBED_VIDEO = Operation(
     replay=Replay.BILLED,
 )
 
-OPERATIONS: tuple[Operation[Any], ...] = (
-    CAPTION_IMAGE_URL,
-    CAPTION_IMAGE_FILE,
-    CAPTION_IMAGE_BASE64,
-    CAPTION_VIDEO_URL,
-    CAPTION_VIDEO_FILE,
-    SUBMIT_VIDEO_URL,
-    SUBMIT_VIDEO_FILE,
-    ADD_IMAGES,
-    SEARCH_CLIPS,
-    EMBED_IMAGE_FILE,
-    EMBED_IMAGE_ASSET,
-    ADD_VIDEO_FILE,
-    GET_VIDEO,
-    ADD_VIDEO_URL,
-    LIST_VIDEOS,
-    DELETE_VIDEOS,
-    DOWNLOAD_VIDEO,
-    SEARCH_LIBRARY,
-    SEARCH_SIMILAR,
-    SEARCH_TRANSCRIPTS,
-    GET_AUDIO_TRANSCRIPT,
-    GET_VIDEO_CAPTIONS,
-    UPLOAD_ASSET,
-    SIGN_UPLOAD,
-    SEND_SIGNED,
-    GET_ASSET,
-    DOWNLOAD_ASSET,
-    EMBED_TEXTS,
-    EMBED_VIDEO,
-)
+
+def _named(constants: dict[str, object]) -> tuple[Operation[Any], ...]:
+    """Name every row as its constant, and return them in their order."""
+    rows = {name: row for name, row in constants.items() if isinstance(row, Operation)}
+    for name, row in rows.items():
+        object.__setattr__(row, "name", name.lower())  # once, before anybody has seen it
+    return tuple(rows.values())
+
+
+OPERATIONS = _named(globals())
 """Every row."""

@@ -53,6 +53,7 @@ def test_a_row_is_consistent(row: Operation[object]) -> None:
     assert (row.takes is not None) == (multipart or row is operations.CAPTION_IMAGE_BASE64)
     assert (row.body is Body.QUERY) == (row.method == "GET")
     assert row.path.startswith("/") or row.service is Service.STORAGE
+    assert bool(row.page) == (row.service is not Service.STORAGE)
     assert bool(row.array_field) == (row.body is Body.JSON_ARRAY)
     assert str(row) == f"{row.call} ({row.method} {row.path})"
 

@@ -14,7 +14,7 @@ import pytest
 
 import memories_async
 from memories_async import Memories, _exports
-from memories_async.operations import OPERATIONS, Service
+from memories_async.operations import OPERATIONS, PAGES, Service
 
 
 def test_the_export_list_is_exact_and_sorted() -> None:
@@ -122,6 +122,7 @@ def test_a_method_names_its_endpoint_and_page(name: str) -> None:
     for row in rows:
         assert row.method == method[1]
         assert row.path in source[1] or row.path.rpartition("/")[2] in source[1]
+    assert not rows or any(f"({PAGES}{row.page})" in source[1] for row in rows)
 
 
 @EACH_METHOD
