@@ -51,6 +51,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--fetch-host", action="append", default=[], help="allow media to be fetched from this host"
     )
+    parser.add_argument(
+        "--record", metavar="FOLDER", help="send requests on to the real service, keep its answers"
+    )
+    parser.add_argument(
+        "--upstream", metavar="URL", help="send them on to this address of all services instead"
+    )
+    parser.add_argument("--replay", metavar="FOLDER", help="give the answers that were kept")
+    parser.add_argument(
+        "--otherwise",
+        choices=("refuse", "engine"),
+        default="refuse",
+        help="what becomes of requests that were not recorded (%(default)s)",
+    )
     options = parser.parse_args(argv)
     key = os.environ.get(_KEY)
     try:
@@ -60,6 +73,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             folder=options.folder,
             api_key=key,
             caption_key=key,
+            record=options.record,
+            upstream=options.upstream,
+            replay=options.replay,
+            otherwise=options.otherwise,
             allow_remote=options.allow_remote,
             index_seconds=options.index_seconds,
             callback_hosts=options.callback_host,

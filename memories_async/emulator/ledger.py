@@ -136,7 +136,7 @@ class Ledger(Sequence[Entry]):
         self, number: int, fields: Mapping[str, object], files: Sequence[FileEntry]
     ) -> None:
         """Record that the whole body has arrived."""
-        self._change(number, fields=_shortened(fields), files=tuple(files), complete=True)
+        self._change(number, fields=shortened(fields), files=tuple(files), complete=True)
 
     def bill(self, number: int, operation: Operation[object]) -> None:
         """Record a success: billed, unless it is a free read."""
@@ -176,7 +176,7 @@ _ROWS_OF_CALL = {
 }
 
 
-def _shortened(fields: Mapping[str, object]) -> dict[str, object]:
+def shortened(fields: Mapping[str, object]) -> dict[str, object]:
     """Return fields as they are, or with less in them where they are long."""
     left = _MOST_CHARACTERS
 

@@ -13,7 +13,7 @@ import secrets
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Self, TypeVar, TypeVarTuple, Unpack
+from typing import TYPE_CHECKING, Literal, Self, TypeVar, TypeVarTuple, Unpack
 
 import anyio
 from aiohttp import web
@@ -31,6 +31,9 @@ from memories_async.emulator.http.app import App
 from memories_async.emulator.http.auth import Keys, RateLimit, RateLimiter, is_loopback
 from memories_async.emulator.http.outbound import OutboundClient
 from memories_async.emulator.ledger import Ledger
+from memories_async.emulator.recording.recorder import Recorder
+from memories_async.emulator.recording.recordings import Recordings
+from memories_async.emulator.recording.replayer import Replayer
 from memories_async.emulator.store import MediaStore, StoredAsset, new_asset_id
 
 if TYPE_CHECKING:
@@ -63,6 +66,13 @@ class Emulator:
             removed when the emulator stops.
         api_key: The only key accepted for visual search and visual intelligence; by default any.
         caption_key: The only key accepted for captions; by default any.
+        record: A folder. Requests are sent on to the real service, each with its own key, and the
+            answers are kept there without keys and signed addresses.
+        upstream: Where requests are sent on to: one address of all services, e.g. that of another
+            emulator. By default the real services.
+        replay: A folder of recordings. Requests that were recorded get the same answers, without
+            a key, and nothing is billed.
+        otherwise: What becomes of other requests: ``"refuse"`` names them, ``"engine"`` answers.
         allow_remote: Whether other machines may call; they are let in by the keys.
         callback_hosts: Hosts other than loopback to which callbacks may be posted.
         fetch_hosts: Hosts other than loopback from which media may be fetched.
@@ -93,6 +103,10 @@ class Emulator:
         folder: str | os.PathLike[str] | None = None,
         api_key: str | None = None,
         caption_key: str | None = None,
+        record: str | os.PathLike[str] | None = None,
+        upstream: str | None = None,
+        replay: str | os.PathLike[str] | None = None,
+        otherwise: Literal["refuse", "engine"] = "refuse",
         allow_remote: bool = False,
         callback_hosts: Collection[str] = (),
         fetch_hosts: Collection[str] = (),
@@ -109,6 +123,17 @@ class Emulator:
             raise ValueError(
                 f"{host} is not loopback: it needs allow_remote=True, api_key and caption_key"
             )
+        if record is not None and replay is not None:
+            raise ValueError("record and replay are for two runs, one after the other")
+        if upstream is not None and record is None:
+            raise ValueError("upstream is where requests are sent on to while they are recorded")
+        if otherwise not in ("refuse", "engine"):
+            raise ValueError(f"otherwise is {otherwise!r}: 'refuse' or 'engine' is wanted")
+        self._record = None if record is None else Recordings(Path(record))
+        self._upstream = upstream
+        self._replay = None if replay is None else Recordings(Path(replay))
+        self._otherwise = otherwise
+        self._replayer: Replayer | None = None
         self.ledger = Ledger()
         self.faults: Faults[InjectedFault] = Faults()
         self.answers = Answers()
@@ -207,6 +232,8 @@ class Emulator:
         self.answers.clear()
         self.callbacks.reset()
         self.limits.clear()
+        if self._replayer is not None:
+            self._replayer.reset()
         self.latency = 0.0
         self.index_seconds = self._index_seconds
         self.clock.reset()
@@ -258,6 +285,8 @@ class Emulator:
 
         Raises:
             RuntimeError: It is running already.
+            FileNotFoundError: There is no folder of recordings to replay.
+            ValueError: A file in it is no recording.
             OSError: The port is taken; or the folder is another emulator's, or holds files that
                 are not an emulator's.
         """
@@ -276,12 +305,22 @@ class Emulator:
             cleanup.push_async_callback(self._fetching.close)
             cleanup.push_async_callback(self._calling_back.close)
             cleanup.push_async_callback(self._end_tasks)
+            recorder = None
+            if self._record is not None:
+                recorder = Recorder(self._record, self._upstream)
+                cleanup.push_async_callback(recorder.close)
+            if self._replay is not None:
+                await to_thread.run_sync(self._replay.load)
+                engine_answers = self._otherwise == "engine"
+                self._replayer = Replayer(self._replay, otherwise=engine_answers)
             stopped = asyncio.Event()
             app = App(
                 context=self._context(store=store, engine=engine, indexing=anyio.Lock()),
                 ledger=self.ledger,
                 faults=self.faults,
                 answers=self.answers,
+                recorder=recorder,
+                replayer=self._replayer,
                 keys=self._keys,
                 limiter=RateLimiter(self._limits, self.clock),
                 allow_remote=not is_loopback(self._address[0]),

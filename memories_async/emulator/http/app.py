@@ -46,10 +46,12 @@ from memories_async.emulator.http.envelopes import (
     wrong_content_type,
     wrong_method,
 )
-from memories_async.emulator.http.request_bodies import UnsupportedBody, receive
+from memories_async.emulator.http.request_bodies import Received, UnsupportedBody, receive
 from memories_async.emulator.http.responses import deliver
 from memories_async.emulator.http.routes import IMAGE_PATH, Route, routes, service_of
 from memories_async.emulator.ledger import FileEntry, Ledger
+from memories_async.emulator.recording.recorder import Recorder, succeeded
+from memories_async.emulator.recording.replayer import Replayer
 from memories_async.emulator.spool import TooLargeError
 from memories_async.operations import Operation, Service
 
@@ -79,6 +81,8 @@ class App:
         ledger: Where requests are recorded.
         faults: What goes wrong on request.
         answers: What is answered in place of the engine.
+        recorder: Sends requests on to the real service, if that is wanted.
+        replayer: Gives recorded answers, if that is wanted.
         keys: Who may come in.
         limiter: How often.
         remote: Whether callers from other machines are let in, by their key.
@@ -92,6 +96,8 @@ class App:
     answers: Answers
     keys: Keys
     limiter: RateLimiter
+    recorder: Recorder | None
+    replayer: Replayer | None
     allow_remote: bool
     spawn: Callable[[Coroutine[object, object, None]], None]
     stopped: asyncio.Event
@@ -167,10 +173,14 @@ class App:
                 await self._inject(fault, "headers", operation)
                 if route is None or operation is None:
                     raise _Replacement(_refused(request, refusal))
-                self._preflight(request, operation)
-                call = await self._receive(request, route, number, spool)
-                await self._inject(fault, "body", operation)
-                reply, outcome = await self._process(request, operation, number, call)
+                if self.recorder is not None:
+                    outcome = await self._record(request, route, number, spool, self.recorder)
+                    await self._inject(fault, "body", operation)
+                else:
+                    self._preflight(request, operation)
+                    call = await self._receive(request, route, number, spool)
+                    await self._inject(fault, "body", operation)
+                    reply, outcome = await self._process(request, operation, number, call)
                 await self._inject(fault, "processed", operation, outcome)
             except _Replacement as instead:
                 outcome = instead.outcome
@@ -198,6 +208,32 @@ class App:
         if callback is not None:
             self.spawn(self._call_back(callback, callback_fault, spool))
         return response
+
+    async def _record(
+        self, request: web.Request, route: Route, number: int, spool: Spool, recorder: Recorder
+    ) -> HttpResponse:
+        """Let the real service answer, and keep what it says."""
+        try:
+            received, answer = await recorder.exchange(request, route, spool)
+        except Refusal as refusal:
+            return failure(route.row.service, refusal.reason, refusal.message)
+        except (UnsupportedBody, TooLargeError) as error:
+            return gateway(415 if isinstance(error, UnsupportedBody) else 413, request.path)
+        if received is not None:
+            self._note(number, received)
+            if succeeded(answer):
+                self.ledger.bill(number, route.row)
+        return answer
+
+    def _note(self, number: int, received: Received) -> None:
+        self.ledger.received(
+            number,
+            received.fields,
+            [
+                FileEntry(file.part, file.name, file.content_type, file.size, file.sha256)
+                for file in received.files
+            ],
+        )
 
     async def _call_back(
         self, callback: Callback, fault: CallbackFault | None, spool: Spool
@@ -241,7 +277,7 @@ class App:
         if (request.content_length or 0) > self.context.upload_limit:
             raise _Replacement(gateway(413, request.path))
         check = PREFLIGHT.get(operation.name)
-        if check is None:
+        if check is None or self.replayer is not None:
             return
         fields = {**request.query, **request.match_info}
         try:
@@ -265,14 +301,7 @@ class App:
             raise _Replacement(gateway(415, request.path)) from error
         except TooLargeError as error:
             raise _Replacement(gateway(413, request.path)) from error
-        self.ledger.received(
-            number,
-            received.fields,
-            [
-                FileEntry(file.part, file.name, file.content_type, file.size, file.sha256)
-                for file in received.files
-            ],
-        )
+        self._note(number, received)
         return HandlerRequest(
             fields=received.fields,
             files=received.files,
@@ -296,13 +325,22 @@ class App:
         """Check the key, the rate and the fields, do the work, bill it, and wrap it up."""
         authorization = request.headers.get("Authorization", "")
         try:
-            if not self.keys.accept(operation.service, authorization):
+            if self.replayer is None and not self.keys.accept(operation.service, authorization):
                 raise Refusal(Reason.KEY)
             if not self.limiter.admit(self.keys.account(authorization), operation.bucket):
                 raise Refusal(Reason.THROTTLED)
-            fields = validation.read(call.fields, validation.FIELDS[operation.name])
             if latency := self.context.timing.latency_of(operation.name):
                 await self.context.sleep(latency)
+            if self.replayer is not None:
+                recorded = self.replayer.answer(request.method, request.path, call)
+                if recorded is not None:
+                    return None, recorded
+                if not self.replayer.otherwise:
+                    raise Refusal(
+                        Reason.BAD_REQUEST,
+                        self.replayer.missing(request.method, request.path, call, operation.call),
+                    )
+            fields = validation.read(call.fields, validation.FIELDS[operation.name])
             reply = await self._answer(operation, number, attrs.evolve(call, fields=fields))
         except Refusal as refusal:
             return None, failure(operation.service, refusal.reason, refusal.message)

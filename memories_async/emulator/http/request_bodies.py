@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import AsyncIterator, Mapping
-from typing import cast
+from typing import Protocol, cast
 from urllib.parse import parse_qsl
 
 import aiohttp
 import attrs
 import orjson
-from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from memories_async.emulator.http.envelopes import Reason, Refusal
@@ -41,8 +40,48 @@ class Received:
     files: tuple[SpooledFile, ...] = ()
 
 
+class Incoming(Protocol):
+    """A request, as far as it is read here."""
+
+    @property
+    def match_info(self) -> Mapping[str, str]:
+        """The fields in the path."""
+        ...
+
+    @property
+    def query(self) -> Mapping[str, str]:
+        """The fields in the query."""
+        ...
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """The headers."""
+        ...
+
+    @property
+    def content(self) -> Content:
+        """The body."""
+        ...
+
+    async def multipart(self) -> aiohttp.MultipartReader:
+        """Return a reader of the parts."""
+        ...
+
+
+class Content(Protocol):
+    """A body, as far as it is read here."""
+
+    def iter_any(self) -> AsyncIterator[bytes]:
+        """Yield the pieces as they come."""
+        ...
+
+    async def readany(self) -> bytes:
+        """Return what has arrived, or nothing at the end."""
+        ...
+
+
 async def receive(
-    request: web.Request, route: Route, spool: Spool, *, keep: int | None = None
+    request: Incoming, route: Route, spool: Spool, *, keep: int | None = None
 ) -> Received:
     """Read path, query and the whole body, files straight to disk.
 
@@ -95,7 +134,7 @@ async def receive(
 
 
 async def _receive_multipart(
-    request: web.Request,
+    request: Incoming,
     route: Route,
     spool: Spool,
     fields: dict[str, object],
