@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from memories_async import polling
-from memories_async.config import CallOptions, is_loopback
+from memories_async.addresses import is_loopback
+from memories_async.config import CallOptions
 from memories_async.errors import ConfigurationError, UnexpectedShape
 from memories_async.media.source import Source
 from memories_async.media.urls import check_url, is_url

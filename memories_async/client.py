@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from memories_async._engine.dispatch import Dispatcher
+from memories_async._engine.dispatch import Dispatcher, Engine
 from memories_async.assets import Assets
 from memories_async.captions import Captions
 from memories_async.config import CallOptions, Rate, Settings
@@ -36,11 +36,15 @@ class Memories:
         base_url: One address for all three services (the emulator, a gateway); by default
             ``MEMORIES_BASE_URL``, else the services' own hosts. https, or http on loopback.
         options: Deadline, attempts and timeouts of every call that brings none of its own.
-        rates: Calls per period for each bucket. By default the documented limits on the
-            services' own hosts, and none where ``base_url`` is given.
+        rates: Calls per period for each bucket, named by ``Bucket`` or by a text such as
+            ``"embedding"``. By default the documented limits on the services' own hosts, and none
+            where ``base_url`` is given.
         limiter: Where calls are counted; by default in this process, for all clients together.
         max_connections: Connections open at once; further calls wait (default 100). No more than
             half the process's limit on open files allows (``ulimit -n``).
+        proxy: What all requests go through: ``http://host:port``, or
+            ``http://user:password@host:port`` (which no pickle carries). By default what
+            ``HTTPS_PROXY`` and ``NO_PROXY`` say.
         ssl_context: Trust other certificates than the system's.
         clock: Time and chance, for tests.
 
@@ -64,9 +68,10 @@ class Memories:
         caption_key: str | None = None,
         base_url: str | None = None,
         options: CallOptions | None = None,
-        rates: Mapping[Bucket, Rate] | None = None,
+        rates: Mapping[Bucket, Rate] | Mapping[str, Rate] | None = None,
         limiter: Limiter | None = None,
         max_connections: int = 100,
+        proxy: str | None = None,
         ssl_context: ssl.SSLContext | None = None,
         clock: Clock | None = None,
     ) -> None:
@@ -77,19 +82,40 @@ class Memories:
             options=options,
             rates=rates,
             max_connections=max_connections,
+            proxy=proxy,
         )
-        self._dispatcher = Dispatcher(
-            self._settings, limiter=limiter, clock=clock, ssl_context=ssl_context
-        )
-        self.captions = Captions(self._dispatcher)
-        self.library = Library(self._dispatcher)
-        self.embeddings = Embeddings(self._dispatcher)
-        self.assets = Assets(self._dispatcher)
+        engine = Engine(self._settings, limiter=limiter, clock=clock, ssl_context=ssl_context)
+        self._share(Dispatcher(engine, self._settings.policy))
+
+    def _share(self, dispatcher: Dispatcher) -> None:
+        self._dispatcher = dispatcher
+        self.captions = Captions(dispatcher)
+        self.library = Library(dispatcher)
+        self.embeddings = Embeddings(dispatcher)
+        self.assets = Assets(dispatcher)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(base_url={self._settings.base_url!r})"
 
+    def with_options(self, options: CallOptions) -> Self:
+        """Return a client whose calls go by other options, over the same connections and limits.
+
+        Args:
+            options: What differs from this client's own; headers and fields are added to its.
+
+        Returns:
+            A client like this one. Closing it leaves this one open; closing this one ends both.
+
+        Raises:
+            ConfigurationError: The options are none.
+        """
+        client = object.__new__(type(self))
+        client._settings = self._settings
+        client._share(self._dispatcher.with_options(options))
+        return client
+
     async def __aenter__(self) -> Self:
+        self._dispatcher.reopen()
         return self
 
     async def __aexit__(
@@ -101,5 +127,8 @@ class Memories:
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Close the connections; calls from now on raise ClosedError. May be repeated."""
+        """Close the connections; calls from now on raise ClosedError. May be repeated.
+
+        Entered once more with ``async with`` (blocking: ``with``), the client connects anew.
+        """
         await self._dispatcher.aclose()

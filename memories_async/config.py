@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import functools
-import ipaddress
 import math
 import os
 import re
+import reprlib
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Literal
-from urllib.parse import urlsplit
+from typing import Any, Literal, cast
 
 import attrs
 
+from memories_async.addresses import Proxy, checked_base_url, proxy_from_environment
 from memories_async.errors import ConfigurationError
 from memories_async.operations import Bucket, Service
 
@@ -182,17 +182,23 @@ class CallOptions:
             there is none: a slow upload never dies of old age.
         attempts: How often the request may be sent at most, the first time included (default 5).
         retry_time: Seconds within which a further attempt may start (default 120).
-        connect_timeout: Seconds to establish a connection (default 10).
+        connect_timeout: Seconds to establish a connection: looking the name up, asking a proxy and
+            agreeing on TLS included (default 10).
         stall_timeout: Seconds without the peer accepting a single byte (default 60).
         answer_timeout: Seconds from the body's last byte to the answer's last (default 300).
         replay: ``"safe"`` (default) never risks paying twice; ``"accept_double_billing"`` sends a
             billed call again also where its first outcome is unknown.
-        before_sending: Awaited before each attempt, once its turn has come and before its first
-            byte leaves: the place to write down what is about to be sent. What it raises ends
-            the call with nothing further sent.
+        before_sending: Awaited before each attempt, with its connection at hand and before its
+            first byte leaves: the place to write down what is about to be sent. What it raises
+            ends the call with nothing further sent.
+        headers: HTTP headers to send besides, for what the service learnt after this version. None
+            that carry the key, the target or the body: no ``Authorization``, ``Host``,
+            ``Content-*`` or such.
+        fields: Fields of the request by their wire names, for the same; none that the call names
+            itself. Both are part of the request's digest, and neither goes to a signed address.
 
     Raises:
-        ConfigurationError: A value is not positive, or ``replay`` is neither word.
+        ConfigurationError: A value is of another type, not positive, or not allowed.
     """
 
     deadline: float | None = None
@@ -203,16 +209,107 @@ class CallOptions:
     answer_timeout: float | None = None
     replay: Replaying | None = None
     before_sending: Callable[[], Awaitable[object]] | None = None
+    headers: Mapping[str, str] | None = attrs.field(default=None, repr=False)
+    fields: Mapping[str, object] | None = attrs.field(default=None, repr=False)
 
     def __attrs_post_init__(self) -> None:
-        for name, value in attrs.asdict(self).items():
-            if name == "before_sending":
-                continue
-            if name == "replay":
-                if value not in (None, "safe", "accept_double_billing"):
-                    raise ConfigurationError(f"replay is not {value!r}; see CallOptions")
-            elif value is not None and not value > 0:
-                raise ConfigurationError(f"{name} must be positive, not {value!r}")
+        for name, (fits, wanted) in _OPTIONS.items():
+            value: object = getattr(self, name)
+            if value is not None and not fits(value):
+                raise ConfigurationError(
+                    f"CallOptions: {name} is {_shown(value)}; {wanted} is wanted"
+                )
+        if self.headers is not None:
+            object.__setattr__(self, "headers", _checked_headers(self.headers))
+        if self.fields is not None:
+            object.__setattr__(self, "fields", _checked_fields(self.fields))
+
+
+def _shown(value: object) -> str:
+    return reprlib.repr(value)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _is_seconds(value: Any) -> bool:
+    return _is_number(value) and 0 < value < math.inf
+
+
+_SECONDS = (_is_seconds, "a positive number of seconds")
+_OPTIONS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
+    "deadline": _SECONDS,
+    "attempts": (
+        lambda value: isinstance(value, int) and not isinstance(value, bool) and value > 0,
+        "a whole number from 1",
+    ),
+    "retry_time": _SECONDS,
+    "connect_timeout": _SECONDS,
+    "stall_timeout": _SECONDS,
+    "answer_timeout": _SECONDS,
+    "replay": (
+        lambda value: value in ("safe", "accept_double_billing"),
+        "'safe' or 'accept_double_billing'",
+    ),
+    "before_sending": (callable, "a function to await"),
+    "headers": (lambda value: isinstance(value, Mapping), "a mapping of names to texts"),
+    "fields": (lambda value: isinstance(value, Mapping), "a mapping of wire names to values"),
+}
+
+_HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+# What carries the key, the target or the body, or belongs to one hop of the way.
+_OUR_HEADERS = re.compile(
+    r"authorization|host|content-.*|transfer-encoding|connection|keep-alive|proxy-.*|te|trailer"
+    r"|upgrade|expect|range|if-range|accept-encoding|cookie",
+    re.IGNORECASE,
+)
+
+
+def _checked_headers(headers: Mapping[str, str]) -> dict[str, str]:
+    for name, value in headers.items():
+        if not isinstance(name, str) or not _HEADER.fullmatch(name):
+            raise ConfigurationError(f"CallOptions: headers has {_shown(name)}, no header's name")
+        if _OUR_HEADERS.fullmatch(name):
+            raise ConfigurationError(
+                f"CallOptions: headers has {name!r}, which is the client's own to set"
+            )
+        if not isinstance(value, str) or not value.isascii() or not value.isprintable():
+            # Its value is not shown: it may well be a token.
+            raise ConfigurationError(
+                f"CallOptions: headers[{name!r}] is not a text of printable ASCII, as is wanted"
+            )
+    return dict(headers)
+
+
+def _checked_fields(fields: Mapping[str, object]) -> dict[str, object]:
+    for name, value in fields.items():
+        if not isinstance(name, str) or not name.isprintable() or not name:
+            raise ConfigurationError(f"CallOptions: fields has {_shown(name)}, no field's name")
+        if not _is_plain(value):
+            raise ConfigurationError(
+                f"CallOptions: fields[{name!r}] is {_shown(value)}; a text, a number, a flag, or a "
+                "list or mapping of such is wanted"
+            )
+    return dict(fields)
+
+
+def _is_plain(value: object, depth: int = 20) -> bool:
+    """Tell whether JSON has a value: what is sent is what was meant."""
+    if isinstance(value, str):
+        return not any("\ud800" <= character <= "\udfff" for character in value)
+    if isinstance(value, bool):
+        return True
+    if isinstance(value, int):
+        return -(2**63) <= value < 2**63
+    if isinstance(value, float):
+        return math.isfinite(value)
+    if isinstance(value, list) and depth:
+        return all(_is_plain(item, depth - 1) for item in cast("list[object]", value))
+    if isinstance(value, dict) and depth:
+        items = cast("dict[object, object]", value).items()
+        return all(isinstance(name, str) and _is_plain(item, depth - 1) for name, item in items)
+    return False
 
 
 @attrs.frozen(kw_only=True)
@@ -227,12 +324,23 @@ class Policy:
     answer_timeout: float = 300.0
     replay: Replaying = "safe"
     before_sending: Callable[[], Awaitable[object]] | None = None
+    headers: Mapping[str, str] = attrs.field(factory=dict[str, str], repr=False)
+    fields: Mapping[str, object] = attrs.field(factory=dict[str, object], repr=False)
 
     def with_options(self, options: CallOptions | None) -> Policy:
-        """Return this policy as changed by the options that are given."""
+        """Return this policy as changed by the options that are given; headers and fields add up.
+
+        Raises:
+            ConfigurationError: The options are none.
+        """
         if options is None:
             return self
-        given = attrs.asdict(options, filter=lambda _, value: value is not None)
+        if not isinstance(options, CallOptions):
+            raise ConfigurationError(f"options is {_shown(options)}; CallOptions are wanted")
+        given = attrs.asdict(options, recurse=False, filter=lambda _, value: value is not None)
+        for name in ("headers", "fields"):
+            if name in given:
+                given[name] = {**getattr(self, name), **given[name]}
         return attrs.evolve(self, **given)
 
 
@@ -246,6 +354,7 @@ class Settings:
     policy: Policy
     rates: Mapping[Bucket, Rate]
     max_connections: int
+    proxy: Proxy | None
 
     @classmethod
     def gather(
@@ -255,8 +364,9 @@ class Settings:
         caption_key: str | None,
         base_url: str | None,
         options: CallOptions | None,
-        rates: Mapping[Bucket, Rate] | None,
+        rates: Mapping[Bucket, Rate] | Mapping[str, Rate] | None,
         max_connections: int,
+        proxy: str | None,
     ) -> Settings:
         """Fill in from the environment what was not given, and check it all.
 
@@ -267,15 +377,19 @@ class Settings:
             api_key=_secret(api_key, API_KEY_VARIABLE) or secret_from_environment(API_KEY_VARIABLE),
             caption_key=_secret(caption_key, CAPTION_KEY_VARIABLE)
             or secret_from_environment(CAPTION_KEY_VARIABLE),
-            base_url=_checked_base_url(base_url or os.environ.get(BASE_URL_VARIABLE)),
+            base_url=_base_url(base_url),
             policy=Policy().with_options(options),
-            rates=rates if rates is not None else {},
+            rates={} if rates is None else _checked_rates(rates),
             max_connections=max_connections,
+            proxy=None if proxy is None else Proxy.parse(proxy, "proxy"),
         )
         if settings.api_key is None and settings.caption_key is None:
             raise ConfigurationError(f"no key: pass api_key or set {API_KEY_VARIABLE}")
-        if max_connections < 1:
-            raise ConfigurationError(f"max_connections must be at least 1, not {max_connections}")
+        whole = isinstance(max_connections, int) and not isinstance(max_connections, bool)
+        if not whole or max_connections < 1:
+            raise ConfigurationError(
+                f"max_connections is {max_connections!r}; a whole number from 1 is wanted"
+            )
         if rates is None and settings.base_url is None:
             settings = attrs.evolve(settings, rates=DOCUMENTED_RATES)
         return settings
@@ -283,6 +397,14 @@ class Settings:
     def origin(self, service: Service) -> str:
         """Return the address before a service's paths; none where an address brings its own."""
         return self.base_url or ORIGINS.get(service, "")
+
+    def proxy_for(self, origin: str) -> Proxy | None:
+        """Return what requests to an address go through: as told, else as the environment says.
+
+        Raises:
+            ConfigurationError: What the environment says is no proxy's address.
+        """
+        return self.proxy or proxy_from_environment(origin)
 
     def key(self, service: Service) -> Secret | None:
         """Return the key that a service wants; None where an address alone is the permission.
@@ -302,39 +424,33 @@ class Settings:
         return key
 
 
-def is_loopback(host: str) -> bool:
-    """Tell whether a host name or address stays on this machine."""
-    if host.lower() == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
+def _base_url(given: str | None) -> str | None:
+    name, address = ("base_url", given) if given else (BASE_URL_VARIABLE, None)
+    address = address or os.environ.get(BASE_URL_VARIABLE)
+    return checked_base_url(address, name) if address else None
 
 
-def is_private(host: str) -> bool:
-    """Tell whether a host name or address means nothing outside this machine or network."""
-    try:
-        return ipaddress.ip_address(host).is_private
-    except ValueError:
-        return is_loopback(host) or host.lower().endswith((".local", ".internal", ".localhost"))
-
-
-def _checked_base_url(base_url: str | None) -> str | None:
-    if not base_url:
-        return None
-    shown = re.sub(r"//[^/@]*@", "//…@", base_url)
-    try:
-        parts = urlsplit(base_url)
-        host, _ = parts.hostname, parts.port
-    except ValueError as error:
-        raise ConfigurationError(f"base_url {shown!r}: {error}") from None
-    if parts.scheme not in ("http", "https") or not host:
-        raise ConfigurationError(f"base_url must be an http(s) address, not {shown!r}")
-    if parts.username is not None or parts.query or parts.fragment:
-        raise ConfigurationError(f"base_url {shown!r} must have no user, query or fragment")
-    if parts.scheme == "http" and not is_loopback(host):
+def _checked_rates(rates: Mapping[Bucket, Rate] | Mapping[str, Rate]) -> dict[Bucket, Rate]:
+    """Return rates by their buckets, which may be named by a text such as ``"embedding"``."""
+    if not isinstance(rates, Mapping):
         raise ConfigurationError(
-            f"base_url {shown!r} would send the key in the clear: use https (http is for loopback)"
+            f"rates is {_shown(rates)}; a mapping of buckets to Rate is wanted"
         )
-    return base_url.rstrip("/")
+    checked: dict[Bucket, Rate] = {}
+    for name, rate in rates.items():
+        bucket = name if isinstance(name, Bucket) else _BUCKETS.get(_plain_name(name))
+        if bucket is None:
+            raise ConfigurationError(
+                f"rates has {_shown(name)}, no bucket: there are {', '.join(_BUCKETS)}"
+            )
+        if not isinstance(rate, Rate):
+            raise ConfigurationError(f"rates[{name!r}] is {_shown(rate)}; a Rate is wanted")
+        checked[bucket] = rate
+    return checked
+
+
+def _plain_name(name: object) -> str:
+    return name.lower().replace("_", " ").replace("-", " ") if isinstance(name, str) else ""
+
+
+_BUCKETS: Mapping[str, Bucket] = {bucket.value: bucket for bucket in Bucket}

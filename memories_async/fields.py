@@ -6,7 +6,8 @@ import warnings
 from datetime import UTC, datetime
 from urllib.parse import urlsplit
 
-from memories_async.config import Settings, is_private
+from memories_async.addresses import is_private
+from memories_async.config import Settings
 from memories_async.media.urls import check_url
 
 

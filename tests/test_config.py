@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import base64
 import pickle
 import traceback
+from typing import Any
 
 import attrs
 import pytest
 
 from memories_async import Bucket, CallOptions, ConfigurationError, Memories, Rate
+from memories_async.addresses import is_loopback, proxy_from_environment
+from memories_async.clock import SystemClock
 from memories_async.config import (
     DOCUMENTED_RATES,
     ORIGINS,
     Policy,
     Secret,
     Settings,
-    is_loopback,
     secret_from_environment,
 )
+from memories_async.limiters import MemoryLimiter
 from memories_async.operations import Service
+from memories_async.sync import Memories as BlockingMemories
 
 KEY = "sk-mavi-SENTINEL-0123456789-ab12"
 CAPTION = "sk-caption-SENTINEL-9876543210-cd34"
@@ -37,6 +42,7 @@ def gathered(
     options: CallOptions | None = None,
     rates: dict[Bucket, Rate] | None = None,
     max_connections: int = 100,
+    proxy: str | None = None,
 ) -> Settings:
     return Settings.gather(
         api_key=api_key,
@@ -45,6 +51,7 @@ def gathered(
         options=options,
         rates=rates,
         max_connections=max_connections,
+        proxy=proxy,
     )
 
 
@@ -131,7 +138,8 @@ def test_the_services_own_hosts() -> None:
         ("http://127.9.9.9", "http://127.9.9.9"),
         ("http://[::1]:8765/", "http://[::1]:8765"),
         ("http://localhost:8765", "http://localhost:8765"),
-        ("http://LOCALHOST:8765", "http://LOCALHOST:8765"),
+        ("http://LOCALHOST:8765", "http://localhost:8765"),
+        ("https://bücher.example/mé", "https://xn--bcher-kva.example/m%C3%A9"),
     ],
 )
 def test_good_addresses(base_url: str, origin: str) -> None:
@@ -147,11 +155,11 @@ def test_good_addresses(base_url: str, origin: str) -> None:
         ("http://localhost.example.com", "would send the key in the clear"),
         ("http://127.0.0.1.example.com", "would send the key in the clear"),
         ("http://0.0.0.0:8765", "would send the key in the clear"),
-        ("ftp://gateway.example", "must be an http"),
-        ("gateway.example", "must be an http"),
-        ("//gateway.example", "must be an http"),
-        ("https://", "must be an http"),
-        ("https:///path", "must be an http"),
+        ("ftp://gateway.example", "an http\\(s\\) address is wanted"),
+        ("gateway.example", "an http\\(s\\) address is wanted"),
+        ("//gateway.example", "an http\\(s\\) address is wanted"),
+        ("https://", "an http\\(s\\) address is wanted"),
+        ("https:///path", "an http\\(s\\) address is wanted"),
         ("https://user:pass-word@gateway.example", "no user, query or fragment"),
         ("https://user@gateway.example", "no user, query or fragment"),
         ("https://gateway.example/?a=b", "no user, query or fragment"),
@@ -159,6 +167,16 @@ def test_good_addresses(base_url: str, origin: str) -> None:
         ("https://gateway.example:port", "base_url"),
         ("https://gateway.example:99999", "base_url"),
         ("https://[::1", "base_url"),
+        ("https://gateway.example/a b", "spaces or control characters"),
+        ("https://gateway.example/\n", "spaces or control characters"),
+        ("https://api.memories.ai/serve/datalake/v1", "the Video Datalake .* is another product"),
+        ("https://gateway.example/Datalake", "the Video Datalake .* is another product"),
+        ("https://api.memories.ai/serve/api/v1", "leave out /serve/api/v1"),
+        ("https://gateway.example/serve/api/v1/", "leave out /serve/api/v1"),
+        ("https://security.memories.ai/v1/understand", "leave out /v1/understand"),
+        ("https://api.memories.ai/anything", "leave out /anything"),
+        (5, "base_url is '5'; an http"),
+        (b"https://gateway.example", "base_url is .* an http"),
     ],
 )
 def test_bad_addresses(base_url: str, says: str) -> None:
@@ -184,15 +202,15 @@ def test_not_loopback(host: str) -> None:
     "name",
     ["deadline", "attempts", "retry_time", "connect_timeout", "stall_timeout", "answer_timeout"],
 )
-@pytest.mark.parametrize("value", [0, -1, float("nan")])
+@pytest.mark.parametrize("value", [0, -1, float("nan"), float("inf"), "30", True, [1], object()])
 def test_options_must_be_positive(name: str, value: float) -> None:
-    with pytest.raises(ConfigurationError, match=f"{name} must be positive"):
+    with pytest.raises(ConfigurationError, match=f"CallOptions: {name} is .* is wanted"):
         CallOptions(**{name: value})  # type: ignore[arg-type]  # one of its numbers
 
 
 def test_replay_is_one_of_two_words() -> None:
     assert CallOptions(replay="safe").replay == "safe"
-    with pytest.raises(ConfigurationError, match="replay is not 'always'"):
+    with pytest.raises(ConfigurationError, match="replay is 'always'; 'safe' or"):
         CallOptions(replay="always")  # type: ignore[arg-type]  # that is the point
 
 
@@ -218,7 +236,7 @@ def test_policies() -> None:
     ("calls", "seconds"), [(0, 1), (-1, 1), (1, 0), (1, -1), (1, float("nan"))]
 )
 def test_a_rate_allows_some_call(calls: int, seconds: float) -> None:
-    with pytest.raises(ConfigurationError, match="allows no call at all"):
+    with pytest.raises(ConfigurationError, match="is wanted"):
         Rate(calls, seconds)
 
 
@@ -234,8 +252,187 @@ def test_documented_rates_apply_on_the_services_own_hosts_only() -> None:
 
 def test_connections() -> None:
     assert gathered(max_connections=1).max_connections == 1
-    with pytest.raises(ConfigurationError, match="max_connections must be at least 1, not 0"):
+    with pytest.raises(ConfigurationError, match="max_connections is 0; a whole number from 1"):
         gathered(max_connections=0)
+
+
+@pytest.mark.parametrize("value", [0, -1, True, 1.5, "5", None])
+def test_connections_are_a_whole_number(value: object) -> None:
+    with pytest.raises(ConfigurationError, match=r"max_connections is .* a whole number from 1"):
+        Memories(KEY, max_connections=value)  # type: ignore[arg-type]  # that is the point
+
+
+@pytest.mark.parametrize("name", ["embedding", "EMBEDDING", "Embedding", Bucket.EMBEDDING])
+def test_a_bucket_may_be_named_by_a_text(name: object) -> None:
+    assert gathered(rates={name: Rate(5)}).rates == {Bucket.EMBEDDING: Rate(5)}  # type: ignore[dict-item]  # also text
+
+
+def test_a_bucket_of_two_words() -> None:
+    for name in ("caption image", "caption_image", "CAPTION_IMAGE", "Caption-Image"):
+        assert gathered(rates={name: Rate(5)}).rates == {Bucket.CAPTION_IMAGE: Rate(5)}  # type: ignore[dict-item]  # also text
+
+
+@pytest.mark.parametrize(
+    ("rates", "says"),
+    [
+        ({"embeddings": Rate(5)}, "rates has 'embeddings', no bucket: there are caption image"),
+        ({5: Rate(5)}, "rates has 5, no bucket"),
+        ({None: Rate(5)}, "rates has None, no bucket"),
+        ({Bucket.EMBEDDING: 5}, r"rates\[.*\] is 5; a Rate is wanted"),
+        ({"embedding": None}, r"rates\['embedding'\] is None; a Rate is wanted"),
+        ([("embedding", Rate(5))], "rates is .*; a mapping of buckets to Rate is wanted"),
+        (Rate(5), "a mapping of buckets to Rate is wanted"),
+        ("embedding", "a mapping of buckets to Rate is wanted"),
+    ],
+)
+def test_rates_that_would_be_ignored_are_refused(rates: object, says: str) -> None:
+    with pytest.raises(ConfigurationError, match=says):
+        Memories(KEY, rates=rates)  # type: ignore[arg-type]  # that is the point
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(("limiter", value) for value in (object(), "redis://host", 5, {}, MemoryLimiter)),
+        *(("clock", value) for value in (object(), "now", 5, SystemClock)),
+        *(("ssl_context", value) for value in (object(), "ca.pem", True, False)),
+    ],
+)
+def test_what_would_fail_at_the_first_call_is_refused(name: str, value: object) -> None:
+    arguments: dict[str, Any] = {name: value}
+    for kind in (Memories, BlockingMemories):
+        with pytest.raises(ConfigurationError, match=f"Memories: {name} is .* is wanted"):
+            kind(KEY, **arguments)
+
+
+@pytest.mark.parametrize("options", [{"deadline": 3}, 30, "safe", CallOptions])
+def test_options_are_call_options(options: object) -> None:
+    with pytest.raises(ConfigurationError, match=r"options is .* CallOptions (is|are) wanted"):
+        Memories(KEY, options=options)  # type: ignore[arg-type]  # that is the point
+    with pytest.raises(ConfigurationError, match=r"options is .* CallOptions (is|are) wanted"):
+        Memories(KEY).with_options(options)  # type: ignore[arg-type]  # that is the point
+
+
+@pytest.mark.parametrize("value", [5, "text", object()])
+def test_what_is_awaited_before_sending_is_a_function(value: object) -> None:
+    with pytest.raises(ConfigurationError, match=r"before_sending is .* a function to await"):
+        CallOptions(before_sending=value)  # type: ignore[arg-type]  # that is the point
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("Authorization", "authorization", "HOST", "Content-Type", "content-length"),
+        *("Content-Anything", "Transfer-Encoding", "Connection", "Proxy-Authorization", "Expect"),
+        *("Range", "Cookie", "Upgrade", "TE", "Trailer", "Keep-Alive", "Accept-Encoding"),
+    ],
+)
+def test_headers_that_are_the_client_s_own(name: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"headers has .* the client's own to set"):
+        CallOptions(headers={name: "x"})
+
+
+@pytest.mark.parametrize(
+    ("headers", "says"),
+    [
+        ({"X-A\r\nHost": "x"}, "no header's name"),
+        ({"": "x"}, "no header's name"),
+        ({"X A": "x"}, "no header's name"),
+        ({5: "x"}, "no header's name"),
+        ({"X-Token": "SENTINEL\r\nAuthorization: y"}, "headers\\['X-Token'\\] is not a text"),
+        ({"X-Token": "SENTINELé"}, "headers\\['X-Token'\\] is not a text"),
+        ({"X-Token": 5}, "headers\\['X-Token'\\] is not a text"),
+        ([("X-A", "x")], "headers is .* a mapping"),
+        ("X-A: x", "headers is .* a mapping"),
+    ],
+)
+def test_headers_that_cannot_be_sent(headers: object, says: str) -> None:
+    with pytest.raises(ConfigurationError, match=says) as caught:
+        CallOptions(headers=headers)  # type: ignore[arg-type]  # that is the point
+    assert "SENTINEL" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("fields", "says"),
+    [
+        ({5: "x"}, "no field's name"),
+        ({"": "x"}, "no field's name"),
+        ({"a\r\nb": "x"}, "no field's name"),
+        *(({"a": value}, r"fields\['a'\] is") for value in (b"x", object(), None, {1}, 2**64)),
+        *(
+            ({"a": value}, r"fields\['a'\] is")
+            for value in (float("nan"), "\ud800", [b"x"], {1: 2})
+        ),
+        ([("a", "x")], "fields is .* a mapping"),
+    ],
+)
+def test_fields_that_cannot_be_sent(fields: object, says: str) -> None:
+    with pytest.raises(ConfigurationError, match=says):
+        CallOptions(fields=fields)  # type: ignore[arg-type]  # that is the point
+
+
+def test_headers_and_fields_add_up_and_are_the_client_s_own_copy() -> None:
+    headers = {"X-A": "1"}
+    options = CallOptions(headers=headers, fields={"a": [1, {"b": True}]})
+    headers["Authorization"] = "smuggled"
+    assert options.headers == {"X-A": "1"}
+    assert "X-A" not in repr(options)
+    policy = Policy().with_options(options).with_options(CallOptions(headers={"X-B": "2"}))
+    assert (policy.headers, policy.fields) == (
+        {"X-A": "1", "X-B": "2"},
+        {"a": [1, {"b": True}]},
+    )
+    assert pickle.loads(pickle.dumps(options)) == options
+
+
+# Proxies.
+
+
+@pytest.mark.parametrize(
+    ("given", "address", "login"),
+    [
+        ("http://proxy:3128", "http://proxy:3128", None),
+        ("proxy:3128", "http://proxy:3128", None),
+        ("https://proxy.example/", "https://proxy.example", None),
+        ("http://user:p%40ss@proxy:3128", "http://proxy:3128", "user:p@ss"),
+        ("http://[::1]:3128", "http://[::1]:3128", None),
+    ],
+)
+def test_good_proxies(given: str, address: str, login: str | None) -> None:
+    proxy = gathered(proxy=given).proxy
+    assert proxy is not None
+    encoded = login and f"Basic {base64.b64encode(login.encode()).decode()}"
+    assert (proxy.address, proxy.login) == (address, encoded)
+    copied = pickle.loads(pickle.dumps(proxy))
+    assert (copied.address, copied.login) == (address, None)
+    assert "Basic" not in repr(proxy)
+
+
+@pytest.mark.parametrize(
+    "proxy",
+    [
+        *(
+            "socks5://user:SENTINEL@proxy:1080",
+            "http://user:SENTINEL@:80",
+            "http://",
+            "ftp://proxy",
+        ),
+        *("http://user:SENTINEL@proxy:99999", "http://user:SENTINEL@proxy/path", "http://[::1"),
+        *("http://user:SENTINEL@pro xy", "http://user:SENTINEL@proxy:port", 5, b"http://proxy", ""),
+    ],
+)
+def test_bad_proxies(proxy: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ConfigurationError, match=r"^proxy is ") as caught:
+        Memories(KEY, proxy=proxy)  # type: ignore[arg-type]  # that is the point
+    assert "SENTINEL" not in str(caught.value)
+    if not isinstance(proxy, str) or not proxy:
+        return
+    for variable in ("no_proxy", "NO_PROXY", "HTTPS_PROXY"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setenv("https_proxy", proxy)
+    with pytest.raises(ConfigurationError, match=r"^https_proxy is ") as caught:
+        proxy_from_environment("https://api.memories.ai")
+    assert "SENTINEL" not in str(caught.value)
 
 
 # Keys stay hidden: S1.

@@ -21,7 +21,7 @@ LAYERS = (
     {"captions", "library", "embeddings", "assets"},
     {"batches", "polling", "_engine"},
     {"limiters", "observe"},
-    {"config", "progress", "fields", "sqlite"},
+    {"addresses", "config", "progress", "fields", "sqlite"},
     {"parameters"},
     {"operations"},
     {"media"},

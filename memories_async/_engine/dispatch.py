@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import reprlib
 import sys
 from collections.abc import (
     AsyncIterable,
@@ -16,7 +17,7 @@ from collections.abc import (
 )
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from memories_async.errors import ClosedError, MemoriesError
+from memories_async.errors import ClosedError, ConfigurationError, MemoriesError
 
 if TYPE_CHECKING:
     import ssl
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from memories_async._engine.pipeline import Pipeline
     from memories_async._engine.request import ProgressHook
     from memories_async.clock import Clock
-    from memories_async.config import CallOptions, Settings
+    from memories_async.config import CallOptions, Policy, Settings
     from memories_async.limiters import Limiter
     from memories_async.media.readers import Attachment
     from memories_async.media.source import Source
@@ -38,27 +39,27 @@ _PIPELINE = "memories_async._engine.pipeline"
 
 
 class Dispatcher:
-    """One client's way to the engine. Making one touches no event loop and no network."""
+    """A client's way to the engine, with the options that its calls go by.
 
-    def __init__(
-        self,
-        settings: Settings,
-        *,
-        limiter: Limiter | None,
-        clock: Clock | None,
-        ssl_context: ssl.SSLContext | None,
-    ) -> None:
-        self.settings = settings
-        self._limiter = limiter
-        self._clock = clock
-        self._ssl_context = ssl_context
-        self._pipeline: Pipeline | None = None
-        self._process = os.getpid()
+    Args:
+        engine: What sends them; other clients may share it.
+        policy: How to wait and retry.
+        owner: Whether closing this client closes the engine.
+    """
+
+    def __init__(self, engine: Engine, policy: Policy, *, owner: bool = True) -> None:
+        self.settings = engine.settings
+        self._engine = engine
+        self._policy = policy
+        self._owner = owner
         self._closed = False
 
+    def with_options(self, options: CallOptions) -> Dispatcher:
+        """Return another way to the same engine."""
+        return Dispatcher(self._engine, self._policy.with_options(options), owner=False)
+
     def __getstate__(self) -> dict[str, object]:
-        # A pickle carries what the client was told; where it is loaded, it connects anew.
-        return {**self.__dict__, "_pipeline": None, "_closed": False}
+        return {**self.__dict__, "_closed": False}
 
     async def send(
         self,
@@ -92,7 +93,7 @@ class Dispatcher:
                 fields,
                 origin=self.settings.origin(operation.service),
                 key=key,
-                policy=self.settings.policy.with_options(options),
+                policy=self._policy.with_options(options),
                 sources=sources,
                 files=files,
                 known=known,
@@ -152,6 +153,62 @@ class Dispatcher:
     async def engine(self) -> Pipeline:
         """Return the engine, imported and made at the first call.
 
+        Raises:
+            ClosedError: The client was closed.
+            ConfigurationError: No event loop of asyncio is running.
+        """
+        if self._closed:
+            raise ClosedError("the client has been closed")
+        return await self._engine.pipeline()
+
+    def reopen(self) -> None:
+        """Let calls be made again after ``aclose``; they connect anew."""
+        self._closed = False
+        if self._owner:
+            self._engine.reopen()
+
+    async def aclose(self) -> None:
+        """End this client, and the engine if it is its own; calls raise ClosedError from now on."""
+        self._closed = True
+        if self._owner:
+            await self._engine.aclose()
+
+
+class Engine:
+    """What clients send through. Making one touches no event loop and no network."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        limiter: Limiter | None,
+        clock: Clock | None,
+        ssl_context: ssl.SSLContext | None,
+    ) -> None:
+        for name, given, methods, wanted in (
+            ("limiter", limiter, ("take", "give_back"), "a limiter of memories_async.limiters"),
+            ("clock", clock, ("monotonic", "wall", "sleep", "random"), "a Clock"),
+            ("ssl_context", ssl_context, ("wrap_bio", "get_ca_certs"), "an ssl.SSLContext"),
+        ):
+            fits = all(callable(getattr(given, method, None)) for method in methods)
+            if given is not None and (isinstance(given, type) or not fits):
+                shown = reprlib.repr(given)
+                raise ConfigurationError(f"Memories: {name} is {shown}; {wanted} is wanted")
+        self.settings = settings
+        self._limiter = limiter
+        self._clock = clock
+        self._ssl_context = ssl_context
+        self._pipeline: Pipeline | None = None
+        self._process = os.getpid()
+        self._closed = False
+
+    def __getstate__(self) -> dict[str, object]:
+        # A pickle carries what the client was told; where it is loaded, it connects anew.
+        return {**self.__dict__, "_pipeline": None, "_closed": False}
+
+    async def pipeline(self) -> Pipeline:
+        """Return the pipeline, imported and made at the first call.
+
         Importing aiohttp takes some 100 ms; a worker thread does it, so the loop goes on.
         """
         if self._closed:
@@ -160,12 +217,19 @@ class Dispatcher:
             # A forked child has none of its parent's threads, and no business with its sockets.
             self._pipeline, self._process = None, os.getpid()
         if self._pipeline is None:
+            import asyncio  # late like the rest: it is half of what importing us would cost
+
+            try:
+                asyncio.get_running_loop()
+            except RuntimeError:
+                raise ConfigurationError(
+                    "no event loop of asyncio is running: this client is for asyncio only, not for "
+                    "trio; blocking code takes memories_async.sync"
+                ) from None
             # A module that another call is just importing is listed, but not yet whole.
             if not hasattr(sys.modules.get(_PIPELINE), "Pipeline"):
-                import asyncio  # late like the rest: it is half of what importing us would cost
-
                 await asyncio.to_thread(importlib.import_module, _PIPELINE)
-                return await self.engine()
+                return await self.pipeline()
             self._pipeline = self._pipeline or self._assemble()
         return self._pipeline
 
@@ -180,6 +244,10 @@ class Dispatcher:
             clock=self._clock or SystemClock(),
             ssl_context=self._ssl_context,
         )
+
+    def reopen(self) -> None:
+        """Let calls be made again after ``aclose``."""
+        self._closed = False
 
     async def aclose(self) -> None:
         """Close connections and threads; calls from now on raise ClosedError."""

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any, TypeVar
 
-import attrs
-
 from memories_async._engine import envelope
 from memories_async._engine.body.writer import Transfer
 from memories_async._engine.convert import structure
@@ -28,6 +26,7 @@ from memories_async.errors import (
     UnexpectedShape,
 )
 from memories_async.operations import Answer, Operation, Replay
+from memories_async.results import HttpExchange, completed
 
 T = TypeVar("T")
 
@@ -39,19 +38,33 @@ _NOT_CONNECTED: dict[Fault, type[ConnectError]] = {
 }
 
 
-def value_of(request: Request[T], answer: Reply | Saved) -> T:
+def value_of(request: Request[T], answer: Reply | Saved, number: int, now: float) -> T:
     """Return what the caller asked for.
+
+    Args:
+        request: What was asked.
+        answer: What came.
+        number: The number of the attempt, from 1.
+        now: The clock's time.
 
     Raises:
         ApiError: The service refused.
         DecodeError: The answer cannot be read.
     """
-    return structure(_data_of(answer, request.operation), request.operation.result, request.known)
+    operation = request.operation
+    value = structure(_data_of(answer, operation), operation.result, request.known)
+    exchange = HttpExchange(
+        status=answer.status,
+        headers=answer.headers,
+        seconds=now - request.started,
+        digest=request.digest(),
+    )
+    return completed(value, attempts=number, http=exchange)
 
 
 def _data_of(answer: Reply | Saved, operation: Operation[Any]) -> object:
     if isinstance(answer, Saved):
-        return attrs.asdict(answer)
+        return {"path": answer.path, "size": answer.size, "content_type": answer.content_type}
     if operation.answer is Answer.STATUS and 200 <= answer.status < 300:
         return None
     data = envelope.decode(answer.status, answer.headers, answer.body)

@@ -14,7 +14,14 @@ from memories_async._engine.body.layout import recipe
 from memories_async._engine.body.writer import Transfer
 from memories_async._engine.outcomes import error_of, unknown_after, value_of
 from memories_async._engine.pacing import Lane, NotDue, Pacer, Place
-from memories_async._engine.request import ProgressHook, Request, State, address, origin_of
+from memories_async._engine.request import (
+    ProgressHook,
+    Request,
+    State,
+    address,
+    origin_of,
+    with_fields,
+)
 from memories_async._engine.retry import RETRYING, Failed, Verdict, backoff, judge
 from memories_async._engine.transport import downloads
 from memories_async._engine.transport.failures import Failure
@@ -33,7 +40,6 @@ from memories_async.media.inspect import inspect_sources
 from memories_async.media.readers import Attachment
 from memories_async.media.source import Source
 from memories_async.operations import Operation
-from memories_async.results import completed
 
 S = TypeVar("S")
 T = TypeVar("T")
@@ -73,6 +79,9 @@ class Pipeline:
         """Resolve a call once, and send it; the arguments are Dispatcher.send's."""
         started = self.clock.monotonic()
         until = None if policy.deadline is None else started + policy.deadline
+        headers: Mapping[str, str] = {}
+        if key is not None:  # what the caller adds is for the service, not for a signed address
+            headers, fields = policy.headers, with_fields(operation, fields, policy.fields)
         url, left = address(operation, fields, origin)
         if sources:
             files = await self.inspect(operation, sources, until)
@@ -83,6 +92,7 @@ class Pipeline:
                 operation,
                 url=url,
                 key=key,
+                headers=headers,
                 fields=left,
                 policy=policy,
                 files=held,
@@ -189,7 +199,7 @@ class Pipeline:
             finally:
                 await place.release(sent=transfer.state is not State.NOT_SENT)
             place.lane.succeeded()
-            return completed(value, attempts=number + 1)
+            return value
 
     async def _exchange(self, request: Request[T], transfer: Transfer, place: Place) -> T:
         async def before_first_byte() -> None:
@@ -204,7 +214,7 @@ class Pipeline:
         )
         if isinstance(outcome, Failure):
             raise error_of(outcome, request, transfer, self.clock.monotonic())
-        value = value_of(request, outcome)
+        value = value_of(request, outcome, transfer.attempt, self.clock.monotonic())
         if transfer.state is not State.SENT:
             # A refusal may come early; a result cannot be that of a request not yet whole.
             raise ConnectError("an answer came that is none to this request")

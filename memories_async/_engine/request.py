@@ -14,6 +14,7 @@ import orjson
 
 from memories_async._engine.body.layout import Recipe
 from memories_async.config import Policy, Secret
+from memories_async.errors import ConfigurationError
 from memories_async.media.readers import Attachment
 from memories_async.models import Progress
 from memories_async.operations import Body, Operation
@@ -21,6 +22,10 @@ from memories_async.operations import Body, Operation
 T = TypeVar("T")
 
 _PLACEHOLDER = re.compile(r"\{(\w+)\}")
+
+LONG_BODY = 256 * 1024
+"""Bytes at each end of a JSON body that its fingerprint is taken of; all of a large picture would
+hold up the loop."""
 
 ProgressHook = Callable[[Progress], object]
 
@@ -33,6 +38,7 @@ class Request(Generic[T]):
         operation: The row of the table.
         url: Where it goes, query included.
         key: What it is sent with; None where the address alone is the permission.
+        headers: What the caller wants sent besides.
         fields: What the address does not carry: JSON members, form fields or parts.
         files: What goes into the file parts, in order.
         body: The two laid out; None where the operation has no body.
@@ -48,6 +54,7 @@ class Request(Generic[T]):
     key: Secret | None
     fields: Mapping[str, object]
     policy: Policy
+    headers: Mapping[str, str] = attrs.field(factory=dict[str, str], repr=False)
     files: Sequence[Attachment] = ()
     body: Recipe | None = None
     known: Mapping[str, object] | None = None
@@ -67,16 +74,41 @@ class Request(Generic[T]):
 
     def digest(self) -> str:
         """Return a short fingerprint of what was asked, for the caller's own records."""
+        written = self.body.pieces[0] if self.body is not None and not self.files else None
         asked = orjson.dumps(
             [
                 self.operation.name,
                 self.url.split("/", 3)[3:],
-                dict(self.fields),
+                self.headers or None,
+                None if isinstance(written, bytes) else self.fields,
                 [[file.name, file.content_type, file.size] for file in self.files],
             ],
             default=str,
         )
-        return hashlib.sha256(asked).hexdigest()[:16]
+        fingerprint = hashlib.sha256(asked)
+        if isinstance(written, bytes):  # the fields, as they are sent
+            ends = (written[:LONG_BODY], written[-LONG_BODY:], b"%d" % len(written))
+            for part in ends if len(written) > 2 * LONG_BODY else (written,):
+                fingerprint.update(part)
+        return fingerprint.hexdigest()[:16]
+
+
+def with_fields(
+    operation: Operation[Any], fields: Mapping[str, object], more: Mapping[str, object]
+) -> Mapping[str, object]:
+    """Return the fields of a call with those that the caller adds.
+
+    Raises:
+        ConfigurationError: The call names one of them itself, or it has no place for any.
+    """
+    if not more:
+        return fields
+    for name in more:
+        if name in fields or name == operation.array_field:
+            raise ConfigurationError(
+                f"CallOptions: fields has {name!r}, which {operation.call} sets itself"
+            )
+    return {**fields, **more}
 
 
 def address(
@@ -100,7 +132,7 @@ def address(
         query = {name: value for name, value in left.items() if name != operation.array_field}
         left = {name: value for name, value in left.items() if name == operation.array_field}
         if query:
-            path = f"{path}?{urlencode(query)}"
+            path = f"{path}?{urlencode(query, doseq=True)}"
     return origin + path, left
 
 

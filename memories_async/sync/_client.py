@@ -1160,11 +1160,15 @@ class Memories:
         base_url: One address for all three services (the emulator, a gateway); by default
             ``MEMORIES_BASE_URL``, else the services' own hosts. https, or http on loopback.
         options: Deadline, attempts and timeouts of every call that brings none of its own.
-        rates: Calls per period for each bucket. By default the documented limits on the
-            services' own hosts, and none where ``base_url`` is given.
+        rates: Calls per period for each bucket, named by ``Bucket`` or by a text such as
+            ``"embedding"``. By default the documented limits on the services' own hosts, and none
+            where ``base_url`` is given.
         limiter: Where calls are counted; by default in this process, for all clients together.
         max_connections: Connections open at once; further calls wait (default 100). No more than
             half the process's limit on open files allows (``ulimit -n``).
+        proxy: What all requests go through: ``http://host:port``, or
+            ``http://user:password@host:port`` (which no pickle carries). By default what
+            ``HTTPS_PROXY`` and ``NO_PROXY`` say.
         ssl_context: Trust other certificates than the system's.
         clock: Time and chance, for tests.
 
@@ -1188,13 +1192,14 @@ class Memories:
         caption_key: str | None = None,
         base_url: str | None = None,
         options: CallOptions | None = None,
-        rates: Mapping[Bucket, Rate] | None = None,
+        rates: Mapping[Bucket, Rate] | Mapping[str, Rate] | None = None,
         limiter: Limiter | None = None,
         max_connections: int = 100,
+        proxy: str | None = None,
         ssl_context: ssl.SSLContext | None = None,
         clock: Clock | None = None,
     ) -> None:
-        self._asyncio = client.Memories(
+        twin = client.Memories(
             api_key,
             caption_key=caption_key,
             base_url=base_url,
@@ -1202,19 +1207,26 @@ class Memories:
             rates=rates,
             limiter=limiter,
             max_connections=max_connections,
+            proxy=proxy,
             ssl_context=ssl_context,
             clock=clock,
         )
-        self._portal = Portal(self._asyncio.aclose)
-        self.captions = Captions(self._asyncio.captions, self._portal)
-        self.library = Library(self._asyncio.library, self._portal)
-        self.embeddings = Embeddings(self._asyncio.embeddings, self._portal)
-        self.assets = Assets(self._asyncio.assets, self._portal)
+        self._share(twin, Portal(twin.aclose))
+
+    def _share(self, twin: client.Memories, portal: Portal) -> None:
+        self._asyncio = twin
+        self._portal = portal
+        self.captions = Captions(twin.captions, portal)
+        self.library = Library(twin.library, portal)
+        self.embeddings = Embeddings(twin.embeddings, portal)
+        self.assets = Assets(twin.assets, portal)
 
     def __repr__(self) -> str:
         return f"sync.{self._asyncio!r}"
 
     def __enter__(self) -> Self:
+        if self._portal.reopen():
+            self._portal.run(lambda caller: self._asyncio.__aenter__())
         return self
 
     def __exit__(
@@ -1226,5 +1238,24 @@ class Memories:
         self.close()
 
     def close(self) -> None:
-        """Close the connections; calls from now on raise ClosedError. May be repeated."""
+        """Close the connections; calls from now on raise ClosedError. May be repeated.
+
+        Entered once more with ``async with`` (blocking: ``with``), the client connects anew.
+        """
         self._portal.close()
+
+    def with_options(self, options: CallOptions) -> Self:
+        """Return a client whose calls go by other options, over the same connections and limits.
+
+        Args:
+            options: What differs from this client's own; headers and fields are added to its.
+
+        Returns:
+            A client like this one. Closing it leaves this one open; closing this one ends both.
+
+        Raises:
+            ConfigurationError: The options are none.
+        """
+        twin = object.__new__(type(self))
+        twin._share(self._asyncio.with_options(options), self._portal.shared())
+        return twin

@@ -35,6 +35,12 @@ LIFECYCLE = {
 }
 """What has a way of its own: the asyncio name, the blocking name and the body."""
 
+REOPENING = """\
+if self._portal.reopen():
+            self._portal.run(lambda caller: self._asyncio.__aenter__())
+        return self"""
+"""What entering a client that was closed does besides."""
+
 Function: TypeAlias = ast.FunctionDef | ast.AsyncFunctionDef
 
 
@@ -167,6 +173,8 @@ def _class(
     for asyncio_name, (blocking, body) in LIFECYCLE.items():
         if function := functions.get(asyncio_name):
             documented = asyncio_name == "aclose"
+            if namespaces and asyncio_name == "__aenter__":
+                body = REOPENING
             lines = [
                 _signature(source, function, blocking, used),
                 *([_docstring(source, function, asyncio_name)] if documented else []),
@@ -191,16 +199,18 @@ def _init(
         )
     init = functions["__init__"]
     check(init, f"{node.name}.__init__", documented=False)
-    made = _call(
-        "        self._asyncio = ", f"{module}.{node.name}", _arguments(source, init, used), ""
-    )
+    kind = f"{module}.{node.name}"
     return "\n".join(
         [
             _signature(source, init, "__init__", used),
-            made,
-            "        self._portal = Portal(self._asyncio.aclose)",
+            _call("        twin = ", kind, _arguments(source, init, used), ""),
+            "        self._share(twin, Portal(twin.aclose))",
+            "",
+            f"    def _share(self, twin: {kind}, portal: Portal) -> None:",
+            "        self._asyncio = twin",
+            "        self._portal = portal",
             *(
-                f"        self.{attribute} = {kind}(self._asyncio.{attribute}, self._portal)"
+                f"        self.{attribute} = {kind}(twin.{attribute}, portal)"
                 for attribute, kind in namespaces.items()
             ),
         ]
@@ -214,6 +224,15 @@ def _makes_one(node: ast.ClassDef, item: ast.stmt) -> bool:
         and _decorators(item) == ["classmethod"]
         and item.returns is not None
         and ast.unparse(item.returns) in (node.name, "Self")
+    )
+
+
+def _returns_another(node: Function) -> bool:
+    """Tell whether a plain method returns another object of its class, at once."""
+    return (
+        isinstance(node, ast.FunctionDef)
+        and node.returns is not None
+        and ast.unparse(node.returns) == "Self"
     )
 
 
@@ -284,6 +303,13 @@ def _method(
     elif decorators == ["classmethod"]:
         before = "        return Portal.once("
         body = _call(before, f"lambda caller: {twin}.{node.name}", arguments, ")")
+    elif _returns_another(node):
+        made = _call("        twin._share(", f"self._asyncio.{node.name}", arguments, "")
+        body = (
+            "        twin = object.__new__(type(self))\n"
+            f"{made}, self._portal.shared())\n"
+            "        return twin"
+        )
     elif isinstance(node, ast.FunctionDef) and not _returns_iterator(node):
         body = _call(
             "        self._portal.tell(", f"lambda: self._asyncio.{node.name}", arguments, ")"
@@ -320,6 +346,7 @@ def check(node: Function, label: str, *, documented: bool = True) -> None:
         and not _returns_iterator(node)
         and _decorators(node) != ["property"]
         and ast.unparse(node.returns) != "None"
+        and not _returns_another(node)
     ):
         problem = "is neither a coroutine nor an async iterator, and returns something"
     for argument in _every_argument(node):

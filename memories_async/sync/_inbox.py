@@ -51,14 +51,18 @@ class CallbackInbox:
         allow_from: Collection[str] = (),
         clock: Clock | None = None,
     ) -> None:
-        self._asyncio = inbox.CallbackInbox(
+        twin = inbox.CallbackInbox(
             address,
             store=store,
             secret=secret,
             allow_from=allow_from,
             clock=clock,
         )
-        self._portal = Portal(self._asyncio.aclose)
+        self._share(twin, Portal(twin.aclose))
+
+    def _share(self, twin: inbox.CallbackInbox, portal: Portal) -> None:
+        self._asyncio = twin
+        self._portal = portal
 
     def __repr__(self) -> str:
         return f"sync.{self._asyncio!r}"

@@ -186,6 +186,17 @@ class Portal:
         thread.stop()
         thread.join(UNWINDING)
 
+    def reopen(self) -> bool:
+        """Let calls be made again after ``close``, on a new loop; returns whether it was closed."""
+        was_closed, self._closed = self._closed, False
+        if was_closed:
+            self._threads.pop(os.getpid(), None)
+        return was_closed
+
+    def shared(self) -> Portal:
+        """Return a way to the same loop, whose closing ends nothing but itself."""
+        return _SharedPortal(self)
+
     def _thread(self) -> LoopThread:
         if self._closed:
             raise ClosedError("the client has been closed")
@@ -197,6 +208,29 @@ class Portal:
         return self._threads.get(process) or self._threads.setdefault(
             process, LoopThread(self._aclose)
         )
+
+
+class _SharedPortal(Portal):
+    """Another client's way to the loop of the one that it was made from."""
+
+    def __init__(self, owner: Portal) -> None:
+        self._owner = owner
+        self._closed = False
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _SharedPortal, (self._owner,)
+
+    def close(self) -> None:
+        self._closed = True
+
+    def reopen(self) -> bool:
+        was_closed, self._closed = self._closed, False
+        return was_closed
+
+    def _thread(self) -> LoopThread:
+        if self._closed:
+            raise ClosedError("the client has been closed")
+        return self._owner._thread()
 
 
 class Caller:

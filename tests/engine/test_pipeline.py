@@ -36,6 +36,7 @@ from memories_async._engine.body.layout import Recipe
 from memories_async._engine.request import Request, address
 from memories_async._engine.transport import http
 from memories_async._engine.transport.payload import Connection, Payload
+from memories_async.addresses import Proxy, proxy_from_environment
 from memories_async.config import Policy
 from memories_async.media.readers import Attachment
 from memories_async.operations import CAPTION_IMAGE_URL, GET_VIDEO, Operation
@@ -283,11 +284,11 @@ async def test_a_child_process_connects_anew(
 ) -> None:
     recorder.answers = [VIDEO]
     await client.library.video("VI1")
-    parent = client._dispatcher._pipeline
+    parent = client._dispatcher._engine._pipeline
     monkeypatch.setattr(os, "getpid", lambda: -1)
     await client.library.video("VI1")
     monkeypatch.undo()
-    assert client._dispatcher._pipeline is not parent
+    assert client._dispatcher._engine._pipeline is not parent
     assert parent is not None
     await parent.aclose()
 
@@ -322,7 +323,7 @@ async def test_a_streamed_body_is_no_text() -> None:
 
 
 def test_a_key_in_a_header_shows_itself_to_nobody() -> None:
-    key = http._HeaderKey(KEY)
+    key = http._HeaderSecret(KEY)
     assert repr({"Authorization": key}) == "{'Authorization': '…'}"
     assert key.encode() == KEY.encode()
 
@@ -345,7 +346,7 @@ def test_proxies_come_from_the_environment(
         monkeypatch.delenv(name.upper(), raising=False)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    assert http._proxy_from_environment(origin) == proxy
+    assert proxy_from_environment(origin) == (proxy and Proxy(proxy))
 
 
 async def test_a_proxy_that_cannot_be_reached(

@@ -75,6 +75,12 @@ def read(error: Exception, key: Secret | None) -> Failure:
 
 def hidden(key: Secret | None, text: str) -> str:
     """Return a text that came from outside without the key, should it echo it."""
-    if key is None:
-        return text
-    return key.hide(text.encode("utf-8", "surrogateescape")).decode("utf-8", "surrogateescape")
+    return text if key is None else key.hide(text.encode("utf-8", "replace")).decode()
+
+
+def readable(value: str) -> str:
+    """Return a header's value as text that can be printed and sent on, whatever its bytes were."""
+    if value.isascii():
+        return value
+    text = value.encode("utf-8", "surrogateescape").decode("latin-1")
+    return "".join(character if character.isprintable() else " " for character in text)

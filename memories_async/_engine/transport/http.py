@@ -6,10 +6,8 @@ import asyncio
 import contextlib
 import functools
 import ssl
-import urllib.request
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any
-from urllib.parse import urlsplit
 
 import aiohttp
 import attrs
@@ -24,7 +22,9 @@ from memories_async._engine.transport.downloads import save
 from memories_async._engine.transport.failures import Failure, Fault
 from memories_async._engine.transport.payload import Connection, Payload
 from memories_async._engine.transport.sessions import EXCHANGE, Sessions, is_quiet
-from memories_async.config import Secret, Settings, is_loopback
+from memories_async.addresses import Proxy
+from memories_async.config import Secret, Settings
+from memories_async.operations import Replay
 
 LARGEST_ANSWER = 16 * 1024 * 1024
 
@@ -36,6 +36,8 @@ class Saved:
     path: str
     size: int
     content_type: str
+    status: int
+    headers: Mapping[str, str]
 
 
 @attrs.frozen
@@ -56,8 +58,8 @@ class Reply:
 _AT_ONCE: contextlib.nullcontext[None] = contextlib.nullcontext()
 
 
-class _HeaderKey(str):
-    """A key in a header: itself on the wire, masked where a traceback shows local variables."""
+class _HeaderSecret(str):
+    """A key or password in a header: itself on the wire, masked where local variables are shown."""
 
     __slots__ = ()
 
@@ -71,7 +73,7 @@ class Http:
     def __init__(self, settings: Settings, ssl_context: ssl.SSLContext | None = None) -> None:
         self.budget = UploadBudget()
         self._sessions = Sessions(settings.max_connections, ssl_context)
-        self._proxy_of = functools.lru_cache(16)(_proxy_from_environment)
+        self._proxy_for = functools.lru_cache(16)(settings.proxy_for)
 
     async def exchange(
         self,
@@ -99,7 +101,7 @@ class Http:
             return Failure(Fault.TIMED_OUT)
         try:
             exchange = _Exchange(request, transfer, self.budget, ends, before_first_byte)
-            return await exchange.run(here.session, self._proxy_of(origin_of(request.url)))
+            return await exchange.run(here.session, self._proxy_for(origin_of(request.url)))
         finally:
             here.places.release()
 
@@ -123,7 +125,7 @@ class _Exchange:
     connected: bool = False
 
     async def run(
-        self, session: aiohttp.ClientSession, proxy: str | None
+        self, session: aiohttp.ClientSession, proxy: Proxy | None
     ) -> Reply | Saved | Failure:
         request, transfer = self.request, self.transfer
         if request.body is not None:
@@ -139,9 +141,10 @@ class _Exchange:
                     request.operation.method,
                     URL(request.url, encoded=True),
                     data=self.payload,
-                    headers=_headers(request),
+                    headers=_headers(request, proxy),
                     allow_redirects=False,
-                    proxy=proxy,
+                    proxy=None if proxy is None else proxy.address,
+                    proxy_headers=_login(proxy),
                     timeout=_NO_TIMEOUT,
                 )
                 return await self.receive(response)
@@ -235,7 +238,8 @@ class _Exchange:
         return failures.read(error, self.request.key)
 
     def _note(self, error: BaseException) -> None:
-        if self.transfer.state is State.SENT:
+        billed = self.request.operation.replay is not Replay.FREE_READ
+        if billed and self.transfer.state is State.SENT:
             error.add_note(
                 f"{self.request.operation}: ended after the whole request had been sent; "
                 "it may have been billed"
@@ -245,23 +249,27 @@ class _Exchange:
 _NO_TIMEOUT = aiohttp.ClientTimeout(total=None, connect=None, sock_connect=None, sock_read=None)
 
 
-def _headers(request: Request[Any]) -> dict[str, str]:
+def _headers(request: Request[Any], proxy: Proxy | None) -> dict[str, str]:
     headers = {"Accept": "application/json"}
     if request.destination:  # packed, its length would not be what progress counts
         headers = {"Accept": "*/*", "Accept-Encoding": "identity"}
+    if request.headers:
+        own = {name.lower() for name in request.headers}
+        headers = {name: value for name, value in headers.items() if name.lower() not in own}
+        headers |= request.headers
     if request.key is not None:
-        headers["Authorization"] = _HeaderKey(request.key.reveal())
+        headers["Authorization"] = _HeaderSecret(request.key.reveal())
     if request.body is not None:
         headers["Content-Type"] = request.body.content_type
+    if proxy is not None and not request.url.startswith("https:"):
+        headers |= _login(proxy)  # in the clear there is no tunnel: the proxy reads the request
     return headers
 
 
-def _proxy_from_environment(origin: str) -> str | None:
-    parts = urlsplit(origin)
-    host = parts.hostname or ""
-    if is_loopback(host) or urllib.request.proxy_bypass(host):
-        return None
-    return urllib.request.getproxies().get(parts.scheme)
+def _login(proxy: Proxy | None) -> dict[str, str]:
+    if proxy is None or proxy.login is None:
+        return {}
+    return {"Proxy-Authorization": _HeaderSecret(proxy.login)}
 
 
 def _is_file(response: aiohttp.ClientResponse) -> bool:
@@ -280,7 +288,8 @@ async def _save(
     receiving = Transfer(response.content_length, transfer.attempt, request.on_progress)
     chunks = _chunks(response, request.policy.stall_timeout)
     size = await save(chunks, destination, receiving, budget)
-    return Saved(destination, size, response.content_type)
+    headers = _kept(response, request.key)
+    return Saved(destination, size, response.content_type, response.status, headers)
 
 
 async def _chunks(response: aiohttp.ClientResponse, stall_timeout: float) -> AsyncIterator[bytes]:
@@ -298,13 +307,40 @@ class _AnswerTooLargeError(Exception):
 
 async def _reply(response: aiohttp.ClientResponse, key: Secret | None) -> Reply:
     """Read a whole answer; should it echo the key, no message, log or traceback will know."""
-    headers = {
-        name: failures.hidden(key, value)
-        for name in ("content-type", "retry-after")
-        if (value := response.headers.get(name)) is not None
-    }
+    headers = _kept(response, key)
     body = await _read(response)
     return Reply(response.status, headers, body if key is None else key.hide(body))
+
+
+_KEPT_HEADERS = frozenset(
+    {
+        "age",
+        "content-length",
+        "content-type",
+        "date",
+        "deprecation",
+        "retry-after",
+        "server",
+        "sunset",
+        "traceparent",
+        "via",
+        "x-correlation-id",
+        "x-ratelimit-limit",
+        "x-ratelimit-remaining",
+        "x-ratelimit-reset",
+        "x-request-id",
+        "x-trace-id",
+    }
+)
+"""What of an answer's headers means something to whoever looks for a fault, and is no secret."""
+
+
+def _kept(response: aiohttp.ClientResponse, key: Secret | None) -> dict[str, str]:
+    return {
+        name: failures.hidden(key, failures.readable(value))
+        for full_name, value in response.headers.items()
+        if (name := full_name.lower()) in _KEPT_HEADERS
+    }
 
 
 async def _read(response: aiohttp.ClientResponse) -> bytes:
