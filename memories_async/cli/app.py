@@ -27,6 +27,7 @@ from cyclopts import (
 
 from memories_async._version import __version__
 from memories_async.cli import without_extra
+from memories_async.cli.checks import NoSuchOptionError, UnfitError
 from memories_async.cli.exit_codes import Exit, exit_for
 from memories_async.cli.interrupts import HeldBackError, interrupts
 from memories_async.cli.terminal.console import StdoutLost, console, on_a_line, printable
@@ -134,10 +135,12 @@ def _interrupted(interrupt: BaseException) -> Exit:
     while error is not None:
         notes += getattr(error, "__notes__", ())
         error = error.__context__
-    for note in notes:
+    # Of a call that is free, the notes say no more than of one that costs money.
+    for note in notes if interrupts.may_be_billed else ():
         console.say(note)
     console.say("interrupted")
-    return Exit.UNKNOWN if notes else interrupts.status or Exit.INTERRUPTED
+    unknown = notes and interrupts.may_be_billed
+    return Exit.UNKNOWN if unknown else interrupts.status or Exit.INTERRUPTED
 
 
 def _usage(error: CycloptsError, tokens: Sequence[str]) -> str:
@@ -160,8 +163,13 @@ def _usage(error: CycloptsError, tokens: Sequence[str]) -> str:
             said = f"{wanted or 'something else'} is wanted" if error.msg is None else error.msg
             text = f"{name} is {token.value!r}; {said}"
         case ValidationError(argument=argument) if argument is not None:
+            cause = error.__cause__
+            unfit = str(cause.value) if isinstance(cause, UnfitError) else None
             first = argument.tokens[0]
-            text = f"{first.keyword or argument.name} is {first.value!r}; {error.exception_message}"
+            token = next((one for one in argument.tokens if one.value == unfit), first)
+            text = f"{token.keyword or argument.name} is {token.value!r}; {cause}"
+            if isinstance(cause, NoSuchOptionError):
+                text = f"there is no option {cause}"
         case _:
             pass
     if error.command_chain and error.command_chain[0] == "config":

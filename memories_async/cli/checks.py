@@ -21,6 +21,22 @@ Check = Callable[[object, object], None]
 """What cyclopts calls with a value's type and the value."""
 
 
+class UnfitError(ValueError):
+    """A value that an option cannot have; the message says what is wanted.
+
+    Attributes:
+        value: Which, of several.
+    """
+
+    def __init__(self, value: object, wanted: str) -> None:
+        super().__init__(wanted)
+        self.value = value
+
+
+class NoSuchOptionError(ValueError):
+    """What looks like an option and is none."""
+
+
 def between(low: float, high: float = MOST, *, above: bool = False) -> Check:
     """Return a check of a number.
 
@@ -32,13 +48,12 @@ def between(low: float, high: float = MOST, *, above: bool = False) -> Check:
     least = f"more than {low}" if above else f"at least {low}"
     wanted = f"a number of {least} is wanted" if high == MOST else f"{low} to {high} is wanted"
 
-    def check(_: object, value: object) -> None:
-        for number in _each(value):
-            fits = isinstance(number, int | float) and low <= number <= high
-            if not fits or (above and number == low):
-                raise ValueError(wanted)  # also where it is no number at all: nan
+    def unfit(value: object) -> str | None:
+        # What is no number at all (nan) compares as false.
+        fits = isinstance(value, int | float) and low <= value <= high
+        return None if fits and not (above and value == low) else wanted
 
-    return check
+    return _check(unfit)
 
 
 def whole(_: object, tokens: Sequence[Token]) -> int:
@@ -46,48 +61,7 @@ def whole(_: object, tokens: Sequence[Token]) -> int:
     try:
         return int(tokens[0].value)
     except ValueError:
-        raise ValueError("a whole number is wanted") from None
-
-
-def text(_: object, value: object) -> None:
-    """Check text that goes to the service: not empty, and text at all."""
-    for one in _each(value):
-        if not isinstance(one, str) or not one.strip():
-            raise ValueError("a text that is not empty is wanted")
-        try:
-            one.encode()
-        except UnicodeEncodeError:
-            raise ValueError("it is no UTF-8, and text is wanted") from None
-        if "\x00" in one:
-            raise ValueError("it has a NUL in it, and text is wanted")
-
-
-def effort(_: object, value: object) -> None:
-    """Check how hard a model shall think."""
-    if value is not None and value != -1 and value not in range(1, 11):
-        raise ValueError("1 to 10 is wanted, or -1 to let the model decide")
-
-
-def moment(_: object, value: object) -> None:
-    """Check a time as the service writes it."""
-    for one in _each(value):
-        try:
-            fits = f"{datetime.strptime(str(one), TIME_FORMAT):{TIME_FORMAT}}" == one
-        except ValueError:
-            fits = False
-        if not fits:
-            raise ValueError("a time as 2025-09-07 22:52:00 is wanted")
-
-
-def at_most(length: int) -> Check:
-    """Return a check of text that may have so many characters."""
-
-    def check(kind: object, value: object) -> None:
-        text(kind, value)
-        if any(len(str(one)) > length for one in _each(value)):
-            raise ValueError(f"a text of at most {length} characters is wanted")
-
-    return check
+        raise UnfitError(tokens[0].value, "a whole number is wanted") from None
 
 
 def matches(pattern: str, wanted: str) -> Check:
@@ -99,25 +73,81 @@ def matches(pattern: str, wanted: str) -> Check:
     """
     form = re.compile(pattern)
 
-    def check(kind: object, value: object) -> None:
-        text(kind, value)
-        if not all(form.fullmatch(str(one)) for one in _each(value)):
-            raise ValueError(f"{wanted} is wanted")
+    def unfit(value: object) -> str | None:
+        fits = form.fullmatch(str(value))
+        return _no_text(value) or (None if fits else f"{wanted} is wanted")
+
+    return _check(unfit)
+
+
+def at_most(length: int) -> Check:
+    """Return a check of text that may have so many characters."""
+    wanted = f"a text of at most {length} characters is wanted"
+    return _check(lambda value: _no_text(value) or (wanted if len(str(value)) > length else None))
+
+
+def _check(unfit: Callable[[object], str | None]) -> Check:
+    """Return a check of each value that is given.
+
+    Args:
+        unfit: Says what is wanted where a value is not; None where it is.
+    """
+
+    def check(_: object, value: object) -> None:
+        for one in value if isinstance(value, list | tuple) else (value,):
+            if one is not None and (wanted := unfit(one)):
+                raise UnfitError(one, wanted)
 
     return check
 
 
-def shard(kind: object, value: object) -> None:
-    """Check which part of how many is wanted."""
-    _parts(kind, value)
-    for one in _each(value):
-        part, _, of = str(one).partition("/")
-        if int(part) > int(of):
-            raise ValueError(f"{_PARTS} is wanted")
+def _no_text(value: object) -> str | None:
+    if not isinstance(value, str) or not value.strip():
+        return "a text that is not empty is wanted"
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return "it is no UTF-8, and text is wanted"
+    return "it has a NUL in it, and text is wanted" if "\x00" in value else None
 
 
-_PARTS = "a part and the number of parts, as 3/10,"
-_parts = matches(r"[1-9]\d{0,8}/[1-9]\d{0,8}", _PARTS)
+def _no_effort(value: object) -> str | None:
+    fits = value == -1 or value in range(1, 11)
+    return None if fits else "1 to 10 is wanted, or -1 to let the model decide"
+
+
+def _no_moment(value: object) -> str | None:
+    try:
+        fits = f"{datetime.strptime(str(value), TIME_FORMAT):{TIME_FORMAT}}" == value
+    except ValueError:
+        fits = False
+    return None if fits else "a time as 2025-09-07 22:52:00 is wanted"
+
+
+def _no_shard(value: object) -> str | None:
+    match = re.fullmatch(r"([1-9]\d{0,8})/([1-9]\d{0,8})", str(value))
+    fits = match and int(match[1]) <= int(match[2])
+    return None if fits else "a part and the number of parts, as 3/10, is wanted"
+
+
+def _no_path(value: object) -> str | None:
+    """Of which bytes a name is, is the file system's business."""
+    return None if value and "\x00" not in str(value) else "a name of a file is wanted"
+
+
+text = _check(_no_text)
+effort = _check(_no_effort)
+moment = _check(_no_moment)
+shard = _check(_no_shard)
+path = _check(_no_path)
+
+
+def sources(kind: object, value: object) -> None:
+    """Check names of files, which may be ``-`` and begin with a hyphen, but must be no option."""
+    path(kind, value)
+    for one in value if isinstance(value, list) else ():
+        if one.startswith("-") and one != "-" and not os.path.lexists(one):
+            raise NoSuchOptionError(one.partition("=")[0])
 
 
 def together(first: str, one: object, second: str, other: object) -> None:
@@ -139,16 +169,3 @@ def free(path: str, *, force: bool) -> None:
     """
     if not force and os.path.lexists(path):
         raise ConfigurationError(f"{path} is there already: name another file, or add --force")
-
-
-def path(_: object, value: object) -> None:
-    """Check a name of a file; of which bytes it is, is the file system's business."""
-    for one in _each(value):
-        if not one or "\x00" in str(one):
-            raise ValueError("a name of a file is wanted")
-
-
-def _each(value: object) -> list[object]:
-    if value is None:
-        return []
-    return list(value) if isinstance(value, list | tuple) else [value]

@@ -33,10 +33,12 @@ class Interrupts:
 
     Attributes:
         status: The exit status that the first signal asks for; None before one.
+        may_be_billed: Whether a call that costs money has begun to leave, and not ended yet.
     """
 
     def __init__(self) -> None:
         self.status: Exit | None = None
+        self.may_be_billed = False
         self._task: asyncio.Task[object] | None = None
         self._let_end: Callable[[], bool] | None = None
 
@@ -46,7 +48,8 @@ class Interrupts:
         Raises:
             CancelledError: A signal aborted it.
         """
-        self.status, self._task = None, asyncio.current_task()
+        self.status, self.may_be_billed = None, False
+        self._task = asyncio.current_task()
         loop = asyncio.get_running_loop()
         handled: list[signal.Signals] = []
         for number in SIGNALS:
@@ -115,18 +118,17 @@ class HeldBackError(Exception):
 @contextlib.contextmanager
 def one_call() -> Generator[CallOptions]:
     """Give the options of a billed call that is let end once it has begun to be sent."""
-    begun = False
 
     async def before_sending() -> None:
-        nonlocal begun
         if interrupts.status is not None:
             raise HeldBackError
-        begun = True
+        interrupts.may_be_billed = True
 
     def let_end() -> bool:
-        if begun:
+        if interrupts.may_be_billed:
             console.say(f"the call under way is let end; {AGAIN}")
-        return begun
+        return interrupts.may_be_billed
 
     with interrupts.gracefully(let_end):
         yield CallOptions(before_sending=before_sending)
+    interrupts.may_be_billed = False

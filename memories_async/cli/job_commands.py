@@ -8,15 +8,26 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
-from typing import cast
+from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Mapping, Sequence
+from decimal import Decimal
+from typing import TypedDict
 
-from memories_async.bulk import Counts, Event, Item, Job, Report, Status, StopReason
+import attrs
+
+from memories_async.bulk import Counts, Event, Input, Item, Job, Report, Status, StopReason
 from memories_async.cli.credentials import Account, account, connect
 from memories_async.cli.exit_codes import Exit
 from memories_async.cli.interrupts import AGAIN, interrupts
 from memories_async.cli.job_files import find, folder, name_of, place_of
-from memories_async.cli.job_rows import plan_row, plan_text, row_of, state, text_of
+from memories_async.cli.job_rows import (
+    input_row,
+    input_text,
+    plan_row,
+    plan_text,
+    row_of,
+    state,
+    text_of,
+)
 from memories_async.cli.options import CALLING, Calling, Making, Running, Shared
 from memories_async.cli.profiles import KeyName
 from memories_async.cli.sources import inputs_of
@@ -34,7 +45,6 @@ _LIMITS = frozenset({StopReason.MAX_COST, StopReason.MAX_ITEMS})
 _BROKEN = frozenset({StopReason.UNREACHABLE, StopReason.FAILING})
 FEW = 20
 """Items that are shown one by one at a terminal; of more, a summary says what came of them."""
-FIRST_FAILURES = 5
 _FINAL = frozenset({Status.DONE, Status.FAILED, Status.UNKNOWN, Status.SKIPPED})
 
 
@@ -50,22 +60,34 @@ async def start(
     """Make the job that the arguments ask for, or find it if they asked before, and run it."""
     who = account(shared.profile)
     options = {name: value for name, value in options.items() if value is not None}
+    chosen = Selected(include=making.include, exclude=making.exclude, shard=making.shard)
     with (
         tempfile.TemporaryDirectory() as scratch,
         inputs_of(sources, null=making.null) as inputs,
     ):
-        place = find(making.job) if making.job else place_of(kind, sources, options, who)
-        if job := await _known(place, kind, options):
-            async with job:
-                await job.add(inputs)
+        place = find(making.job) if making.job else place_of(kind, sources, options, making, who)
+        if await asyncio.to_thread(os.path.exists, place):
+            async with await _known(place, kind, options) as job:
+                if running.dry_run:
+                    return await _preview(job, running, shared, chosen, inputs)
+                await job.add(inputs, **chosen)
                 return await go(job, who, running, shared, calling)
         if running.dry_run:
             place = os.path.join(scratch, "job")
         elif not making.job:
             os.makedirs(folder(), mode=0o700, exist_ok=True)
-        job = await Job.create(place, kind, inputs, options=options, price=running.price)
+        price = running.price
+        job = await Job.create(place, kind, inputs, options=options, price=price, **chosen)
         async with job:
             return await go(job, who, running, shared, calling)
+
+
+class Selected(TypedDict):
+    """Which of the inputs are taken."""
+
+    include: Sequence[str]
+    exclude: Sequence[str]
+    shard: str | None
 
 
 def rate_of(text: str | None) -> Rate | None:
@@ -76,14 +98,9 @@ def rate_of(text: str | None) -> Rate | None:
     return Rate(int(calls), float(seconds or 1))
 
 
-async def _known(place: str, kind: str, options: Mapping[str, object]) -> Job | None:
-    """Open the job if there is one already, and if it is for the same."""
-    if not await asyncio.to_thread(os.path.exists, place):
-        return None
-    try:
-        job = await Job.open(place)
-    except ConfigurationError:
-        return None  # its planning was cut short; if it is something else, create() will say so
+async def _known(place: str, kind: str, options: Mapping[str, object]) -> Job:
+    """Open the job that there is already, if it is for the same."""
+    job = await Job.open(place)
     if (job.kind.name, job.options) != (kind, json.loads(json.dumps(options))):
         await job.aclose()
         raise ConfigurationError(
@@ -92,36 +109,61 @@ async def _known(place: str, kind: str, options: Mapping[str, object]) -> Job | 
     return job
 
 
+async def _preview(
+    job: Job,
+    running: Running,
+    shared: Shared,
+    chosen: Selected | None = None,
+    inputs: Iterator[str | Input] | None = None,
+) -> Exit:
+    """Say what a run would send and what not, and why; nothing is sent or changed."""
+    output = Output.of(shared)
+    plan = await job.plan(
+        inputs,
+        rate=rate_of(running.rate),
+        unknown=running.unknown,
+        failed=running.failed,
+        **(chosen or Selected(include=(), exclude=(), shard=None)),
+    )
+    if plan.price is None and running.price is not None:
+        price = Decimal(str(running.price))
+        cost, possible = len(plan.to_send) * price, plan.counts.unknown * price
+        plan = attrs.evolve(plan, price=price, cost=cost, possible_cost=possible)
+    summarised = at_terminal(len(plan.inputs)) and not output.json
+    async with output.rows() as printer:
+        for one in plan.unsent if summarised else plan.inputs:
+            await printer.put(output.line(input_row(one), input_text(one)))
+        await printer.put(output.line(plan_row(plan), plan_text(plan)))
+    return Exit.DONE
+
+
 async def go(job: Job, who: Account, running: Running, shared: Shared, calling: Calling) -> Exit:
     """Run a job, or only say what a run would do, and return the exit status."""
     output = Output.of(shared)
-    rate = rate_of(running.rate)
-    plan = await job.plan(rate=rate)
     if running.dry_run:
-        output.result(plan_row(plan), plan_text(plan))
-        return Exit.DONE
-    if running.unknown == "retry" and plan.counts.unknown:
-        cost = "" if plan.possible_cost is None else f" (up to ${plan.possible_cost})"
+        return await _preview(job, running, shared)
+    counts = await job.counts()
+    if running.unknown == "retry" and counts.unknown:
+        cost = "" if job.price is None else f" (up to ${counts.unknown * job.price})"
         output.note(
-            f"{plan.counts.unknown} items without a known outcome are sent again; "
+            f"{counts.unknown} items without a known outcome are sent again; "
             f"what they may have cost already is paid twice{cost}"
         )
+    rate = rate_of(running.rate)
     name = name_of(job.path)
     needed: KeyName = "caption_key" if job.kind.bucket in _CAPTIONING else "api_key"
     rates = None if rate is None else {job.kind.bucket: rate}
     async with connect(who, needed, calling, rates) as client:
-        output.note(f"job {name}: {plan.counts.planned} of {plan.counts.total} items to send")
-        in_flight = 0
+        output.note(f"job {name}: {counts.planned} of {counts.total} items to send")
         report: Report | None = None
         lost: StdoutLost | None = None
         try:
-            with output.job(name) as show, _let_end(job, lambda: in_flight) as let_end:
-                async with _results(job, running, output, plan.counts.total, let_end) as on_item:
+            with output.job(name) as show, _let_end(job) as let_end:
+                async with _results(job, running, output, counts.total, let_end) as on_item:
 
                     def on_event(event: Event) -> None:
-                        nonlocal in_flight
-                        in_flight = event.counts.sending
                         show(event)
+                        _say_what_is_waited_for(event)
                         if event.item is not None:
                             on_item(event.item)
 
@@ -132,6 +174,7 @@ async def go(job: Job, who: Account, running: Running, shared: Shared, calling: 
                         max_items=running.max_items,
                         unknown=running.unknown,
                         failed=running.failed,
+                        price=running.price,
                         options=CallOptions(answer_timeout=calling.answer_timeout),
                         on_event=on_event,
                     )
@@ -146,22 +189,23 @@ async def go(job: Job, who: Account, running: Running, shared: Shared, calling: 
 
 
 @contextlib.contextmanager
-def _let_end(job: Job, in_flight: Callable[[], int]) -> Generator[Callable[[], bool]]:
+def _let_end(job: Job) -> Generator[Callable[[], bool]]:
     """Let the first signal, or a reader that goes away, end the run without losing an answer."""
 
     def let_end() -> bool:
-        stop = cast("Callable[[], None] | None", getattr(job, "stop", None))
-        if stop is None:
-            return False
-        stop()
-        count = in_flight()
-        if count:
-            calls = "1 call in flight is" if count == 1 else f"{count} calls in flight are"
-            console.say(f"nothing more is sent; {calls} let end; {AGAIN}")
+        job.stop()
         return True
 
     with interrupts.gracefully(let_end):
         yield let_end
+
+
+def _say_what_is_waited_for(event: Event) -> None:
+    reason = event.stop.reason if event.name == "stopped" and event.stop else None
+    count = event.counts.sending
+    if reason is StopReason.INTERRUPTED and count:
+        calls = "1 item in flight is" if count == 1 else f"{count} items in flight are"
+        console.say(f"nothing more is sent; {calls} let end; {AGAIN}")
 
 
 @contextlib.asynccontextmanager
@@ -175,8 +219,7 @@ async def _results(
     Raises:
         StdoutLost: They cannot be printed.
     """
-    many_at_terminal = total > FEW and sys.stdout is not None and sys.stdout.isatty()
-    if running.output is not None or (many_at_terminal and not output.json):
+    if running.output is not None or (at_terminal(total) and not output.json):
         yield lambda _: None
         return
     printed: set[int] = set()
@@ -195,6 +238,11 @@ async def _results(
             async for item in job.items():
                 if item.status in _FINAL and item.id not in printed:
                     await printer.put(line(item))
+
+
+def at_terminal(count: int) -> bool:
+    """Tell whether so many results would run through a terminal."""
+    return count > FEW and sys.stdout is not None and sys.stdout.isatty()
 
 
 def _aborted(name: str, counts: Counts) -> Exit:
@@ -240,7 +288,7 @@ def exit_of(counts: Counts, report: Report | None = None) -> Exit:
         return Exit.STOPPED
     if counts.unknown:
         return Exit.UNKNOWN
-    if reason == "interrupted" and counts.planned:
+    if reason is StopReason.INTERRUPTED and counts.planned:
         return interrupts.status or Exit.READER_GONE
     if reason in _LIMITS and counts.planned:
         return Exit.LIMIT

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from array import array
+from collections import Counter
 
-from memories_async.bulk import Counts, Item, Plan, Status
+from memories_async.bulk import Counts, Item, Plan, PlannedInput, Status
 from memories_async.cli.terminal.console import on_a_line, one_line
 from memories_async.cli.terminal.progress import duration
 from memories_async.cli.terms import in_options
@@ -46,22 +47,47 @@ def state(counts: Counts) -> str:
     return ", ".join(told) or "empty"
 
 
+def input_row(planned: PlannedInput) -> dict[str, object]:
+    """Return what would become of an input, as programs read it."""
+    row: dict[str, object] = {"source": planned.source, "send": planned.reason is None}
+    if planned.size is not None:
+        row["bytes"] = planned.size
+    if planned.reason is not None:
+        row |= {"reason": planned.reason.value, "message": planned.message}
+    return row
+
+
+def input_text(planned: PlannedInput) -> str:
+    """Return what would become of an input, as people read it: one line."""
+    if planned.reason is not None:
+        return f"{on_a_line(planned.source)}: not sent: {one_line(planned.message or planned.reason.value)}"
+    size = "" if planned.size is None else f" ({planned.size / 1e6:.1f} MB)"
+    return f"{on_a_line(planned.source)}: would be sent{size}"
+
+
 def plan_row(plan: Plan) -> dict[str, object]:
     """Return what a run would do, as programs read it."""
     return {
-        "items": plan.counts.planned,
+        "items": len(plan.to_send),
         "requests": plan.requests,
         "bytes": plan.size,
         "cost": None if plan.cost is None else float(plan.cost),
         "possible_cost": None if plan.possible_cost is None else float(plan.possible_cost),
         "seconds": plan.seconds,
+        "unsent": _reasons(plan),
     }
 
 
 def plan_text(plan: Plan) -> str:
     """Return what a run would do, as people read it."""
     cost = "at a price that is not documented" if plan.cost is None else f"for ${plan.cost}"
+    told = ", ".join(f"{count} {reason}" for reason, count in _reasons(plan).items())
+    unsent = f"; {len(plan.unsent)} not sent: {told}" if told else ""
     return (
-        f"{plan.counts.planned} items, {plan.size / 1e6:.1f} MB, in {plan.requests} requests "
-        f"{cost}; at least {duration(plan.seconds)}"
+        f"{len(plan.to_send)} items, {plan.size / 1e6:.1f} MB, in {plan.requests} requests "
+        f"{cost}; at least {duration(plan.seconds)}{unsent}"
     )
+
+
+def _reasons(plan: Plan) -> dict[str, int]:
+    return dict(Counter(one.reason.value for one in plan.unsent if one.reason))

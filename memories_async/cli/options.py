@@ -14,7 +14,9 @@ MediaKind: TypeAlias = Literal["image", "video"]
 
 Text: TypeAlias = Annotated[str, Parameter(validator=checks.text)]
 Texts: TypeAlias = Annotated[tuple[str, ...], Parameter(validator=checks.text)]
-Sources: TypeAlias = Annotated[list[str], Parameter(validator=checks.path)]
+Sources: TypeAlias = Annotated[
+    list[str], Parameter(validator=checks.sources, allow_leading_hyphen=True)
+]
 FileName: TypeAlias = Annotated[str, Parameter(validator=checks.path)]
 Count: TypeAlias = Annotated[int, Parameter(converter=checks.whole, validator=checks.between(1))]
 Concurrency: TypeAlias = Annotated[
@@ -31,7 +33,9 @@ _RATE = checks.matches(
     r"[1-9]\d*(/(\d*[1-9]\d*(\.\d*)?|\d*\.\d*[1-9]\d*))?",
     "CALLS a second or CALLS/SECONDS, as 5 or 1/60,",
 )
-_LIMITER = checks.matches(r"sqlite:.+|rediss?://.+", "sqlite:PATH, redis://HOST or rediss://HOST")
+_LIMITER = checks.matches(
+    r"sqlite:.+|(rediss?|unix)://.+", "sqlite:PATH, redis://HOST or rediss://HOST"
+)
 _RESULTS = checks.matches(
     r"(?s).*\.(jsonl|csv|parquet)", "a name that ends in .jsonl, .csv or .parquet"
 )

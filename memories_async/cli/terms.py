@@ -14,6 +14,7 @@ _ADVICE: Mapping[str, str] = {
     errors.TlsError.advice: (
         "Nothing was sent: check the certificate, or set SSL_CERT_FILE to your own CA"
     ),
+    "say it with price": "say it with --price",
     errors.DeadlineExceeded.advice: "Nothing complete was sent: run it again",
     errors.LimiterUnavailable.advice: (
         "Nothing was sent: restore what --limiter names, then run it again"

@@ -14,6 +14,7 @@ from memories_async.cli import main, profiles
 from memories_async.emulator import Emulator
 from memories_async.emulator.engines.hashing import HashEngine
 from tests.cli.terminal import Process, Terminal, clean_environment
+from tests.test_limiters import redis_url as redis_url  # a fixture
 
 KEY = "sk-mavi-SENTINEL-0123456789abcdef"
 CAPTION_KEY = "sk-caption-SENTINEL-fedcba9876543210"
@@ -112,8 +113,8 @@ def process() -> Iterator[Callable[..., Process]]:
     """The command line as a process with pipes."""
     started: list[Process] = []
 
-    def start(*arguments: object, **environment: str) -> Process:
-        started.append(Process.start(arguments, environment))
+    def start(*arguments: object, stdin: int | None = None, **environment: str) -> Process:
+        started.append(Process.start(arguments, environment, stdin))
         return started[-1]
 
     yield start
@@ -126,8 +127,8 @@ def terminal() -> Iterator[Callable[..., Terminal]]:
     """The command line as a process at a terminal."""
     started: list[Terminal] = []
 
-    def start(*arguments: object, **environment: str) -> Terminal:
-        started.append(Terminal.start(arguments, environment))
+    def start(*arguments: object, columns: int = 0, **environment: str) -> Terminal:
+        started.append(Terminal.start(arguments, environment, columns))
         return started[-1]
 
     yield start

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import pty
 import select
 import signal
+import struct
 import subprocess
 import sys
+import termios
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -55,13 +58,15 @@ class Process:
         self.seen = b""
 
     @classmethod
-    def start(cls, arguments: Sequence[object], environment: Mapping[str, str]) -> Self:
-        """Start the command line; nobody is at its standard input."""
+    def start(
+        cls, arguments: Sequence[object], environment: Mapping[str, str], stdin: int | None = None
+    ) -> Self:
+        """Start the command line; nobody is at its standard input unless one is given."""
         return cls(
             subprocess.Popen(
                 [*COMMAND, *map(str, arguments)],
                 env={**os.environ, **environment},
-                stdin=subprocess.DEVNULL,
+                stdin=subprocess.DEVNULL if stdin is None else stdin,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
             )
@@ -73,9 +78,9 @@ class Process:
         descriptor = self._popen.stderr.fileno()
         self.seen = _read_until(descriptor, text.encode(), self.seen)
 
-    def interrupt(self) -> None:
-        """Send what Ctrl-C sends."""
-        self._popen.send_signal(signal.SIGINT)
+    def send(self, number: signal.Signals) -> None:
+        """Send a signal."""
+        self._popen.send_signal(number)
 
     def end(self) -> tuple[int, str, str]:
         """Wait for the end; return exit status, stdout and stderr."""
@@ -100,9 +105,12 @@ class Terminal:
         self._seen = b""
 
     @classmethod
-    def start(cls, arguments: Sequence[object], environment: Mapping[str, str]) -> Self:
-        """Start the command line at a terminal of its own."""
+    def start(
+        cls, arguments: Sequence[object], environment: Mapping[str, str], columns: int = 0
+    ) -> Self:
+        """Start the command line at a terminal of its own, so many columns wide."""
         ours, theirs = pty.openpty()
+        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
         try:
             popen = subprocess.Popen(
                 [sys.executable, "-c", _CONTROLLED, *COMMAND, *map(str, arguments)],
@@ -124,6 +132,10 @@ class Terminal:
     def read_until(self, text: str) -> None:
         """Wait until the terminal has shown a text."""
         self._seen = _read_until(self._descriptor, text.encode(), self._seen)
+
+    def send(self, number: signal.Signals) -> None:
+        """Send a signal."""
+        self._popen.send_signal(number)
 
     def type(self, keys: str) -> None:
         """Type; ``\\x03`` is Ctrl-C."""

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import re
+import signal
 from pathlib import Path
 
 import pytest
 
+from memories_async.cli.app import application
 from memories_async.cli.exit_codes import Exit
-from memories_async.cli.terminal.progress import duration
 from memories_async.emulator import Cut, Emulator, Hang, Reason
 from memories_async.emulator import InjectedFault as Fault
 from tests.cli.conftest import PNG, Run
@@ -63,7 +64,8 @@ def test_index_of_images(account: Emulator, run: Run, images: Path, capsys):
 
 def test_dry_run_sends_nothing_and_leaves_nothing(account, run: Run, home, images, capsys):
     assert run("embed", images, "--dry-run", "--json") == Exit.DONE
-    (row,) = rows(capsys.readouterr().out)
+    *planned, row = rows(capsys.readouterr().out)
+    assert [one["source"] for one in planned if one["send"]] == sorted(map(str, images.iterdir()))
     assert row == {
         "items": 5,
         "requests": 5,
@@ -71,6 +73,7 @@ def test_dry_run_sends_nothing_and_leaves_nothing(account, run: Run, home, image
         "cost": 0.0005,
         "possible_cost": 0.0,
         "seconds": pytest.approx(5, abs=1),
+        "unsent": {},
     }
     assert run("index", images, "--as", "image", "--dry-run") == Exit.DONE
     assert "5 items" in capsys.readouterr().out
@@ -79,8 +82,8 @@ def test_dry_run_sends_nothing_and_leaves_nothing(account, run: Run, home, image
 
 
 def test_output_to_a_file(account: Emulator, run: Run, images: Path, tmp_path: Path, capsys):
-    assert run("embed", images, "--output", tmp_path / "vectors.csv") == Exit.USAGE
-    assert "an export is jsonl or parquet" in capsys.readouterr().err
+    assert run("embed", images, "--output", tmp_path / "vectors.xlsx") == Exit.USAGE
+    assert "a name that ends in .jsonl, .csv or .parquet is wanted" in capsys.readouterr().err
     assert len(account.ledger) == 0
     assert run("embed", images, "--output", tmp_path / "vectors.jsonl") == Exit.DONE
     out, err = capsys.readouterr()
@@ -207,7 +210,7 @@ def test_nothing_fits(account: Emulator, run: Run, tmp_path: Path, home: Path, c
 def test_ctrl_c_leaves_a_job_that_resumes(
     account: Emulator, request, run: Run, home: Path, images: Path, how: str, capsys
 ):
-    """The third call gets no answer; the interrupt comes when two are known to be done."""
+    """The third call gets no answer: the first Ctrl-C waits for it, the second does not."""
     account.faults.add(Fault(None, Hang(), nth=3))
     start = request.getfixturevalue("terminal" if how == "terminal" else "process")
     process = start("embed", images, "--concurrency", "1", "--json")
@@ -215,16 +218,21 @@ def test_ctrl_c_leaves_a_job_that_resumes(
         process.read_until("2 of 5")
         wait_until(lambda: len(account.ledger) == 3 and account.ledger[2].complete)
         process.type("\x03")
+        process.read_until("nothing more is sent; 1 item in flight is let end; once more aborts")
+        process.type("\x03")
         status, shown = process.end()
     else:
         process.read_until("5 items to send")
         wait_until(lambda: len(account.ledger) == 3 and account.ledger[2].complete)
-        process.interrupt()
+        process.send(signal.SIGINT)
+        process.read_until("nothing more is sent; 1 item in flight is let end; once more aborts")
+        process.send(signal.SIGINT)
         status, out, shown = process.end()
         assert [row["id"] for row in rows(out)][:2] == [1, 2]
     assert status == Exit.UNKNOWN
     (name,) = jobs(home)
     assert f"memories-async jobs resume {name}" in shown
+    assert f"aborted; job {name}: 2 done, 1 unknown, 2 planned" in shown
     assert "Traceback" not in shown
     assert run("jobs", "resume", name) == Exit.UNKNOWN
     assert account.ledger.billed() == 4
@@ -239,13 +247,6 @@ def test_progress_at_a_terminal(account: Emulator, terminal, images: Path):
     assert "MB sent" in shown
     assert "$0.0005" in shown
     assert shown.endswith("$0.0005)\r\n")
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"), [(0.4, "0:00"), (59.6, "1:00"), (3599, "59:59"), (100_000, "27:46:40")]
-)
-def test_durations(seconds: float, text: str):
-    assert duration(seconds) == text
 
 
 def test_index_of_videos(account: Emulator, run: Run, video: Path, capsys):
@@ -264,3 +265,173 @@ def test_reconcile(account: Emulator, run: Run, home: Path, video: Path, capsys)
     assert run("jobs", "reconcile", name, "--json") == Exit.DONE
     assert rows(capsys.readouterr().out) == [{"found": 1, "unknown": 0}]
     assert account.ledger.billed("library.add_video") == 1
+
+
+def test_dry_run_says_what_would_not_be_sent_and_adds_nothing(
+    account: Emulator, run: Run, home: Path, images: Path, capsys
+):
+    """Also of a job that there is already: it has the same items afterwards."""
+    assert run("embed", images, "--quiet") == Exit.DONE
+    (images / "0.png").write_bytes(PNG + b"changed since")
+    (images / "copy.png").write_bytes((images / "1.png").read_bytes())
+    (images / "empty.png").write_bytes(b"")
+    (images / "letter.png").write_text("Dear Ann")
+    (images / "new.png").write_bytes(PNG + b"new")
+    capsys.readouterr()
+    assert run("embed", images, "--dry-run", "--json") == Exit.DONE
+    *planned, summary = rows(capsys.readouterr().out)
+    assert [one["source"] for one in planned if one["send"]] == [str(images / "new.png")]
+    reasons = {Path(str(one["source"])).name: one.get("reason") for one in planned}
+    assert reasons["0.png"] == "changed"
+    assert reasons["1.png"] == "done"
+    assert reasons["copy.png"] == "duplicate"
+    assert all(reasons[name] for name in ("empty.png", "letter.png"))
+    assert all(one["message"] for one in planned if one.get("reason") not in (None, "done"))
+    assert (summary["items"], summary["cost"]) == (1, 0.0001)
+    (name,) = jobs(home)
+    assert run("jobs", "show", name, "--json") == Exit.DONE
+    assert len(rows(capsys.readouterr().out)) == 5
+    assert run("embed", images, "--dry-run") == Exit.DONE
+    out = capsys.readouterr().out
+    assert f"{images / 'letter.png'}: not sent: " in out
+    assert "1 duplicate" in out.splitlines()[-1]
+    assert account.ledger.billed() == 5
+
+
+def test_files_that_changed_are_sent_again_when_asked(
+    account: Emulator, run: Run, home: Path, images: Path, capsys
+):
+    assert run("embed", images, "--quiet") == Exit.DONE
+    (images / "0.png").write_bytes(PNG + b"changed since")
+    (name,) = jobs(home)
+    assert run("embed", images) == Exit.DONE
+    assert account.ledger.billed() == 5
+    assert run("jobs", "retry", name, "--what", "changed") == Exit.DONE
+    assert "1 files have changed and are sent again" in capsys.readouterr().err
+    assert account.ledger.billed() == 6
+
+
+def test_retry(account: Emulator, run: Run, home: Path, images: Path, capsys):
+    (images / "2.png").write_text("no picture")
+    account.faults.add(Fault(None, Cut(), moment="processed"))
+    assert run("embed", images) == Exit.UNKNOWN
+    (name,) = jobs(home)
+    (images / "2.png").write_bytes(PNG + b"\2")
+    assert run("jobs", "retry", name) == Exit.UNKNOWN
+    assert account.ledger.billed() == 5
+    assert run("jobs", "retry", name, "--what", "unknown") == Exit.DONE
+    assert "paid twice (up to $0.0001)" in capsys.readouterr().err
+    assert account.ledger.billed() == 6
+
+
+def test_a_price_said_later(account: Emulator, run: Run, home: Path, images: Path, capsys):
+    command = ("caption", images, "--as", "image", "-p", "What?")
+    assert run(*command, "--max-items", "1") == Exit.LIMIT
+    assert run(*command, "--max-cost", "1") == Exit.USAGE
+    assert "say it with --price" in capsys.readouterr().err
+    assert run(*command, "--max-cost", "0.5", "--price", "0.25") == Exit.LIMIT
+    assert account.ledger.billed() == 2
+    (name,) = jobs(home)
+    assert run("jobs", "resume", name, "--max-cost", "0.75") == Exit.LIMIT
+    assert account.ledger.billed() == 3
+    assert "$0.75" in capsys.readouterr().err
+
+
+def test_include_and_exclude(account: Emulator, run: Run, images: Path, capsys):
+    (images / "below").mkdir()
+    (images / "below" / "x.png").write_bytes(PNG + b"x")
+    chosen = ("--include", "*.png", "--exclude", "below/**", "--exclude", "3.*")
+    assert run("embed", images, "--json", *chosen) == Exit.DONE
+    found = rows(capsys.readouterr().out)
+    assert sorted(Path(str(row["source"])).name for row in found) == [
+        "0.png", "1.png", "2.png", "4.png",
+    ]  # fmt: skip
+    assert run("embed", images, "--quiet") == Exit.DONE
+    assert account.ledger.billed() == 6
+
+
+def test_shards_are_parts(account: Emulator, run: Run, home: Path, images: Path, capsys):
+    for number in range(20):
+        (images / f"more-{number}.png").write_bytes(PNG + b"more" + bytes([number]))
+    for part in ("1/3", "2/3", "3/3"):
+        assert run("embed", images, "--shard", part, "--json") == Exit.DONE
+    sources = [row["source"] for row in rows(capsys.readouterr().out)]
+    assert len(sources) == len(set(sources)) == 25
+    assert account.ledger.billed() == 25
+    assert len(jobs(home)) == 3
+
+
+def test_remove_asks_first(account: Emulator, run: Run, terminal, home: Path, images, capsys):
+    run("embed", images, "--quiet")
+    (name,) = jobs(home)
+    assert run("jobs", "rm", name) == Exit.USAGE
+    assert "add --yes" in capsys.readouterr().err
+    one = terminal("jobs", "rm", name)
+    one.read_until(f"Remove {name}: 5 done")
+    one.type("n\n")
+    assert one.end()[0] == Exit.FAILED
+    assert jobs(home) == [name]
+    assert run("jobs", "rm", name, "--yes") == Exit.DONE
+    assert list((home / "state/memories-async/jobs").iterdir()) == []
+    assert run("jobs", "rm", name, "--yes") == Exit.USAGE
+
+
+@pytest.mark.parametrize("extension", ["csv", "jsonl", "parquet"])
+def test_export(account: Emulator, run: Run, home: Path, images: Path, extension: str, capsys):
+    run("embed", images, "--quiet")
+    (name,) = jobs(home)
+    assert run("jobs", "export", name, f"out.{extension}") == Exit.DONE
+    assert "5 rows are in" in capsys.readouterr().err
+    assert Path(f"out.{extension}").stat().st_size > 0
+
+
+def test_names_of_jobs_are_completed(account: Emulator, process, run: Run, home: Path, images):
+    run("embed", images, "--quiet")
+    (name,) = jobs(home)
+    for command in ("show", "resume", "retry", "export", "reconcile", "rm"):
+        status, out, _ = process("__complete", "jobs", command, "").end()
+        assert status == 0
+        assert name in out
+    script = application().generate_completion(shell="bash")
+    assert "__complete" in script
+
+
+@pytest.mark.parametrize("limiter", ["sqlite", "redis"])
+def test_a_limiter_that_processes_share(
+    account: Emulator, run: Run, image: Path, tmp_path: Path, limiter: str, request, monkeypatch
+):
+    address = (
+        f"sqlite:{tmp_path / 'limits.db'}"
+        if limiter == "sqlite"
+        else request.getfixturevalue("redis_url")
+    )
+    assert run("embed", image, "--quiet", "--limiter", address) == Exit.DONE
+    monkeypatch.setenv("MEMORIES_LIMITER", address)
+    assert run("embed", image, "--quiet") == Exit.DONE
+
+
+def test_a_limiter_that_is_down_sends_nothing(account: Emulator, run: Run, images: Path, capsys):
+    address = "redis://someone:SENTINEL-password@127.0.0.1:1/0"
+    assert run("embed", images, "--rate", "1", "--limiter", address, "--json") == Exit.FAILED
+    shown = "".join(capsys.readouterr())
+    assert "SENTINEL" not in shown
+    assert len(account.ledger) == 0
+
+
+def test_a_rate_paces_a_job_and_its_plan(account: Emulator, run: Run, images: Path, capsys):
+    assert run("embed", images, "--dry-run", "--json", "--rate", "1/60") == Exit.DONE
+    assert rows(capsys.readouterr().out)[-1]["seconds"] == 300
+    assert run("embed", images, "--rate", "5/0.2", "--concurrency", "5") == Exit.DONE
+    assert account.ledger.billed() == 5
+
+
+def test_the_messages_speak_of_options(account: Emulator, run: Run, images: Path, capsys):
+    account.faults.add(Fault(None, Cut(), moment="processed"))
+    assert run("embed", images, "--json") == Exit.UNKNOWN
+    out, err = capsys.readouterr()
+    for text in (out, err):
+        assert "CallOptions" not in text
+        assert "accept_double_billing" not in text
+        assert "max_cost" not in text
+    (row,) = [row for row in rows(out) if row["status"] == "unknown"]
+    assert "before running it again" in str(row["error"])

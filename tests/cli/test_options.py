@@ -69,6 +69,7 @@ WRONG: dict[str, Sequence[str]] = {
     "--unknown": ("", "resend"),
     "--video": NO_TEXT,
     "--wait": NO_FLAG,
+    "--what": ("", "done"),
     "--yes": NO_FLAG,
 }
 POSITIONS: dict[tuple[str, ...], tuple[str, ...]] = {
@@ -84,6 +85,7 @@ POSITIONS: dict[tuple[str, ...], tuple[str, ...]] = {
     ("jobs", "retry"): ("job",),
     ("jobs", "export"): ("job", "out.jsonl"),
     ("jobs", "reconcile"): ("job",),
+    ("jobs", "rm"): ("job",),
     ("config", "key"): ("api_key",),
     ("config", "set"): ("base_url", "https://example.com"),
     ("config", "remove"): ("default",),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, TypeAlias
+from typing import Annotated, Literal, TypeAlias
 
 import attrs
 from cyclopts import App, Parameter
@@ -24,6 +24,7 @@ from memories_async.cli.options import (
     Shared,
 )
 from memories_async.cli.terminal.output import Output
+from memories_async.cli.terminal.questions import confirmed
 from memories_async.errors import ConfigurationError
 
 app = App(name="jobs", help="List, show, resume, retry, export and remove jobs.")
@@ -99,20 +100,61 @@ async def retry(
     job: JobName,
     /,
     *,
+    what: Literal["failed", "unknown", "changed"] = "failed",
     running: Running = RUNNING,
     calling: Calling = CALLING,
     shared: Shared = SHARED,
 ) -> int:
-    """Go on with a job, and send again what failed; what may have been billed stays as it is.
+    """Go on with a job, and send some of its items again.
 
     Args:
         job: The job's name, or the path of its file.
-        running: How the job is run; --unknown retry sends those again that may have been billed.
+        what: Items that failed; those that may have been billed although no answer came, which
+            are then perhaps paid twice; or those whose file has changed since it was sent.
+        running: How the job is run.
         calling: How the service is called.
         shared: What every command understands.
     """
-    running = attrs.evolve(running, failed="retry")
-    return await resume(job, running=running, calling=calling, shared=shared)
+    output = Output.of(shared)
+    async with await Job.open(find(job)) as opened:
+        who = account(shared.profile)
+        # The first two a run does by itself, once it has looked for videos that were lost.
+        if what == "failed":
+            running = attrs.evolve(running, failed="retry")
+        elif what == "unknown":
+            running = attrs.evolve(running, unknown="retry")
+        elif running.dry_run:
+            raise ConfigurationError("--dry-run says by itself which files have changed")
+        else:
+            output.note(f"{await opened.retry(what)} files have changed and are sent again")
+        return await go(opened, who, running, shared, calling)
+
+
+@app.command(name="rm")
+async def remove(
+    job: Annotated[list[str], Parameter(validator=checks.path, completer=names)],
+    /,
+    *,
+    yes: Annotated[bool, Parameter(name=("--yes", "-y"))] = False,
+    shared: Shared = SHARED,
+) -> int:
+    """Remove jobs with all that they hold, answers that were paid among it; asks first.
+
+    Args:
+        job: The jobs' names, or the paths of their files.
+        yes: Do not ask.
+        shared: What every command understands.
+    """
+    output = Output.of(shared)
+    for one in job:
+        async with await Job.open(find(one)) as opened:
+            _, text = await _summary(opened)
+        if not confirmed(f"Remove {text}?", yes=yes):
+            output.note(f"{one} is kept")
+            return Exit.FAILED
+        await Job.remove(find(one))
+        output.note(f"{one} is removed")
+    return Exit.DONE
 
 
 @app.command
