@@ -60,7 +60,8 @@ def input_row(planned: PlannedInput) -> dict[str, object]:
 def input_text(planned: PlannedInput) -> str:
     """Return what would become of an input, as people read it: one line."""
     if planned.reason is not None:
-        return f"{on_a_line(planned.source)}: not sent: {one_line(planned.message or planned.reason.value)}"
+        why = one_line(planned.message or planned.reason.value)
+        return f"{on_a_line(planned.source)}: not sent: {why}"
     size = "" if planned.size is None else f" ({planned.size / 1e6:.1f} MB)"
     return f"{on_a_line(planned.source)}: would be sent{size}"
 

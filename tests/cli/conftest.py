@@ -14,7 +14,7 @@ from memories_async.cli import main, profiles
 from memories_async.emulator import Emulator
 from memories_async.emulator.engines.hashing import HashEngine
 from tests.cli.terminal import Process, Terminal, clean_environment
-from tests.test_limiters import redis_url as redis_url  # a fixture
+from tests.limits.conftest import redis_url as redis_url  # a fixture
 
 KEY = "sk-mavi-SENTINEL-0123456789abcdef"
 CAPTION_KEY = "sk-caption-SENTINEL-fedcba9876543210"

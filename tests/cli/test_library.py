@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from memories_async.cli.exit_codes import Exit
-from memories_async.emulator import Emulator, InjectedFault, Reason
+from memories_async.emulator import Emulator, HttpResponse, InjectedFault, Reason
 from tests.cli.conftest import MP4, Run
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="pseudo-terminals are POSIX")
@@ -151,17 +151,20 @@ def test_a_name_in_the_library_forges_no_line(account: Emulator, run: Run, tmp_p
 
 
 def test_search_by_words(account: Emulator, run: Run, video_no: str, capsys):
+    hit = {"videoNo": "VI1", "videoName": "a", "startTime": "1.5", "endTime": "2", "score": 0.5}
+    body = json.dumps({"code": "0000", "msg": "success", "data": [hit]}).encode()
+    account.faults.add(InjectedFault(None, HttpResponse(body=body), times=2))
     assert run("search", "a rabbit", "--json") == 0
-    found = rows(capsys.readouterr().out)
-    assert found
-    assert all("video_no" in row for row in found)
+    assert rows(capsys.readouterr().out) == [
+        {"video_no": "VI1", "name": "a", "start_time": 1.5, "end_time": 2.0, "score": 0.5}
+    ]
     (entry,) = account.ledger
-    assert entry.operation == "search"
+    assert entry.operation == "search_library"
     options = ("--by", "audio", "--top-k", "3", "--video", video_no, "--tag", "a")
     assert run("search", "a rabbit", *options) == 0
     assert account.ledger[1].fields["search_type"] == "BY_AUDIO"
     assert account.ledger[1].fields["video_nos"] == [video_no]
-    assert len(capsys.readouterr().out.splitlines()) <= 3
+    assert capsys.readouterr().out == "VI1       1.50 s -      2.00 s  0.500\n"
 
 
 def test_search_by_a_picture(account: Emulator, run: Run, video_no: str, image: Path, capsys):
