@@ -10,7 +10,7 @@ import secrets
 from array import array
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, Generic, TypeAlias, TypeVar, cast
 
 import attrs
 import orjson
@@ -27,6 +27,7 @@ from memories_async.errors import (
     MemoriesError,
     OutcomeUnknown,
 )
+from memories_async.media import Media
 from memories_async.media.urls import is_url
 from memories_async.models import (
     Caption,
@@ -42,9 +43,24 @@ if TYPE_CHECKING:
 
 T = TypeVar("T", bound=Result)
 
-OnceSource = str | os.PathLike[str] | bytes
+
+@attrs.frozen
+class Openable:
+    """Something that can be opened as often as needed, e.g. an object in a store.
+
+    Args:
+        name: Its file name, with the extension.
+        open: Returns a binary file that can be sought; it is closed after use. It may block.
+    """
+
+    name: str
+    open: Callable[[], BinaryIO]
+
+
+OnceSource: TypeAlias = str | os.PathLike[str] | bytes | Openable
 """What can be sent once: something whose content can be looked at before it is sent."""
 
+READ = 1024 * 1024
 LOOK_AGAIN = 0.25
 """Seconds between two looks at an item that another worker is sending."""
 BULK_OPTIONS = CallOptions(retry_time=600)
@@ -256,7 +272,7 @@ class Once:
         self, kind: _Kind[T], source: OnceSource, given: Mapping[str, object]
     ) -> Record[T]:
         try:
-            limit = self._limit(kind.name)
+            limit = limit_of(kind.name, self._max_cost, self._price)
             key = await _key(kind.name, source, given)
         except MemoriesError as error:
             return Record(status=Status.FAILED, error=str(error))
@@ -288,17 +304,29 @@ class Once:
             del self._under_way[key]
         return record
 
-    def _limit(self, kind: str) -> int | None:
-        """Return how many calls may be billed in all."""
-        if self._max_cost is None:
-            return None
-        price = self._price if self._price is not None else PRICES[kind]
-        if price is None:
-            raise ConfigurationError(
-                f"Once: max_cost needs to know what {kind} costs, which is not documented: "
-                "give a price"
-            )
-        return int(self._max_cost / price) if price else None
+
+def limit_of(
+    kind: str, max_cost: Decimal | float | str | None, price: Decimal | float | str | None
+) -> int | None:
+    """Return how many calls of a kind a budget pays for; None is any number.
+
+    Args:
+        kind: A kind of job.
+        max_cost: Dollars; None is any number.
+        price: Dollars per item; None is what is documented.
+
+    Raises:
+        ConfigurationError: A bad number, or a budget where the price is not known.
+    """
+    dollars, each = _dollars("max_cost", max_cost), _dollars("price", price)
+    if dollars is None:
+        return None
+    each = PRICES[kind] if each is None else each
+    if each is None:
+        raise ConfigurationError(
+            f"max_cost needs to know what {kind} costs, which is not documented: give a price"
+        )
+    return int(dollars / each) if each else None
 
 
 class _HeldBackError(Exception):
@@ -333,7 +361,7 @@ class _Item(Generic[T]):
             return self._replayed(known)
         options = attrs.evolve(self.options, before_sending=self._begin)
         try:
-            value = await self.kind.send(self.source, **self.given, options=options)
+            value = await self._call(options)
         except _HeldBackError:
             return self._held_back()
         except asyncio.CancelledError as error:
@@ -352,6 +380,16 @@ class _Item(Generic[T]):
             # It is paid for, and here it is; only the ledger does not know it yet.
             return self._record(Status.DONE, error, value)
         return self._record(Status.DONE, None, value)
+
+    async def _call(self, options: CallOptions) -> T:
+        if not isinstance(self.source, Openable):
+            return await self.kind.send(self.source, **self.given, options=options)
+        file = await asyncio.to_thread(self.source.open)
+        try:
+            media = Media(file, name=self.source.name)
+            return await self.kind.send(media, **self.given, options=options)
+        finally:
+            await asyncio.to_thread(file.close)
 
     async def _settled_by_others(self) -> Entry | None:
         """Return what the ledger knows, once others who send the same have had time to report."""
@@ -443,22 +481,25 @@ class _Item(Generic[T]):
 
 async def _key(kind: str, source: OnceSource, given: Mapping[str, object]) -> str:
     """Return the digest of a kind, its options and a content."""
-    if not isinstance(cast("object", source), str | os.PathLike | bytes):
+    if not isinstance(cast("object", source), str | os.PathLike | bytes | Openable):
         raise ConfigurationError(f"Once: {type(source).__name__} given; a path or bytes is wanted")
     if isinstance(source, str) and is_url(source):
         content = f"url:{source}"
     elif isinstance(source, bytes):
         content = hashlib.sha256(source).hexdigest()
     else:
-        content = await asyncio.to_thread(_file_digest, source)
+        content = await asyncio.to_thread(_content_digest, source)
     options = {name: value for name, value in given.items() if value is not None}
     asked = orjson.dumps([kind, options, content], option=orjson.OPT_SORT_KEYS, default=_plain)
     return hashlib.sha256(asked).hexdigest()
 
 
-def _file_digest(path: str | os.PathLike[str]) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _content_digest(source: str | os.PathLike[str] | Openable) -> str:
+    with source.open() if isinstance(source, Openable) else open(source, "rb") as file:
+        digest = hashlib.sha256()
+        while piece := file.read(READ):
+            digest.update(piece)
+        return digest.hexdigest()
 
 
 def _plain(value: object) -> object:

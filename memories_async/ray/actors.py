@@ -1,0 +1,230 @@
+"""The actors that a Ray cluster shares: one counts calls, one for each job remembers them."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any, Final, cast
+
+from memories_async.bulk.ledger import Begun, Entry, SqliteLedger, Totals, UnknownPolicy
+from memories_async.clock import Clock, SystemClock
+from memories_async.config import Rate
+from memories_async.errors import ConfigurationError, LedgerUnavailable, LimiterUnavailable
+from memories_async.limiters import MemoryLimiter, Turn
+
+NAMESPACE: Final = "memories-async"
+"""Ray's namespace of the actors that all workers share."""
+
+_LIMITER: Final = "limiter"
+_HEAD: Final = {"node:__internal_head__": 0.001}
+
+
+def installed() -> Any:
+    """Return Ray, untyped as most of it is.
+
+    Raises:
+        ConfigurationError: It is not installed.
+    """
+    try:
+        return importlib.import_module("ray")
+    except ImportError:
+        raise ConfigurationError("memories_async.ray needs the extra [ray]") from None
+
+
+def _actor(name: str, kind: type[object], *arguments: object) -> Any:
+    """Return the actor of a name, made where there is none yet."""
+    ray = installed()
+    with contextlib.suppress(ValueError):
+        return ray.get_actor(name, namespace=NAMESPACE)
+    actor = ray.remote(kind).options(
+        name=name,
+        namespace=NAMESPACE,
+        get_if_exists=True,
+        max_concurrency=1000,
+        resources=_HEAD,
+        num_cpus=0,
+        lifetime="detached",
+        # What they are asked twice is done once, so Ray may ask as often as it likes.
+        max_restarts=-1,
+        max_task_retries=-1,
+    )
+    return actor.remote(*arguments)
+
+
+class RayLimiter:
+    """Counts for all clients of a Ray cluster, in an actor; behind the public ``Limiter``."""
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), ()
+
+    async def take(self, lane: str, rate: Rate, clock: Clock) -> Turn:
+        """Count one call now if the rate allows it.
+
+        Raises:
+            LimiterUnavailable: The actor cannot be reached.
+        """
+        return await self._ask("take", lane, rate)
+
+    async def give_back(self, lane: str, rate: Rate, turn: Turn) -> None:
+        """Take the count of a call back that was never made.
+
+        Raises:
+            LimiterUnavailable: The actor cannot be reached.
+        """
+        await self._ask("give_back", lane, rate, turn)
+
+    async def pause(self, lane: str, rate: Rate, seconds: float, clock: Clock) -> None:
+        """Grant nothing for so many seconds.
+
+        Raises:
+            LimiterUnavailable: The actor cannot be reached.
+        """
+        await self._ask("pause", lane, rate, seconds)
+
+    async def _ask(self, method: str, *arguments: object) -> Any:
+        actor = _actor(_LIMITER, _LimiterActor)
+        try:
+            return await getattr(actor, method).remote(*arguments)
+        except installed().exceptions.RayError as error:
+            raise LimiterUnavailable(f"the cluster's limiter: {error}") from None
+
+
+class _LimiterActor:
+    """What counts: one for the cluster."""
+
+    def __init__(self) -> None:
+        self._limiter = MemoryLimiter()
+        self._clock = SystemClock()
+        # What the one before it counted is gone: each lane stays shut for a period.
+        context = installed().get_runtime_context()
+        self._forgot = bool(context.was_current_actor_reconstructed)
+        self._seen: set[str] = set()
+
+    async def take(self, lane: str, rate: Rate) -> Turn:
+        if self._forgot and lane not in self._seen:
+            await self._limiter.pause(lane, rate, rate.seconds, self._clock)
+        self._seen.add(lane)
+        return await self._limiter.take(lane, rate, self._clock)
+
+    async def give_back(self, lane: str, rate: Rate, turn: Turn) -> None:
+        await self._limiter.give_back(lane, rate, turn)
+
+    async def pause(self, lane: str, rate: Rate, seconds: float) -> None:
+        await self._limiter.pause(lane, rate, seconds, self._clock)
+
+
+class RayLedger:
+    """A ledger in an actor on the head node, around an SQLite file: outlives workers and drivers.
+
+    Args:
+        job: What the entries belong to.
+        path: The file on the head node; by default one of the job's name under
+            ``~/.local/state/memories-async/ray``.
+    """
+
+    def __init__(self, job: str, path: str | os.PathLike[str] | None = None) -> None:
+        if not job or not job.isprintable() or "/" in job:
+            raise ConfigurationError(f"RayLedger: job is {job!r}; a name without / is wanted")
+        self.job = job
+        self._path = None if path is None else os.path.abspath(path)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.job!r})"
+
+    async def find(self, key: str) -> Entry | None:
+        """Return what is known of a key; None if nothing is.
+
+        Raises:
+            LedgerUnavailable: The actor cannot be reached.
+        """
+        return cast("Entry | None", await self._ask("find", key))
+
+    async def begin(
+        self, key: str, token: str, *, unknown: UnknownPolicy = "keep", limit: int | None = None
+    ) -> tuple[Begun, Entry | None]:
+        """Ask whether an attempt may send.
+
+        Args:
+            key: What is to be sent, as a digest.
+            token: The attempt.
+            unknown: Whether to send what may have been billed.
+            limit: How many calls may be billed in all; None is any number.
+
+        Raises:
+            LedgerUnavailable: The actor cannot be reached.
+        """
+        said = await self._ask("begin", key, token, unknown, limit)
+        return cast("tuple[Begun, Entry | None]", said)
+
+    async def settle(self, key: str, outcome: Entry) -> Entry | None:
+        """Report what became of an attempt.
+
+        Args:
+            key: What was to be sent.
+            outcome: What came of it, with the attempt's token.
+
+        Raises:
+            LedgerUnavailable: The actor cannot be reached.
+        """
+        return cast("Entry | None", await self._ask("settle", key, outcome))
+
+    async def totals(self) -> Totals:
+        """Count the calls by what became of them.
+
+        Raises:
+            LedgerUnavailable: The actor cannot be reached.
+        """
+        return cast("Totals", await self._ask("totals"))
+
+    async def entries(self) -> AsyncIterator[tuple[str, Entry]]:
+        """Yield all keys with what is known of them.
+
+        Raises:
+            LedgerUnavailable: The actor cannot be reached.
+        """
+        for found in cast("list[tuple[str, Entry]]", await self._ask("all_entries")):
+            yield found
+
+    async def aclose(self) -> None:
+        """Let go of the actor, which lives on."""
+
+    async def _ask(self, method: str, *arguments: object) -> object:
+        actor = _actor(f"ledger {self.job}", _LedgerActor, self.job, self._path)
+        try:
+            return await getattr(actor, method).remote(*arguments)
+        except installed().exceptions.RayTaskError as error:
+            raise LedgerUnavailable(f"the ledger of {self.job}: {error.cause}") from None
+        except installed().exceptions.RayError as error:
+            raise LedgerUnavailable(f"the ledger of {self.job}: {error}") from None
+
+
+class _LedgerActor:
+    """What remembers: one for each job, on the head node."""
+
+    def __init__(self, job: str, path: str | None) -> None:
+        if path is None:
+            state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+            folder = Path(state) / "memories-async" / "ray"
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            path = str(folder / f"{job}.ledger")
+        self._ledger = SqliteLedger(path)
+
+    async def find(self, key: str) -> Entry | None:
+        return await self._ledger.find(key)
+
+    async def begin(
+        self, key: str, token: str, unknown: UnknownPolicy, limit: int | None
+    ) -> tuple[Begun, Entry | None]:
+        return await self._ledger.begin(key, token, unknown=unknown, limit=limit)
+
+    async def settle(self, key: str, outcome: Entry) -> Entry | None:
+        return await self._ledger.settle(key, outcome)
+
+    async def totals(self) -> Totals:
+        return await self._ledger.totals()
+
+    async def all_entries(self) -> list[tuple[str, Entry]]:
+        return [found async for found in self._ledger.entries()]

@@ -1,0 +1,492 @@
+"""Calls for every row of a Ray dataset, each made once however often Ray runs its tasks."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import os
+import threading
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any, BinaryIO, Final, TypeVar, cast
+from urllib.parse import urlsplit
+
+import attrs
+
+from memories_async.bulk.kinds import KINDS
+from memories_async.bulk.ledger import Entry, Ledger, Totals, UnknownPolicy
+from memories_async.bulk.models import Status
+from memories_async.bulk.once import Once, OnceSource, Openable, Record, limit_of
+from memories_async.client import Memories
+from memories_async.config import Rate
+from memories_async.errors import ConfigurationError
+from memories_async.operations import Bucket
+from memories_async.ray.actors import RayLedger, RayLimiter, installed
+
+if TYPE_CHECKING:
+    from ray.data import Dataset
+
+T = TypeVar("T")
+
+DIMENSIONS: Final[Mapping[str, int]] = {"multimodalembedding@001": 1408, "mobileclip": 512}
+"""Numbers in a vector: a block in which every row failed must have the same type as the others."""
+_BATCH: Final = 32
+
+
+def embed_images(
+    dataset: Dataset,
+    *,
+    source: str = "path",
+    job: str,
+    ledger: Ledger | None = None,
+    model: str = "multimodalembedding@001",
+    dimensions: int | None = None,
+    rates: Mapping[Bucket, Rate] | None = None,
+    concurrency: int = 4,
+    max_cost: Decimal | float | str | None = None,
+    price: Decimal | float | str | None = None,
+    unknown: UnknownPolicy = "keep",
+) -> Dataset:
+    """Embed the images of a dataset, each once, however often Ray runs its tasks.
+
+    Args:
+        dataset: Rows; all their columns come back, with ``status``, ``error``, ``attempts``,
+            ``replayed``, ``key``, ``model`` and ``vector`` added.
+        source: The column that holds paths, or addresses of any filesystem that pyarrow opens
+            (``s3://…``), or bytes.
+        job: What the calls belong to: the same name finds what was paid for before.
+        ledger: Where they are remembered; by default an actor on the head node with a file of
+            its own (``~/.local/state/memories-async/ray``), which outlives workers and drivers.
+            A ``RedisLedger`` outlives the cluster.
+        model: As for ``client.embeddings.image``.
+        dimensions: Numbers in a vector; by default the model's.
+        rates: The account's limits, kept for the whole cluster; by default the documented ones.
+        concurrency: Actors, each with a client of its own (default 4).
+        max_cost: Dollars that the job may cost, over all its runs.
+        price: Dollars per image; by default the documented $0.0001.
+        unknown: What becomes of calls whose outcome is unknown: ``keep`` or ``retry``.
+
+    Returns:
+        The dataset with the columns added; as lazy as Ray's own. Vectors are lists of float32 of
+        a fixed size.
+
+    Raises:
+        ConfigurationError: A bad argument, or Ray is not installed.
+    """
+    dimensions = dimensions or DIMENSIONS.get(model)
+    if dimensions is None:
+        raise ConfigurationError(f"embed_images: dimensions is wanted for the model {model!r}")
+    return _mapped(
+        dataset,
+        _Plan("embed_images", source, job, {"model": model}, dimensions),
+        _Shared(ledger, rates, unknown, max_cost, price),
+        concurrency,
+    )
+
+
+def caption_images(
+    dataset: Dataset,
+    prompt: str,
+    *,
+    source: str = "path",
+    job: str,
+    ledger: Ledger | None = None,
+    system_prompt: str | None = None,
+    thinking: bool | None = None,
+    qa: bool | None = None,
+    reasoning_effort: int | str | None = None,
+    rates: Mapping[Bucket, Rate] | None = None,
+    concurrency: int = 4,
+    max_cost: Decimal | float | str | None = None,
+    price: Decimal | float | str | None = None,
+    unknown: UnknownPolicy = "keep",
+) -> Dataset:
+    """Caption the images of a dataset, each once; adds ``text``, ``input_tokens``, ….
+
+    Args:
+        dataset: As for ``embed_images``.
+        prompt: What to say about each image.
+        source: As for ``embed_images``; an ``https://`` address is described where it lies.
+        job: As for ``embed_images``, like the rest that is not said here.
+        ledger: Where the calls are remembered.
+        system_prompt: As for ``client.captions.image``, like the next three.
+        thinking: Whether to reason first.
+        qa: Whether to answer a question.
+        reasoning_effort: 1 to 10.
+        rates: The account's limits.
+        concurrency: Actors.
+        max_cost: Dollars in all; needs ``price``, as no price of a caption is documented.
+        price: Dollars per image.
+        unknown: What becomes of calls whose outcome is unknown.
+
+    Returns:
+        The dataset with the columns added.
+
+    Raises:
+        ConfigurationError: A bad argument, or Ray is not installed.
+    """
+    options = _prompts(prompt, system_prompt, thinking, qa, reasoning_effort)
+    return _mapped(
+        dataset,
+        _Plan("caption_images", source, job, options),
+        _Shared(ledger, rates, unknown, max_cost, price),
+        concurrency,
+    )
+
+
+def caption_videos(
+    dataset: Dataset,
+    prompt: str,
+    *,
+    source: str = "path",
+    job: str,
+    ledger: Ledger | None = None,
+    system_prompt: str | None = None,
+    thinking: bool | None = None,
+    qa: bool | None = None,
+    reasoning_effort: int | str | None = None,
+    rates: Mapping[Bucket, Rate] | None = None,
+    concurrency: int = 4,
+    max_cost: Decimal | float | str | None = None,
+    price: Decimal | float | str | None = None,
+    unknown: UnknownPolicy = "keep",
+) -> Dataset:
+    """Caption the videos of a dataset, each once; adds ``text``, ``input_tokens``, ….
+
+    A video is streamed from where it lies, and never in memory as a whole.
+
+    Args:
+        dataset: As for ``embed_images``.
+        prompt: What to say about each video.
+        source: As for ``embed_images``; an ``https://`` address is described where it lies.
+        job: As for ``embed_images``, like the rest that is not said here.
+        ledger: Where the calls are remembered.
+        system_prompt: As for ``client.captions.video``, like the next three.
+        thinking: Whether to reason first.
+        qa: Whether to answer a question.
+        reasoning_effort: 1 to 10.
+        rates: The account's limits.
+        concurrency: Actors.
+        max_cost: Dollars in all; needs ``price``, as no price of a caption is documented.
+        price: Dollars per video.
+        unknown: What becomes of calls whose outcome is unknown.
+
+    Returns:
+        The dataset with the columns added.
+
+    Raises:
+        ConfigurationError: A bad argument, or Ray is not installed.
+    """
+    options = _prompts(prompt, system_prompt, thinking, qa, reasoning_effort)
+    return _mapped(
+        dataset,
+        _Plan("caption_videos", source, job, options),
+        _Shared(ledger, rates, unknown, max_cost, price),
+        concurrency,
+    )
+
+
+def add_images(
+    dataset: Dataset,
+    *,
+    source: str = "path",
+    job: str,
+    ledger: Ledger | None = None,
+    unique_id: str | None = None,
+    tags: Sequence[str] = (),
+    rates: Mapping[Bucket, Rate] | None = None,
+    concurrency: int = 4,
+    max_cost: Decimal | float | str | None = None,
+    price: Decimal | float | str | None = None,
+    unknown: UnknownPolicy = "keep",
+) -> Dataset:
+    """Add the images of a dataset to the private library, each once; adds ``image_id``.
+
+    Args:
+        dataset: As for ``embed_images``.
+        source: The column of paths, addresses or bytes.
+        job: As for ``embed_images``, like the rest that is not said here.
+        ledger: Where the calls are remembered.
+        unique_id: As for ``client.library.add_images``.
+        tags: The same.
+        rates: The account's limits.
+        concurrency: Actors.
+        max_cost: Dollars in all; needs ``price``, as none is documented.
+        price: Dollars per image.
+        unknown: What becomes of calls whose outcome is unknown.
+
+    Returns:
+        The dataset with the columns added.
+
+    Raises:
+        ConfigurationError: A bad argument, or Ray is not installed.
+    """
+    return _mapped(
+        dataset,
+        _Plan("add_images", source, job, _given(unique_id=unique_id, tags=list(tags) or None)),
+        _Shared(ledger, rates, unknown, max_cost, price),
+        concurrency,
+    )
+
+
+def add_videos(
+    dataset: Dataset,
+    *,
+    source: str = "path",
+    job: str,
+    ledger: Ledger | None = None,
+    unique_id: str | None = None,
+    tags: Sequence[str] = (),
+    rates: Mapping[Bucket, Rate] | None = None,
+    concurrency: int = 4,
+    max_cost: Decimal | float | str | None = None,
+    price: Decimal | float | str | None = None,
+    unknown: UnknownPolicy = "keep",
+) -> Dataset:
+    """Add the videos of a dataset to the private library, each once; adds ``video_no``.
+
+    Whether a video is indexed is not waited for.
+
+    Args:
+        dataset: As for ``embed_images``.
+        source: The column of paths, addresses or bytes.
+        job: As for ``embed_images``, like the rest that is not said here.
+        ledger: Where the calls are remembered.
+        unique_id: As for ``client.library.add_video``.
+        tags: The same.
+        rates: The account's limits.
+        concurrency: Actors.
+        max_cost: Dollars in all; needs ``price``, as none is documented.
+        price: Dollars per video.
+        unknown: What becomes of calls whose outcome is unknown.
+
+    Returns:
+        The dataset with the columns added.
+
+    Raises:
+        ConfigurationError: A bad argument, or Ray is not installed.
+    """
+    return _mapped(
+        dataset,
+        _Plan("add_videos", source, job, _given(unique_id=unique_id, tags=list(tags) or None)),
+        _Shared(ledger, rates, unknown, max_cost, price),
+        concurrency,
+    )
+
+
+def report(job: str, *, ledger: Ledger | None = None) -> Totals:
+    """Say what has become of a job's calls, also while it runs.
+
+    Args:
+        job: Its name.
+        ledger: Where it is remembered, if not with the actor on the head node.
+
+    Returns:
+        How many calls are done, failed, unknown and under way.
+
+    Raises:
+        ConfigurationError: Ray is not installed.
+        LedgerUnavailable: The ledger cannot be reached.
+    """
+    return asyncio.run(_closing(ledger or RayLedger(job), lambda ledger: ledger.totals()))
+
+
+def results(job: str, *, ledger: Ledger | None = None) -> Iterator[tuple[str, Entry]]:
+    """Return all that the ledger knows of a job: what was paid for can always be read again.
+
+    Args:
+        job: Its name.
+        ledger: Where it is remembered, if not with the actor on the head node.
+
+    Returns:
+        The keys (the column ``key`` of a dataset's rows) and their entries.
+
+    Raises:
+        ConfigurationError: Ray is not installed.
+        LedgerUnavailable: The ledger cannot be reached.
+    """
+
+    async def collect(ledger: Ledger) -> list[tuple[str, Entry]]:
+        return [found async for found in ledger.entries()]
+
+    return iter(asyncio.run(_closing(ledger or RayLedger(job), collect)))
+
+
+# --- the dataset --------------------------------------------------------------------------------
+
+
+@attrs.frozen
+class _Plan:
+    """What is done with each row, as plain values that Ray can carry."""
+
+    kind: str
+    source: str
+    job: str
+    options: Mapping[str, object]
+    dimensions: int = 0
+
+
+@attrs.frozen
+class _Shared:
+    """What all workers share; None stands for the default."""
+
+    ledger: Ledger | None
+    rates: Mapping[Bucket, Rate] | None
+    unknown: UnknownPolicy
+    max_cost: Decimal | float | str | None
+    price: Decimal | float | str | None
+
+
+def _mapped(dataset: Dataset, plan: _Plan, shared: _Shared, concurrency: int) -> Dataset:
+    if concurrency < 1:
+        raise ConfigurationError(f"{plan.kind}: concurrency is {concurrency}; 1 or more is wanted")
+    installed()
+    limit_of(plan.kind, shared.max_cost, shared.price)  # a bad budget is told before anything runs
+    shared = attrs.evolve(shared, ledger=shared.ledger or RayLedger(plan.job))
+    return dataset.map_batches(
+        _Worker,
+        fn_constructor_args=(plan, shared),
+        batch_size=_BATCH,
+        batch_format="pyarrow",
+        concurrency=concurrency,
+        num_cpus=0.1,  # it waits for the service and for its turn
+    )
+
+
+class _Worker:
+    """One actor's client; what is raised here would be run again by Ray, so nothing is."""
+
+    def __init__(self, plan: _Plan, shared: _Shared) -> None:
+        self._plan, self._shared = plan, shared
+        self._loop = asyncio.new_event_loop()
+        # A thread of its own: Ray may call us inside a loop that is already running.
+        threading.Thread(target=self._loop.run_forever, daemon=True).start()
+        self._once = self._run(self._start())
+
+    async def _start(self) -> Once:
+        assert self._shared.ledger is not None
+        client = Memories(limiter=RayLimiter(), rates=self._shared.rates)
+        return Once(
+            client,
+            self._shared.ledger,
+            unknown=self._shared.unknown,
+            max_cost=self._shared.max_cost,
+            price=self._shared.price,
+        )
+
+    def __call__(self, batch: Any) -> Any:
+        sources = batch.column(self._plan.source).to_pylist()
+        records = self._run(self._send(sources))
+        for name, column in _columns(self._plan, records).items():
+            if name in batch.column_names:
+                batch = batch.drop_columns([name])
+            batch = batch.append_column(name, column)
+        return batch
+
+    async def _send(self, sources: Sequence[object]) -> list[Record[Any]]:
+        return await asyncio.gather(*(self._one(source) for source in sources))
+
+    async def _one(self, source: object) -> Record[Any]:
+        try:
+            call = getattr(self._once, _METHODS[self._plan.kind])
+            return cast("Record[Any]", await call(_opened(source), **self._plan.options))
+        except Exception as error:
+            return Record(status=Status.PLANNED, error=f"{type(error).__name__}: {error}")
+
+    def _run(self, work: Coroutine[Any, Any, T]) -> T:
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+
+
+_METHODS: Mapping[str, str] = {
+    "embed_images": "embed_image",
+    "caption_images": "caption_image",
+    "caption_videos": "caption_video",
+    "add_images": "add_image",
+    "add_videos": "add_video",
+}
+assert _METHODS.keys() == KINDS.keys()
+
+
+def _opened(source: object) -> OnceSource:
+    """Return what a cell stands for: bytes and paths as they are, other addresses through pyarrow."""
+    if isinstance(source, str) and "://" in source:
+        parts = urlsplit(source)
+        if parts.scheme not in ("http", "https"):
+            return Openable(os.path.basename(parts.path), _Opener(source))
+    return cast("OnceSource", source)
+
+
+@attrs.frozen
+class _Opener:
+    """Opens an address that pyarrow knows the filesystem of."""
+
+    address: str
+
+    def __call__(self) -> BinaryIO:
+        fs: Any = importlib.import_module("pyarrow.fs")
+        try:
+            filesystem, path = fs.FileSystem.from_uri(self.address)
+            return cast("BinaryIO", filesystem.open_input_file(path))
+        except ValueError as error:
+            raise OSError(f"{self.address}: {error}") from None
+
+
+def _columns(plan: _Plan, records: Sequence[Record[Any]]) -> dict[str, Any]:
+    arrow: Any = importlib.import_module("pyarrow")
+    columns: dict[str, Any] = {
+        "status": arrow.array([record.status.value for record in records], arrow.string()),
+        "error": arrow.array([record.error for record in records], arrow.string()),
+        "attempts": arrow.array([record.attempts for record in records], arrow.int32()),
+        "replayed": arrow.array([record.replayed for record in records], arrow.bool_()),
+        "key": arrow.array([record.key for record in records], arrow.string()),
+    }
+    types: dict[str, Any] = {
+        "string": arrow.string(),
+        "int64": arrow.int64(),
+        "vector": arrow.list_(arrow.float32(), plan.dimensions),
+    }
+    for name, kind in KINDS[plan.kind].columns.items():
+        read = _FIELDS[name]
+        cells = [None if record.value is None else read(record.value) for record in records]
+        columns[name] = arrow.array(cells, types[kind])
+    return columns
+
+
+_FIELDS: Mapping[str, Callable[[Any], object]] = {
+    "model": lambda value: value.model,
+    "vector": lambda value: list(value.vector),
+    "text": lambda value: value.text,
+    "input_tokens": lambda value: value.tokens and value.tokens.input,
+    "output_tokens": lambda value: value.tokens and value.tokens.output,
+    "image_id": lambda value: value.id,
+    "video_no": lambda value: value.video_no,
+    "video_name": lambda value: value.name,
+    "video_status": lambda value: value.status,
+}
+
+
+async def _closing(ledger: Ledger, work: Callable[[Ledger], Coroutine[Any, Any, T]]) -> T:
+    try:
+        return await work(ledger)
+    finally:
+        await ledger.aclose()
+
+
+def _prompts(
+    prompt: str,
+    system_prompt: str | None,
+    thinking: bool | None,
+    qa: bool | None,
+    reasoning_effort: int | str | None,
+) -> dict[str, object]:
+    return _given(
+        prompt=prompt,
+        system_prompt=system_prompt,
+        thinking=thinking,
+        qa=qa,
+        reasoning_effort=reasoning_effort,
+    )
+
+
+def _given(**options: object) -> dict[str, object]:
+    return {name: value for name, value in options.items() if value is not None}
