@@ -34,7 +34,6 @@ from memories_async.models import (
     Embedding,
     LibraryImage,
     Result,
-    TokenUsage,
     Video,
 )
 
@@ -91,12 +90,11 @@ class Record(Generic[T]):
 
 @attrs.frozen
 class _Kind(Generic[T]):
-    """How one kind of item is sent, kept, and read again."""
+    """A kind of item: how it is sent, and what the answer is."""
 
     name: str
     send: Callable[..., Awaitable[T]]
-    keep: Callable[[T], tuple[Mapping[str, object], bytes | None]]
-    read: Callable[[Mapping[str, Any], bytes | None], T]
+    model: type[T]
 
 
 class Once:
@@ -157,7 +155,7 @@ class Once:
         Returns:
             What has become of it; see ``Record``.
         """
-        kind = _Kind("embed_images", self._client.embeddings.image, _keep_vector, _read_vector)
+        kind = _Kind("embed_images", self._client.embeddings.image, Embedding)
         return await self._send(kind, source, {"model": model})
 
     async def caption_image(
@@ -190,7 +188,7 @@ class Once:
             qa=qa,
             reasoning_effort=reasoning_effort,
         )
-        kind = _Kind("caption_images", self._client.captions.image, _keep_caption, _read_caption)
+        kind = _Kind("caption_images", self._client.captions.image, Caption)
         return await self._send(kind, source, given)
 
     async def caption_video(
@@ -226,7 +224,7 @@ class Once:
             qa=qa,
             reasoning_effort=reasoning_effort,
         )
-        kind = _Kind("caption_videos", self._client.captions.video, _keep_caption, _read_caption)
+        kind = _Kind("caption_videos", self._client.captions.video, Caption)
         return await self._send(kind, source, given)
 
     async def add_image(
@@ -243,11 +241,11 @@ class Once:
             What has become of it; see ``Record``.
         """
 
-        async def add(source: OnceSource, **given: Any) -> LibraryImage:
+        async def add(source: Any, **given: Any) -> LibraryImage:
             [image] = await self._client.library.add_images([source], **given)
             return image
 
-        kind = _Kind("add_images", add, _keep_image, _read_image)
+        kind = _Kind("add_images", add, LibraryImage)
         return await self._send(kind, source, _given(unique_id=unique_id, tags=list(tags) or None))
 
     async def add_video(
@@ -263,7 +261,7 @@ class Once:
         Returns:
             What has become of it; see ``Record``.
         """
-        kind = _Kind("add_videos", self._client.library.add_video, _keep_video, _read_video)
+        kind = _Kind("add_videos", self._client.library.add_video, Video)
         return await self._send(kind, source, _given(unique_id=unique_id, tags=list(tags) or None))
 
     # --- one item -------------------------------------------------------------------------------
@@ -372,10 +370,9 @@ class _Item(Generic[T]):
             raise
         except Exception as error:
             return await self._went_wrong(error)
-        result, vector = self.kind.keep(value)
-        text = orjson.dumps(result).decode()
+        result, vector = _kept(value)
         try:
-            await self._settle(Status.DONE, result=text, vector=vector)
+            await self._settle(Status.DONE, result=result, vector=vector)
         except MemoriesError as error:
             # It is paid for, and here it is; only the ledger does not know it yet.
             return self._record(Status.DONE, error, value)
@@ -458,7 +455,7 @@ class _Item(Generic[T]):
         await self.ledger.settle(self.key, outcome)
 
     def _replayed(self, entry: Entry) -> Record[T]:
-        value = self.kind.read(orjson.loads(entry.result or "{}"), entry.vector)
+        value = _read(self.kind.model, entry)
         return Record(status=Status.DONE, value=value, replayed=True, key=self.key)
 
     def _record(
@@ -527,45 +524,16 @@ def _dollars(name: str, value: Decimal | float | str | None) -> Decimal | None:
 # --- how answers are kept ------------------------------------------------------------------------
 
 
-def _keep_vector(value: Embedding) -> tuple[Mapping[str, object], bytes]:
-    return {"model": value.model, "extra": value.extra}, array("f", value.vector).tobytes()
+def _kept(value: Result) -> tuple[str, bytes | None]:
+    """Return an answer as JSON, and its vector apart: as JSON that would be five times as long."""
+    data = value.to_dict()
+    vector = data.pop("vector", None)
+    blob = None if vector is None else array("f", vector).tobytes()
+    return orjson.dumps(data).decode(), blob
 
 
-def _read_vector(result: Mapping[str, Any], vector: bytes | None) -> Embedding:
-    numbers = array("f", vector or b"")
-    return Embedding(numbers.tolist(), result["model"], extra=result["extra"])
-
-
-def _keep_caption(value: Caption) -> tuple[Mapping[str, object], None]:
-    return attrs.asdict(value), None
-
-
-def _read_caption(result: Mapping[str, Any], vector: bytes | None) -> Caption:
-    tokens = result["tokens"]
-    usage = (
-        None if tokens is None else TokenUsage(tokens["input"], tokens["output"], tokens["total"])
-    )
-    return Caption(result["text"], usage, extra=result["extra"])
-
-
-def _keep_image(value: LibraryImage) -> tuple[Mapping[str, object], None]:
-    return {"id": value.id, "extra": value.extra}, None
-
-
-def _read_image(result: Mapping[str, Any], vector: bytes | None) -> LibraryImage:
-    return LibraryImage(result["id"], extra=result["extra"])
-
-
-def _keep_video(value: Video) -> tuple[Mapping[str, object], None]:
-    return {
-        "video_no": value.video_no,
-        "name": value.name,
-        "status": value.status,
-        "extra": value.extra,
-    }, None
-
-
-def _read_video(result: Mapping[str, Any], vector: bytes | None) -> Video:
-    return Video(
-        result["video_no"], name=result["name"], status=result["status"], extra=result["extra"]
-    )
+def _read(model: type[T], entry: Entry) -> T:
+    data = orjson.loads(entry.result or "{}")
+    if entry.vector is not None:
+        data["vector"] = array("f", entry.vector).tolist()
+    return model.from_dict(data)

@@ -66,7 +66,7 @@ class RayLimiter:
         Raises:
             LimiterUnavailable: The actor cannot be reached.
         """
-        return await self._ask("take", lane, rate)
+        return cast("Turn", await self._ask("take", lane, rate))
 
     async def give_back(self, lane: str, rate: Rate, turn: Turn) -> None:
         """Take the count of a call back that was never made.

@@ -343,7 +343,7 @@ def _mapped(dataset: Dataset, plan: _Plan, shared: _Shared, concurrency: int) ->
     installed()
     limit_of(plan.kind, shared.max_cost, shared.price)  # a bad budget is told before anything runs
     shared = attrs.evolve(shared, ledger=shared.ledger or RayLedger(plan.job))
-    return dataset.map_batches(
+    return dataset.map_batches(  # pyright: ignore[reportUnknownMemberType]  # partly annotated
         _Worker,
         fn_constructor_args=(plan, shared),
         batch_size=_BATCH,
@@ -408,7 +408,7 @@ assert _METHODS.keys() == KINDS.keys()
 
 
 def _opened(source: object) -> OnceSource:
-    """Return what a cell stands for: bytes and paths as they are, other addresses through pyarrow."""
+    """Return what a cell stands for; pyarrow opens what is neither path, bytes nor web address."""
     if isinstance(source, str) and "://" in source:
         parts = urlsplit(source)
         if parts.scheme not in ("http", "https"):
