@@ -340,7 +340,8 @@ class _Shared:
 def _mapped(dataset: Dataset, plan: _Plan, shared: _Shared, concurrency: int) -> Dataset:
     if concurrency < 1:
         raise ConfigurationError(f"{plan.kind}: concurrency is {concurrency}; 1 or more is wanted")
-    installed()
+    ray = installed()
+    importlib.import_module("ray.data")
     limit_of(plan.kind, shared.max_cost, shared.price)  # a bad budget is told before anything runs
     shared = attrs.evolve(shared, ledger=shared.ledger or RayLedger(plan.job))
     return dataset.map_batches(  # pyright: ignore[reportUnknownMemberType]  # partly annotated
@@ -348,7 +349,7 @@ def _mapped(dataset: Dataset, plan: _Plan, shared: _Shared, concurrency: int) ->
         fn_constructor_args=(plan, shared),
         batch_size=_BATCH,
         batch_format="pyarrow",
-        concurrency=concurrency,
+        compute=ray.data.ActorPoolStrategy(size=concurrency),
         num_cpus=0.1,  # it waits for the service and for its turn
     )
 
