@@ -43,6 +43,7 @@ def embed_images(
     dimensions: int | None = None,
     rates: Mapping[Bucket, Rate] | None = None,
     concurrency: int = 4,
+    in_flight: int = 4,
     max_cost: Decimal | float | str | None = None,
     price: Decimal | float | str | None = None,
     unknown: UnknownPolicy = "keep",
@@ -62,6 +63,8 @@ def embed_images(
         dimensions: Numbers in a vector; by default the model's.
         rates: The account's limits, kept for the whole cluster; by default the documented ones.
         concurrency: Actors, each with a client of its own (default 4).
+        in_flight: Calls under way in each actor at once (default 4): so many may be unknown if
+            it is killed.
         max_cost: Dollars that the job may cost, over all its runs.
         price: Dollars per image; by default the documented $0.0001.
         unknown: What becomes of calls whose outcome is unknown: ``keep`` or ``retry``.
@@ -79,7 +82,7 @@ def embed_images(
     return _mapped(
         dataset,
         _Plan("embed_images", source, job, {"model": model}, dimensions),
-        _Shared(ledger, rates, unknown, max_cost, price),
+        _Shared(ledger, rates, unknown, max_cost, price, in_flight),
         concurrency,
     )
 
@@ -97,6 +100,7 @@ def caption_images(
     reasoning_effort: int | str | None = None,
     rates: Mapping[Bucket, Rate] | None = None,
     concurrency: int = 4,
+    in_flight: int = 4,
     max_cost: Decimal | float | str | None = None,
     price: Decimal | float | str | None = None,
     unknown: UnknownPolicy = "keep",
@@ -115,6 +119,7 @@ def caption_images(
         reasoning_effort: 1 to 10.
         rates: The account's limits.
         concurrency: Actors.
+        in_flight: Calls under way in each actor.
         max_cost: Dollars in all; needs ``price``, as no price of a caption is documented.
         price: Dollars per image.
         unknown: What becomes of calls whose outcome is unknown.
@@ -129,7 +134,7 @@ def caption_images(
     return _mapped(
         dataset,
         _Plan("caption_images", source, job, options),
-        _Shared(ledger, rates, unknown, max_cost, price),
+        _Shared(ledger, rates, unknown, max_cost, price, in_flight),
         concurrency,
     )
 
@@ -147,6 +152,7 @@ def caption_videos(
     reasoning_effort: int | str | None = None,
     rates: Mapping[Bucket, Rate] | None = None,
     concurrency: int = 4,
+    in_flight: int = 4,
     max_cost: Decimal | float | str | None = None,
     price: Decimal | float | str | None = None,
     unknown: UnknownPolicy = "keep",
@@ -167,6 +173,7 @@ def caption_videos(
         reasoning_effort: 1 to 10.
         rates: The account's limits.
         concurrency: Actors.
+        in_flight: Calls under way in each actor.
         max_cost: Dollars in all; needs ``price``, as no price of a caption is documented.
         price: Dollars per video.
         unknown: What becomes of calls whose outcome is unknown.
@@ -181,7 +188,7 @@ def caption_videos(
     return _mapped(
         dataset,
         _Plan("caption_videos", source, job, options),
-        _Shared(ledger, rates, unknown, max_cost, price),
+        _Shared(ledger, rates, unknown, max_cost, price, in_flight),
         concurrency,
     )
 
@@ -196,6 +203,7 @@ def add_images(
     tags: Sequence[str] = (),
     rates: Mapping[Bucket, Rate] | None = None,
     concurrency: int = 4,
+    in_flight: int = 4,
     max_cost: Decimal | float | str | None = None,
     price: Decimal | float | str | None = None,
     unknown: UnknownPolicy = "keep",
@@ -211,6 +219,7 @@ def add_images(
         tags: The same.
         rates: The account's limits.
         concurrency: Actors.
+        in_flight: Calls under way in each actor.
         max_cost: Dollars in all; needs ``price``, as none is documented.
         price: Dollars per image.
         unknown: What becomes of calls whose outcome is unknown.
@@ -224,7 +233,7 @@ def add_images(
     return _mapped(
         dataset,
         _Plan("add_images", source, job, _given(unique_id=unique_id, tags=list(tags) or None)),
-        _Shared(ledger, rates, unknown, max_cost, price),
+        _Shared(ledger, rates, unknown, max_cost, price, in_flight),
         concurrency,
     )
 
@@ -239,6 +248,7 @@ def add_videos(
     tags: Sequence[str] = (),
     rates: Mapping[Bucket, Rate] | None = None,
     concurrency: int = 4,
+    in_flight: int = 4,
     max_cost: Decimal | float | str | None = None,
     price: Decimal | float | str | None = None,
     unknown: UnknownPolicy = "keep",
@@ -256,6 +266,7 @@ def add_videos(
         tags: The same.
         rates: The account's limits.
         concurrency: Actors.
+        in_flight: Calls under way in each actor.
         max_cost: Dollars in all; needs ``price``, as none is documented.
         price: Dollars per video.
         unknown: What becomes of calls whose outcome is unknown.
@@ -269,7 +280,7 @@ def add_videos(
     return _mapped(
         dataset,
         _Plan("add_videos", source, job, _given(unique_id=unique_id, tags=list(tags) or None)),
-        _Shared(ledger, rates, unknown, max_cost, price),
+        _Shared(ledger, rates, unknown, max_cost, price, in_flight),
         concurrency,
     )
 
@@ -335,11 +346,13 @@ class _Shared:
     unknown: UnknownPolicy
     max_cost: Decimal | float | str | None
     price: Decimal | float | str | None
+    in_flight: int
 
 
 def _mapped(dataset: Dataset, plan: _Plan, shared: _Shared, concurrency: int) -> Dataset:
-    if concurrency < 1:
-        raise ConfigurationError(f"{plan.kind}: concurrency is {concurrency}; 1 or more is wanted")
+    for name, number in (("concurrency", concurrency), ("in_flight", shared.in_flight)):
+        if number < 1:
+            raise ConfigurationError(f"{plan.kind}: {name} is {number}; 1 or more is wanted")
     ray = installed()
     importlib.import_module("ray.data")
     limit_of(plan.kind, shared.max_cost, shared.price)  # a bad budget is told before anything runs
@@ -385,12 +398,14 @@ class _Worker:
         return batch
 
     async def _send(self, sources: Sequence[object]) -> list[Record[Any]]:
-        return await asyncio.gather(*(self._one(source) for source in sources))
+        places = asyncio.Semaphore(self._shared.in_flight)
+        return await asyncio.gather(*(self._one(source, places) for source in sources))
 
-    async def _one(self, source: object) -> Record[Any]:
+    async def _one(self, source: object, places: asyncio.Semaphore) -> Record[Any]:
         try:
             call = getattr(self._once, _METHODS[self._plan.kind])
-            return cast("Record[Any]", await call(_opened(source), **self._plan.options))
+            async with places:
+                return cast("Record[Any]", await call(_opened(source), **self._plan.options))
         except Exception as error:
             return Record(status=Status.PLANNED, error=f"{type(error).__name__}: {error}")
 

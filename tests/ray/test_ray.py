@@ -175,7 +175,7 @@ def test_killed_workers_cost_nothing_twice(
     assert killer.killed, "nobody was killed"
     assert max(billed(emulator).values()) == 1, "billed twice"
     assert statuses["done"] + statuses["unknown"] == 500, statuses
-    assert statuses["unknown"] <= killer.killed * 32
+    assert statuses["unknown"] <= killer.killed * 4, "more than were under way"
     before = len(emulator.ledger)
     again = embed_images(dataset(cluster, made, 20), job=job, concurrency=3).take_all()
     after = Counter(row["status"] for row in again)
@@ -221,6 +221,7 @@ def test_a_killed_driver_goes_on(
         {"job": ""},
         {"job": "a/b"},
         {"job": "a", "concurrency": 0},
+        {"job": "a", "in_flight": 0},
         {"job": "a", "max_cost": "much"},
         {"job": "a", "model": "another"},
     ],
