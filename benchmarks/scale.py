@@ -192,10 +192,10 @@ def run(way: str, items: int, kills: int, seed: int) -> dict[str, object]:
                     killed += 1
             output, errors = driver.communicate()
         seconds = time.monotonic() - began
-        lines = output.splitlines()
-        statuses = Counter(json.loads(lines[-1])) if lines and lines[-1][:1] == "[" else Counter()
-        if driver.returncode:
-            print(errors[-500:], file=sys.stderr)
+        lines = [line for line in output.splitlines() if line.startswith('["')]
+        statuses = Counter(json.loads(lines[-1]) if lines else [])
+        if driver.returncode or not lines:
+            print(errors[-2000:], file=sys.stderr)
         paid = Counter(
             str(entry.files[0].sha256 if entry.files else entry.fields.get("image_base64"))
             for entry in emulator.ledger
