@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TypeVar, TypeVarTuple, Unpack
@@ -50,7 +51,7 @@ class Context:
 
     Attributes:
         store: The library.
-        engine: What looks at pictures.
+        loading: Becomes the engine: what looks at pictures.
         fetching: Gets media by address.
         callbacks: Posts callbacks.
         engine_seconds: What one question to the engine may take.
@@ -67,7 +68,7 @@ class Context:
     """
 
     store: MediaStore
-    engine: Engine
+    loading: asyncio.Future[Engine]
     fetching: OutboundClient
     callbacks: Callbacks
     engine_seconds: float
@@ -81,6 +82,11 @@ class Context:
     engine_threads: CapacityLimiter
     secret: bytes
     indexing: anyio.Lock
+
+    @property
+    def engine(self) -> Engine:
+        """What looks at pictures; it is awaited before a handler is called."""
+        return self.loading.result()
 
     def now(self) -> int:
         """Return milliseconds since the epoch."""

@@ -298,10 +298,8 @@ class Emulator:
             release = functools.partial(claim.__exit__, None, None, None)
             cleanup.push_async_callback(to_thread.run_sync, release)
             store = await to_thread.run_sync(MediaStore, folder)
-            # In a thread, as NumPy and PyAV take a while to import.
-            engine = self._engine
-            if engine is None:
-                engine = await to_thread.run_sync(default_engine)
+            loading = asyncio.ensure_future(self._load_engine())
+            cleanup.push_async_callback(asyncio.wait, [loading])
             cleanup.push_async_callback(self._fetching.close)
             cleanup.push_async_callback(self._calling_back.close)
             cleanup.push_async_callback(self._end_tasks)
@@ -315,7 +313,7 @@ class Emulator:
                 self._replayer = Replayer(self._replay, otherwise=engine_answers)
             stopped = asyncio.Event()
             app = App(
-                context=self._context(store=store, engine=engine, indexing=anyio.Lock()),
+                context=self._context(store=store, loading=loading, indexing=anyio.Lock()),
                 ledger=self.ledger,
                 faults=self.faults,
                 answers=self.answers,
@@ -375,6 +373,12 @@ class Emulator:
         )
         store.assets.add([(asset, copy)])
         return asset.id
+
+    async def _load_engine(self) -> Engine:
+        """Return the engine, loaded while others listen: NumPy and PyAV take a while to import."""
+        if self._engine is not None:
+            return self._engine
+        return await to_thread.run_sync(default_engine)
 
     def _running(self) -> MediaStore:
         if self._store is None:

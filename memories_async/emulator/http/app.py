@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import attrs
 from aiohttp import web
 
+from memories_async._version import __version__
 from memories_async.emulator import answers
 from memories_async.emulator.answers import Answers
 from memories_async.emulator.callbacks import CallbackFault, Early
@@ -48,7 +49,7 @@ from memories_async.emulator.http.envelopes import (
 )
 from memories_async.emulator.http.request_bodies import Received, UnsupportedBody, receive
 from memories_async.emulator.http.responses import deliver
-from memories_async.emulator.http.routes import IMAGE_PATH, Route, routes, service_of
+from memories_async.emulator.http.routes import HEALTH_PATH, IMAGE_PATH, Route, routes, service_of
 from memories_async.emulator.ledger import FileEntry, Ledger
 from memories_async.emulator.recording.recorder import Recorder, succeeded
 from memories_async.emulator.recording.replayer import Replayer
@@ -112,11 +113,17 @@ class App:
             application.router.add_route("*", path, self._entrance([], known=True))
         application.router.add_get(openapi.PATH, self._describe)
         application.router.add_get(IMAGE_PATH, self._image)
+        application.router.add_get(HEALTH_PATH, self._health)
         application.router.add_route("*", "/{path:.*}", self._entrance([]))
         return application
 
     async def _describe(self, request: web.Request) -> web.StreamResponse:
         answer = HttpResponse(body=openapi.document()) if self._admits(request) else _FORBIDDEN
+        return await deliver(request, answer, self.context.sleep, self.stopped)
+
+    async def _health(self, request: web.Request) -> web.StreamResponse:
+        """Say that requests are taken: to anybody, for whoever starts services has no key."""
+        answer = HttpResponse(body={"status": "ok", "version": __version__})
         return await deliver(request, answer, self.context.sleep, self.stopped)
 
     async def _image(self, request: web.Request) -> web.StreamResponse:
@@ -317,6 +324,7 @@ class App:
         entry = self.ledger.entry(number)
         if entry is not None and (chosen := self.answers.due(entry)) is not None:
             return answers.given(chosen, operation, call)
+        await asyncio.shield(self.context.loading)
         return await HANDLERS[operation.name](call)
 
     async def _process(

@@ -15,6 +15,9 @@ from memories_async.operations import OPERATIONS, Body, Operation, Service
 SIGNED_PATH = "/storage/{asset_id}"
 """Where signed addresses lead: in reality another company's host."""
 
+HEALTH_PATH = "/health"
+"""Where whoever starts the emulator as a service asks whether it is ready."""
+
 IMAGE_PATH = "/storage/images/{image_id}"
 """Where the addresses of library images lead."""
 
