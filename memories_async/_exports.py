@@ -3,6 +3,7 @@
 from memories_async.captions import Person
 from memories_async.client import Memories
 from memories_async.config import CallOptions, Rate
+from memories_async.embeddings import ImageModel
 from memories_async.errors import (
     AnswerTimeout,
     AnswerTooLarge,
@@ -43,7 +44,9 @@ from memories_async.errors import (
     UnexpectedShape,
     UnsupportedMedia,
 )
+from memories_async.library import FilteringLevel, SearchBy
 from memories_async.media import Media
+from memories_async.media.source import Source
 from memories_async.models import (
     Asset,
     AssetMetadata,
@@ -57,6 +60,7 @@ from memories_async.models import (
     LibraryImage,
     Outcome,
     Progress,
+    Result,
     Results,
     SearchHit,
     Succeeded,
@@ -95,7 +99,9 @@ __all__ = [
     "Embedding",
     "EndpointGone",
     "Failed",
+    "FilteringLevel",
     "HttpExchange",
+    "ImageModel",
     "InsufficientCredits",
     "JobBusy",
     "JournalError",
@@ -118,9 +124,12 @@ __all__ = [
     "Progress",
     "Rate",
     "RateLimited",
+    "Result",
     "Results",
+    "SearchBy",
     "SearchHit",
     "ServerError",
+    "Source",
     "StallTimeout",
     "StoreUnavailable",
     "Succeeded",
