@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from memories_async._engine.dispatch import Dispatcher
 
 ImageModel = Literal["multimodalembedding@001", "mobileclip"]
+"""The models that the page lists for images."""
 DEFAULT_MODEL: ImageModel = "multimodalembedding@001"
 TEXT_MODEL = "gemini-embedding-001"
 

@@ -51,7 +51,9 @@ T = TypeVar("T")
 MOST_DELETIONS = 100
 
 SearchBy = Literal["clip", "audio", "caption", "image"]
+"""What is searched: what is to be seen or said in videos, what was written of them, or images."""
 FilteringLevel = Literal["low", "medium", "high"]
+"""How alike hits must be; without one the service filters nothing out."""
 MOST_HITS: Mapping[SearchBy, int] = {"clip": 1000, "audio": 1000, "caption": 200, "image": 1000}
 
 
