@@ -32,7 +32,7 @@ LAYERS = (
     {"vectors"},
     {"sqlite"},
     {"errors"},
-    {"_version"},
+    {"_version", "_deprecation"},
 )
 RANK = {room: number for number, layer in enumerate(LAYERS) for room in layer}
 NAMESPACES = {"captions", "library", "embeddings", "assets"}

@@ -91,7 +91,7 @@ class SimulatedLoop(asyncio.SelectorEventLoop):
         self.now += max(timeout, 0.0)
         ready = self._ready
         # Only tasks change places: callbacks keep the order that asyncio promises them.
-        places = [place for place, handle in enumerate(ready) if _steps_a_task(handle)]
+        places = [place for place, handle in enumerate(list(ready)) if _steps_a_task(handle)]
         if len(places) > 1 and not timeout:
             handles = [ready[place] for place in places]
             self._chance.shuffle(handles)
