@@ -117,6 +117,7 @@ def test_the_dockerfile_names_what_there_is() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 def test_the_dockerfile_s_steps_make_a_service(tmp_path: Path) -> None:
     """Copied, installed and started as the file says, into an environment of its own.
 

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import importlib.metadata
 import os
+import re
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -14,6 +16,9 @@ from pathlib import Path
 
 import pytest
 
+import memories_async
+
+PROJECT = Path(memories_async.__file__).parent.parent
 NEITHER = "[pytest]\naddopts = -p no:asyncio -p no:anyio\nfilterwarnings = error\n"
 ANYIO = "[pytest]\naddopts = -p no:asyncio\nfilterwarnings = error\n"
 ASYNCIO = (
@@ -226,3 +231,15 @@ def test_an_engine_of_one_s_own(tmp_path: Path) -> None:
         ),
         1,
     )
+
+
+def test_the_readme_s_tests_pass(tmp_path: Path) -> None:
+    """They are run as they stand; only the fixtures that replace another are compiled alone."""
+    media = PROJECT / "examples" / "media"
+    shutil.copy(media / "frame-1.3s.jpg", tmp_path / "photo.jpg")
+    shutil.copy(media / "bigbuckbunny.mp4", tmp_path / "holiday.mp4")
+    text = (PROJECT / "memories_async" / "testing" / "README.md").read_text()
+    blocks = re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    tests = [block for block in blocks if "def test_" in block]
+    assert len(tests) == 2
+    passed(run(tmp_path, ASYNCIO, "\n\n".join(tests)), 4)
