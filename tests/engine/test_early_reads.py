@@ -30,6 +30,8 @@ def budget() -> Iterator[UploadBudget]:
 
 
 class Sink:
+    waited = 0.0
+
     def __init__(self) -> None:
         self.data = b""
 

@@ -26,6 +26,8 @@ def film(size: int) -> bytes:
 class Sink:
     """Takes bytes as a connection would; may do something at the n-th write."""
 
+    waited = 0.0
+
     def __init__(self) -> None:
         self.pieces: list[bytes] = []
         self.before_write: Callable[[int], None] = lambda number: None

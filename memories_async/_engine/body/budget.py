@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import sys
+import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from typing import TypeVar
@@ -14,8 +17,20 @@ from memories_async.media.readers import COLD_READ, Attachment
 T = TypeVar("T")
 
 SMALLEST_PIECE = 16 * 1024
-TURN = 0.0005
+SMALL_PIECE = 96 * 1024
+"""One write where others want the loop: they wait for no more than this takes to encrypt."""
+TURN = 0.00025
 """Seconds of the loop that all uploads in flight may take between two rounds of other work."""
+OTHERS = 0.00012
+"""Seconds of the loop that others must take in one round to be given way to: more than an idle
+round and a heartbeat cost."""
+COURTESY = 0.004
+"""Seconds for which they are given way to: a small call's next step comes within them."""
+
+
+loop_seconds = time.thread_time if sys.platform == "linux" else time.perf_counter
+"""What the loop's thread has run so far: seconds in which the system ran somebody else do not count
+(elsewhere that clock is too coarse)."""
 
 
 class UploadBudget:
@@ -29,6 +44,8 @@ class UploadBudget:
         self._memory = memory
         self._early_left = 2 * memory
         self.active = 0
+        self._taken = 0.0
+        self._courteous_until = 0.0
         # The loop's default executor costs eight uploads 1.4 to 2 times as much CPU. Checks have a
         # thread of their own: reading a picture in one of several costs its call a fifth more CPU.
         self.readers = Threads(threads, "memories-async-reader")
@@ -38,10 +55,30 @@ class UploadBudget:
         """Return how many bytes one upload may hold now, at most ``most``."""
         return max(SMALLEST_PIECE, min(most, self._memory // max(self.active, 1)))
 
+    def piece(self, most: int) -> int:
+        """Return how many bytes one write may have now, at most ``most``."""
+        return min(most, SMALL_PIECE) if time.perf_counter() < self._courteous_until else most
+
     @property
     def turn(self) -> float:
         """Seconds that one upload may take of the loop before it lets others run."""
-        return TURN / max(self.active, 1)
+        return 0.0 if time.perf_counter() < self._courteous_until else TURN / max(self.active, 1)
+
+    async def give_way(self, taken: float) -> None:
+        """Let others run, and see whether they have more to do than uploads.
+
+        Large pieces cost the least, and beside them a small call waits three times as long as it
+        takes. So pieces are large while nobody else wants the loop, and small as soon as somebody
+        does, whatever the processor makes of either.
+
+        Args:
+            taken: Seconds of the loop that this upload took since it last gave way.
+        """
+        self._taken += taken
+        taken_before, began = self._taken, loop_seconds()
+        await asyncio.sleep(0)
+        if loop_seconds() - began - (self._taken - taken_before) > OTHERS:
+            self._courteous_until = time.perf_counter() + COURTESY
 
     async def run(self, function: Callable[[], T]) -> T:
         """Run a blocking function in a worker thread and wait for what it returns."""

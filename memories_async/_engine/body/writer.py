@@ -13,7 +13,7 @@ from typing import Any, Protocol, TypeVar
 
 import attrs
 
-from memories_async._engine.body.budget import UploadBudget
+from memories_async._engine.body.budget import UploadBudget, loop_seconds
 from memories_async._engine.body.layout import Recipe
 from memories_async._engine.body.threads import Threads
 from memories_async._engine.request import ProgressHook, State
@@ -40,7 +40,13 @@ PROGRESS_INTERVAL = 0.05
 
 
 class Sink(Protocol):
-    """Where bytes go: one connection's writer."""
+    """Where bytes go: one connection's writer.
+
+    Attributes:
+        waited: Seconds that the loop gave to others while its writes waited for the peer.
+    """
+
+    waited: float
 
     async def write(self, data: bytes | memoryview) -> None:
         """Hand over bytes; return once the buffer behind them may be used again."""
@@ -137,25 +143,32 @@ class _Writing:
     transfer: Transfer
     budget: UploadBudget
     piece_size: int
-    turn_started: float = attrs.field(factory=time.perf_counter)
+    turn_started: float = attrs.field(factory=lambda: loop_seconds())
+    waited: float = 0.0
+    """Seconds of the turn that the loop gave to others, while this upload waited."""
 
     async def put(self, data: bytes | memoryview) -> None:
         """Write bytes in pieces."""
-        if len(data) > self.piece_size:
-            view = memoryview(data)
-            for start in range(0, len(view), self.piece_size):
-                await self._put_piece(view[start : start + self.piece_size])
-        else:
+        if len(data) <= self.budget.piece(self.piece_size):
             await self._put_piece(data)
+            return
+        view = memoryview(data)
+        while view:
+            size = self.budget.piece(self.piece_size)
+            await self._put_piece(view[:size])
+            view = view[size:]
 
     async def _put_piece(self, data: bytes | memoryview) -> None:
         self.transfer.handing_over(len(data))
+        waited = self.sink.waited
         await self.sink.write(data)
+        self.waited += self.sink.waited - waited
         self.transfer.accepted(len(data))
         # A peer that never pushes back would let this loop run for ever.
-        if time.perf_counter() - self.turn_started >= self.budget.turn:
-            await asyncio.sleep(0)
-            self.turn_started = time.perf_counter()
+        taken = loop_seconds() - self.turn_started
+        if taken >= self.budget.turn:
+            await self.budget.give_way(taken - self.waited)
+            self.turn_started, self.waited = loop_seconds(), 0.0
 
     async def put_file(self, attachment: Attachment) -> None:
         """Write a file or file object."""
@@ -179,13 +192,15 @@ class _Writing:
         buffer = memoryview(bytearray(min(self.budget.portion(self.piece_size), size)))
         left = size
         while left:
-            view = buffer[: min(len(buffer), left, self.budget.portion(self.piece_size))]
+            size = self.budget.portion(self.budget.piece(self.piece_size))
+            view = buffer[: min(len(buffer), left, size)]
             count = reading.reader.fill(view)
-            data = (
-                view[:count]
-                if count is not None
-                else await reading.read(min(self.budget.portion(COLD_READ), left))
-            )
+            if count is not None:
+                data: bytes | memoryview = view[:count]
+            else:
+                began = loop_seconds()
+                data = await reading.read(min(self.budget.portion(COLD_READ), left))
+                self.waited += loop_seconds() - began
             if not data:
                 raise MediaChanged(f"{reading.label} became shorter while it was being sent")
             await self.put(data)

@@ -14,6 +14,7 @@ from aiohttp.abc import AbstractStreamWriter
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.http_writer import StreamWriter
 
+from memories_async._engine.body.budget import loop_seconds
 from memories_async._engine.body.layout import Recipe
 from memories_async._engine.body.writer import PIECE, TLS_PIECE
 
@@ -90,6 +91,7 @@ class Connection:
         piece: How many bytes one write should have.
         stalled: Whether the peer stopped accepting, and the connection was aborted for it.
         cut: Whether the peer answered before the last byte, which was then not written.
+        waited: Seconds that the loop gave to others while writes waited for the peer.
     """
 
     def __init__(self, writer: StreamWriter, stall_timeout: float) -> None:
@@ -101,6 +103,7 @@ class Connection:
         encrypted = transport.get_extra_info("sslcontext") is not None
         self.piece = TLS_PIECE if encrypted else PIECE
         self.stalled = self.cut = False
+        self.waited = 0.0
         self._writer = writer
         self._protocol = cast("ResponseHandler", writer.protocol)  # a client's always is one
         self._transport: asyncio.WriteTransport = transport
@@ -120,10 +123,12 @@ class Connection:
             if self._tick is None:
                 self._watch(asyncio.get_running_loop())
             self._draining = True
+            began = loop_seconds()
             try:
                 await self._writer.drain()
             finally:
                 self._draining = False
+                self.waited += loop_seconds() - began
         self._accepted += len(data)
 
     @property

@@ -1,0 +1,235 @@
+"""What an upload costs, in figures that no other load changes: calls, hops, memory, turns."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import threading
+import tracemalloc
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from memories_async._engine.body import budget as budgets
+from memories_async._engine.body import writer
+from memories_async._engine.body.budget import COURTESY, OTHERS, SMALL_PIECE, TURN, UploadBudget
+from memories_async._engine.body.threads import Threads
+from memories_async._engine.body.writer import PIECE, TLS_PIECE, Transfer
+from memories_async.media.inspect import inspect_sources
+from memories_async.media.readers import EARLY_READ
+from memories_async.media.rules import CAPTION_VIDEO, EMBEDDED_IMAGE
+from tests.engine.uploads import Sink, body_of, checked, film, send
+
+pytestmark = pytest.mark.anyio
+
+MEBIBYTE = 1 << 20
+
+
+class Clock:
+    """The loop's time: it passes where somebody works, and nowhere else."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+    perf_counter = __call__
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(budgets, "loop_seconds", clock)
+    monkeypatch.setattr(writer, "loop_seconds", clock)
+    monkeypatch.setattr(budgets, "time", clock)
+    return clock
+
+
+class Working(Sink):
+    """A sink that takes half a millisecond for a MiB, and notes what it got in every round."""
+
+    def __init__(self, clock: Clock, rounds: list[int]) -> None:
+        super().__init__()
+        self.clock = clock
+        self.rounds = rounds
+        self.sizes: list[int] = []
+
+    async def write(self, data: bytes | memoryview) -> None:
+        self.clock.now += len(data) / MEBIBYTE * 0.0005
+        self.rounds[-1] += len(data)
+        self.sizes.append(len(data))
+
+
+async def others(clock: Clock, rounds: list[int], busy: Any) -> None:
+    """Take of each of the loop's rounds what ``busy`` says."""
+    while True:
+        clock.now += busy()
+        rounds.append(0)
+        await asyncio.sleep(0)
+
+
+async def upload_beside(clock: Clock, busy: Any, uploads: int = 1) -> tuple[list[int], list[int]]:
+    """Upload beside others; return the sizes of the writes and the bytes of each round."""
+    rounds, budget = [0], UploadBudget()
+    sinks = [Working(clock, rounds) for _ in range(uploads)]
+    beside = asyncio.create_task(others(clock, rounds, busy))
+    recipe = body_of(bytes(8 * MEBIBYTE))
+    await asyncio.gather(
+        *(writer.write(recipe, sink, Transfer(recipe.length), budget, TLS_PIECE) for sink in sinks)
+    )
+    beside.cancel()
+    budget.close()
+    return [size for sink in sinks for size in sink.sizes], rounds
+
+
+@pytest.mark.parametrize("uploads", [1, 8])
+async def test_pieces_are_large_where_nobody_else_wants_the_loop(
+    uploads: int, clock: Clock
+) -> None:
+    sizes, rounds = await upload_beside(clock, lambda: OTHERS / 2, uploads)
+    assert set(sizes) <= {TLS_PIECE, 8 * MEBIBYTE % TLS_PIECE}
+    # What other uploads take is no reason to give way to them; all of them share one turn.
+    assert max(rounds) <= (TURN * 2 / 0.001 * MEBIBYTE) + uploads * TLS_PIECE
+
+
+@pytest.mark.parametrize("uploads", [1, 8])
+async def test_pieces_are_small_where_others_want_the_loop(uploads: int, clock: Clock) -> None:
+    sizes, rounds = await upload_beside(clock, lambda: 2 * OTHERS, uploads)
+    large = [size for size in sizes if size > SMALL_PIECE]
+    assert len(large) <= 2 * uploads  # until they noticed
+    assert max(rounds[4:]) <= uploads * SMALL_PIECE
+
+
+async def test_pieces_grow_again_once_the_others_are_done(clock: Clock) -> None:
+    ends = clock.now + COURTESY
+    sizes, _ = await upload_beside(clock, lambda: 2 * OTHERS if clock.now < ends else OTHERS / 4, 2)
+    small = [index for index, size in enumerate(sizes) if size == SMALL_PIECE]
+    assert small
+    assert sizes[-10:].count(TLS_PIECE) >= 5
+
+
+async def test_waiting_for_the_peer_is_no_turn_of_ours(clock: Clock) -> None:
+    """While an upload waits, others run: that is neither counted as its own nor forgotten."""
+
+    class Waiting(Working):
+        async def write(self, data: bytes | memoryview) -> None:
+            await super().write(data)
+            began = self.clock.now
+            await asyncio.sleep(0)
+            self.waited += self.clock.now - began
+
+    rounds, budget = [0], UploadBudget()
+    sink = Waiting(clock, rounds)
+    beside = asyncio.create_task(others(clock, rounds, lambda: OTHERS / 2))
+    recipe = body_of(bytes(8 * MEBIBYTE))
+    await writer.write(recipe, sink, Transfer(recipe.length), budget, TLS_PIECE)
+    beside.cancel()
+    assert set(sink.sizes) <= {TLS_PIECE, 8 * MEBIBYTE % TLS_PIECE}
+
+
+# Costs.
+
+
+class Calls:
+    """Counts the calls of the system that are about one file."""
+
+    def __init__(self, path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.counts: Counter[str] = Counter()
+        self._file: set[object] = {path}
+        for name in ("open", "stat", "fstat", "preadv", "pread", "lseek", "close"):
+            monkeypatch.setattr(os, name, self._counting(name, getattr(os, name)))
+
+    def _counting(self, name: str, function: Any) -> Any:
+        def counted(*arguments: Any, **named: Any) -> Any:
+            ours = arguments[0] in self._file
+            self.counts[name] += ours
+            result = function(*arguments, **named)
+            if ours and name == "open":
+                self._file.add(result)
+            elif ours and name == "close":
+                self._file.discard(arguments[0])
+            return result
+
+        return counted
+
+
+@pytest.fixture
+def nobody_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A debugging loop takes longer for an empty round than others would for their work."""
+    monkeypatch.setattr(budgets, "OTHERS", 1.0)
+
+
+@pytest.mark.usefixtures("nobody_else")
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux reads without waiting for a disk")
+async def test_system_calls_of_a_large_file(
+    budget: UploadBudget, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One read and one write for each piece, and four calls for the file as such."""
+    path = tmp_path / "a.mp4"
+    path.write_bytes(film(64) + bytes(64 * MEBIBYTE - 64))
+    calls = Calls(str(path), monkeypatch)
+    sink = Sink()
+    await send(body_of(b"<", checked(str(path)), b">"), budget, sink)
+    assert sum(map(len, sink.pieces)) == 64 * MEBIBYTE + 2
+    assert len(sink.pieces) <= 64 * MEBIBYTE // PIECE * 1.05 + 2
+    # Where the page cache lacks a page, a thread reads a MiB instead.
+    reads = calls.counts.pop("preadv") + calls.counts.pop("pread")
+    assert reads <= len(sink.pieces) * 1.05 + 2
+    assert sum(calls.counts.values()) <= 9, calls.counts
+
+
+async def test_a_small_file_costs_one_hop_and_five_system_calls(
+    budget: UploadBudget, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is opened once, and its first bytes are looked at in the buffer that is sent."""
+    path = tmp_path / "a.png"
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(EARLY_READ - 8))
+    hops: list[object] = []
+    real_submit = Threads.submit
+
+    def submit(self: Threads, function: Any) -> Any:
+        hops.append(function)
+        return real_submit(self, function)
+
+    monkeypatch.setattr(Threads, "submit", submit)
+    calls = Calls(str(path), monkeypatch)
+    (attachment,) = await inspect_sources([str(path)], EMBEDDED_IMAGE, budget)
+    sink = Sink()
+    await send(body_of(b"<", attachment, b">"), budget, sink)
+    assert len(hops) == 1
+    assert +calls.counts == dict.fromkeys(["open", "stat", "fstat", "pread", "close"], 1)
+    assert len(sink.pieces) == 3
+
+
+async def test_memory_of_an_upload(budget: UploadBudget, tmp_path: Path) -> None:
+    """One piece, whatever the size of the file, and nothing that stays."""
+    path = tmp_path / "a.mp4"
+    path.write_bytes(film(64) + bytes(32 * MEBIBYTE))
+
+    class Dropping(Sink):
+        async def write(self, data: bytes | memoryview) -> None:
+            await asyncio.sleep(0)
+
+    (attachment,) = await inspect_sources([str(path)], CAPTION_VIDEO, budget)
+    await send(body_of(attachment), budget, Dropping())
+    tracemalloc.start()
+    await send(body_of(attachment), budget, Dropping())
+    left, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak <= 2 * PIECE + MEBIBYTE
+    assert left <= 64 * 1024
+
+
+async def test_threads_of_a_hundred_uploads(budget: UploadBudget, tmp_path: Path) -> None:
+    path = tmp_path / "a.mp4"
+    path.write_bytes(film(64) + bytes(EARLY_READ))
+    before = threading.active_count()
+    attachments = [
+        (await inspect_sources([str(path)], CAPTION_VIDEO, budget))[0] for _ in range(100)
+    ]
+    await asyncio.gather(*(send(body_of(attachment), budget) for attachment in attachments))
+    assert threading.active_count() <= before + 5
