@@ -8,7 +8,12 @@ import logging
 import os
 from collections.abc import Iterator
 
+import hypothesis
 import pytest
+
+# How long an example takes says more of the machine's load than of what is tested.
+hypothesis.settings.register_profile("loaded machine", deadline=None)
+hypothesis.settings.load_profile("loaded machine")
 
 LONGEST_CALLBACK = 0.25
 """Seconds that one callback may hold the loop; benchmarks measure what is far below that."""

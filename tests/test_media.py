@@ -22,11 +22,11 @@ from memories_async import (
     MediaTooLarge,
     UnsupportedMedia,
 )
+from memories_async.media import readers
 from memories_async.media.inspect import inspect_source
 from memories_async.media.readers import (
     Attachment,
     FileReader,
-    lock_of,
     read_all,
     whole,
 )
@@ -310,10 +310,27 @@ class _Slotted:
         return self.file.read(size)
 
 
-def test_objects_that_no_weak_table_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_objects_that_no_weak_table_takes() -> None:
     source = _Slotted()
-    assert read_all(inspect_source(source, CAPTION_IMAGE)) == PNG  # type: ignore[arg-type]  # reads bytes
-    assert lock_of(source) is lock_of(_Slotted())  # type: ignore[arg-type]  # reads bytes
-    file = io.BytesIO(PNG)
-    assert lock_of(file) is lock_of(file)
-    assert lock_of(file) is not lock_of(io.BytesIO(PNG))
+    first, second = (inspect_source(source, CAPTION_IMAGE) for _ in range(2))  # type: ignore[arg-type]  # reads bytes
+    assert [read_all(first), read_all(second)] == [PNG, PNG]
+    assert source.tell() == 0
+
+
+@pytest.mark.parametrize("kind", [io.BytesIO, _Slotted])
+def test_an_object_stands_where_it_stood_for_all_that_send_it(kind: type[Any]) -> None:
+    """A second call begins while the first is in the middle of reading."""
+    source = io.BytesIO(b"before" + PNG) if kind is io.BytesIO else _Slotted()
+    start = 6 if kind is io.BytesIO else 0
+    source.seek(start)
+    first = inspect_source(source, CAPTION_IMAGE)  # type: ignore[arg-type]  # reads bytes
+    assert first.open is not None
+    reading = first.open()
+    assert reading.read(20) == PNG[:20]
+    second = inspect_source(source, CAPTION_IMAGE)  # type: ignore[arg-type]  # reads bytes
+    assert read_all(second) == PNG
+    assert reading.read(1000) == PNG[20:]
+    reading.close()
+    reading.close()
+    assert source.tell() == start
+    assert not readers._SHARED

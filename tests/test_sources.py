@@ -220,6 +220,23 @@ async def test_a_file_whose_read_is_awaited(
         assert [sink.data for sink in sinks] == [data, data]
 
 
+async def test_an_async_file_that_a_call_is_just_reading(
+    budget: UploadBudget, tmp_path: Path
+) -> None:
+    """A second call begins where the file stood before the first, not in its middle."""
+    (tmp_path / "b.png").write_bytes(LONG)
+    async with await anyio.open_file(tmp_path / "b.png", "rb") as file:
+        (first,) = await inspect_sources([file], CAPTION_IMAGE, budget)
+        assert first.stream is not None
+        chunks = aiter(first.stream)
+        arrived = await anext(chunks)
+        assert (await sent(file, budget, attempts=1))[1] == [LONG]
+        async for chunk in chunks:
+            arrived += chunk
+        assert arrived == LONG
+        assert await file.tell() == 0
+
+
 class OnlyAsyncRead:
     """An async file that can only be read on, as the body of a request."""
 

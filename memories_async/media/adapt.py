@@ -112,9 +112,11 @@ async def _first_bytes(file: Any, label: str) -> tuple[int | None, int | None, b
     """Return where a file stands and ends, None where it can only be read on, and its head."""
     start: int | None = None
     end: int | None = None
-    async with _lock_of(file):
+    shared = _shared(file)
+    async with shared.lock:
         if await _seekable(file):
-            start = position(await file.tell(), label)
+            here = position(await file.tell(), label)
+            start = shared.home if shared.passes else here
             await file.seek(0, os.SEEK_END)
             end = position(await file.tell(), label)
             await file.seek(start)
@@ -124,7 +126,7 @@ async def _first_bytes(file: Any, label: str) -> tuple[int | None, int | None, b
                 break
             head += data
         if start is not None:
-            await file.seek(start)
+            await file.seek(here)
     return start, end, head
 
 
@@ -163,29 +165,44 @@ class AsyncFile:
             while data := await self._read():
                 yield data
             return
-        here = self.start
+        here, shared = self.start, _shared(self.file)
+        async with shared.lock:
+            if not shared.passes:
+                shared.home = here
+            shared.passes += 1
         try:
             while data := await self._read(here):
                 here += len(data)
                 yield data
         finally:
-            await self.file.seek(self.start)
+            shared.passes -= 1
+            if not shared.passes:
+                await self.file.seek(shared.home)
 
     async def _read(self, here: int | None = None) -> bytes:
-        async with _lock_of(self.file):  # two calls may send one file
+        async with _shared(self.file).lock:  # two calls may send one file
             if here is not None and await self.file.tell() != here:
                 await self.file.seek(here)
             return as_bytes(await self.file.read(COLD_READ), self.label)
 
 
-_FILE_LOCKS: MutableMapping[object, asyncio.Lock] = weakref.WeakKeyDictionary()
+@attrs.define(eq=False)
+class _SharedAsyncFile:
+    """What the calls that send one file at the same time must know of each other; see readers."""
+
+    lock: asyncio.Lock
+    passes: int = 0
+    home: int = 0
 
 
-def _lock_of(file: object) -> asyncio.Lock:
-    """Return the lock under which a file's position may be moved: one per object."""
+_SHARED: MutableMapping[object, _SharedAsyncFile] = weakref.WeakKeyDictionary()
+
+
+def _shared(file: object) -> _SharedAsyncFile:
     import asyncio  # late: it is half of what importing this package would cost
 
+    new = _SharedAsyncFile(asyncio.Lock())
     try:
-        return _FILE_LOCKS.setdefault(file, asyncio.Lock())
-    except TypeError:  # neither hashable nor weakly referable
-        return asyncio.Lock()
+        return _SHARED.setdefault(file, new)
+    except TypeError:  # neither hashable nor weakly referable: only one call at a time
+        return new

@@ -33,9 +33,9 @@ from memories_async.media.readers import (
     Fingerprint,
     ObjectReader,
     PipeReader,
+    alone_with,
     as_bytes,
     end_of,
-    lock_of,
     plain_file,
     pread,
     seek,
@@ -339,7 +339,7 @@ def _look_at_file(media: Media, given: object, abandoned: threading.Event) -> _F
         def read_at(position: int, size: int) -> bytes:
             return pread(descriptor, size, start + position)
     else:
-        with lock_of(file):
+        with alone_with(file):
             end = end_of(file, label)
         attachment = Attachment(
             name,
@@ -351,7 +351,7 @@ def _look_at_file(media: Media, given: object, abandoned: threading.Event) -> _F
         )
 
         def read_at(position: int, size: int) -> bytes:
-            return _read_object(file, start, start + position, size, label)
+            return _read_object(file, start + position, size, label)
 
     if end <= start > 0:
         raise MediaError(f"{label} stands at its end, with nothing left to read: seek(0)")
@@ -385,18 +385,20 @@ def _start(file: object, label: str) -> int | None:
     if not _says(file, "seekable"):
         return None
     try:
-        with lock_of(file):
-            return tell(file, label)
+        with alone_with(file) as shared:
+            here = tell(file, label)
+            return shared.home if shared.passes else here
     except (OSError, NotImplementedError):
         if callable(getattr(file, "seekable", None)):
             raise
         return None  # it has the methods and no use for them
 
 
-def _read_object(file: Readable, start: int, position: int, size: int, label: str) -> bytes:
+def _read_object(file: Readable, position: int, size: int, label: str) -> bytes:
     """Read so many bytes, fewer only at the end, and put the object's position back."""
     data = b""
-    with lock_of(file):
+    with alone_with(file):
+        here = tell(file, label)
         try:
             while len(data) < size:
                 seek(file, position + len(data), label)
@@ -404,7 +406,7 @@ def _read_object(file: Readable, start: int, position: int, size: int, label: st
                     break
                 data += more
         finally:
-            seek(file, start, label)
+            seek(file, here, label)
     return data[:size]
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import io
 import os
 import select
 import threading
-import weakref
-from collections.abc import AsyncIterable, Callable, MutableMapping
+from collections.abc import AsyncIterable, Callable, Generator
 from typing import Protocol
 
 import attrs
@@ -168,9 +168,12 @@ class ObjectReader:
     end: int
     label: str
     position: int = attrs.field(init=False)
+    _shared: SharedFile | None = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
         self.position = self.start
+        self._shared = SharedFile.of(self.file)
+        self._shared.begin(self.start)
 
     def fill(self, view: memoryview) -> int | None:
         """Copy from memory, where the object is memory."""
@@ -182,7 +185,8 @@ class ObjectReader:
 
     def read(self, size: int) -> bytes:
         """Read where this pass stands, alone with the object."""
-        with lock_of(self.file):
+        assert self._shared is not None
+        with self._shared.lock:
             # Elsewhere only at the start, and where two calls send one object. Seeking back and
             # forth for each read would make a compressed file unpack itself from its start.
             seek(self.file, self.position, self.label)
@@ -193,15 +197,24 @@ class ObjectReader:
 
     def verify(self) -> None:
         """Check that the object still ends where it did."""
-        with lock_of(self.file):
+        assert self._shared is not None
+        with self._shared.lock:
             end = end_of(self.file, self.label)
         if end != self.end:
             raise MediaChanged(f"{self.label} changed while it was being sent")
 
     def close(self) -> None:
-        """Put the object's position back, and leave it open."""
-        with lock_of(self.file):
-            seek(self.file, self.start, self.label)
+        """Put the object's position back after the last pass over it, and leave it open."""
+        shared, self._shared = self._shared, None  # closed once
+        if shared is None:
+            return
+        try:
+            with shared.lock:
+                shared.passes -= 1
+                if not shared.passes:
+                    seek(self.file, shared.home, self.label)
+        finally:
+            shared.leave(self.file)
 
 
 @attrs.define
@@ -402,13 +415,56 @@ def end_of(file: object, label: str) -> int:
 
 
 _NO_PREAD = threading.Lock()
-_ANY_OBJECT = threading.Lock()
-_OBJECT_LOCKS: MutableMapping[object, threading.Lock] = weakref.WeakKeyDictionary()
 
 
-def lock_of(file: object) -> threading.Lock:
-    """Return the lock under which an object's position may be moved: one per object."""
+@attrs.define(eq=False)
+class SharedFile:
+    """What the calls that send one file object at the same time must know of each other.
+
+    Attributes:
+        lock: Held while its position is moved.
+        passes: How many read it now; its own position means nothing until they are through.
+        home: Where it stood before the first of them, and stands again after the last.
+    """
+
+    lock: threading.Lock = attrs.field(factory=threading.Lock)
+    passes: int = 0
+    home: int = 0
+    _users: int = 0
+
+    @classmethod
+    def of(cls, file: object) -> SharedFile:
+        """Return the one of a file object, until ``leave``."""
+        with _SHARING:  # by identity: an object may be neither hashable nor weakly referable
+            shared = _SHARED.setdefault(id(file), cls())
+            shared._users += 1
+            return shared
+
+    def leave(self, file: object) -> None:
+        """Forget the file object once nobody uses it."""
+        with _SHARING:
+            self._users -= 1
+            if not self._users:
+                del _SHARED[id(file)]
+
+    def begin(self, start: int) -> None:
+        """Note that one more pass begins."""
+        with self.lock:
+            if not self.passes:
+                self.home = start
+            self.passes += 1
+
+
+_SHARING = threading.Lock()
+_SHARED: dict[int, SharedFile] = {}
+
+
+@contextlib.contextmanager
+def alone_with(file: object) -> Generator[SharedFile, None, None]:
+    """Hold a file object's lock, so that its position may be moved."""
+    shared = SharedFile.of(file)
     try:
-        return _OBJECT_LOCKS.setdefault(file, threading.Lock())
-    except TypeError:  # neither hashable nor weakly referable
-        return _ANY_OBJECT
+        with shared.lock:
+            yield shared
+    finally:
+        shared.leave(file)
