@@ -10,11 +10,13 @@ import io
 import json
 import os
 import secrets
+import sqlite3
 from array import array
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, BinaryIO, Protocol, cast
 
 from memories_async import sqlite
+from memories_async.bulk.journal.schema import APPLICATION_ID
 from memories_async.bulk.kinds import JobKind
 from memories_async.bulk.models import Item
 from memories_async.errors import ConfigurationError
@@ -167,7 +169,10 @@ def _check_destination(path: str) -> None:
         status = os.stat(path)
     except (OSError, ValueError):
         return
-    if sqlite.in_use(status):
+    job = sqlite.in_use(status)
+    with contextlib.suppress(ConfigurationError, OSError, sqlite3.Error):
+        job = job or sqlite.marks_of(path)[0] == APPLICATION_ID
+    if job:
         raise ConfigurationError(f"{path} is a job's own file: export to another name")
 
 

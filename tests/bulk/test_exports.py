@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import csv
 import json
 import os
 import sys
@@ -116,3 +118,60 @@ async def test_captions_have_columns_of_their_own(
     assert row["text"].startswith("1 picture")
     assert row["input_tokens"] > 0
     assert row["output_tokens"] > 0
+
+
+async def test_csv(job: Job, tmp_path: Path) -> None:
+    assert await job.export(tmp_path / "rows.csv") == 5
+    with open(tmp_path / "rows.csv", encoding="utf-8", newline="") as file:  # noqa: ASYNC230  # small
+        rows = list(csv.DictReader(file))
+    assert [row["status"] for row in rows] == STATUSES
+    assert [row["id"] for row in rows] == ["1", "2", "3", "4", "5"]
+    assert json.loads(rows[3]["extra"]) == {"my_id": 3}
+    assert rows[2]["vector"] == rows[3]["vector"] == ""
+    _, vectors = await job.vectors()
+    numbers = np.array(json.loads(rows[4]["vector"]), np.float32)
+    assert np.array_equal(numbers, vectors[2])
+
+
+async def test_csv_holds_any_text(client: Memories, images: MakeImages, tmp_path: Path) -> None:
+    text = 'two\nlines, a "quotation", =1+1, ü and \t tab'
+    inputs = [Input(images(1) / "0000.png", extra={"text": text, "big": 2**63 - 1})]
+    async with await Job.create(tmp_path / "job", "embed_images", inputs) as job:
+        for name in ("rows.csv", "rows.jsonl"):
+            assert await job.export(tmp_path / name) == 1
+    with open(tmp_path / "rows.csv", encoding="utf-8", newline="") as file:  # noqa: ASYNC230  # small
+        (row,) = csv.DictReader(file)
+    assert json.loads(row["extra"]) == {"text": text, "big": 2**63 - 1}
+    assert json.loads((tmp_path / "rows.jsonl").read_text())["extra"] == json.loads(row["extra"])
+
+
+async def test_exports_to_one_name_at_once_do_not_meet(job: Job, tmp_path: Path) -> None:
+    others = [await Job.open(tmp_path / "job") for _ in range(4)]
+    rows = await asyncio.gather(*(one.export(tmp_path / "rows.jsonl") for one in (job, *others)))
+    for other in others:
+        await other.aclose()
+    assert rows == [5] * 5
+    lines = (tmp_path / "rows.jsonl").read_text().splitlines()
+    assert len([json.loads(line) for line in lines]) == 5
+    assert [name for name in os.listdir(tmp_path) if name.startswith("rows")] == ["rows.jsonl"]
+
+
+async def test_no_planted_link_is_written_through(job: Job, tmp_path: Path) -> None:
+    (tmp_path / "precious").write_text("mine")
+    (tmp_path / "rows.jsonl.part").symlink_to(tmp_path / "precious")
+    (tmp_path / "rows.jsonl").symlink_to(tmp_path / "precious")
+    assert await job.export(tmp_path / "rows.jsonl") == 5
+    assert (tmp_path / "precious").read_text() == "mine"
+    assert not (tmp_path / "rows.jsonl").is_symlink()
+
+
+async def test_a_job_is_never_exported_over(job: Job, tmp_path: Path) -> None:
+    for name in ("job", "job-wal"):
+        if (tmp_path / name).exists():
+            with pytest.raises(ConfigurationError, match="own file"):
+                await job.export(tmp_path / name, format="jsonl")
+    assert (await job.counts()).total == 5
+    async with await Job.create(tmp_path / "other", "embed_images", tmp_path / "images"):
+        pass
+    with pytest.raises(ConfigurationError, match="own file"):
+        await job.export(tmp_path / "other", format="jsonl")
