@@ -363,11 +363,11 @@ class Machine(RuleBasedStateMachine):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1800)
+@pytest.mark.timeout(900)
 def test_several_processes_in_any_order() -> None:
     world, actors = Loop(), Actors()
     Machine.shared = world, actors
-    examples = int(os.environ.get("MACHINE_EXAMPLES", "12"))
+    examples = int(os.environ.get("MACHINE_EXAMPLES", "5"))
     try:
         run_state_machine_as_test(
             Machine,

