@@ -8,8 +8,9 @@ from memories_async._engine import envelope
 from memories_async._engine.body.writer import Transfer
 from memories_async._engine.convert import structure
 from memories_async._engine.request import Request, State
+from memories_async._engine.transport.answers import Reply, Saved
+from memories_async._engine.transport.downloads import PartialFile
 from memories_async._engine.transport.failures import Failure, Fault
-from memories_async._engine.transport.http import Reply, Saved
 from memories_async.errors import (
     AnswerTimeout,
     AnswerTooLarge,
@@ -29,6 +30,9 @@ from memories_async.operations import Answer, Operation, Replay
 from memories_async.results import HttpExchange, completed
 
 T = TypeVar("T")
+
+PRICE_PER_GB = 0.12
+"""Dollars that a download costs: https://api-tools.memories.ai/visual-search/download-video."""
 
 _NOT_CONNECTED: dict[Fault, type[ConnectError]] = {
     Fault.DNS: DnsError,
@@ -139,6 +143,19 @@ def _unknown(
         request_digest=request.digest(),
         status=status,
     )
-    if request.operation.replay is Replay.FREE_READ:
+    if (file := request.file) is not None and file.received:
+        error.advice = _advice_on(file)
+    elif request.operation.replay is Replay.FREE_READ:
         error.advice = "The call is free and changes nothing: call again"
     return error
+
+
+def _advice_on(file: PartialFile) -> str:
+    size = f" of {file.total:,}" if file.total is not None else ""
+    price = f"${PRICE_PER_GB} per GB"
+    if file.total is not None:
+        price += f", here up to ${file.total / 1e9 * PRICE_PER_GB:.4f}"
+    return (
+        f"{file.received:,}{size} bytes had come and may be billed; calling again begins anew and "
+        f"may bill them once more ({price})"
+    )

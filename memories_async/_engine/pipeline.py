@@ -24,6 +24,7 @@ from memories_async._engine.request import (
 )
 from memories_async._engine.retry import RETRYING, Failed, Verdict, backoff, judge
 from memories_async._engine.transport import downloads
+from memories_async._engine.transport.downloads import PartialFile
 from memories_async._engine.transport.failures import Failure
 from memories_async._engine.transport.http import Http
 from memories_async.clock import Clock
@@ -39,7 +40,7 @@ from memories_async.limiters import Limiter
 from memories_async.media.inspect import inspect_sources
 from memories_async.media.readers import Attachment
 from memories_async.media.source import Source
-from memories_async.operations import Operation
+from memories_async.operations import Operation, Replay
 
 S = TypeVar("S")
 T = TypeVar("T")
@@ -85,8 +86,10 @@ class Pipeline:
         url, left = address(operation, fields, origin)
         if sources:
             files = await self.inspect(operation, sources, until)
+        file = None
         if destination is not None:
             await self.run(lambda: downloads.check(destination), until)
+            file = PartialFile(destination, self.http.budget)
         with self.http.budget.holding(files) as held:
             request = Request(
                 operation,
@@ -99,10 +102,14 @@ class Pipeline:
                 body=recipe(operation, left, held),
                 known=known,
                 on_progress=on_progress,
-                destination=destination,
+                file=file,
                 started=started,
             )
-            return await self.send(request)
+            try:
+                return await self.send(request)
+            finally:
+                if file is not None:
+                    file.abandon()
 
     async def inspect(
         self, operation: Operation[Any], sources: Sequence[Source], until: float | None
@@ -231,8 +238,11 @@ class Pipeline:
     ) -> Failed:
         """Apply the replay rule to a failed attempt."""
         operation = request.operation
+        replay, file = operation.replay, request.file
+        if file is not None and file.would_be_repeated:
+            replay = Replay.BILLED
         twice = request.policy.replay == "accept_double_billing"
-        verdict = judge(error, transfer.state, operation.replay, twice, number)
+        verdict = judge(error, transfer.state, replay, twice, number)
         pause = 0.0
         if verdict is Verdict.RETRY:
             pause = backoff(number, self.clock.random())
@@ -265,5 +275,4 @@ class Pipeline:
 
 def _transfer(request: Request[Any], number: int) -> Transfer:
     length = request.body.length if request.body else 0
-    downloading = request.destination is not None
-    return Transfer(length, number, None if downloading else request.on_progress)
+    return Transfer(length, number, request.on_progress if request.file is None else None)

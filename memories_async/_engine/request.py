@@ -6,7 +6,7 @@ import enum
 import hashlib
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from urllib.parse import quote, urlencode
 
 import attrs
@@ -18,6 +18,9 @@ from memories_async.errors import ConfigurationError
 from memories_async.media.readers import Attachment
 from memories_async.models import Progress
 from memories_async.operations import Body, Operation
+
+if TYPE_CHECKING:
+    from memories_async._engine.transport.downloads import PartialFile
 
 T = TypeVar("T")
 
@@ -45,7 +48,7 @@ class Request(Generic[T]):
         policy: How to wait and retry.
         known: Fields of the result that the answer does not repeat.
         on_progress: Told of accepted bytes.
-        destination: Where a downloaded file is to lie.
+        file: What a download is written to.
         started: The clock's time at which the caller began to wait.
     """
 
@@ -59,7 +62,7 @@ class Request(Generic[T]):
     body: Recipe | None = None
     known: Mapping[str, object] | None = None
     on_progress: ProgressHook | None = None
-    destination: str | None = None
+    file: PartialFile | None = None
     started: float = 0.0
 
     @property

@@ -25,8 +25,8 @@ import orjson
 from memories_async import Bucket, Memories, Rate
 from memories_async._engine.body.writer import Transfer
 from memories_async._engine.request import Request
+from memories_async._engine.transport.answers import Reply
 from memories_async._engine.transport.failures import Failure, Fault
-from memories_async._engine.transport.http import Reply
 from memories_async.bulk import Job, Status
 from tests.virtual_clock import HurriedClock
 

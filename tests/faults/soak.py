@@ -13,8 +13,8 @@ import attrs
 from memories_async import Bucket, Memories, MemoriesError, Rate
 from memories_async._engine.body.writer import Transfer
 from memories_async._engine.request import Request
+from memories_async._engine.transport.answers import Reply
 from memories_async._engine.transport.failures import Failure, Fault
-from memories_async._engine.transport.http import Reply
 from memories_async.limiters import MemoryLimiter
 from tests.faults.conftest import LeapingClock
 

@@ -1,11 +1,12 @@
-"""Writes a downloaded file beside its destination, and puts it in place once it is whole."""
+"""A downloaded file on its way: written beside its destination, put in place once it is whole."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import os
-from collections.abc import AsyncIterator, Callable
+import re
+from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import Future
 from typing import Any
 
@@ -14,12 +15,16 @@ from memories_async._engine.body.writer import Transfer
 from memories_async.errors import MediaError
 from memories_async.media.readers import COLD_READ
 
+if os.name == "posix":
+    import fcntl
+
 _FLAGS = (
-    (os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    (os.O_WRONLY | os.O_CREAT)
     | getattr(os, "O_BINARY", 0)
     | getattr(os, "O_CLOEXEC", 0)
     | getattr(os, "O_NOFOLLOW", 0)
 )
+_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+|\*)")
 
 
 def check(destination: str) -> None:
@@ -28,6 +33,8 @@ def check(destination: str) -> None:
     Raises:
         MediaError: It is a directory, or lies in none that can be written to.
     """
+    if "\0" in destination:
+        raise MediaError(f"{destination!r} cannot be written: no file's name has a NUL character")
     folder = os.path.dirname(destination) or os.curdir
     if os.path.isdir(destination):
         raise MediaError(f"{destination} is a directory")
@@ -37,50 +44,106 @@ def check(destination: str) -> None:
         raise MediaError(f"{destination} cannot be written: no permission for {folder}")
 
 
-async def save(
-    chunks: AsyncIterator[bytes], destination: str, transfer: Transfer, budget: UploadBudget
-) -> int:
-    """Write chunks to ``destination + ".part"``, then rename; returns the size.
+class PartialFile:
+    """What has come of a download, kept through all attempts of its call: it has been paid for.
 
     The destination appears only when the file is whole; what was there before stays until then.
 
-    Raises:
-        MediaError: The file cannot be written.
+    Args:
+        destination: Where the file is to lie.
+        budget: What uploads and downloads share.
+
+    Attributes:
+        received: Bytes that lie in the file so far.
+        total: Bytes of the whole file, where the service says so.
+        continuable: Whether the service seems able to send the rest alone.
     """
-    part = _Part(destination, budget)
-    gathered, size = bytearray(), 0
-    budget.active += 1
-    try:
-        await part.hop(part.open)
-        async for chunk in chunks:
-            gathered += chunk
-            size += len(chunk)
-            if len(gathered) >= budget.portion(COLD_READ):
-                await part.write(gathered)
-                gathered = bytearray()
-            transfer.accepted(len(chunk))
-        await part.write(gathered)
-        await part.hop(part.finish)
-    except BaseException:
-        part.abandon()
-        raise
-    finally:
-        budget.active -= 1
-    return size
-
-
-class _Part:
-    """The file beside the destination, its blocking calls made in worker threads."""
 
     def __init__(self, destination: str, budget: UploadBudget) -> None:
-        self._destination = destination
+        self.destination = destination
+        self.received = 0
+        self.total: int | None = None
+        self.continuable = False
+        self._validator: str | None = None
         self._path = f"{destination}.part"
         self._budget = budget
         self._descriptor: int | None = None
         self._made = False
         self._pending: Future[Any] | None = None
 
-    async def hop(self, function: Callable[[], object]) -> None:
+    @property
+    def would_be_repeated(self) -> bool:
+        """Whether another attempt would send again, and bill, what has come already."""
+        return self.received > 0 and not self.continuable
+
+    def headers(self) -> dict[str, str]:
+        """Return what asks for the rest alone; nothing before the first byte has come."""
+        if not self.received:
+            return {}
+        asked = {"Range": f"bytes={self.received}-"}
+        return asked | ({"If-Range": self._validator} if self._validator else {})
+
+    def continued_by(self, status: int, headers: Mapping[str, str]) -> bool:
+        """Tell whether an answer goes on where the last one ended, or is the first one.
+
+        Args:
+            status: 200 or 206.
+            headers: The answer's.
+        """
+        length = headers.get("Content-Length", "")
+        if not self.received:
+            self.total = int(length) if length.isdecimal() else None
+            tag = headers.get("ETag", "")
+            weak = tag.startswith("W/")
+            self._validator = tag if tag and not weak else headers.get("Last-Modified")
+            ranges = headers.get("Accept-Ranges", "").lower()
+            self.continuable = ranges != "none" and bool(ranges == "bytes" or self._validator)
+            return status == 200
+        found = _RANGE.fullmatch(headers.get("Content-Range", "").strip())
+        continued = (
+            status == 206
+            and found is not None
+            and int(found[1]) == self.received
+            and (self.total is None or found[2] in ("*", str(self.total)))
+        )
+        self.continuable = self.continuable and continued
+        return continued
+
+    def begin_anew(self) -> None:
+        """Forget what has come: the caller accepts to pay for it twice."""
+        self.received = 0
+
+    async def save(self, chunks: AsyncIterator[bytes], transfer: Transfer) -> None:
+        """Append chunks to the file; it is in place, whole, when this returns.
+
+        Args:
+            chunks: What comes; should it break off, what came before is kept.
+            transfer: Told of each.
+
+        Raises:
+            MediaError: The file cannot be written.
+        """
+        gathered = bytearray()
+        self._budget.active += 1
+        try:
+            await self._hop(self._open)
+            try:
+                async for chunk in chunks:
+                    gathered += chunk
+                    if len(gathered) >= self._budget.portion(COLD_READ):
+                        await self._write(gathered)
+                        gathered = bytearray()
+                    transfer.accepted(len(chunk))
+            except Exception:
+                if self._pending is None:  # it broke off, and what came is kept
+                    await self._write(gathered)
+                raise
+            await self._write(gathered)
+            await self._hop(self._put_in_place)
+        finally:
+            self._budget.active -= 1
+
+    async def _hop(self, function: Callable[[], object]) -> None:
         """Do something in a worker thread."""
         self._pending = pending = self._budget.readers.submit(function)
         try:
@@ -89,28 +152,41 @@ class _Part:
             raise MediaError(f"{self._path} cannot be written: {error.strerror}") from None
         self._pending = None
 
-    def open(self) -> None:
-        """Make the file; blocks."""
-        self._descriptor = os.open(self._path, _FLAGS, 0o666)
-        self._made = True
+    async def _write(self, data: bytearray) -> None:
+        if not data:
+            return
+        await self._hop(lambda: self._write_all(data))
+        self.received += len(data)
 
-    async def write(self, data: bytearray) -> None:
-        """Write all of the data, in a worker thread."""
-        await self.hop(lambda: self._write(data))
+    def _open(self) -> None:
+        if self._descriptor is None:
+            descriptor = os.open(self._path, _FLAGS, 0o666)
+            try:
+                if os.name == "posix":  # two downloads to one place would write into one another
+                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                os.close(descriptor)
+                raise OSError(0, "another download is writing it") from None
+            self._descriptor, self._made = descriptor, True
+        os.ftruncate(self._descriptor, self.received)
+        os.lseek(self._descriptor, self.received, os.SEEK_SET)
 
-    def _write(self, data: bytearray) -> None:
+    def _write_all(self, data: bytearray) -> None:
         assert self._descriptor is not None
         view = memoryview(data)
         while view:
             view = view[os.write(self._descriptor, view) :]
 
-    def finish(self) -> None:
-        """Close the file and put it in place; blocks."""
+    def _put_in_place(self) -> None:
+        if os.name != "posix":  # there nothing that is open can be moved
+            self._close()
+        # Elsewhere before it is closed, and so unlocked: nobody else can have it meanwhile.
+        os.replace(self._path, self.destination)
+        self._made = False
         self._close()
-        os.replace(self._path, self._destination)
 
     def abandon(self) -> None:
-        """Close the file and remove it."""
+        """Close the file, and remove it unless it is in place."""
         if self._pending is not None:
             # Cancelled while a thread still writes: closing now would hand it another file's
             # descriptor, so the thread closes when it comes back.
@@ -119,11 +195,11 @@ class _Part:
             self._discard()
 
     def _discard(self) -> None:
-        with contextlib.suppress(OSError):
-            self._close()
         if self._made:  # what was not opened here is not removed here
             with contextlib.suppress(OSError):
                 os.unlink(self._path)
+        with contextlib.suppress(OSError):
+            self._close()
 
     def _close(self) -> None:
         descriptor, self._descriptor = self._descriptor, None  # never closed twice

@@ -23,6 +23,7 @@ class Fault(enum.Enum):
     LOST = "the connection was lost"
     NOT_HTTP = "what came back is not HTTP"
     TIMED_OUT = "time ran out"
+    NOT_CONTINUED = "the file does not go on where it was cut off"
     TOO_LARGE = "the answer is too large"
 
 

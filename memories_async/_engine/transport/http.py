@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import functools
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import aiohttp
@@ -17,43 +17,14 @@ from yarl import URL
 from memories_async._engine.body.budget import UploadBudget
 from memories_async._engine.body.writer import Transfer, write
 from memories_async._engine.request import Request, State, origin_of
-from memories_async._engine.transport import failures
-from memories_async._engine.transport.downloads import save
+from memories_async._engine.transport import answers, failures
+from memories_async._engine.transport.answers import Reply, Saved
 from memories_async._engine.transport.failures import Failure, Fault
 from memories_async._engine.transport.payload import Connection, Payload
 from memories_async._engine.transport.sessions import EXCHANGE, Sessions, is_quiet
 from memories_async.addresses import Proxy
-from memories_async.config import Secret, Settings
+from memories_async.config import Settings
 from memories_async.operations import Replay
-
-LARGEST_ANSWER = 16 * 1024 * 1024
-
-
-@attrs.frozen
-class Saved:
-    """A whole answer that is a file, and lies where it was asked for."""
-
-    path: str
-    size: int
-    content_type: str
-    status: int
-    headers: Mapping[str, str]
-
-
-@attrs.frozen
-class Reply:
-    """A whole answer.
-
-    Attributes:
-        status: The HTTP status.
-        headers: Those that mean something, by their names in lower case.
-        body: The body, unpacked.
-    """
-
-    status: int
-    headers: Mapping[str, str]
-    body: bytes
-
 
 _AT_ONCE: contextlib.nullcontext[None] = contextlib.nullcontext()
 
@@ -123,6 +94,7 @@ class _Exchange:
     scope: asyncio.Timeout = attrs.field(init=False)
     payload: Payload | None = None
     connected: bool = False
+    protocol: ResponseHandler | None = None
 
     async def run(
         self, session: aiohttp.ClientSession, proxy: Proxy | None
@@ -148,7 +120,7 @@ class _Exchange:
                     timeout=_NO_TIMEOUT,
                 )
                 return await self.receive(response)
-        except _AnswerTooLargeError:
+        except answers.TooLargeError:
             failure = Failure(Fault.TOO_LARGE)
         except (aiohttp.ClientError, OSError, ValueError) as error:
             # aiohttp's own exceptions hold the request's headers, so none of them goes further:
@@ -190,6 +162,7 @@ class _Exchange:
                 raise aiohttp.ClientConnectionError("not to be sent") from None
         if not is_quiet(protocol):
             return False
+        self.protocol = protocol
         if self.payload is None:
             self.transfer.whole()
             self._limit(self.request.policy.answer_timeout)
@@ -213,10 +186,12 @@ class _Exchange:
     async def receive(self, response: aiohttp.ClientResponse) -> Reply | Saved | Failure:
         """Read the answer, whose head has come."""
         request = self.request
-        if request.destination is not None and _is_file(response):
+        if request.file is not None and answers.is_file(response):
             self._limit(None)  # a long download is no late answer
-            return await _save(response, request.destination, request, self.transfer, self.budget)
-        return await _reply(response, request.key)
+            return await answers.save(
+                response, request, request.file, self.protocol, self.transfer.attempt
+            )
+        return await answers.reply(response, request.key)
 
     def _limit(self, seconds: float | None) -> None:
         """Let the step that begins now take so long, and never longer than the caller waits."""
@@ -251,8 +226,8 @@ _NO_TIMEOUT = aiohttp.ClientTimeout(total=None, connect=None, sock_connect=None,
 
 def _headers(request: Request[Any], proxy: Proxy | None) -> dict[str, str]:
     headers = {"Accept": "application/json"}
-    if request.destination:  # packed, its length would not be what progress counts
-        headers = {"Accept": "*/*", "Accept-Encoding": "identity"}
+    if request.file is not None:  # packed, its length would not be what progress counts
+        headers = {"Accept": "*/*", "Accept-Encoding": "identity", **request.file.headers()}
     if request.headers:
         own = {name.lower() for name in request.headers}
         headers = {name: value for name, value in headers.items() if name.lower() not in own}
@@ -270,84 +245,3 @@ def _login(proxy: Proxy | None) -> dict[str, str]:
     if proxy is None or proxy.login is None:
         return {}
     return {"Proxy-Authorization": _HeaderSecret(proxy.login)}
-
-
-def _is_file(response: aiohttp.ClientResponse) -> bool:
-    # JSON is a refusal, and a page comes from something that stands between us and the service.
-    kind = response.content_type
-    return response.status == 200 and "json" not in kind and kind != "text/html"
-
-
-async def _save(
-    response: aiohttp.ClientResponse,
-    destination: str,
-    request: Request[Any],
-    transfer: Transfer,
-    budget: UploadBudget,
-) -> Saved:
-    receiving = Transfer(response.content_length, transfer.attempt, request.on_progress)
-    chunks = _chunks(response, request.policy.stall_timeout)
-    size = await save(chunks, destination, receiving, budget)
-    headers = _kept(response, request.key)
-    return Saved(destination, size, response.content_type, response.status, headers)
-
-
-async def _chunks(response: aiohttp.ClientResponse, stall_timeout: float) -> AsyncIterator[bytes]:
-    while True:
-        async with asyncio.timeout(stall_timeout):
-            chunk = await response.content.readany()
-        if not chunk:
-            return
-        yield chunk
-
-
-class _AnswerTooLargeError(Exception):
-    pass
-
-
-async def _reply(response: aiohttp.ClientResponse, key: Secret | None) -> Reply:
-    """Read a whole answer; should it echo the key, no message, log or traceback will know."""
-    headers = _kept(response, key)
-    body = await _read(response)
-    return Reply(response.status, headers, body if key is None else key.hide(body))
-
-
-_KEPT_HEADERS = frozenset(
-    {
-        "age",
-        "content-length",
-        "content-type",
-        "date",
-        "deprecation",
-        "retry-after",
-        "server",
-        "sunset",
-        "traceparent",
-        "via",
-        "x-correlation-id",
-        "x-ratelimit-limit",
-        "x-ratelimit-remaining",
-        "x-ratelimit-reset",
-        "x-request-id",
-        "x-trace-id",
-    }
-)
-"""What of an answer's headers means something to whoever looks for a fault, and is no secret."""
-
-
-def _kept(response: aiohttp.ClientResponse, key: Secret | None) -> dict[str, str]:
-    return {
-        name: failures.hidden(key, failures.readable(value))
-        for full_name, value in response.headers.items()
-        if (name := full_name.lower()) in _KEPT_HEADERS
-    }
-
-
-async def _read(response: aiohttp.ClientResponse) -> bytes:
-    """Read an answer, unpacked as it comes, up to the cap: a few KB may unpack to gigabytes."""
-    body = bytearray()
-    async for chunk in response.content.iter_any():
-        body += chunk
-        if len(body) > LARGEST_ANSWER:
-            raise _AnswerTooLargeError
-    return bytes(body)

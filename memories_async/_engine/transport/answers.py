@@ -1,0 +1,191 @@
+"""What comes back: a whole answer in memory, or a file that is written as it comes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+
+import aiohttp
+import attrs
+import orjson
+from aiohttp.client_proto import ResponseHandler
+
+from memories_async._engine.body.writer import Transfer
+from memories_async._engine.request import Request
+from memories_async._engine.transport import failures
+from memories_async._engine.transport.downloads import PartialFile
+from memories_async._engine.transport.failures import Failure, Fault
+from memories_async.config import Secret
+
+LARGEST_ANSWER = 16 * 1024 * 1024
+LONGEST_REFUSAL = 64 * 1024
+"""Bytes of an answer that may be an error although its type says that it is a file."""
+
+
+@attrs.frozen
+class Saved:
+    """A whole answer that is a file, and lies where it was asked for."""
+
+    path: str
+    size: int
+    content_type: str
+    status: int
+    headers: Mapping[str, str]
+
+
+@attrs.frozen
+class Reply:
+    """A whole answer.
+
+    Attributes:
+        status: The HTTP status.
+        headers: Those that mean something, by their names in lower case.
+        body: The body, unpacked.
+    """
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+def is_file(response: aiohttp.ClientResponse) -> bool:
+    """Tell whether an answer is a file, by its status and type."""
+    # JSON is a refusal, and a page comes from something that stands between us and the service.
+    kind = response.content_type
+    return response.status in (200, 206) and "json" not in kind and kind != "text/html"
+
+
+async def save(
+    response: aiohttp.ClientResponse,
+    request: Request[Any],
+    file: PartialFile,
+    protocol: ResponseHandler | None,
+    attempt: int,
+) -> Reply | Saved | Failure:
+    """Write a file as it comes; a small refusal in a file's clothes is returned as what it is.
+
+    Args:
+        response: The answer, whose head has come.
+        request: What was asked.
+        file: Where to write it.
+        protocol: The connection, which tells an end from a reset.
+        attempt: The number of the attempt, from 1.
+    """
+    if not file.continued_by(response.status, response.headers):
+        if request.policy.replay != "accept_double_billing" or response.status != 200:
+            return Failure(Fault.NOT_CONTINUED, status=response.status)
+        file.begin_anew()
+    chunks = _chunks(response, request.policy.stall_timeout)
+    first = b"" if file.received else await _first_of(chunks)
+    headers = _kept(response, request.key)
+    if len(first) <= LONGEST_REFUSAL and _is_refusal(first):
+        return Reply(response.status, headers, _hidden(request.key, first))
+    receiving = Transfer(file.total, attempt, request.on_progress)
+    receiving.sent = file.received
+    await file.save(_whole(first, chunks, response, protocol), receiving)
+    return Saved(file.destination, file.received, response.content_type, response.status, headers)
+
+
+async def _chunks(response: aiohttp.ClientResponse, stall_timeout: float) -> AsyncIterator[bytes]:
+    while True:
+        async with asyncio.timeout(stall_timeout):
+            chunk = await response.content.readany()
+        if not chunk:
+            return
+        yield chunk
+
+
+async def _first_of(chunks: AsyncIterator[bytes]) -> bytes:
+    """Return the beginning of a file: all of it, or more than any refusal has."""
+    first = b""
+    async for chunk in chunks:
+        first += chunk
+        if len(first) > LONGEST_REFUSAL or first[:1] not in (b"{", b"<"):
+            break
+    return first
+
+
+async def _whole(
+    first: bytes,
+    chunks: AsyncIterator[bytes],
+    response: aiohttp.ClientResponse,
+    protocol: ResponseHandler | None,
+) -> AsyncIterator[bytes]:
+    """Yield a file's bytes, and raise where it was cut off before its end."""
+    if first:
+        yield first
+    async for chunk in chunks:
+        yield chunk
+    framed = response.content_length is not None or "chunked" in response.headers.get(
+        "Transfer-Encoding", ""
+    )
+    # What has no length ends with its connection; a reset is no end, which aiohttp takes it for.
+    if not framed and protocol is not None and isinstance(protocol.exception(), OSError):
+        raise aiohttp.ClientPayloadError("reset before the end of a file of unknown length")
+
+
+def _is_refusal(body: bytes) -> bool:
+    """Tell whether a small answer is an error or a page, whatever its type says."""
+    if body[:1] == b"<":
+        return body[:200].lower().startswith((b"<!doctype html", b"<html"))
+    try:
+        said = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return False
+    return isinstance(said, dict) and not {"code", "error", "msg", "message"}.isdisjoint(said)
+
+
+class TooLargeError(Exception):
+    """The answer is larger than any that the service sends."""
+
+
+async def reply(response: aiohttp.ClientResponse, key: Secret | None) -> Reply:
+    """Read a whole answer; should it echo the key, no message, log or traceback will know."""
+    headers = _kept(response, key)
+    return Reply(response.status, headers, _hidden(key, await _read(response)))
+
+
+def _hidden(key: Secret | None, body: bytes) -> bytes:
+    return body if key is None else key.hide(body)
+
+
+_KEPT_HEADERS = frozenset(
+    {
+        "age",
+        "content-length",
+        "content-type",
+        "date",
+        "deprecation",
+        "retry-after",
+        "server",
+        "sunset",
+        "traceparent",
+        "via",
+        "x-correlation-id",
+        "x-ratelimit-limit",
+        "x-ratelimit-remaining",
+        "x-ratelimit-reset",
+        "x-request-id",
+        "x-trace-id",
+    }
+)
+"""What of an answer's headers means something to whoever looks for a fault, and is no secret."""
+
+
+def _kept(response: aiohttp.ClientResponse, key: Secret | None) -> dict[str, str]:
+    return {
+        name: failures.hidden(key, failures.readable(value))
+        for full_name, value in response.headers.items()
+        if (name := full_name.lower()) in _KEPT_HEADERS
+    }
+
+
+async def _read(response: aiohttp.ClientResponse) -> bytes:
+    """Read an answer, unpacked as it comes, up to the cap: a few KB may unpack to gigabytes."""
+    body = bytearray()
+    async for chunk in response.content.iter_any():
+        body += chunk
+        if len(body) > LARGEST_ANSWER:
+            raise TooLargeError
+    return bytes(body)
