@@ -30,7 +30,22 @@ if TYPE_CHECKING:
 
 @checked
 class Assets:
-    """Assets; their host wants the general key."""
+    """Assets; their host wants the general key.
+
+    What its methods share is said here, and named in theirs.
+
+    Args:
+        asset_id: The asset's identifier, e.g. ``re_657466124521283584``.
+        on_progress: Called with the bytes accepted so far; of a download, with those received.
+        options: Deadline, attempts and timeouts of each request.
+
+    Raises:
+        ConfigurationError: No key, or an argument is of another kind or beyond its limit; nothing
+            was opened or sent.
+        MediaError: A file cannot be sent, or written; nothing was sent.
+        ApiError: The service refused.
+        OutcomeUnknown: It was sent and no answer came; it may have been billed.
+    """
 
     def __init__(self, dispatcher: Dispatcher) -> None:
         self._dispatcher = dispatcher
@@ -51,17 +66,14 @@ class Assets:
                 ``Media``. A file is streamed from where it lies.
             signed: Ask for a signed address first and send the file there, past the API's own
                 hosts: for large files. The key does not go to that address.
-            on_progress: Called with the bytes accepted so far.
-            options: Deadline, attempts and timeouts of each request.
 
         Returns:
             The asset; see ``wait_until_ready``. The upload is free, keeping it is billed by size.
 
         Raises:
-            ConfigurationError: No key, or the source is a URL.
-            MediaError: The file cannot be sent; nothing was.
-            ApiError: The service refused.
             OutcomeUnknown: It was sent and no answer came; the asset may exist.
+
+        Shared (see ``Assets``): on_progress, options, ApiError, MediaError, ConfigurationError.
 
         Source: POST /serve/api/v2/upload; POST /serve/api/v2/upload/signed-url
         (https://api-tools.memories.ai/visual-intelligence/base/upload).
@@ -97,18 +109,14 @@ class Assets:
     async def metadata(self, asset_id: str, *, options: CallOptions | None = None) -> AssetMetadata:
         """Return what the service knows of an asset; free.
 
-        Args:
-            asset_id: The asset's identifier.
-            options: Deadline, attempts and timeouts of this call.
-
         Returns:
             The upload's status; the other fields are undocumented and kept in ``extra``.
 
         Raises:
-            ConfigurationError: No key or no asset_id.
             NotFound: There is no such asset.
-            ApiError: The service refused.
             UnexpectedShape: The answer holds no record.
+
+        Shared (see ``Assets``): asset_id, options, ApiError, ConfigurationError.
 
         Source: GET /serve/api/v2/{asset_id}/metadata
         (https://api-tools.memories.ai/visual-intelligence/base/metadata).
@@ -128,9 +136,7 @@ class Assets:
         """Ask about an asset until it can be used: after 2 s, then ever less often, up to 30 s.
 
         Args:
-            asset_id: The asset's identifier.
             within: Seconds to wait at most (default 120).
-            options: Deadline, attempts and timeouts of each question.
 
         Returns:
             The metadata, with status ``SUCCESS``.
@@ -139,7 +145,8 @@ class Assets:
             TaskFailed: The upload failed for good.
             DeadlineExceeded: It was not ready in time; asking later is free.
             NotFound: There is no such asset.
-            ApiError: The service refused.
+
+        Shared (see ``Assets``): asset_id, options, ApiError.
 
         Source: GET /serve/api/v2/{asset_id}/metadata
         (https://api-tools.memories.ai/visual-intelligence/base/metadata).
@@ -164,21 +171,18 @@ class Assets:
         """Download an asset to a file; $0.12 per GB.
 
         Args:
-            asset_id: The asset's identifier.
             destination: Path of the file. It appears when the download is whole; until then the
                 bytes lie beside it, in ``<destination>.part``. Names that the service gives are
                 never used.
-            on_progress: Called with the bytes received so far.
-            options: Deadline, attempts and timeouts of this call.
 
         Returns:
             Where the file lies, its size and type.
 
         Raises:
-            ConfigurationError: No key or no asset_id.
-            MediaError: The file cannot be written.
             NotFound: There is no such asset.
-            ApiError: The service refused.
+
+        Shared (see ``Assets``): asset_id, on_progress, options, ApiError, MediaError,
+            ConfigurationError.
 
         Source: GET /serve/api/v2/{asset_id}/download
         (https://api-tools.memories.ai/visual-intelligence/base/download).

@@ -51,7 +51,27 @@ class Person:
 
 @checked
 class Captions:
-    """Captions of images and videos; the host wants the captioning key."""
+    """Captions of images and videos; the host wants the captioning key.
+
+    What its methods share is said here, and named in theirs.
+
+    Args:
+        system_prompt: What the model is told to be; for videos the service requires one.
+        persons: Up to 5 people to recognise in a video (human re-identification): ``Person``, or
+            ``{"name": ..., "url": ...}`` as the documentation writes them.
+        thinking: Use the reasoning model.
+        qa: Answer in the style of a conversation instead of a caption.
+        reasoning_effort: 1 to 10, or -1 to let the model decide; applies when thinking.
+        on_progress: Called with the bytes accepted so far.
+        options: Deadline, attempts and timeouts of each call.
+
+    Raises:
+        ConfigurationError: No key, or an argument is of another kind or beyond its limit; nothing
+            was opened or sent.
+        MediaError: A file cannot be sent, or written; nothing was sent.
+        ApiError: The service refused.
+        OutcomeUnknown: It was sent and no answer came; it may have been billed.
+    """
 
     def __init__(self, dispatcher: Dispatcher) -> None:
         self._dispatcher = dispatcher
@@ -75,22 +95,13 @@ class Captions:
             source: A PNG or JPEG: URL, path, bytes, binary file object or ``Media``; or a
                 sequence of them, either all URLs or all local.
             prompt: What to say or to answer.
-            system_prompt: What the model is told to be.
-            thinking: Use the reasoning model.
-            qa: Answer in the style of a conversation instead of a caption.
-            reasoning_effort: 1 to 10, or -1 to let the model decide; applies when thinking.
             as_base64: Send a single local image inside the JSON request.
-            on_progress: Called with the bytes accepted so far.
-            options: Deadline, attempts and timeouts of this call.
 
         Returns:
             The text and the tokens used.
 
-        Raises:
-            ConfigurationError: No captioning key, no prompt, a bad option or a bad URL.
-            MediaError: A file cannot be sent; nothing was.
-            ApiError: The service refused.
-            OutcomeUnknown: It was sent and no answer came; it may have been billed.
+        Shared (see ``Captions``): system_prompt, thinking, qa, reasoning_effort, on_progress,
+            options, ApiError, MediaError, OutcomeUnknown, ConfigurationError.
 
         Source: POST /v1/understand/uploadImg, uploadImgFile, uploadImgFileBase64
         (https://api-tools.memories.ai/platform/image-caption).
@@ -143,18 +154,15 @@ class Captions:
             prompt: What to say of each.
             concurrency: How many calls may be in flight (default 4).
             ordered: Yield in the order of the sources instead of as answers come.
-            system_prompt: As for ``image``.
-            thinking: As for ``image``.
-            qa: As for ``image``.
-            reasoning_effort: As for ``image``.
             as_base64: As for ``image``; URLs are then refused.
-            options: Deadline, attempts and timeouts of each call.
 
         Returns:
             An iterator of outcomes: one image's failure leaves the others alone.
 
         Raises:
             ConfigurationError: ``concurrency`` is below 1.
+
+        Shared (see ``Captions``): system_prompt, thinking, qa, reasoning_effort, options.
 
         Source: POST /v1/understand/uploadImg, uploadImgFile, uploadImgFileBase64
         (https://api-tools.memories.ai/platform/image-caption).
@@ -193,23 +201,12 @@ class Captions:
             source: A video of at most 8 GB and 2 hours: URL, path, bytes, binary file object or
                 ``Media``. A file is streamed from where it lies.
             prompt: What to say or to answer.
-            system_prompt: What the model is told to be; the service requires one.
-            persons: Up to 5 people to recognise (human re-identification): ``Person``, or
-                ``{"name": ..., "url": ...}`` as the documentation writes them.
-            thinking: Use the reasoning model.
-            qa: Answer in the style of a conversation instead of a caption.
-            reasoning_effort: 1 to 10, or -1 to let the model decide; applies when thinking.
-            on_progress: Called with the bytes accepted so far.
-            options: Deadline, attempts and timeouts of this call.
 
         Returns:
             The text and the tokens used.
 
-        Raises:
-            ConfigurationError: No captioning key, no prompt, a bad option or a bad URL.
-            MediaError: The file cannot be sent; nothing was.
-            ApiError: The service refused.
-            OutcomeUnknown: It was sent and no answer came; it may have been billed.
+        Shared (see ``Captions``): system_prompt, persons, thinking, qa, reasoning_effort,
+            on_progress, options, ApiError, MediaError, OutcomeUnknown, ConfigurationError.
 
         Source: POST /v1/understand/uploadSync, uploadFileSync
         (https://api-tools.memories.ai/platform/video-caption).
@@ -243,23 +240,12 @@ class Captions:
             source: A video of at most 8 GB and 2 hours, as for ``video``.
             prompt: What to say or to answer.
             callback: Public http(s) address that the result is POSTed to.
-            system_prompt: What the model is told to be; the service requires one.
-            persons: Up to 5 people to recognise (human re-identification): ``Person``, or
-                ``{"name": ..., "url": ...}`` as the documentation writes them.
-            thinking: Use the reasoning model.
-            qa: Answer in the style of a conversation instead of a caption.
-            reasoning_effort: 1 to 10, or -1 to let the model decide; applies when thinking.
-            on_progress: Called with the bytes accepted so far.
-            options: Deadline, attempts and timeouts of this call.
 
         Returns:
             The task's identifier, which the callback repeats.
 
-        Raises:
-            ConfigurationError: No captioning key, no prompt, a bad option or a bad URL.
-            MediaError: The file cannot be sent; nothing was.
-            ApiError: The service refused.
-            OutcomeUnknown: It was sent and no answer came; it may have been billed.
+        Shared (see ``Captions``): system_prompt, persons, thinking, qa, reasoning_effort,
+            on_progress, options, ApiError, MediaError, OutcomeUnknown, ConfigurationError.
 
         Source: POST /v1/understand/upload, uploadFile
         (https://api-tools.memories.ai/platform/video-caption).

@@ -25,7 +25,21 @@ TEXT_MODEL = "gemini-embedding-001"
 
 @checked
 class Embeddings:
-    """Embedding vectors; their host wants the general key."""
+    """Embedding vectors; their host wants the general key.
+
+    What its methods share is said here, and named in theirs.
+
+    Args:
+        on_progress: Called with the bytes accepted so far.
+        options: Deadline, attempts and timeouts of each call.
+
+    Raises:
+        ConfigurationError: No key, or an argument is of another kind or beyond its limit; nothing
+            was opened or sent.
+        MediaError: A file cannot be sent, or written; nothing was sent.
+        ApiError: The service refused.
+        OutcomeUnknown: It was sent and no answer came; it may have been billed.
+    """
 
     def __init__(self, dispatcher: Dispatcher) -> None:
         self._dispatcher = dispatcher
@@ -46,18 +60,15 @@ class Embeddings:
                 object or ``Media``.
             asset_id: An uploaded asset instead, e.g. ``re_6574...``; exactly one of the two.
             model: ``multimodalembedding@001`` (default) or ``mobileclip``.
-            on_progress: Called with the bytes accepted so far.
-            options: Deadline, attempts and timeouts of this call.
 
         Returns:
             The vector, whose length depends on the model. $0.0001 per image.
 
         Raises:
             ConfigurationError: No key, neither or both of source and asset_id, or no model.
-            MediaError: The image cannot be sent; nothing was.
             NotFound: There is no such asset.
-            ApiError: The service refused.
-            OutcomeUnknown: It was sent and no answer came; it may have been billed.
+
+        Shared (see ``Embeddings``): on_progress, options, ApiError, MediaError, OutcomeUnknown.
 
         Source: POST /serve/api/v2/embeddings/image
         (https://api-tools.memories.ai/api-reference/embeddings/image-embedding).
@@ -98,16 +109,15 @@ class Embeddings:
             texts: One text or several.
             model: ``gemini-embedding-001`` (default).
             dimensionality: Length of the vectors, e.g. 256, 512 or 768; by default the model's.
-            options: Deadline, attempts and timeouts of this call.
 
         Returns:
             One embedding for each text, in their order. $0.0000002 per token.
 
         Raises:
             ConfigurationError: No key, no text or an empty one, or no model.
-            ApiError: The service refused.
             UnexpectedShape: The answer has another number of vectors; it has been billed.
-            OutcomeUnknown: It was sent and no answer came; it may have been billed.
+
+        Shared (see ``Embeddings``): options, ApiError, OutcomeUnknown.
 
         Source: POST /serve/api/v2/embeddings/text
         (https://api-tools.memories.ai/visual-intelligence/embeddings/text-embedding).
@@ -142,16 +152,14 @@ class Embeddings:
         Args:
             asset_id: An uploaded video asset.
             model: ``multimodalembedding@001`` (default).
-            options: Deadline, attempts and timeouts of this call.
 
         Returns:
             One vector for the whole video.
 
         Raises:
-            ConfigurationError: No key, no asset_id or no model.
             NotFound: There is no such asset.
-            ApiError: The service refused.
-            OutcomeUnknown: It was sent and no answer came; it may have been billed.
+
+        Shared (see ``Embeddings``): options, ApiError, OutcomeUnknown, ConfigurationError.
 
         Source: POST /serve/api/v2/embeddings/video
         (https://api-tools.memories.ai/api-reference/Embeddings/video-embedding).
@@ -179,13 +187,14 @@ class Embeddings:
             model: ``multimodalembedding@001`` (default) or ``mobileclip``.
             concurrency: How many calls may be in flight (default 4).
             ordered: Yield in the order of the sources instead of as answers come.
-            options: Deadline, attempts and timeouts of each call.
 
         Returns:
             An iterator of outcomes: one image's failure leaves the others alone.
 
         Raises:
             ConfigurationError: ``concurrency`` is below 1.
+
+        Shared (see ``Embeddings``): options.
 
         Source: POST /serve/api/v2/embeddings/image
         (https://api-tools.memories.ai/api-reference/embeddings/image-embedding).

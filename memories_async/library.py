@@ -59,7 +59,28 @@ MOST_HITS: Mapping[SearchBy, int] = {"clip": 1000, "audio": 1000, "caption": 200
 
 @checked
 class Library:
-    """The private library; its host wants the general key."""
+    """The private library; its host wants the general key.
+
+    What its methods share is said here, and named in theirs.
+
+    Args:
+        unique_id: Namespace within the account, made on first use; the service's default is
+            ``default``.
+        datetime_taken: When it was taken: a datetime, or text as ``2025-09-07 22:52:00``. The
+            service takes no offset: an aware datetime is sent as UTC.
+        camera_model: What it was taken with, at most 200 characters.
+        latitude: Degrees, -90 to 90, together with ``longitude``; as a filter: within about 20 km.
+        longitude: Degrees, -180 to 180, together with ``latitude``.
+        on_progress: Called with the bytes accepted so far; of a download, with those received.
+        options: Deadline, attempts and timeouts of each request.
+
+    Raises:
+        ConfigurationError: No key, or an argument is of another kind or beyond its limit; nothing
+            was opened or sent.
+        MediaError: A file cannot be sent, or written; nothing was sent.
+        ApiError: The service refused.
+        OutcomeUnknown: It was sent and no answer came; it may have been billed.
+    """
 
     def __init__(self, dispatcher: Dispatcher) -> None:
         self._dispatcher = dispatcher
@@ -86,27 +107,19 @@ class Library:
             sources: Local images (JPEG, PNG, GIF, BMP or WebP of at most 20 MB each): paths,
                 bytes, binary file objects or ``Media``. How many one request may hold is a
                 setting of the service, which names it when exceeded.
-            unique_id: Namespace within the account, made on first use; the service's default
-                is ``default``.
-            datetime_taken: When they were taken: a datetime, or text as ``2025-09-07 22:52:00``.
-                The service takes no offset: an aware datetime is sent as UTC.
-            camera_model: At most 200 characters.
-            latitude: Degrees, -90 to 90.
-            longitude: Degrees, -180 to 180.
             tags: At most 50; the service adds the tag ``api``.
-            on_progress: Called with the bytes of the whole request accepted so far.
-            options: Deadline, attempts and timeouts of this call.
 
         Returns:
             The images in the order of the sources, each with its exact identifier.
 
         Raises:
-            ConfigurationError: No key, or a metadata field is beyond its limit.
             MediaError: At least one file cannot be sent; each is named, and nothing was sent.
-            ApiError: The service refused.
             UnexpectedShape: Another number of ids came than images went; they are in its
                 ``answer``, and have been billed.
             OutcomeUnknown: It was sent and no answer came; the images may exist and be billed.
+
+        Shared (see ``Library``): unique_id, datetime_taken, camera_model, latitude, longitude,
+            on_progress, options, ApiError, ConfigurationError.
 
         Source: POST /serve/api/v1/upload_img
         (https://api-tools.memories.ai/visual-search/upload-image-from-file).
@@ -151,18 +164,12 @@ class Library:
             image: The query image (JPEG, PNG, GIF, BMP or WebP of at most 20 MB): path, bytes,
                 binary file object or ``Media``.
             prompt: What to pay attention to, in English.
-            unique_id: Namespace within the account.
-            on_progress: Called with the bytes accepted so far.
-            options: Deadline, attempts and timeouts of this call.
 
         Returns:
             The clips, with times in seconds; each successful call is billed, also an empty one.
 
-        Raises:
-            ConfigurationError: No key, no video_no or no prompt.
-            MediaError: The image cannot be sent; nothing was.
-            ApiError: The service refused.
-            OutcomeUnknown: It was sent and no answer came; it may have been billed.
+        Shared (see ``Library``): unique_id, on_progress, options, ApiError, MediaError,
+            OutcomeUnknown, ConfigurationError.
 
         Source: POST /serve/api/v1/search_clips_by_image
         (https://api-tools.memories.ai/platform/search-clips-by-image).
@@ -203,30 +210,22 @@ class Library:
             source: A video (MP4, MOV, AVI or MKV of at most 3 GB): path, bytes, binary file
                 object or ``Media``; or a public URL (MP4, or M3U8 with absolute links; at most
                 1 GB without special permission). A file is streamed from where it lies.
-            unique_id: Namespace within the account.
             folder_id: Folder within the account; newer accounts have folders instead of
                 namespaces.
             callback: Public http(s) address, of at most 299 characters, that is told when the
                 video has been indexed.
-            datetime_taken: When it was taken: a datetime, or text as ``2025-09-07 22:52:00``.
-                The service takes no offset: an aware datetime is sent as UTC.
-            camera_model: At most 200 characters.
-            latitude: Degrees, -90 to 90.
-            longitude: Degrees, -180 to 180.
             tags: At most 20; the service adds the tag ``api``.
             retain_original_video: Whether the service keeps the original (its default: yes).
             video_transcription_prompt: What to pay attention to when it is transcribed.
-            on_progress: Called with the bytes accepted so far.
-            options: Deadline, attempts and timeouts of this call.
 
         Returns:
             The video, as yet with status ``UNPARSE``: see ``wait_until_searchable``.
 
         Raises:
-            ConfigurationError: No key, a bad URL, or a field is beyond its limit.
-            MediaError: The file cannot be sent; nothing was.
-            ApiError: The service refused.
             OutcomeUnknown: It was sent and no answer came; the video may exist and be billed.
+
+        Shared (see ``Library``): unique_id, datetime_taken, camera_model, latitude, longitude,
+            on_progress, options, ApiError, MediaError, ConfigurationError.
 
         Source: POST /serve/api/v1/upload, POST /serve/api/v1/upload_url
         (https://api-tools.memories.ai/visual-search/upload-video-from-file).
@@ -271,16 +270,14 @@ class Library:
 
         Args:
             video_no: The video's identifier.
-            unique_id: Namespace within the account.
-            options: Deadline, attempts and timeouts of this call.
 
         Returns:
             The video with its status, duration and size.
 
         Raises:
-            ConfigurationError: No key or no video_no.
             NotFound: There is no such video.
-            ApiError: The service refused.
+
+        Shared (see ``Library``): unique_id, options, ApiError, ConfigurationError.
 
         Source: GET /serve/api/v1/get_metadata
         (https://api-tools.memories.ai/visual-search/get-metadata).
@@ -301,8 +298,6 @@ class Library:
         Args:
             video_no: The video's identifier.
             within: Seconds to wait at most (default 600).
-            unique_id: Namespace within the account.
-            options: Deadline, attempts and timeouts of each question.
 
         Returns:
             The video, with status ``PARSE``.
@@ -311,7 +306,8 @@ class Library:
             TaskFailed: Indexing failed for good.
             DeadlineExceeded: It was not indexed in time; asking later is free.
             NotFound: There is no such video.
-            ApiError: The service refused.
+
+        Shared (see ``Library``): unique_id, options, ApiError.
 
         Source: GET /serve/api/v1/get_metadata
         (https://api-tools.memories.ai/visual-search/get-metadata).
@@ -348,22 +344,16 @@ class Library:
             video_nos: Only these videos.
             status: Only videos of this status: ``PARSE``, ``UNPARSE`` or ``FAILED`` (``FAIL`` in
                 older answers).
-            camera_model: Only videos of this camera.
             tag: Only videos with this tag.
             taken_since: Only videos taken at this time or later; a naive one is local time.
-            latitude: With ``longitude``: only videos taken within about 20 km, in degrees.
-            longitude: With ``latitude``.
-            unique_id: Namespace within the account.
             folder_id: Folder within the account.
             page_size: Videos in one request (default 200).
-            options: Deadline, attempts and timeouts of each request.
 
         Returns:
             An iterator of videos.
 
-        Raises:
-            ConfigurationError: No key, or a field is beyond its limit.
-            ApiError: The service refused.
+        Shared (see ``Library``): unique_id, camera_model, latitude, longitude, options, ApiError,
+            ConfigurationError.
 
         Source: POST /serve/api/v1/list_videos
         (https://api-tools.memories.ai/visual-search/list-videos).
@@ -396,13 +386,11 @@ class Library:
         Args:
             video_nos: The videos; more than 100 go in several requests. The service ignores
                 those that it does not know.
-            unique_id: Namespace within the account.
-            options: Deadline, attempts and timeouts of each request.
 
         Raises:
-            ConfigurationError: No key, or one text instead of a sequence.
             Conflict: The service says that they were deleted before.
-            ApiError: The service refused.
+
+        Shared (see ``Library``): unique_id, options, ApiError, ConfigurationError.
 
         Source: POST /serve/api/v1/delete_videos
         (https://api-tools.memories.ai/visual-search/delete-videos).
@@ -435,18 +423,15 @@ class Library:
             destination: Path of the file. It appears when the download is whole; until then the
                 bytes lie beside it, in ``<destination>.part``. Names that the service gives are
                 never used.
-            unique_id: Namespace within the account.
-            on_progress: Called with the bytes received so far.
-            options: Deadline, attempts and timeouts of this call.
 
         Returns:
             Where the file lies, its size and type.
 
         Raises:
-            ConfigurationError: No key or no video_no.
-            MediaError: The file cannot be written.
             NotFound: There is no such video.
-            ApiError: The service refused.
+
+        Shared (see ``Library``): unique_id, on_progress, options, ApiError, MediaError,
+            ConfigurationError.
 
         Source: POST /serve/api/v1/download
         (https://api-tools.memories.ai/visual-search/download-video).
@@ -485,21 +470,14 @@ class Library:
             filtering_level: ``"low"``, ``"medium"`` or ``"high"``: how alike hits must be.
             video_nos: Only these videos, at most 100.
             tag: Only with this tag.
-            camera_model: Only of this camera.
             taken_since: Only taken at this time or later; sent without an offset, an aware one as
                 UTC.
-            latitude: With ``longitude``: only taken near, in degrees.
-            longitude: With ``latitude``.
-            unique_id: Namespace within the account.
-            options: Deadline, attempts and timeouts of this call.
 
         Returns:
             The hits, best first as the service sorts them.
 
-        Raises:
-            ConfigurationError: No key, no query, or a field is beyond its limit.
-            ApiError: The service refused.
-            OutcomeUnknown: It was sent and no answer came; it may have been billed.
+        Shared (see ``Library``): unique_id, camera_model, latitude, longitude, options, ApiError,
+            OutcomeUnknown, ConfigurationError.
 
         Source: POST /serve/api/v1/search
         (https://api-tools.memories.ai/visual-search/search-by-text).
@@ -541,18 +519,12 @@ class Library:
             image: The query image (JPEG, PNG, GIF, BMP or WebP of at most 20 MB): path, bytes,
                 binary file object or ``Media``.
             similarity: How alike it must be, 0 to 1 (the service's default: 0.85).
-            unique_id: Namespace within the account.
-            on_progress: Called with the bytes accepted so far.
-            options: Deadline, attempts and timeouts of this call.
 
         Returns:
             The hits; older answers leave out the end of a range.
 
-        Raises:
-            ConfigurationError: No key, or ``similarity`` is outside its range.
-            MediaError: The image cannot be sent; nothing was.
-            ApiError: The service refused.
-            OutcomeUnknown: It was sent and no answer came; it may have been billed.
+        Shared (see ``Library``): unique_id, on_progress, options, ApiError, MediaError,
+            OutcomeUnknown, ConfigurationError.
 
         Source: POST /serve/api/v1/search_similar_images
         (https://api-tools.memories.ai/visual-search/search-by-image).
@@ -577,26 +549,17 @@ class Library:
 
         Args:
             query: The words, as they are said.
-            unique_id: Namespace within the account.
             page_size: Hits in one request, 1 to 500 (default 100).
-            options: Deadline, attempts and timeouts of each request.
 
         Returns:
             An iterator of hits: the video, when it is said and the text.
 
-        Raises:
-            ConfigurationError: No key, no query, or ``page_size`` is outside its range.
-            ApiError: The service refused.
-            OutcomeUnknown: It was sent and no answer came; it may have been billed.
+        Shared (see ``Library``): unique_id, options, ApiError, OutcomeUnknown, ConfigurationError.
 
         Source: GET /serve/api/v1/search_audio_transcripts
         (https://api-tools.memories.ai/visual-search/search-audio-transcripts).
         """
-        fields = drop_none(
-            query=query,
-            page_size=page_size,
-            unique_id=unique_id,
-        )
+        fields = drop_none(query=query, page_size=page_size, unique_id=unique_id)
         return self._pages(SEARCH_TRANSCRIPTS, fields, page_size, options)
 
     async def audio_transcript(
@@ -610,16 +573,14 @@ class Library:
 
         Args:
             video_no: The video's identifier.
-            unique_id: Namespace within the account.
-            options: Deadline, attempts and timeouts of this call.
 
         Returns:
             The lines with their times in seconds; none where nothing is said.
 
         Raises:
-            ConfigurationError: No key or no video_no.
             NotFound: There is no such video.
-            ApiError: The service refused.
+
+        Shared (see ``Library``): unique_id, options, ApiError, ConfigurationError.
 
         Source: GET /serve/api/v1/get_audio_transcription
         (https://api-tools.memories.ai/visual-search/get-audio-transcription).
@@ -637,16 +598,14 @@ class Library:
 
         Args:
             video_no: The video's identifier.
-            unique_id: Namespace within the account.
-            options: Deadline, attempts and timeouts of this call.
 
         Returns:
             The lines with their times in seconds.
 
         Raises:
-            ConfigurationError: No key or no video_no.
             NotFound: There is no such video.
-            ApiError: The service refused.
+
+        Shared (see ``Library``): unique_id, options, ApiError, ConfigurationError.
 
         Source: GET /serve/api/v1/get_video_caption
         (https://api-tools.memories.ai/visual-search/get-video-caption).

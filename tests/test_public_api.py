@@ -90,6 +90,20 @@ def section(name: str, title: str) -> str:
     return found[1] if found else ""
 
 
+def shared(name: str) -> list[str]:
+    """Return the arguments and errors that a method leaves to its class, which must say them."""
+    doc = inspect.getdoc(METHODS[name]) or ""
+    found = re.search(r"^Shared \(see ``(\w+)``\): ([\w, \n]+)\.$", doc, re.MULTILINE)
+    if found is None:
+        return []
+    namespace = type(METHODS[name].__self__)  # type: ignore[attr-defined]  # a bound method
+    assert namespace.__name__ == found[1]
+    named = re.findall(r"\w+", found[2])
+    for word in named:
+        assert re.search(rf"^    {word}: \S", inspect.getdoc(namespace) or "", re.MULTILINE), word
+    return named
+
+
 def test_there_are_methods() -> None:
     assert {"captions.image", "library.add_images", "embeddings.image"} <= set(METHODS)
 
@@ -100,7 +114,9 @@ def test_a_method_says_what_it_takes_returns_and_raises(name: str) -> None:
     assert re.match(r"\S.*[.;:]", doc.splitlines()[0]), "the first line says what it does"
     parameters = list(inspect.signature(METHODS[name]).parameters)
     described = re.findall(r"^    (\w+): \S", section(name, "Args"), re.MULTILINE)
-    assert described == parameters
+    assert described == [word for word in parameters if word in described]
+    left = [word for word in shared(name) if word in parameters]
+    assert sorted(described + left) == sorted(parameters)
     nothing = inspect.signature(METHODS[name]).return_annotation == "None"
     assert nothing or section(name, "Returns").strip()
 
@@ -108,6 +124,7 @@ def test_a_method_says_what_it_takes_returns_and_raises(name: str) -> None:
 @EACH_METHOD
 def test_a_method_raises_exceptions_of_ours(name: str) -> None:
     raised = re.findall(r"^    (\w+): \S", section(name, "Raises"), re.MULTILINE)
+    raised += [word for word in shared(name) if word[0].isupper()]
     assert raised
     for error in raised:
         assert issubclass(getattr(memories_async, error), memories_async.MemoriesError)

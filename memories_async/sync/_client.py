@@ -42,7 +42,27 @@ if TYPE_CHECKING:
 
 
 class Captions:
-    """Captions of images and videos; the host wants the captioning key."""
+    """Captions of images and videos; the host wants the captioning key.
+
+    What its methods share is said here, and named in theirs.
+
+    Args:
+        system_prompt: What the model is told to be; for videos the service requires one.
+        persons: Up to 5 people to recognise in a video (human re-identification): ``Person``, or
+            ``{"name": ..., "url": ...}`` as the documentation writes them.
+        thinking: Use the reasoning model.
+        qa: Answer in the style of a conversation instead of a caption.
+        reasoning_effort: 1 to 10, or -1 to let the model decide; applies when thinking.
+        on_progress: Called with the bytes accepted so far.
+        options: Deadline, attempts and timeouts of each call.
+
+    Raises:
+        ConfigurationError: No key, or an argument is of another kind or beyond its limit; nothing
+            was opened or sent.
+        MediaError: A file cannot be sent, or written; nothing was sent.
+        ApiError: The service refused.
+        OutcomeUnknown: It was sent and no answer came; it may have been billed.
+    """
 
     def __init__(self, twin: captions.Captions, portal: Portal) -> None:
         self._asyncio = twin
@@ -67,22 +87,13 @@ class Captions:
             source: A PNG or JPEG: URL, path, bytes, binary file object or ``Media``; or a
                 sequence of them, either all URLs or all local.
             prompt: What to say or to answer.
-            system_prompt: What the model is told to be.
-            thinking: Use the reasoning model.
-            qa: Answer in the style of a conversation instead of a caption.
-            reasoning_effort: 1 to 10, or -1 to let the model decide; applies when thinking.
             as_base64: Send a single local image inside the JSON request.
-            on_progress: Called with the bytes accepted so far.
-            options: Deadline, attempts and timeouts of this call.
 
         Returns:
             The text and the tokens used.
 
-        Raises:
-            ConfigurationError: No captioning key, no prompt, a bad option or a bad URL.
-            MediaError: A file cannot be sent; nothing was.
-            ApiError: The service refused.
-            OutcomeUnknown: It was sent and no answer came; it may have been billed.
+        Shared (see ``Captions``): system_prompt, thinking, qa, reasoning_effort, on_progress,
+            options, ApiError, MediaError, OutcomeUnknown, ConfigurationError.
 
         Source: POST /v1/understand/uploadImg, uploadImgFile, uploadImgFileBase64
         (https://api-tools.memories.ai/platform/image-caption).
@@ -122,18 +133,15 @@ class Captions:
             prompt: What to say of each.
             concurrency: How many calls may be in flight (default 4).
             ordered: Yield in the order of the sources instead of as answers come.
-            system_prompt: As for ``image``.
-            thinking: As for ``image``.
-            qa: As for ``image``.
-            reasoning_effort: As for ``image``.
             as_base64: As for ``image``; URLs are then refused.
-            options: Deadline, attempts and timeouts of each call.
 
         Returns:
             An iterator of outcomes: one image's failure leaves the others alone.
 
         Raises:
             ConfigurationError: ``concurrency`` is below 1.
+
+        Shared (see ``Captions``): system_prompt, thinking, qa, reasoning_effort, options.
 
         Source: POST /v1/understand/uploadImg, uploadImgFile, uploadImgFileBase64
         (https://api-tools.memories.ai/platform/image-caption).
@@ -172,23 +180,12 @@ class Captions:
             source: A video of at most 8 GB and 2 hours: URL, path, bytes, binary file object or
                 ``Media``. A file is streamed from where it lies.
             prompt: What to say or to answer.
-            system_prompt: What the model is told to be; the service requires one.
-            persons: Up to 5 people to recognise (human re-identification): ``Person``, or
-                ``{"name": ..., "url": ...}`` as the documentation writes them.
-            thinking: Use the reasoning model.
-            qa: Answer in the style of a conversation instead of a caption.
-            reasoning_effort: 1 to 10, or -1 to let the model decide; applies when thinking.
-            on_progress: Called with the bytes accepted so far.
-            options: Deadline, attempts and timeouts of this call.
 
         Returns:
             The text and the tokens used.
 
-        Raises:
-            ConfigurationError: No captioning key, no prompt, a bad option or a bad URL.
-            MediaError: The file cannot be sent; nothing was.
-            ApiError: The service refused.
-            OutcomeUnknown: It was sent and no answer came; it may have been billed.
+        Shared (see ``Captions``): system_prompt, persons, thinking, qa, reasoning_effort,
+            on_progress, options, ApiError, MediaError, OutcomeUnknown, ConfigurationError.
 
         Source: POST /v1/understand/uploadSync, uploadFileSync
         (https://api-tools.memories.ai/platform/video-caption).
@@ -230,23 +227,12 @@ class Captions:
             source: A video of at most 8 GB and 2 hours, as for ``video``.
             prompt: What to say or to answer.
             callback: Public http(s) address that the result is POSTed to.
-            system_prompt: What the model is told to be; the service requires one.
-            persons: Up to 5 people to recognise (human re-identification): ``Person``, or
-                ``{"name": ..., "url": ...}`` as the documentation writes them.
-            thinking: Use the reasoning model.
-            qa: Answer in the style of a conversation instead of a caption.
-            reasoning_effort: 1 to 10, or -1 to let the model decide; applies when thinking.
-            on_progress: Called with the bytes accepted so far.
-            options: Deadline, attempts and timeouts of this call.
 
         Returns:
             The task's identifier, which the callback repeats.
 
-        Raises:
-            ConfigurationError: No captioning key, no prompt, a bad option or a bad URL.
-            MediaError: The file cannot be sent; nothing was.
-            ApiError: The service refused.
-            OutcomeUnknown: It was sent and no answer came; it may have been billed.
+        Shared (see ``Captions``): system_prompt, persons, thinking, qa, reasoning_effort,
+            on_progress, options, ApiError, MediaError, OutcomeUnknown, ConfigurationError.
 
         Source: POST /v1/understand/upload, uploadFile
         (https://api-tools.memories.ai/platform/video-caption).
@@ -268,7 +254,28 @@ class Captions:
 
 
 class Library:
-    """The private library; its host wants the general key."""
+    """The private library; its host wants the general key.
+
+    What its methods share is said here, and named in theirs.
+
+    Args:
+        unique_id: Namespace within the account, made on first use; the service's default is
+            ``default``.
+        datetime_taken: When it was taken: a datetime, or text as ``2025-09-07 22:52:00``. The
+            service takes no offset: an aware datetime is sent as UTC.
+        camera_model: What it was taken with, at most 200 characters.
+        latitude: Degrees, -90 to 90, together with ``longitude``; as a filter: within about 20 km.
+        longitude: Degrees, -180 to 180, together with ``latitude``.
+        on_progress: Called with the bytes accepted so far; of a download, with those received.
+        options: Deadline, attempts and timeouts of each request.
+
+    Raises:
+        ConfigurationError: No key, or an argument is of another kind or beyond its limit; nothing
+            was opened or sent.
+        MediaError: A file cannot be sent, or written; nothing was sent.
+        ApiError: The service refused.
+        OutcomeUnknown: It was sent and no answer came; it may have been billed.
+    """
 
     def __init__(self, twin: library.Library, portal: Portal) -> None:
         self._asyncio = twin
@@ -296,27 +303,19 @@ class Library:
             sources: Local images (JPEG, PNG, GIF, BMP or WebP of at most 20 MB each): paths,
                 bytes, binary file objects or ``Media``. How many one request may hold is a
                 setting of the service, which names it when exceeded.
-            unique_id: Namespace within the account, made on first use; the service's default
-                is ``default``.
-            datetime_taken: When they were taken: a datetime, or text as ``2025-09-07 22:52:00``.
-                The service takes no offset: an aware datetime is sent as UTC.
-            camera_model: At most 200 characters.
-            latitude: Degrees, -90 to 90.
-            longitude: Degrees, -180 to 180.
             tags: At most 50; the service adds the tag ``api``.
-            on_progress: Called with the bytes of the whole request accepted so far.
-            options: Deadline, attempts and timeouts of this call.
 
         Returns:
             The images in the order of the sources, each with its exact identifier.
 
         Raises:
-            ConfigurationError: No key, or a metadata field is beyond its limit.
             MediaError: At least one file cannot be sent; each is named, and nothing was sent.
-            ApiError: The service refused.
             UnexpectedShape: Another number of ids came than images went; they are in its
                 ``answer``, and have been billed.
             OutcomeUnknown: It was sent and no answer came; the images may exist and be billed.
+
+        Shared (see ``Library``): unique_id, datetime_taken, camera_model, latitude, longitude,
+            on_progress, options, ApiError, ConfigurationError.
 
         Source: POST /serve/api/v1/upload_img
         (https://api-tools.memories.ai/visual-search/upload-image-from-file).
@@ -352,18 +351,12 @@ class Library:
             image: The query image (JPEG, PNG, GIF, BMP or WebP of at most 20 MB): path, bytes,
                 binary file object or ``Media``.
             prompt: What to pay attention to, in English.
-            unique_id: Namespace within the account.
-            on_progress: Called with the bytes accepted so far.
-            options: Deadline, attempts and timeouts of this call.
 
         Returns:
             The clips, with times in seconds; each successful call is billed, also an empty one.
 
-        Raises:
-            ConfigurationError: No key, no video_no or no prompt.
-            MediaError: The image cannot be sent; nothing was.
-            ApiError: The service refused.
-            OutcomeUnknown: It was sent and no answer came; it may have been billed.
+        Shared (see ``Library``): unique_id, on_progress, options, ApiError, MediaError,
+            OutcomeUnknown, ConfigurationError.
 
         Source: POST /serve/api/v1/search_clips_by_image
         (https://api-tools.memories.ai/platform/search-clips-by-image).
@@ -402,30 +395,22 @@ class Library:
             source: A video (MP4, MOV, AVI or MKV of at most 3 GB): path, bytes, binary file
                 object or ``Media``; or a public URL (MP4, or M3U8 with absolute links; at most
                 1 GB without special permission). A file is streamed from where it lies.
-            unique_id: Namespace within the account.
             folder_id: Folder within the account; newer accounts have folders instead of
                 namespaces.
             callback: Public http(s) address, of at most 299 characters, that is told when the
                 video has been indexed.
-            datetime_taken: When it was taken: a datetime, or text as ``2025-09-07 22:52:00``.
-                The service takes no offset: an aware datetime is sent as UTC.
-            camera_model: At most 200 characters.
-            latitude: Degrees, -90 to 90.
-            longitude: Degrees, -180 to 180.
             tags: At most 20; the service adds the tag ``api``.
             retain_original_video: Whether the service keeps the original (its default: yes).
             video_transcription_prompt: What to pay attention to when it is transcribed.
-            on_progress: Called with the bytes accepted so far.
-            options: Deadline, attempts and timeouts of this call.
 
         Returns:
             The video, as yet with status ``UNPARSE``: see ``wait_until_searchable``.
 
         Raises:
-            ConfigurationError: No key, a bad URL, or a field is beyond its limit.
-            MediaError: The file cannot be sent; nothing was.
-            ApiError: The service refused.
             OutcomeUnknown: It was sent and no answer came; the video may exist and be billed.
+
+        Shared (see ``Library``): unique_id, datetime_taken, camera_model, latitude, longitude,
+            on_progress, options, ApiError, MediaError, ConfigurationError.
 
         Source: POST /serve/api/v1/upload, POST /serve/api/v1/upload_url
         (https://api-tools.memories.ai/visual-search/upload-video-from-file).
@@ -459,16 +444,14 @@ class Library:
 
         Args:
             video_no: The video's identifier.
-            unique_id: Namespace within the account.
-            options: Deadline, attempts and timeouts of this call.
 
         Returns:
             The video with its status, duration and size.
 
         Raises:
-            ConfigurationError: No key or no video_no.
             NotFound: There is no such video.
-            ApiError: The service refused.
+
+        Shared (see ``Library``): unique_id, options, ApiError, ConfigurationError.
 
         Source: GET /serve/api/v1/get_metadata
         (https://api-tools.memories.ai/visual-search/get-metadata).
@@ -490,8 +473,6 @@ class Library:
         Args:
             video_no: The video's identifier.
             within: Seconds to wait at most (default 600).
-            unique_id: Namespace within the account.
-            options: Deadline, attempts and timeouts of each question.
 
         Returns:
             The video, with status ``PARSE``.
@@ -500,7 +481,8 @@ class Library:
             TaskFailed: Indexing failed for good.
             DeadlineExceeded: It was not indexed in time; asking later is free.
             NotFound: There is no such video.
-            ApiError: The service refused.
+
+        Shared (see ``Library``): unique_id, options, ApiError.
 
         Source: GET /serve/api/v1/get_metadata
         (https://api-tools.memories.ai/visual-search/get-metadata).
@@ -537,22 +519,16 @@ class Library:
             video_nos: Only these videos.
             status: Only videos of this status: ``PARSE``, ``UNPARSE`` or ``FAILED`` (``FAIL`` in
                 older answers).
-            camera_model: Only videos of this camera.
             tag: Only videos with this tag.
             taken_since: Only videos taken at this time or later; a naive one is local time.
-            latitude: With ``longitude``: only videos taken within about 20 km, in degrees.
-            longitude: With ``latitude``.
-            unique_id: Namespace within the account.
             folder_id: Folder within the account.
             page_size: Videos in one request (default 200).
-            options: Deadline, attempts and timeouts of each request.
 
         Returns:
             An iterator of videos.
 
-        Raises:
-            ConfigurationError: No key, or a field is beyond its limit.
-            ApiError: The service refused.
+        Shared (see ``Library``): unique_id, camera_model, latitude, longitude, options, ApiError,
+            ConfigurationError.
 
         Source: POST /serve/api/v1/list_videos
         (https://api-tools.memories.ai/visual-search/list-videos).
@@ -586,13 +562,11 @@ class Library:
         Args:
             video_nos: The videos; more than 100 go in several requests. The service ignores
                 those that it does not know.
-            unique_id: Namespace within the account.
-            options: Deadline, attempts and timeouts of each request.
 
         Raises:
-            ConfigurationError: No key, or one text instead of a sequence.
             Conflict: The service says that they were deleted before.
-            ApiError: The service refused.
+
+        Shared (see ``Library``): unique_id, options, ApiError, ConfigurationError.
 
         Source: POST /serve/api/v1/delete_videos
         (https://api-tools.memories.ai/visual-search/delete-videos).
@@ -621,18 +595,15 @@ class Library:
             destination: Path of the file. It appears when the download is whole; until then the
                 bytes lie beside it, in ``<destination>.part``. Names that the service gives are
                 never used.
-            unique_id: Namespace within the account.
-            on_progress: Called with the bytes received so far.
-            options: Deadline, attempts and timeouts of this call.
 
         Returns:
             Where the file lies, its size and type.
 
         Raises:
-            ConfigurationError: No key or no video_no.
-            MediaError: The file cannot be written.
             NotFound: There is no such video.
-            ApiError: The service refused.
+
+        Shared (see ``Library``): unique_id, on_progress, options, ApiError, MediaError,
+            ConfigurationError.
 
         Source: POST /serve/api/v1/download
         (https://api-tools.memories.ai/visual-search/download-video).
@@ -673,21 +644,14 @@ class Library:
             filtering_level: ``"low"``, ``"medium"`` or ``"high"``: how alike hits must be.
             video_nos: Only these videos, at most 100.
             tag: Only with this tag.
-            camera_model: Only of this camera.
             taken_since: Only taken at this time or later; sent without an offset, an aware one as
                 UTC.
-            latitude: With ``longitude``: only taken near, in degrees.
-            longitude: With ``latitude``.
-            unique_id: Namespace within the account.
-            options: Deadline, attempts and timeouts of this call.
 
         Returns:
             The hits, best first as the service sorts them.
 
-        Raises:
-            ConfigurationError: No key, no query, or a field is beyond its limit.
-            ApiError: The service refused.
-            OutcomeUnknown: It was sent and no answer came; it may have been billed.
+        Shared (see ``Library``): unique_id, camera_model, latitude, longitude, options, ApiError,
+            OutcomeUnknown, ConfigurationError.
 
         Source: POST /serve/api/v1/search
         (https://api-tools.memories.ai/visual-search/search-by-text).
@@ -724,18 +688,12 @@ class Library:
             image: The query image (JPEG, PNG, GIF, BMP or WebP of at most 20 MB): path, bytes,
                 binary file object or ``Media``.
             similarity: How alike it must be, 0 to 1 (the service's default: 0.85).
-            unique_id: Namespace within the account.
-            on_progress: Called with the bytes accepted so far.
-            options: Deadline, attempts and timeouts of this call.
 
         Returns:
             The hits; older answers leave out the end of a range.
 
-        Raises:
-            ConfigurationError: No key, or ``similarity`` is outside its range.
-            MediaError: The image cannot be sent; nothing was.
-            ApiError: The service refused.
-            OutcomeUnknown: It was sent and no answer came; it may have been billed.
+        Shared (see ``Library``): unique_id, on_progress, options, ApiError, MediaError,
+            OutcomeUnknown, ConfigurationError.
 
         Source: POST /serve/api/v1/search_similar_images
         (https://api-tools.memories.ai/visual-search/search-by-image).
@@ -762,17 +720,12 @@ class Library:
 
         Args:
             query: The words, as they are said.
-            unique_id: Namespace within the account.
             page_size: Hits in one request, 1 to 500 (default 100).
-            options: Deadline, attempts and timeouts of each request.
 
         Returns:
             An iterator of hits: the video, when it is said and the text.
 
-        Raises:
-            ConfigurationError: No key, no query, or ``page_size`` is outside its range.
-            ApiError: The service refused.
-            OutcomeUnknown: It was sent and no answer came; it may have been billed.
+        Shared (see ``Library``): unique_id, options, ApiError, OutcomeUnknown, ConfigurationError.
 
         Source: GET /serve/api/v1/search_audio_transcripts
         (https://api-tools.memories.ai/visual-search/search-audio-transcripts).
@@ -797,16 +750,14 @@ class Library:
 
         Args:
             video_no: The video's identifier.
-            unique_id: Namespace within the account.
-            options: Deadline, attempts and timeouts of this call.
 
         Returns:
             The lines with their times in seconds; none where nothing is said.
 
         Raises:
-            ConfigurationError: No key or no video_no.
             NotFound: There is no such video.
-            ApiError: The service refused.
+
+        Shared (see ``Library``): unique_id, options, ApiError, ConfigurationError.
 
         Source: GET /serve/api/v1/get_audio_transcription
         (https://api-tools.memories.ai/visual-search/get-audio-transcription).
@@ -830,16 +781,14 @@ class Library:
 
         Args:
             video_no: The video's identifier.
-            unique_id: Namespace within the account.
-            options: Deadline, attempts and timeouts of this call.
 
         Returns:
             The lines with their times in seconds.
 
         Raises:
-            ConfigurationError: No key or no video_no.
             NotFound: There is no such video.
-            ApiError: The service refused.
+
+        Shared (see ``Library``): unique_id, options, ApiError, ConfigurationError.
 
         Source: GET /serve/api/v1/get_video_caption
         (https://api-tools.memories.ai/visual-search/get-video-caption).
@@ -854,7 +803,21 @@ class Library:
 
 
 class Embeddings:
-    """Embedding vectors; their host wants the general key."""
+    """Embedding vectors; their host wants the general key.
+
+    What its methods share is said here, and named in theirs.
+
+    Args:
+        on_progress: Called with the bytes accepted so far.
+        options: Deadline, attempts and timeouts of each call.
+
+    Raises:
+        ConfigurationError: No key, or an argument is of another kind or beyond its limit; nothing
+            was opened or sent.
+        MediaError: A file cannot be sent, or written; nothing was sent.
+        ApiError: The service refused.
+        OutcomeUnknown: It was sent and no answer came; it may have been billed.
+    """
 
     def __init__(self, twin: embeddings.Embeddings, portal: Portal) -> None:
         self._asyncio = twin
@@ -876,18 +839,15 @@ class Embeddings:
                 object or ``Media``.
             asset_id: An uploaded asset instead, e.g. ``re_6574...``; exactly one of the two.
             model: ``multimodalembedding@001`` (default) or ``mobileclip``.
-            on_progress: Called with the bytes accepted so far.
-            options: Deadline, attempts and timeouts of this call.
 
         Returns:
             The vector, whose length depends on the model. $0.0001 per image.
 
         Raises:
             ConfigurationError: No key, neither or both of source and asset_id, or no model.
-            MediaError: The image cannot be sent; nothing was.
             NotFound: There is no such asset.
-            ApiError: The service refused.
-            OutcomeUnknown: It was sent and no answer came; it may have been billed.
+
+        Shared (see ``Embeddings``): on_progress, options, ApiError, MediaError, OutcomeUnknown.
 
         Source: POST /serve/api/v2/embeddings/image
         (https://api-tools.memories.ai/api-reference/embeddings/image-embedding).
@@ -916,16 +876,15 @@ class Embeddings:
             texts: One text or several.
             model: ``gemini-embedding-001`` (default).
             dimensionality: Length of the vectors, e.g. 256, 512 or 768; by default the model's.
-            options: Deadline, attempts and timeouts of this call.
 
         Returns:
             One embedding for each text, in their order. $0.0000002 per token.
 
         Raises:
             ConfigurationError: No key, no text or an empty one, or no model.
-            ApiError: The service refused.
             UnexpectedShape: The answer has another number of vectors; it has been billed.
-            OutcomeUnknown: It was sent and no answer came; it may have been billed.
+
+        Shared (see ``Embeddings``): options, ApiError, OutcomeUnknown.
 
         Source: POST /serve/api/v2/embeddings/text
         (https://api-tools.memories.ai/visual-intelligence/embeddings/text-embedding).
@@ -951,16 +910,14 @@ class Embeddings:
         Args:
             asset_id: An uploaded video asset.
             model: ``multimodalembedding@001`` (default).
-            options: Deadline, attempts and timeouts of this call.
 
         Returns:
             One vector for the whole video.
 
         Raises:
-            ConfigurationError: No key, no asset_id or no model.
             NotFound: There is no such asset.
-            ApiError: The service refused.
-            OutcomeUnknown: It was sent and no answer came; it may have been billed.
+
+        Shared (see ``Embeddings``): options, ApiError, OutcomeUnknown, ConfigurationError.
 
         Source: POST /serve/api/v2/embeddings/video
         (https://api-tools.memories.ai/api-reference/Embeddings/video-embedding).
@@ -985,13 +942,14 @@ class Embeddings:
             model: ``multimodalembedding@001`` (default) or ``mobileclip``.
             concurrency: How many calls may be in flight (default 4).
             ordered: Yield in the order of the sources instead of as answers come.
-            options: Deadline, attempts and timeouts of each call.
 
         Returns:
             An iterator of outcomes: one image's failure leaves the others alone.
 
         Raises:
             ConfigurationError: ``concurrency`` is below 1.
+
+        Shared (see ``Embeddings``): options.
 
         Source: POST /serve/api/v2/embeddings/image
         (https://api-tools.memories.ai/api-reference/embeddings/image-embedding).
@@ -1008,7 +966,22 @@ class Embeddings:
 
 
 class Assets:
-    """Assets; their host wants the general key."""
+    """Assets; their host wants the general key.
+
+    What its methods share is said here, and named in theirs.
+
+    Args:
+        asset_id: The asset's identifier, e.g. ``re_657466124521283584``.
+        on_progress: Called with the bytes accepted so far; of a download, with those received.
+        options: Deadline, attempts and timeouts of each request.
+
+    Raises:
+        ConfigurationError: No key, or an argument is of another kind or beyond its limit; nothing
+            was opened or sent.
+        MediaError: A file cannot be sent, or written; nothing was sent.
+        ApiError: The service refused.
+        OutcomeUnknown: It was sent and no answer came; it may have been billed.
+    """
 
     def __init__(self, twin: assets.Assets, portal: Portal) -> None:
         self._asyncio = twin
@@ -1030,17 +1003,14 @@ class Assets:
                 ``Media``. A file is streamed from where it lies.
             signed: Ask for a signed address first and send the file there, past the API's own
                 hosts: for large files. The key does not go to that address.
-            on_progress: Called with the bytes accepted so far.
-            options: Deadline, attempts and timeouts of each request.
 
         Returns:
             The asset; see ``wait_until_ready``. The upload is free, keeping it is billed by size.
 
         Raises:
-            ConfigurationError: No key, or the source is a URL.
-            MediaError: The file cannot be sent; nothing was.
-            ApiError: The service refused.
             OutcomeUnknown: It was sent and no answer came; the asset may exist.
+
+        Shared (see ``Assets``): on_progress, options, ApiError, MediaError, ConfigurationError.
 
         Source: POST /serve/api/v2/upload; POST /serve/api/v2/upload/signed-url
         (https://api-tools.memories.ai/visual-intelligence/base/upload).
@@ -1057,18 +1027,14 @@ class Assets:
     def metadata(self, asset_id: str, *, options: CallOptions | None = None) -> AssetMetadata:
         """Return what the service knows of an asset; free.
 
-        Args:
-            asset_id: The asset's identifier.
-            options: Deadline, attempts and timeouts of this call.
-
         Returns:
             The upload's status; the other fields are undocumented and kept in ``extra``.
 
         Raises:
-            ConfigurationError: No key or no asset_id.
             NotFound: There is no such asset.
-            ApiError: The service refused.
             UnexpectedShape: The answer holds no record.
+
+        Shared (see ``Assets``): asset_id, options, ApiError, ConfigurationError.
 
         Source: GET /serve/api/v2/{asset_id}/metadata
         (https://api-tools.memories.ai/visual-intelligence/base/metadata).
@@ -1085,9 +1051,7 @@ class Assets:
         """Ask about an asset until it can be used: after 2 s, then ever less often, up to 30 s.
 
         Args:
-            asset_id: The asset's identifier.
             within: Seconds to wait at most (default 120).
-            options: Deadline, attempts and timeouts of each question.
 
         Returns:
             The metadata, with status ``SUCCESS``.
@@ -1096,7 +1060,8 @@ class Assets:
             TaskFailed: The upload failed for good.
             DeadlineExceeded: It was not ready in time; asking later is free.
             NotFound: There is no such asset.
-            ApiError: The service refused.
+
+        Shared (see ``Assets``): asset_id, options, ApiError.
 
         Source: GET /serve/api/v2/{asset_id}/metadata
         (https://api-tools.memories.ai/visual-intelligence/base/metadata).
@@ -1116,21 +1081,18 @@ class Assets:
         """Download an asset to a file; $0.12 per GB.
 
         Args:
-            asset_id: The asset's identifier.
             destination: Path of the file. It appears when the download is whole; until then the
                 bytes lie beside it, in ``<destination>.part``. Names that the service gives are
                 never used.
-            on_progress: Called with the bytes received so far.
-            options: Deadline, attempts and timeouts of this call.
 
         Returns:
             Where the file lies, its size and type.
 
         Raises:
-            ConfigurationError: No key or no asset_id.
-            MediaError: The file cannot be written.
             NotFound: There is no such asset.
-            ApiError: The service refused.
+
+        Shared (see ``Assets``): asset_id, on_progress, options, ApiError, MediaError,
+            ConfigurationError.
 
         Source: GET /serve/api/v2/{asset_id}/download
         (https://api-tools.memories.ai/visual-intelligence/base/download).
