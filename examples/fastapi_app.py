@@ -12,20 +12,24 @@ reaches the application.
 
 from __future__ import annotations
 
-import html
+import logging
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
-from fastapi import FastAPI, HTTPException, Request
-from fastapi.responses import HTMLResponse
+import pages
+from fastapi import FastAPI, Request
+from fastapi.responses import HTMLResponse, JSONResponse
 
 from memories_async import CallbackTimeout, Media, Memories, MemoriesError, TaskFailed
 from memories_async.callbacks import CallbackInbox, SqliteStore, asgi_app
 
 PUBLIC_ADDRESS = os.environ.get("PUBLIC_ADDRESS", "http://127.0.0.1:8000")
 
-client = Memories()
+logger = logging.getLogger("captions")
+
+# The inbox may be closed and used again; a client is closed for good, so each start makes its own.
 inbox = CallbackInbox(
     f"{PUBLIC_ADDRESS}/memories",
     store=SqliteStore(os.environ.get("CALLBACK_STORE", "callbacks.db")),
@@ -33,69 +37,50 @@ inbox = CallbackInbox(
 
 
 @asynccontextmanager
-async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-    async with client, inbox:
-        yield
+async def lifespan(_: FastAPI) -> AsyncIterator[dict[str, Any]]:
+    async with Memories() as client, inbox:
+        yield {"client": client}
 
 
-app = FastAPI(lifespan=lifespan)
+app = FastAPI(title="Captions", lifespan=lifespan)
 app.mount("/memories", asgi_app(inbox))
 
 
 @app.get("/", response_class=HTMLResponse)
 async def home() -> str:
-    return UPLOAD
+    return pages.upload()
 
 
 @app.post("/captions")
-async def submit(request: Request, name: str, prompt: str) -> dict[str, str]:
+async def submit(request: Request, name: str, prompt: str, key: str) -> JSONResponse:
     """Forward the body as it arrives: it is never whole in this process, nor on its disk."""
-    if "content-length" not in request.headers:
-        raise HTTPException(411, "The service wants to know the length beforehand")
-    video = Media(
-        request.stream(),
-        name=name,
-        content_type=request.headers.get("content-type"),
-        size=int(request.headers["content-length"]),
-    )
+    client: Memories = request.state.client
     try:
+        video = Media(
+            request.stream(),
+            name=name,
+            content_type=request.headers.get("content-type"),
+            size=int(request.headers.get("content-length", "0")),
+        )
         task = await inbox.submit(
-            lambda url: client.captions.submit_video(video, prompt, callback=url)
+            lambda url: client.captions.submit_video(video, prompt, callback=url), key=key
         )
     except MemoriesError as error:
-        raise HTTPException(502, str(error)) from error
-    return {"page": f"/captions/{task.task_id}"}
+        logger.warning("A video was not handed in: %s", error)
+        status, text = pages.in_words(error)
+        return JSONResponse({"error": text}, status)
+    return JSONResponse({"page": f"/captions/{task.task_id}"})
 
 
 @app.get("/captions/{task_id}", response_class=HTMLResponse)
-async def show(task_id: str) -> str:
+async def show(task_id: str) -> HTMLResponse:
+    submitted = await inbox.submitted_at(task_id)
+    if submitted is None:
+        return HTMLResponse(pages.unknown(), 404)
     try:
         caption = await inbox.result(task_id, timeout=20)
     except CallbackTimeout:
-        return WAITING
+        return HTMLResponse(pages.waiting(submitted))
     except TaskFailed:
-        return "<p>The service could not describe this video."
-    # What the model says about a stranger's video is a stranger's text.
-    return f"<p>{html.escape(caption.text)}"
-
-
-WAITING = '<meta http-equiv="refresh" content="1"><p>The service is still looking …'
-
-UPLOAD = """<!doctype html>
-<form>
-  <input type="file" name="video" accept="video/*" required>
-  <input name="prompt" value="What happens in this video?" required>
-  <button>Describe</button>
-</form>
-<script>
-const form = document.querySelector("form")
-form.onsubmit = async event => {
-  event.preventDefault()
-  const video = form.video.files[0]
-  const query = new URLSearchParams({name: video.name, prompt: form.prompt.value})
-  const answer = await fetch(`/captions?${query}`, {method: "POST", body: video})
-  if (answer.ok) location = (await answer.json()).page
-  else alert(await answer.text())
-}
-</script>
-"""
+        return HTMLResponse(pages.failed())
+    return HTMLResponse(pages.caption(caption.text))

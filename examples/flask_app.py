@@ -13,10 +13,11 @@ only looks whether the caption has come, and asks the browser to look again.
 
 from __future__ import annotations
 
-import html
+import logging
 import os
 
-from flask import Flask, redirect, request, url_for
+import pages
+from flask import Flask, request
 from werkzeug.wrappers import Response
 
 from memories_async import CallbackTimeout, Media, MemoriesError, TaskFailed
@@ -25,6 +26,9 @@ from memories_async.sync import CallbackInbox, Memories
 
 PUBLIC_ADDRESS = os.environ.get("PUBLIC_ADDRESS", "http://127.0.0.1:8000")
 
+logger = logging.getLogger("captions")
+
+# Made once for each process: their event loops start with the first call and end with the process.
 client = Memories()
 inbox = CallbackInbox(
     f"{PUBLIC_ADDRESS}/memories",
@@ -37,37 +41,40 @@ app.wsgi_app = wsgi_app(inbox, otherwise=app.wsgi_app)  # type: ignore[method-as
 
 @app.get("/")
 def home() -> str:
-    return UPLOAD
+    return pages.upload()
 
 
 @app.post("/captions")
-def submit() -> Response | tuple[str, int]:
-    video = request.files["video"]
-    source = Media(video.stream, name=video.filename)
+def submit() -> dict[str, str] | tuple[dict[str, str], int]:
+    """Forward the body as it arrives: it is never whole in this process, nor on its disk."""
+    query = request.args
     try:
-        prompt = request.form["prompt"]
-        task = inbox.submit(lambda url: client.captions.submit_video(source, prompt, callback=url))
+        video = Media(
+            request.stream,
+            name=query.get("name", ""),
+            content_type=request.content_type,
+            size=request.content_length or 0,
+        )
+        task = inbox.submit(
+            lambda url: client.captions.submit_video(video, query.get("prompt", ""), callback=url),
+            key=query.get("key"),
+        )
     except MemoriesError as error:
-        return html.escape(str(error)), 502
-    return redirect(url_for("show", task_id=task.task_id), 303)
+        logger.warning("A video was not handed in: %s", error)
+        status, text = pages.in_words(error)
+        return {"error": text}, status
+    return {"page": f"/captions/{task.task_id}"}
 
 
 @app.get("/captions/<task_id>")
-def show(task_id: str) -> str:
+def show(task_id: str) -> str | Response:
+    submitted = inbox.submitted_at(task_id)
+    if submitted is None:
+        return Response(pages.unknown(), 404, content_type="text/html; charset=utf-8")
     try:
         caption = inbox.result(task_id, timeout=0)
     except CallbackTimeout:
-        return '<meta http-equiv="refresh" content="1"><p>The service is still looking …'
+        return pages.waiting(submitted)
     except TaskFailed:
-        return "<p>The service could not describe this video."
-    # What the model says about a stranger's video is a stranger's text.
-    return f"<p>{html.escape(caption.text)}"
-
-
-UPLOAD = """<!doctype html>
-<form action="/captions" method="post" enctype="multipart/form-data">
-  <input type="file" name="video" accept="video/*" required>
-  <input name="prompt" value="What happens in this video?" required>
-  <button>Describe</button>
-</form>
-"""
+        return pages.failed()
+    return pages.caption(caption.text)

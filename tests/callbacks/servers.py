@@ -35,12 +35,8 @@ async def application(
         emulator: The service that it uses.
     """
     where = str(port) if command[-1] == UVICORN[-1] else f"127.0.0.1:{port}"
-    environment = os.environ | {
-        "MEMORIES_BASE_URL": emulator.url,
-        "MEMORIES_API_KEY": "any",
-        "MEMORIES_CAPTION_KEY": "any",
-        "PUBLIC_ADDRESS": f"http://127.0.0.1:{port}",
-        "CALLBACK_STORE": str(folder / "callbacks.db"),
+    environment = os.environ | environment_of(emulator, port, folder)
+    environment |= {
         "PYTHONPATH": os.pathsep.join([str(EXAMPLES), str(EXAMPLES.parent)]),
         "PYTHONWARNINGS": "default",
     }
@@ -54,6 +50,17 @@ async def application(
         if process.returncode is None:
             process.terminate()
         await process.wait()
+
+
+def environment_of(emulator: Emulator, port: int, folder: Path) -> dict[str, str]:
+    """Return what an example wants to know."""
+    return {
+        "MEMORIES_BASE_URL": emulator.url,
+        "MEMORIES_API_KEY": "any",
+        "MEMORIES_CAPTION_KEY": "any",
+        "PUBLIC_ADDRESS": f"http://127.0.0.1:{port}",
+        "CALLBACK_STORE": str(folder / "callbacks.db"),
+    }
 
 
 async def _answering(port: int, process: asyncio.subprocess.Process) -> None:

@@ -3,18 +3,44 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import html
+import importlib
 import io
+import mimetypes
+import secrets
+import sys
 from collections.abc import AsyncIterator, Sequence
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import ModuleType
 
 import aiohttp
 import pytest
+from aiohttp import web
+from yarl import URL
 
-from memories_async.emulator import CallbackFault, Emulator, Late, Rewritten, VideoFacts
+from memories_async.emulator import (
+    CallbackFault,
+    Cut,
+    Emulator,
+    InjectedFault,
+    Late,
+    Reason,
+    Rewritten,
+    VideoFacts,
+)
 from memories_async.emulator import ReferencePerson as Person
 from tests.callbacks.conftest import free_port
-from tests.callbacks.servers import EXAMPLES, GUNICORN, GUNICORN_AIOHTTP, UVICORN, application
+from tests.callbacks.servers import (
+    EXAMPLES,
+    GUNICORN,
+    GUNICORN_AIOHTTP,
+    UVICORN,
+    application,
+    environment_of,
+)
+from tests.callbacks.test_adapters import run_asgi
 from tests.emulator.conftest import KnownEngine
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
@@ -24,26 +50,45 @@ PROMPT = "Who <script>alert(1)</script> appears?"
 
 APPLICATIONS = {
     "fastapi": (UVICORN, "fastapi_app:app"),
-    "aiohttp": (GUNICORN_AIOHTTP, "aiohttp_app:application"),
+    "aiohttp": (GUNICORN_AIOHTTP, "aiohttp_app:create"),
     "flask": (GUNICORN, "flask_app:app"),
+    "django": (GUNICORN, "django_app:application"),
 }
+EACH = pytest.mark.parametrize("kind", APPLICATIONS)
 
 
-async def upload(session: aiohttp.ClientSession, kind: str, content: bytes) -> str:
-    """Upload a video as the application's own form does; return the page of its caption."""
-    if kind == "flask":
-        form = aiohttp.FormData({"prompt": PROMPT})
-        form.add_field("video", io.BytesIO(content), filename="film.mp4", content_type="video/mp4")
-        async with session.post("/captions", data=form, allow_redirects=False) as response:
-            assert response.status == 303, await response.text()
-            return response.headers["Location"]
-    query = {"name": "film.mp4", "prompt": PROMPT}
-    headers = {"Content-Type": "video/mp4"}
+@contextlib.asynccontextmanager
+async def running(
+    kind: str, folder: Path, emulator: Emulator
+) -> AsyncIterator[aiohttp.ClientSession]:
+    """Run an example; yield a browser that is at it."""
+    command, name = APPLICATIONS[kind]
+    port = free_port()
+    async with (
+        application(command, name, port, folder, emulator),
+        aiohttp.ClientSession(f"http://127.0.0.1:{port}") as session,
+    ):
+        yield session
+
+
+async def post(
+    session: aiohttp.ClientSession, content: bytes, *, name: str = "film.mp4", key: str
+) -> tuple[int, dict[str, str]]:
+    """Send a video as the page does; return the status and what is answered."""
+    query = {"name": name, "prompt": PROMPT, "key": key}
+    headers = {"Content-Type": mimetypes.guess_type(name)[0] or ""}
     async with session.post(
         "/captions", params=query, data=io.BytesIO(content), headers=headers
     ) as response:
-        assert response.status == 200, await response.text()
-        return str((await response.json())["page"])
+        assert response.content_type == "application/json", await response.text()
+        return response.status, await response.json()
+
+
+async def upload(session: aiohttp.ClientSession, content: bytes) -> str:
+    """Send a video; return the page of its caption."""
+    status, answer = await post(session, content, key=secrets.token_hex())
+    assert status == 200, answer
+    return answer["page"]
 
 
 async def caption(session: aiohttp.ClientSession, page: str) -> str:
@@ -59,29 +104,115 @@ async def caption(session: aiohttp.ClientSession, page: str) -> str:
             await asyncio.sleep(0.05)
 
 
-@pytest.mark.parametrize("kind", APPLICATIONS)
+@EACH
 async def test_a_video_goes_in_and_its_caption_comes_out(kind: str, tmp_path: Path) -> None:
-    command, name = APPLICATIONS[kind]
-    port = free_port()
     content = FILM.read_bytes()  # 1 MB, once
     async with Emulator(KnownEngine()) as emulator:
         emulator.callbacks.add(
             CallbackFault(None, Late(0.3), times=2),
             CallbackFault(None, Rewritten(failed), nth=3),
         )
-        async with (
-            application(command, name, port, tmp_path, emulator),
-            aiohttp.ClientSession(f"http://127.0.0.1:{port}") as session,
-        ):
+        async with running(kind, tmp_path, emulator) as session:
             async with session.get("/") as response:
-                assert 'type="file"' in await response.text()
-            pages = [await upload(session, kind, content) for _ in range(3)]
-            shown = f"<p>{html.escape(PROMPT)} [{len(content)}]"
-            assert await caption(session, pages[0]) == shown
-            assert await caption(session, pages[1]) == shown
+                home = await response.text()
+            assert 'type="file"' in home
+            assert "<title>Describe a video</title>" in home
+            pages = [await upload(session, content) for _ in range(3)]
+            shown = f"<p class=caption>{html.escape(PROMPT)} [{len(content)}]"
+            assert shown in await caption(session, pages[0])
+            assert shown in await caption(session, pages[1])
             assert "could not describe" in await caption(session, pages[2])
         assert [entry.files[0].name for entry in emulator.ledger] == ["film.mp4"] * 3
         assert [entry.files[0].size for entry in emulator.ledger] == [len(content)] * 3
+
+
+@EACH
+async def test_a_double_click_is_billed_once(kind: str, tmp_path: Path) -> None:
+    content = FILM.read_bytes()
+    async with Emulator(KnownEngine()) as emulator, running(kind, tmp_path, emulator) as session:
+        clicks = [post(session, content, key="a click") for _ in range(3)]
+        answers = await asyncio.gather(*clicks)
+        assert answers[0][0] == 200
+        assert answers[0] == answers[1] == answers[2]
+        assert emulator.ledger.billed() == 1
+
+
+@EACH
+async def test_what_goes_wrong_is_said_in_words(kind: str, tmp_path: Path) -> None:
+    async with Emulator(KnownEngine()) as emulator, running(kind, tmp_path, emulator) as session:
+        content = FILM.read_bytes()
+        status, answer = await post(session, b"a diary", name="diary.txt", key="1")
+        assert (status, answer["error"]) == (
+            415,
+            "This is no video that can be described: please choose an MP4 file.",
+        )
+        emulator.faults.add(InjectedFault(None, Reason.NO_CREDITS))
+        status, answer = await post(session, content, key="2")
+        assert (status, "Please try again later" in answer["error"]) == (503, True)
+        emulator.faults.add(InjectedFault(None, Cut()))
+        status, answer = await post(session, content, key="3")
+        assert (status, "may cost twice" in answer["error"]) == (502, True)
+        # What was refused may be sent again, with the same key.
+        status, answer = await post(session, content, key="2")
+        assert status == 200
+
+
+@EACH
+async def test_a_video_that_nobody_has_handed_in_is_not_found(kind: str, tmp_path: Path) -> None:
+    async with Emulator(KnownEngine()) as emulator, running(kind, tmp_path, emulator) as session:
+        for stranger in ("nothing", "%00", "%ed%a0%80", "<script>"):
+            async with session.get(URL(f"/captions/{stranger}", encoded=True)) as response:
+                text = await response.text()
+            assert (response.status, "refresh" in text) == (404, False)
+            assert "<script>" not in text
+
+
+def test_a_page_does_not_wait_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+    pages = importlib.import_module("pages")
+    now = datetime.now(UTC)
+    assert "refresh" in pages.waiting(now)
+    assert "Handed in 5 min ago" in pages.waiting(now - timedelta(minutes=5))
+    late = pages.waiting(now - timedelta(hours=2))
+    assert "refresh" not in late
+    assert "none is likely to come" in late
+
+
+@pytest.mark.parametrize("name", ["fastapi_app", "aiohttp_app"])
+async def test_an_application_starts_twice_in_one_process(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As every test suite does with it: what the first start closed, the second one opens."""
+    async with Emulator(KnownEngine()) as emulator:
+        environment = environment_of(emulator, free_port(), tmp_path)
+        for variable, value in environment.items():
+            monkeypatch.setenv(variable, value)
+        monkeypatch.syspath_prepend(str(EXAMPLES))
+        module = importlib.import_module(name)
+        for _ in range(2):
+            address = environment["PUBLIC_ADDRESS"]
+            async with (
+                in_process(module, int(address.rpartition(":")[2])),
+                aiohttp.ClientSession(address) as session,
+            ):
+                page = await upload(session, FILM.read_bytes())
+                assert "class=caption" in await caption(session, page)
+        assert emulator.ledger.billed() == 2
+    del sys.modules[name]
+
+
+@contextlib.asynccontextmanager
+async def in_process(module: ModuleType, port: int) -> AsyncIterator[None]:
+    """Run an example within this process."""
+    if hasattr(module, "create"):
+        runner = web.AppRunner(await module.create(), access_log=None)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", port).start()
+        yield
+        await runner.cleanup()
+    else:
+        async with run_asgi(module.app, port):
+            yield
 
 
 def failed(body: dict[str, object]) -> dict[str, object]:
@@ -127,18 +258,18 @@ async def test_a_gigabyte_is_forwarded_while_it_arrives(tmp_path: Path) -> None:
             application(UVICORN, "fastapi_app:app", port, tmp_path, emulator) as server,
             aiohttp.ClientSession(f"http://127.0.0.1:{port}", timeout=None) as session,
         ):
-            page = await upload(session, "fastapi", bytes(1000))
-            assert await caption(session, page) == "<p>1000 bytes"
+            page = await upload(session, bytes(1000))
+            assert "1000 bytes" in await caption(session, page)
             emulator.ledger.clear()
             before = memory_peak(server.pid)
-            query = {"name": "film.mp4", "prompt": PROMPT}
+            query = {"name": "film.mp4", "prompt": PROMPT, "key": "a click"}
             headers = {"Content-Type": "video/mp4", "Content-Length": str(SIZE)}
             async with session.post(
                 "/captions", params=query, data=film(), headers=headers
             ) as response:
                 assert response.status == 200, await response.text()
                 page = str((await response.json())["page"])
-            assert await caption(session, page) == f"<p>{SIZE} bytes"
+            assert f"{SIZE} bytes" in await caption(session, page)
             assert memory_peak(server.pid) - before < 32 * MIB
         [entry] = emulator.ledger
         assert entry.files[0].size == SIZE
