@@ -59,7 +59,7 @@ async def show(request: web.Request) -> web.Response:
     if submitted is None:
         return page(pages.unknown(), 404)
     try:
-        caption = await inbox.result(task_id, timeout=20)
+        caption = await inbox.result(task_id, timeout=2)
     except CallbackTimeout:
         return page(pages.waiting(submitted))
     except TaskFailed:

@@ -78,7 +78,7 @@ async def show(task_id: str) -> HTMLResponse:
     if submitted is None:
         return HTMLResponse(pages.unknown(), 404)
     try:
-        caption = await inbox.result(task_id, timeout=20)
+        caption = await inbox.result(task_id, timeout=2)
     except CallbackTimeout:
         return HTMLResponse(pages.waiting(submitted))
     except TaskFailed:
