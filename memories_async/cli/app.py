@@ -45,6 +45,7 @@ COMMANDS: tuple[tuple[str, str, str], ...] = (
     ("delete", "library:delete", "Delete videos of the library."),
     ("jobs", "jobs:app", "List, show, resume, retry, export, merge and remove jobs."),
     ("config", "config:app", "Keep addresses and keys in named profiles."),
+    ("doctor", "doctor:doctor", "Check the installation, the keys and the way to the service."),
 )
 """Name, where it is, and its summary: a module is imported when its command is used."""
 

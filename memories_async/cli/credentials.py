@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Generator, Mapping
 from types import ModuleType
+from typing import TypeVar
 
 import attrs
 
@@ -29,6 +30,8 @@ from memories_async.config import (
 from memories_async.errors import ConfigurationError
 from memories_async.limiters import Limiter, RedisLimiter, SqliteLimiter
 from memories_async.operations import Bucket
+
+Client = TypeVar("Client", bound=Memories)
 
 PROFILE_VARIABLE = "MEMORIES_PROFILE"
 KEYRING_SERVICE = "memories-async"
@@ -104,6 +107,17 @@ def connect(
         NoKey: There is no key and no terminal to ask at.
         ConfigurationError: The key, the address or the limiter's is malformed.
     """
+    return connect_as(Memories, account, needed, calling, rates)
+
+
+def connect_as(
+    kind: type[Client],
+    account: Account,
+    needed: KeyName,
+    calling: Calling = CALLING,
+    rates: Mapping[Bucket, Rate] | None = None,
+) -> Client:
+    """Return a client of some kind; see ``connect``."""
     keys = dict(account.keys)
     if needed not in keys:
         keys[needed] = ask(needed, account.origin)
@@ -112,7 +126,7 @@ def connect(
     if rates is not None and account.base_url is None:
         rates = {**DOCUMENTED_RATES, **rates}
     with _environment_hidden():
-        return Memories(
+        return kind(
             keys.get("api_key"),
             caption_key=keys.get("caption_key"),
             base_url=account.base_url,

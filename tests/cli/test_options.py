@@ -41,6 +41,7 @@ WRONG: dict[str, Sequence[str]] = {
     "--json": NO_FLAG,
     "--keyring": NO_FLAG,
     "--latitude": (*NO_NUMBER, "90.1", "-91"),
+    "--live": NO_FLAG,
     "--limiter": (*NO_TEXT, "memory", "sqlite:", "http://example.com", "redis:localhost"),
     "--longitude": (*NO_NUMBER, "180.1", "-181"),
     "--max-cost": NO_DOLLARS,

@@ -1,0 +1,302 @@
+"""Calls the service, each operation once with tiny media, and compares what it answers."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from decimal import Decimal
+from typing import Any
+
+import attrs
+
+from memories_async._engine.body.writer import Transfer
+from memories_async._engine.request import Request
+from memories_async._engine.transport.failures import Failure
+from memories_async._engine.transport.http import Http, Reply, Saved
+from memories_async.cli.doctor import media
+from memories_async.cli.doctor.findings import Finding, Health
+from memories_async.cli.doctor.known import ANSWERS
+from memories_async.cli.doctor.shapes import differences, read
+from memories_async.cli.profiles import KeyName
+from memories_async.cli.terms import in_options
+from memories_async.client import Memories
+from memories_async.errors import MemoriesError, NotFound
+from memories_async.operations import Operation
+
+NAMESPACE = "memories-async-doctor"
+"""Where what the doctor adds to the library lies, until it removes it."""
+SEARCHABLE_WITHIN = 120.0
+UNPUBLISHED = Decimal("0.005")
+"""Dollars that a call counts whose price the service does not publish."""
+
+
+class HeardHttp(Http):
+    """The client's own transport, that also keeps the answers as they came."""
+
+    heard: list[tuple[Operation[Any], Reply]]
+
+    async def exchange(
+        self, request: Request[Any], transfer: Transfer, **how: Any
+    ) -> Reply | Saved | Failure:
+        """Send one request, and keep its answer."""
+        outcome = await super().exchange(request, transfer, **how)
+        if isinstance(outcome, Reply):
+            self.heard.append((request.operation, outcome))
+        return outcome
+
+
+class HeardMemories(Memories):
+    """A client whose raw answers can be looked at."""
+
+    async def hear(self) -> list[tuple[Operation[Any], Reply]]:
+        """Begin to keep answers; return where they are kept."""
+        pipeline = await self._dispatcher.engine()
+        await pipeline.http.aclose()
+        pipeline.http = HeardHttp(self._settings)
+        pipeline.http.heard = []
+        return pipeline.http.heard
+
+
+@attrs.define
+class Findings:
+    """What the steps before have found, for those after them."""
+
+    video_no: str = ""
+    asset_id: str = ""
+    seed: int = attrs.field(factory=lambda: time.time_ns() % 2**32)
+
+    def picture(self) -> bytes:
+        """Return a picture that nobody has seen."""
+        self.seed += 1
+        return media.picture(self.seed)
+
+    def video(self) -> bytes:
+        """Return a video that nobody has seen."""
+        self.seed += 1
+        return media.video(self.seed)
+
+
+Call = Callable[[Memories, Findings], Awaitable[object]]
+
+
+@attrs.frozen
+class Step:
+    """One call that the doctor makes.
+
+    Attributes:
+        name: The public method.
+        call: Makes it.
+        key: Which key it wants.
+        dollars: What it costs; None where the service publishes no price.
+        needs: What a step before must have found.
+    """
+
+    name: str
+    call: Call
+    key: KeyName = "api_key"
+    dollars: Decimal | None = Decimal(0)
+    needs: str = ""
+
+    @property
+    def counted(self) -> Decimal:
+        """Dollars that it counts against a limit."""
+        return UNPUBLISHED if self.dollars is None else self.dollars
+
+
+async def _list(client: Memories, found: Findings) -> None:
+    async for video in client.library.videos(page_size=1):
+        found.video_no = found.video_no or video.video_no
+        return
+
+
+async def _video(client: Memories, found: Findings) -> None:
+    await client.library.video(found.video_no)
+
+
+async def _add_video(client: Memories, found: Findings) -> None:
+    named = ("doctor.mp4", found.video(), "video/mp4")
+    found.video_no = (await client.library.add_video(named, unique_id=NAMESPACE)).video_no
+
+
+async def _indexed(client: Memories, found: Findings) -> None:
+    await client.library.wait_until_searchable(
+        found.video_no, unique_id=NAMESPACE, within=SEARCHABLE_WITHIN
+    )
+
+
+async def _clips(client: Memories, found: Findings) -> None:
+    await client.library.search_clips(
+        found.video_no, found.picture(), "a red bar", unique_id=NAMESPACE
+    )
+
+
+async def _transcripts(client: Memories, _: Findings) -> None:
+    async for _hit in client.library.search_transcripts("hello", unique_id=NAMESPACE):
+        return
+
+
+async def _delete(client: Memories, found: Findings) -> None:
+    await client.library.delete_videos([found.video_no], unique_id=NAMESPACE)
+
+
+async def _asset(client: Memories, found: Findings) -> None:
+    named = ("doctor.mp4", found.video(), "video/mp4")
+    found.asset_id = (await client.assets.upload(named)).asset_id
+
+
+FREE: Sequence[Step] = (
+    Step("library.videos", _list),
+    Step("library.video", _video, needs="video_no"),
+)
+"""Calls that cost nothing and change nothing."""
+
+_SEARCH = Decimal("0.0001")  # $0.1 per 1,000
+_IMAGE = Decimal("0.0001")
+
+BILLED: Sequence[Step] = (
+    Step(
+        "captions.image",
+        lambda client, found: client.captions.image(found.picture(), "One word: what is it?"),
+        "caption_key",
+        None,
+    ),
+    Step(
+        "captions.image (base64)",
+        lambda client, found: client.captions.image(
+            found.picture(), "One word: what is it?", as_base64=True
+        ),
+        "caption_key",
+        None,
+    ),
+    Step(
+        "captions.video",
+        lambda client, found: client.captions.video(found.video(), "One word: what moves?"),
+        "caption_key",
+        None,
+    ),
+    Step(
+        "library.add_images",
+        lambda client, found: client.library.add_images(found.picture(), unique_id=NAMESPACE),
+        dollars=None,
+    ),
+    Step("library.add_video", _add_video, dollars=Decimal("0.0005")),  # $0.5 per 1,000 minutes
+    Step("library.wait_until_searchable", _indexed, needs="video_no"),
+    Step("library.search_clips", _clips, dollars=_SEARCH, needs="video_no"),
+    Step(
+        "library.search",
+        lambda client, _: client.library.search("a red bar", unique_id=NAMESPACE),
+        dollars=_SEARCH,
+    ),
+    Step(
+        "library.search_similar",
+        lambda client, found: client.library.search_similar(found.picture(), unique_id=NAMESPACE),
+        dollars=_SEARCH,
+    ),
+    Step("library.search_transcripts", _transcripts, dollars=_SEARCH),
+    Step("library.delete_videos", _delete, needs="video_no"),
+    Step(
+        "embeddings.image",
+        lambda client, found: client.embeddings.image(found.picture()),
+        dollars=_IMAGE,
+    ),
+    Step(
+        "embeddings.text",
+        lambda client, _: client.embeddings.text("a red bar"),
+        dollars=Decimal("0.000001"),  # $0.0000002 a token
+    ),
+    Step("assets.upload", _asset),
+    Step(
+        "assets.metadata",
+        lambda client, found: client.assets.metadata(found.asset_id),
+        needs="asset_id",
+    ),
+    Step(
+        "embeddings.video",
+        lambda client, found: client.embeddings.video(found.asset_id),
+        dollars=None,
+        needs="asset_id",
+    ),
+)
+"""Every billed call that needs no public address of ours, in the order in which they can be made;
+the free ones between them prepare the next or clean up."""
+
+
+def cost_of(steps: Sequence[Step], keys: Mapping[KeyName, str]) -> tuple[Decimal, int]:
+    """Return the published price of the steps that can be made, and how many have none."""
+    made = [step for step in steps if step.key in keys]
+    published = sum((step.dollars for step in made if step.dollars is not None), Decimal(0))
+    return published, sum(step.dollars is None for step in made)
+
+
+async def examine(
+    client: HeardMemories,
+    steps: Sequence[Step],
+    keys: Mapping[KeyName, str],
+    budget: Decimal,
+    spent: Callable[[Step], object],
+) -> AsyncIterator[Finding]:
+    """Make each call and say what it found.
+
+    Args:
+        client: Whose account pays.
+        steps: The calls.
+        keys: The keys that are known.
+        budget: Dollars that the calls may cost.
+        spent: Told of each call that was made.
+    """
+    heard = await client.hear()
+    found, left = Findings(), budget
+    for step in steps:
+        if step.key not in keys:
+            yield Finding(step.name, Health.SKIPPED, f"there is no {step.key}")
+        elif step.needs and not getattr(found, step.needs):
+            yield Finding(step.name, Health.SKIPPED, f"there is no {step.needs} to ask for")
+        elif step.counted > left:
+            yield Finding(step.name, Health.SKIPPED, "--max-cost does not cover it")
+        else:
+            left -= step.counted
+            heard.clear()
+            spent(step)
+            yield await _made(client, step, found, heard)
+
+
+async def _made(
+    client: Memories, step: Step, found: Findings, heard: Sequence[tuple[Operation[Any], Reply]]
+) -> Finding:
+    started = asyncio.get_running_loop().time()
+    error: MemoriesError | None = None
+    try:
+        await step.call(client, found)
+    except NotFound as refusal:
+        error = None if step in FREE else refusal
+    except MemoriesError as refusal:
+        error = refusal
+    seconds = asyncio.get_running_loop().time() - started
+    drift = [text for operation, reply in heard for text in _drift(operation, reply)]
+    drift = list(dict.fromkeys(drift))
+    if error is not None and not drift:
+        return Finding(step.name, Health.PROBLEM, in_options(str(error)))
+    if drift:
+        message = f"{len(drift)} differences from what this version knows"
+        return Finding(step.name, Health.DRIFT, message, drift)
+    return Finding(step.name, Health.OK, f"as documented, in {seconds:.1f} s")
+
+
+def _drift(operation: Operation[Any], reply: Reply) -> list[str]:
+    known = ANSWERS.get(operation.name)
+    if known is None:
+        return []
+    status, content_type, code, shape = known
+    told: list[str] = []
+    if reply.status != status:
+        told.append(f"HTTP status: {reply.status} came, {status} was expected")
+    came = reply.headers.get("content-type", "none").partition(";")[0]
+    if came != content_type:
+        told.append(f"Content-Type: {came} came, {content_type} was expected")
+    answer = read(reply.body)
+    if isinstance(answer, dict) and "code" in answer and answer["code"] != code:
+        told.append(f"code: {answer['code']!r} came, {code!r} was expected")
+    if reply.status >= 400 or (told and not isinstance(answer, dict)):
+        return told
+    return told + list(differences(shape, answer))
