@@ -12,8 +12,9 @@ import attrs
 
 from memories_async._engine.body.writer import Transfer
 from memories_async._engine.request import Request
+from memories_async._engine.transport.answers import Reply, Saved
 from memories_async._engine.transport.failures import Failure
-from memories_async._engine.transport.http import Http, Reply, Saved
+from memories_async._engine.transport.http import Http
 from memories_async.cli.doctor import media
 from memories_async.cli.doctor.findings import Finding, Health
 from memories_async.cli.doctor.known import ANSWERS
