@@ -16,6 +16,7 @@ __all__ = [
     "AuthenticationError",
     "BadRequest",
     "Bucket",
+    "BudgetExceeded",
     "CallOptions",
     "CallbackTimeout",
     "CapacityReached",

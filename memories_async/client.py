@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -11,6 +13,7 @@ from memories_async.assets import Assets
 from memories_async.captions import Captions
 from memories_async.config import CallOptions, Rate, Settings
 from memories_async.embeddings import Embeddings
+from memories_async.errors import ConfigurationError
 from memories_async.library import Library
 from memories_async.operations import Bucket
 
@@ -19,6 +22,8 @@ if TYPE_CHECKING:
 
     from memories_async.clock import Clock
     from memories_async.limiters import Limiter
+    from memories_async.observe.budget import Budget
+    from memories_async.observe.events import Observer
 
 
 class Memories:
@@ -47,6 +52,9 @@ class Memories:
             ``HTTPS_PROXY`` and ``NO_PROXY`` say.
         ssl_context: Trust other certificates than the system's.
         clock: Time and chance, for tests.
+        observers: Who is told what every call does (``memories_async.observe``). Log lines are
+            written to the logger ``memories_async`` without one; ``MEMORIES_LOG=debug`` in the
+            environment shows them.
 
     Raises:
         ConfigurationError: No key, or a malformed key, address or option.
@@ -74,6 +82,7 @@ class Memories:
         proxy: str | None = None,
         ssl_context: ssl.SSLContext | None = None,
         clock: Clock | None = None,
+        observers: Sequence[Observer] = (),
     ) -> None:
         self._settings = Settings.gather(
             api_key=api_key,
@@ -84,7 +93,13 @@ class Memories:
             max_connections=max_connections,
             proxy=proxy,
         )
-        engine = Engine(self._settings, limiter=limiter, clock=clock, ssl_context=ssl_context)
+        engine = Engine(
+            self._settings,
+            limiter=limiter,
+            clock=clock,
+            ssl_context=ssl_context,
+            observers=_checked_observers(observers),
+        )
         self._share(Dispatcher(engine, self._settings.policy))
 
     def _share(self, dispatcher: Dispatcher) -> None:
@@ -126,9 +141,60 @@ class Memories:
     ) -> None:
         await self.aclose()
 
+    def budget(
+        self,
+        *,
+        dollars: float | Decimal,
+        prices: Mapping[str, float | Decimal] | None = None,
+    ) -> Budget:
+        """Return a scope within which this client's calls together cost at most so much.
+
+        Used in a ``with`` or ``async with`` block. While it is open every billable call of the
+        client counts, from whatever task or thread: its price is set aside before anything is
+        sent, and is free again if the call turns out not to have been billed. What may have been
+        billed counts as billed. Scopes may be nested and overlap: a call counts in each.
+
+        Args:
+            dollars: The most that the calls may cost together.
+            prices: Dollars per success by public method, such as ``{"captions.image": 0.002}``:
+                the service documents a price for ``embeddings.image`` and ``library.search`` only.
+
+        Raises:
+            ConfigurationError: An amount is none, or ``prices`` names no call. Also from a call
+                whose price nobody has said.
+            BudgetExceeded: From a call that would cost more than is left; it is not sent.
+        """
+        from memories_async.observe.budget import Budget
+
+        budgets = self._dispatcher.budgets
+        return Budget(dollars, prices, budgets.append, budgets.remove)
+
     async def aclose(self) -> None:
         """Close the connections; calls from now on raise ClosedError. May be repeated.
 
         Entered once more with ``async with`` (blocking: ``with``), the client connects anew.
         """
         await self._dispatcher.aclose()
+
+
+def _checked_observers(observers: Sequence[Observer]) -> Sequence[Observer]:
+    if os.environ.get("MEMORIES_LOG"):
+        from memories_async.observe.logs import configure_from_environment
+
+        configure_from_environment()
+    if observers == ():
+        return observers
+    import inspect
+
+    given: object = observers
+    if not isinstance(given, Sequence) or isinstance(given, str | bytes):
+        raise ConfigurationError(f"observers is {given!r}; a sequence of observers is wanted")
+    for index, observer in enumerate(observers):
+        observe: object = getattr(observer, "observe", None)
+        if isinstance(observer, type) or not callable(observe):
+            raise ConfigurationError(f"observers[{index}] is {observer!r}, which has no observe()")
+        if inspect.iscoroutinefunction(observe):
+            raise ConfigurationError(
+                f"observers[{index}].observe is an async function, which is never awaited"
+            )
+    return observers

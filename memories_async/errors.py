@@ -34,6 +34,7 @@ MemoriesError
 ├── LimiterUnavailable            the shared rate limiter cannot be reached
 ├── StoreUnavailable              where callbacks are kept cannot be reached
 ├── LedgerUnavailable             the ledger of what was sent cannot be reached
+├── BudgetExceeded                the call would cost more than a budget leaves: nothing was sent
 ├── JournalError                  a bulk job's file cannot be read or written
 │   └── JobBusy                   another run of the job is alive
 ├── CallbackTimeout               no callback arrived in time (also TimeoutError)
@@ -54,6 +55,7 @@ __all__ = [
     "ApiError",
     "AuthenticationError",
     "BadRequest",
+    "BudgetExceeded",
     "CallbackTimeout",
     "CapacityReached",
     "ClosedError",
@@ -413,6 +415,12 @@ class UnexpectedShape(DecodeError):
             message, status=status, snippet=snippet, operation=operation, attempts=attempts
         )
         self.answer = answer
+
+
+class BudgetExceeded(MemoriesError):
+    """A call would cost more than an open budget leaves; it was not sent."""
+
+    advice = "Nothing was sent: open a larger budget, or leave this one, then call again"
 
 
 class LimiterUnavailable(MemoriesError):

@@ -61,6 +61,7 @@ MemoriesError
     LimiterUnavailable
     StoreUnavailable
     LedgerUnavailable
+    BudgetExceeded
     JournalError
         JobBusy
     CallbackTimeout (TimeoutError)

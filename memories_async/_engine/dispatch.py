@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from memories_async.media.readers import Attachment
     from memories_async.media.source import Source
     from memories_async.models import Outcome
+    from memories_async.observe.budget import Budget
+    from memories_async.observe.events import Observer
     from memories_async.operations import Operation
 
 S = TypeVar("S")
@@ -57,6 +59,11 @@ class Dispatcher:
     def with_options(self, options: CallOptions) -> Dispatcher:
         """Return another way to the same engine."""
         return Dispatcher(self._engine, self._policy.with_options(options), owner=False)
+
+    @property
+    def budgets(self) -> list[Budget]:
+        """The open scopes in which the engine's calls are counted."""
+        return self._engine.budgets
 
     def __getstate__(self) -> dict[str, object]:
         return {**self.__dict__, "_closed": False}
@@ -184,6 +191,7 @@ class Engine:
         limiter: Limiter | None,
         clock: Clock | None,
         ssl_context: ssl.SSLContext | None,
+        observers: Sequence[Observer] = (),
     ) -> None:
         for name, given, methods, wanted in (
             ("limiter", limiter, ("take", "give_back"), "a limiter of memories_async.limiters"),
@@ -195,6 +203,8 @@ class Engine:
                 shown = reprlib.repr(given)
                 raise ConfigurationError(f"Memories: {name} is {shown}; {wanted} is wanted")
         self.settings = settings
+        self.budgets: list[Budget] = []
+        self._observers = tuple(observers)
         self._limiter = limiter
         self._clock = clock
         self._ssl_context = ssl_context
@@ -204,7 +214,7 @@ class Engine:
 
     def __getstate__(self) -> dict[str, object]:
         # A pickle carries what the client was told; where it is loaded, it connects anew.
-        return {**self.__dict__, "_pipeline": None, "_closed": False}
+        return {**self.__dict__, "_pipeline": None, "_closed": False, "budgets": []}
 
     async def pipeline(self) -> Pipeline:
         """Return the pipeline, imported and made at the first call.
@@ -243,6 +253,8 @@ class Engine:
             limiter=self._limiter or SHARED,
             clock=self._clock or SystemClock(),
             ssl_context=self._ssl_context,
+            observers=self._observers,
+            budgets=self.budgets,
         )
 
     def reopen(self) -> None:

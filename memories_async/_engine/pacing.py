@@ -13,8 +13,8 @@ import hashlib
 import heapq
 import itertools
 import os
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-from typing import Final
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping
+from typing import Final, Literal, TypeAlias, TypeVar
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
 from memories_async._engine.retry import LONGEST_HINT, backoff
@@ -23,6 +23,9 @@ from memories_async.config import Rate, Secret
 from memories_async.errors import DeadlineExceeded, LimiterUnavailable, MemoriesError, RateLimited
 from memories_async.limiters import Limiter, PausableLimiter, Spacing, Turn
 from memories_async.operations import Bucket
+
+T = TypeVar("T")
+Waited: TypeAlias = Callable[[Literal["limiter", "pause"], float], None]
 
 SLOWEST: Final = 32.0
 """The most seconds between two calls that repeated throttling leads to."""
@@ -91,6 +94,7 @@ class Lane:
         self._lines: WeakKeyDictionary[asyncio.AbstractEventLoop, _Line] = WeakKeyDictionary()
         self._due = float("-inf")
         self._paused_until = 0.0
+        self._pause_ends = float("-inf")
         self._throttles = 0
         self._slowdown = 0.0
         self._last = float("-inf")
@@ -100,13 +104,24 @@ class Lane:
         """Seconds between two calls at the allowed rate."""
         return self._interval
 
-    def join(self, until: float | None) -> Place:
+    def join(self, until: float | None, waited: Waited | None = None) -> Place:
         """Return a call's place in line, for all its attempts.
 
         Args:
             until: The clock's time by which each turn must come, or None.
+            waited: Told for what the call waited, and for how many seconds.
         """
-        return Place(self, until)
+        return Place(self, until, waited)
+
+    async def timed(self, waiting: Coroutine[object, object, T], waited: Waited) -> T:
+        """Wait, and tell for what."""
+        began = self._clock.monotonic()
+        paused = self._pause_ends > began
+        try:
+            return await waiting
+        finally:
+            paused = paused or self._pause_ends > began
+            waited("pause" if paused else "limiter", self._clock.monotonic() - began)
 
     async def throttled(self, retry_after: float | None) -> float:
         """Pause the whole lane because the service said so; returns for how many seconds.
@@ -125,7 +140,7 @@ class Lane:
                 left = retry_after
         pause = min(max(left, retry_after or 0.0), LONGEST_PAUSE)
         longer = now + pause > self._paused_until
-        self._paused_until = now + pause
+        self._paused_until = self._pause_ends = now + pause
         if longer and self._rate is not None and isinstance(self._limiter, PausableLimiter):
             # A lost store is found out by the next call: it will not be sent.
             with contextlib.suppress(LimiterUnavailable):
@@ -286,10 +301,11 @@ class Place:
         refusal: What ``confirm`` raised because the call may not be sent.
     """
 
-    __slots__ = ("_number", "_reserved", "_turn", "_until", "lane", "refusal")
+    __slots__ = ("_number", "_reserved", "_turn", "_until", "_waited", "lane", "refusal")
 
-    def __init__(self, lane: Lane, until: float | None) -> None:
+    def __init__(self, lane: Lane, until: float | None, waited: Waited | None = None) -> None:
         self.lane = lane
+        self._waited = waited
         self.refusal: MemoriesError | None = None
         self._until = until
         self._number = next(_NUMBERS)
@@ -304,7 +320,7 @@ class Place:
                 service asked for a pause longer than calls wait for.
             DeadlineExceeded: It could have come in time, but what was ahead took longer.
         """
-        self._reserved = await self.lane.enter(self._number, self._until)
+        self._reserved = await self._timed(self.lane.enter(self._number, self._until))
 
     async def confirm(self, before: Callable[[], Awaitable[object]] | None = None) -> None:
         """Count the call, whose first byte leaves as soon as this returns.
@@ -328,10 +344,17 @@ class Place:
 
     async def _count(self, *, patient: bool = False) -> None:
         try:
-            self._turn = await self.lane.confirm(self._number, self._until, patient=patient)
+            self._turn = await self._timed(
+                self.lane.confirm(self._number, self._until, patient=patient)
+            )
         except MemoriesError as error:
             self.refusal = error
             raise
+
+    async def _timed(self, waiting: Coroutine[object, object, T]) -> T:
+        if self._waited is None:
+            return await waiting
+        return await self.lane.timed(waiting, self._waited)
 
     async def release(self, *, sent: bool) -> None:
         """End an attempt; what was counted and not used is given back.

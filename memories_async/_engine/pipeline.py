@@ -26,7 +26,8 @@ from memories_async._engine.retry import RETRYING, Failed, Verdict, backoff, jud
 from memories_async._engine.transport import downloads
 from memories_async._engine.transport.downloads import PartialFile
 from memories_async._engine.transport.failures import Failure
-from memories_async._engine.transport.http import Http
+from memories_async._engine.transport.http import Http, Reply
+from memories_async._engine.watch import Watch
 from memories_async.clock import Clock
 from memories_async.config import Policy, Secret, Settings
 from memories_async.errors import (
@@ -40,12 +41,13 @@ from memories_async.limiters import Limiter
 from memories_async.media.inspect import inspect_sources
 from memories_async.media.readers import Attachment
 from memories_async.media.source import Source
+from memories_async.observe.budget import Budget, free, reserve
+from memories_async.observe.events import Observer
+from memories_async.observe.logs import LOGGING, log
 from memories_async.operations import Operation, Replay
 
 S = TypeVar("S")
 T = TypeVar("T")
-
-log = logging.getLogger("memories_async")
 
 
 class Pipeline:
@@ -58,8 +60,12 @@ class Pipeline:
         limiter: Limiter,
         clock: Clock,
         ssl_context: ssl.SSLContext | None,
+        observers: Sequence[Observer] = (),
+        budgets: Sequence[Budget] = (),
     ) -> None:
         self.clock = clock
+        self._observers = tuple(observers)
+        self._budgets = budgets
         self.http = Http(settings, ssl_context)
         self._pacer = Pacer(settings.rates, limiter, clock)
 
@@ -84,32 +90,38 @@ class Pipeline:
         if key is not None:  # what the caller adds is for the service, not for a signed address
             headers, fields = policy.headers, with_fields(operation, fields, policy.fields)
         url, left = address(operation, fields, origin)
-        if sources:
-            files = await self.inspect(operation, sources, until)
-        file = None
-        if destination is not None:
-            await self.run(lambda: downloads.check(destination), until)
-            file = PartialFile(destination, self.http.budget)
-        with self.http.budget.holding(files) as held:
-            request = Request(
-                operation,
-                url=url,
-                key=key,
-                headers=headers,
-                fields=left,
-                policy=policy,
-                files=held,
-                body=recipe(operation, left, held),
-                known=known,
-                on_progress=on_progress,
-                file=file,
-                started=started,
-            )
-            try:
-                return await self.send(request)
-            finally:
-                if file is not None:
-                    file.abandon()
+        with Watch(self._watching(), operation, url, self.clock) as watch:
+            if sources:
+                files = await self.inspect(operation, sources, until)
+            file = None
+            if destination is not None:
+                await self.run(lambda: downloads.check(destination), until)
+                file = PartialFile(destination, self.http.budget)
+            with self.http.budget.holding(files) as held:
+                request = Request(
+                    operation,
+                    url=url,
+                    key=key,
+                    headers=headers,
+                    fields=left,
+                    policy=policy,
+                    files=held,
+                    body=recipe(operation, left, held),
+                    known=known,
+                    on_progress=on_progress,
+                    file=file,
+                    started=started,
+                )
+                try:
+                    return await self.send(request, watch)
+                finally:
+                    if file is not None:
+                        file.abandon()
+
+    def _watching(self) -> Sequence[Observer]:
+        if log.isEnabledFor(logging.INFO):
+            return (*self._observers, LOGGING)
+        return self._observers
 
     async def inspect(
         self, operation: Operation[Any], sources: Sequence[Source], until: float | None
@@ -148,14 +160,14 @@ class Pipeline:
         """Close connections and threads."""
         await self.http.aclose()
 
-    async def send(self, request: Request[T]) -> T:
+    async def send(self, request: Request[T], watch: Watch) -> T:
         """Send a request as often as the replay rule, the attempts and the time allow.
 
         Raises:
             MemoriesError: The call failed; see errors.py for what each subclass says.
         """
         lane = self._pacer.lane(request.key, request.operation.bucket, origin_of(request.url))
-        place = lane.join(request.until)
+        place = lane.join(request.until, watch.waited_in_line)
         failed: Failed | None = None
         RETRYING.begin()
         state = RetryCallState(RETRYING, fn=None, args=(), kwargs={})
@@ -163,8 +175,9 @@ class Pipeline:
             if isinstance(step, DoSleep):
                 state.prepare_for_next_attempt()
                 await self.clock.sleep(step)
+                watch.waited("backoff", step, watch.attempt + 1)
                 continue
-            outcome = await self._attempt(request, place, failed)
+            outcome = await self._attempt(request, place, watch, failed)
             if not isinstance(outcome, Failed):
                 return outcome
             failed = outcome
@@ -173,16 +186,47 @@ class Pipeline:
         raise step.error.with_traceback(None)
 
     async def _attempt(
-        self, request: Request[T], place: Place, before: Failed | None
+        self, request: Request[T], place: Place, watch: Watch, before: Failed | None
     ) -> T | Failed:
-        """Make one attempt.
+        """Make one attempt, within the budgets and before the observers.
 
         Args:
             request: What to ask.
             place: Where its turn comes.
+            watch: Whom to tell.
             before: How the attempt before it failed.
         """
         number, waited = (before.number, before.waited + before.sleep) if before else (0, 0.0)
+        try:
+            reserved = reserve(self._budgets, request.operation)
+        except MemoriesError as error:
+            return self._failed(error, request, number, waited)
+        failed: Failed | None = None
+        interruption: BaseException | None = None
+        try:
+            outcome = await self._try_once(request, place, watch, number, waited)
+            if isinstance(outcome, Failed):
+                failed = outcome
+        except BaseException as error:
+            interruption = error
+            raise
+        finally:
+            if watch.attempt_ended(request.operation, failed, interruption) is None:
+                free(reserved, request.operation)
+        return outcome
+
+    async def _try_once(
+        self, request: Request[T], place: Place, watch: Watch, number: int, waited: float
+    ) -> T | Failed:
+        """Wait for a turn, and send.
+
+        Args:
+            request: What to ask.
+            place: Where the turn comes.
+            watch: Whom to tell.
+            number: How many attempts there were.
+            waited: Seconds that passed between them.
+        """
         queued = self.clock.monotonic()
         while True:
             try:
@@ -190,37 +234,44 @@ class Pipeline:
             except MemoriesError as error:
                 return self._failed(error, request, number, waited)
             # What a throttled call waits, it waits with its whole lane.
-            lined = self.clock.monotonic() - queued if before is not None else 0.0
-            log.debug("%s: attempt %d", request.operation, number + 1)
+            lined = self.clock.monotonic() - queued if number else 0.0
             transfer = _transfer(request, number + 1)
+            watch.attempt_started(number + 1, transfer)
             try:
-                value = await self._exchange(request, transfer, place)
+                value = await self._exchange(request, transfer, place, watch)
             except NotDue:
                 continue  # nothing was sent, and no connection is held: that was no attempt
             except MemoriesError as error:
                 if error is place.refusal:
                     return self._failed(error, request, number, waited)
                 return await self._judged(
-                    error, request, place.lane, transfer, number + 1, waited + lined
+                    error, request, place.lane, transfer, watch, waited + lined
                 )
             finally:
                 await place.release(sent=transfer.state is not State.NOT_SENT)
             place.lane.succeeded()
             return value
 
-    async def _exchange(self, request: Request[T], transfer: Transfer, place: Place) -> T:
+    async def _exchange(
+        self, request: Request[T], transfer: Transfer, place: Place, watch: Watch
+    ) -> T:
+        began = self.clock.monotonic()
+
         async def before_first_byte() -> None:
+            watch.waited("connection", self.clock.monotonic() - began, watch.attempt)
             await place.confirm(request.policy.before_sending)
+            watch.leaving(request)
 
         until = request.until
         outcome = await self.http.exchange(
             request,
             transfer,
-            within=None if until is None else until - self.clock.monotonic(),
+            within=None if until is None else until - began,
             before_first_byte=before_first_byte,
         )
         if isinstance(outcome, Failure):
             raise error_of(outcome, request, transfer, self.clock.monotonic())
+        watch.status = outcome.status if isinstance(outcome, Reply) else 200
         value = value_of(request, outcome, transfer.attempt, self.clock.monotonic())
         if transfer.state is not State.SENT:
             # A refusal may come early; a result cannot be that of a request not yet whole.
@@ -233,11 +284,11 @@ class Pipeline:
         request: Request[Any],
         lane: Lane,
         transfer: Transfer,
-        number: int,
+        watch: Watch,
         waited: float,
     ) -> Failed:
         """Apply the replay rule to a failed attempt."""
-        operation = request.operation
+        operation, number = request.operation, watch.attempt
         replay, file = operation.replay, request.file
         if file is not None and file.would_be_repeated:
             replay = Replay.BILLED
@@ -252,6 +303,7 @@ class Pipeline:
             # Also where the wait is the caller's: the whole lane stays away meanwhile.
             hint = error.retry_after if isinstance(error, RateLimited) else None
             pause = await lane.throttled(hint)
+            watch.throttled(pause, hint)
             if isinstance(error, RateLimited) and hint is None:
                 error.retry_after = pause
         replayable = request.replayable or transfer.state is State.NOT_SENT

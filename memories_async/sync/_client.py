@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncIterable, Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
+from decimal import Decimal
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
 
     from memories_async.clock import Clock
     from memories_async.limiters import Limiter
+    from memories_async.observe.budget import Budget
+    from memories_async.observe.events import Observer
 
 
 class Captions:
@@ -1133,6 +1136,9 @@ class Memories:
             ``HTTPS_PROXY`` and ``NO_PROXY`` say.
         ssl_context: Trust other certificates than the system's.
         clock: Time and chance, for tests.
+        observers: Who is told what every call does (``memories_async.observe``). Log lines are
+            written to the logger ``memories_async`` without one; ``MEMORIES_LOG=debug`` in the
+            environment shows them.
 
     Raises:
         ConfigurationError: No key, or a malformed key, address or option.
@@ -1160,6 +1166,7 @@ class Memories:
         proxy: str | None = None,
         ssl_context: ssl.SSLContext | None = None,
         clock: Clock | None = None,
+        observers: Sequence[Observer] = (),
     ) -> None:
         twin = client.Memories(
             api_key,
@@ -1172,6 +1179,7 @@ class Memories:
             proxy=proxy,
             ssl_context=ssl_context,
             clock=clock,
+            observers=observers,
         )
         self._share(twin, Portal(twin.aclose))
 
@@ -1221,3 +1229,28 @@ class Memories:
         twin = object.__new__(type(self))
         twin._share(self._asyncio.with_options(options), self._portal.shared())
         return twin
+
+    def budget(
+        self,
+        *,
+        dollars: float | Decimal,
+        prices: Mapping[str, float | Decimal] | None = None,
+    ) -> Budget:
+        """Return a scope within which this client's calls together cost at most so much.
+
+        Used in a ``with`` or ``async with`` block. While it is open every billable call of the
+        client counts, from whatever task or thread: its price is set aside before anything is
+        sent, and is free again if the call turns out not to have been billed. What may have been
+        billed counts as billed. Scopes may be nested and overlap: a call counts in each.
+
+        Args:
+            dollars: The most that the calls may cost together.
+            prices: Dollars per success by public method, such as ``{"captions.image": 0.002}``:
+                the service documents a price for ``embeddings.image`` and ``library.search`` only.
+
+        Raises:
+            ConfigurationError: An amount is none, or ``prices`` names no call. Also from a call
+                whose price nobody has said.
+            BudgetExceeded: From a call that would cost more than is left; it is not sent.
+        """
+        return self._asyncio.budget(dollars=dollars, prices=prices)

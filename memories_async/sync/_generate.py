@@ -41,6 +41,9 @@ if self._portal.reopen():
         return self"""
 """What entering a client that was closed does besides."""
 
+SERVING_BOTH = ("Budget",)
+"""Classes whose objects wait for nothing and have both kinds of context manager."""
+
 Function: TypeAlias = ast.FunctionDef | ast.AsyncFunctionDef
 
 
@@ -310,6 +313,8 @@ def _method(
             f"{made}, self._portal.shared())\n"
             "        return twin"
         )
+    elif isinstance(node, ast.FunctionDef) and _serves_both(node):
+        body = _call("        return ", f"self._asyncio.{node.name}", arguments, "")
     elif isinstance(node, ast.FunctionDef) and not _returns_iterator(node):
         body = _call(
             "        self._portal.tell(", f"lambda: self._asyncio.{node.name}", arguments, ")"
@@ -344,6 +349,7 @@ def check(node: Function, label: str, *, documented: bool = True) -> None:
         documented
         and isinstance(node, ast.FunctionDef)
         and not _returns_iterator(node)
+        and not _serves_both(node)
         and _decorators(node) != ["property"]
         and ast.unparse(node.returns) != "None"
         and not _returns_another(node)
@@ -393,6 +399,11 @@ def _wrapper(source: SourceFile, node: Function, argument: ast.arg, used: set[Im
     if "Iterable[" in annotation:
         raise UnwrappableError(f"{node.name} would take {argument.arg} on the loop: use Sequence")
     return ""
+
+
+def _serves_both(node: Function) -> bool:
+    """Tell whether a plain method returns what asyncio and blocking code use alike."""
+    return node.returns is not None and ast.unparse(node.returns) in SERVING_BOTH
 
 
 def _returns_iterator(node: Function) -> bool:

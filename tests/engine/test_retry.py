@@ -50,6 +50,7 @@ NEVER = (
     errors.DeadlineExceeded("x"),
     errors.LimiterUnavailable("x"),
     errors.LedgerUnavailable("x"),
+    errors.BudgetExceeded("x"),
     errors.TlsError("x"),
 )
 

@@ -17,6 +17,7 @@ from memories_async import CallOptions, Memories, MemoriesError
 from memories_async.emulator import Emulator
 from memories_async.emulator.engines.hashing import HashEngine
 from tests.faults.proxy import Proxy
+from tests.observe.story import Story
 from tests.virtual_clock import HurriedClock
 
 SENTINEL = "sk-mavi-SENTINEL0123456789abcdefKEY0"
@@ -80,11 +81,13 @@ class Stage:
         emulator: The service, with its ledger and its fault switch.
         proxy: What clients connect to.
         clock: The engine's time.
+        story: What every client's observer was told.
     """
 
     emulator: Emulator
     proxy: Proxy
     clock: LeapingClock
+    story: Story = attrs.field(factory=Story)
     _clients: list[Memories] = attrs.field(factory=list)
 
     @property
@@ -95,7 +98,8 @@ class Stage:
     def client(self, **changes: Any) -> Memories:
         """Make a client that is closed with the stage."""
         arguments: dict[str, Any] = {"caption_key": CAPTION_SENTINEL, "base_url": self.url}
-        client = Memories(SENTINEL, **(arguments | {"clock": self.clock} | changes))
+        arguments |= {"clock": self.clock, "observers": [self.story]}
+        client = Memories(SENTINEL, **(arguments | changes))
         self._clients.append(client)
         return client
 
@@ -104,6 +108,13 @@ class Stage:
         ledger = self.emulator.ledger
         await until(lambda: all(entry.finished_at is not None for entry in ledger))
         assert (len(ledger), ledger.billed()) == (requests, billed), list(ledger)
+        self.check_story()
+
+    def check_story(self) -> None:
+        """Assert that observers were told of all that the ledger holds, and of no more."""
+        self.story.check()
+        certain, perhaps = self.story.charged("billed"), self.story.charged("perhaps billed")
+        assert certain <= self.emulator.ledger.billed() <= certain + perhaps, self.story.told()
 
     async def aclose(self) -> None:
         for client in self._clients:
@@ -122,6 +133,7 @@ async def on_stage() -> AsyncIterator[Stage]:
             yield stage
         finally:
             await stage.aclose()
+        stage.story.check()
 
 
 @pytest.fixture
@@ -174,4 +186,5 @@ async def stored_video(stage: Stage) -> str:
     """Put a video into the library for free reads, and forget that it took a request."""
     video = await stage.client(base_url=stage.emulator.url).library.add_video(MP4)
     stage.emulator.ledger.clear()
+    stage.story.events.clear()
     return video.video_no

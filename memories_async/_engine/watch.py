@@ -1,0 +1,248 @@
+"""Tells a call's observers what it does; where there are none it costs next to nothing."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+from collections.abc import Callable, Sequence
+from types import TracebackType
+from typing import Any, Final, Literal, Self
+from urllib.parse import urlsplit
+
+from memories_async._engine.body.writer import Transfer
+from memories_async._engine.request import Request, State
+from memories_async._engine.retry import Failed
+from memories_async._engine.retry import Verdict as Judgement
+from memories_async.clock import Clock
+from memories_async.errors import ApiError, DecodeError, MemoriesError, OutcomeUnknown, ServerError
+from memories_async.observe.events import (
+    AttemptEnded,
+    AttemptStarted,
+    CallEnded,
+    CallStarted,
+    Certainty,
+    Charged,
+    Event,
+    ObservedCall,
+    Observer,
+    RequestLeaving,
+    SendState,
+    Throttled,
+    Verdict,
+    Waited,
+    WaitReason,
+)
+from memories_async.operations import Operation, Replay
+
+log = logging.getLogger("memories_async")
+
+SHORTEST_WAIT: Final = 0.001
+"""Seconds below which nobody is told of a wait."""
+
+_VERDICTS: dict[Judgement, Verdict] = {
+    Judgement.RETRY: "retry",
+    Judgement.THROTTLED: "throttled",
+    Judgement.RAISE: "raise",
+    Judgement.UNKNOWN: "unknown",
+}
+_STATES: dict[State, SendState] = {
+    State.NOT_SENT: "NOT_SENT",
+    State.PARTIAL: "PARTIAL",
+    State.SENT: "SENT",
+}
+_PORTS = {"http": 80, "https": 443}
+_NUMBERS = itertools.count(1)
+
+
+class Watch:
+    """What one call tells; a context in which the call is made.
+
+    Args:
+        observers: Who is told.
+        operation: What is called.
+        url: Where; all but the server is left out.
+        clock: The time to go by.
+    """
+
+    __slots__ = (
+        "_began",
+        "_call",
+        "_clock",
+        "_digest",
+        "_observers",
+        "_started",
+        "_transfer",
+        "attempt",
+        "status",
+    )
+
+    def __init__(
+        self, observers: Sequence[Observer], operation: Operation[Any], url: str, clock: Clock
+    ) -> None:
+        self._observers = observers
+        self._clock = clock
+        self._digest = ""
+        self._began = 0.0
+        self.attempt = 0
+        self.status: int | None = None
+        self._transfer: Transfer | None = None
+        if observers:
+            self._started = clock.monotonic()
+            self._call = _observed(operation, url)
+
+    def __enter__(self) -> Self:
+        if self._observers:
+            self._tell(CallStarted(call=self._call))
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._observers:
+            seconds = self._clock.monotonic() - self._started
+            failed = None if kind is None else kind.__name__
+            attempts = self.attempt
+            if isinstance(error, MemoriesError):
+                attempts = error.attempts
+            self._tell(CallEnded(call=self._call, attempts=attempts, seconds=seconds, error=failed))
+
+    def waited(self, reason: WaitReason, seconds: float, attempt: int) -> None:
+        """Tell of a wait that is over."""
+        if self._observers and seconds >= SHORTEST_WAIT:
+            self._tell(Waited(call=self._call, reason=reason, seconds=seconds, attempt=attempt))
+
+    @property
+    def waited_in_line(self) -> Callable[[Literal["limiter", "pause"], float], None] | None:
+        """Whom the call's lane tells of waits; None where nobody wants to know."""
+        return self._waited_in_line if self._observers else None
+
+    def _waited_in_line(self, reason: Literal["limiter", "pause"], seconds: float) -> None:
+        # Before a turn comes, the attempt is still to be started.
+        attempt = self.attempt if self._transfer is not None else self.attempt + 1
+        self.waited(reason, seconds, attempt)
+
+    def attempt_started(self, attempt: int, transfer: Transfer) -> None:
+        """Tell that an attempt's turn has come; again, if it then was another's after all."""
+        self._transfer = transfer
+        if attempt == self.attempt:
+            return
+        self.attempt, self.status = attempt, None
+        if self._observers:
+            self._began = self._clock.monotonic()
+            self._tell(AttemptStarted(call=self._call, attempt=attempt))
+
+    def leaving(self, request: Request[Any]) -> None:
+        """Tell that a connection is at hand and the first byte leaves."""
+        if self._observers:
+            self._digest = self._digest or request.digest()
+            self._tell(RequestLeaving(call=self._call, attempt=self.attempt, digest=self._digest))
+
+    def throttled(self, pause: float, retry_after: float | None) -> None:
+        """Tell that the lane pauses."""
+        if self._observers:
+            self._tell(
+                Throttled(
+                    call=self._call, attempt=self.attempt, pause=pause, retry_after=retry_after
+                )
+            )
+
+    def attempt_ended(
+        self, operation: Operation[Any], failed: Failed | None, interruption: BaseException | None
+    ) -> Certainty | None:
+        """Tell how an attempt ended; returns what it cost.
+
+        Args:
+            operation: What was asked.
+            failed: How it failed, if it did.
+            interruption: What ended it from outside.
+        """
+        transfer, self._transfer = self._transfer, None
+        if transfer is None:
+            return None  # its turn had not come
+        error = interruption if failed is None else failed.error
+        certainty = certainty_of(operation, transfer.state, error)
+        if not self._observers:
+            return certainty
+        if certainty is not None:
+            self._tell(
+                Charged(
+                    call=self._call,
+                    attempt=self.attempt,
+                    certainty=certainty,
+                    digest=self._digest,
+                )
+            )
+        verdict: Verdict = "ok"
+        if failed is not None:
+            verdict = _VERDICTS[failed.verdict]
+        elif error is not None:
+            verdict = "interrupted"
+        # What is unknown after a gateway's answer is raised from that answer.
+        answer = error.__cause__ or error if isinstance(error, OutcomeUnknown) else error
+        status, code = self.status, None
+        if isinstance(answer, ApiError | OutcomeUnknown | DecodeError):
+            status = answer.status
+        if isinstance(answer, ApiError):
+            code = answer.code
+        self._tell(
+            AttemptEnded(
+                call=self._call,
+                attempt=self.attempt,
+                verdict=verdict,
+                state=_STATES[transfer.state],
+                status=status,
+                code=code,
+                sent=transfer.sent,
+                seconds=self._clock.monotonic() - self._began,
+                error=None if error is None else type(error).__name__,
+            )
+        )
+        return certainty
+
+    def _tell(self, event: Event) -> None:
+        for observer in self._observers:
+            try:
+                observer.observe(event)
+            except Exception:
+                log.exception("an observer failed: %s", type(observer).__name__)
+
+
+def certainty_of(
+    operation: Operation[Any], state: State, error: BaseException | None
+) -> Certainty | None:
+    """Return whether an attempt was billed; None if it was not.
+
+    Args:
+        operation: What was asked.
+        state: How far the request got.
+        error: What the attempt ended with; None for a result.
+    """
+    if operation.replay is Replay.FREE_READ:
+        return None
+    if error is None:
+        return "billed"
+    if isinstance(error, OutcomeUnknown):
+        return "perhaps billed"
+    if state is not State.SENT:
+        return None  # the service cannot have had the whole of it
+    refused = isinstance(error, ApiError) and not isinstance(error, ServerError)
+    return None if refused else "perhaps billed"
+
+
+def _observed(operation: Operation[Any], url: str) -> ObservedCall:
+    parts = urlsplit(url)
+    path = operation.path
+    return ObservedCall(
+        number=next(_NUMBERS),
+        operation=operation.call,
+        row=operation.name,
+        method=operation.method,
+        path=path,
+        scheme=parts.scheme,
+        host=parts.hostname or "",
+        port=parts.port or _PORTS.get(parts.scheme, 0),
+        billable=operation.replay is not Replay.FREE_READ,
+    )

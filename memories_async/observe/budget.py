@@ -1,0 +1,147 @@
+"""Scopes within which a client's calls together cost at most so much."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from decimal import Decimal, InvalidOperation
+from types import TracebackType
+from typing import Any, Self, cast
+
+from memories_async.errors import BudgetExceeded, ConfigurationError
+from memories_async.observe.prices import PRICES
+from memories_async.operations import OPERATIONS, Operation, Replay
+
+
+class Budget:
+    """A scope within which a client's calls together cost at most so much.
+
+    Every call of the client is counted while the scope is open, from whatever task or thread: its
+    price is set aside before it is sent, and is free again if it turns out not to have been billed.
+    What may have been billed counts as billed. Use it in a ``with`` or an ``async with`` block.
+
+    Attributes:
+        dollars: The most that it may cost.
+    """
+
+    def __init__(
+        self,
+        dollars: float | Decimal,
+        prices: Mapping[str, float | Decimal] | None,
+        open_scope: Callable[[Budget], None],
+        close_scope: Callable[[Budget], None],
+    ) -> None:
+        self.dollars = _amount("dollars", dollars)
+        given = prices or {}
+        if unknown := set(given) - {operation.call for operation in OPERATIONS}:
+            raise ConfigurationError(f"budget: prices names {unknown.pop()!r}, which is no call")
+        own = {name: _amount(f"prices[{name!r}]", price) for name, price in given.items()}
+        self._prices = {**PRICES, **own}
+        self._lock = threading.Lock()
+        self._spent = Decimal(0)
+        self._open_scope = open_scope
+        self._close_scope = close_scope
+
+    def __repr__(self) -> str:
+        return f"Budget(dollars={self.dollars}, spent={self._spent})"
+
+    @property
+    def spent(self) -> Decimal:
+        """Dollars that were billed, may have been billed, or are set aside for calls under way."""
+        return self._spent
+
+    @property
+    def left(self) -> Decimal:
+        """Dollars that are left."""
+        return self.dollars - self._spent
+
+    def reserve(self, operation: Operation[Any]) -> None:
+        """Set the price of a call aside.
+
+        Raises:
+            BudgetExceeded: It would cost more than is left.
+            ConfigurationError: Nobody has said what it costs.
+        """
+        if operation.replay is Replay.FREE_READ:
+            return
+        price = self._prices.get(operation.call)
+        if price is None:
+            raise ConfigurationError(
+                f"budget: the service documents no price for {operation.call}; "
+                f"give one: budget(..., prices={{{operation.call!r}: dollars}})"
+            )
+        with self._lock:
+            if self._spent + price > self.dollars:
+                raise BudgetExceeded(
+                    f"it costs ${price}, and of the budget of ${self.dollars} "
+                    f"${self.dollars - self._spent} are left"
+                )
+            self._spent += price
+
+    def free(self, operation: Operation[Any]) -> None:
+        """Take back what was set aside for a call that was not billed."""
+        if operation.replay is not Replay.FREE_READ:
+            with self._lock:
+                self._spent -= self._prices[operation.call]
+
+    def __enter__(self) -> Self:
+        self._open_scope(self)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._close_scope(self)
+
+    async def __aenter__(self) -> Self:
+        return self.__enter__()
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.__exit__(kind, error, traceback)
+
+
+def _amount(name: str, value: object) -> Decimal:
+    # A float is taken as it is written: 0.1 is a tenth, not 0.1000000000000000055.
+    try:
+        if isinstance(value, bool):
+            raise TypeError
+        amount = Decimal(str(value)) if isinstance(value, float) else Decimal(cast("int", value))
+    except (TypeError, ValueError, InvalidOperation):
+        amount = Decimal("NaN")
+    if not amount.is_finite() or amount < 0:
+        raise ConfigurationError(f"budget: {name} is {value!r}; an amount from 0 is wanted")
+    return amount
+
+
+def reserve(budgets: Sequence[Budget], operation: Operation[Any]) -> Sequence[Budget]:
+    """Set the price of a call aside in every open scope; returns those scopes.
+
+    Raises:
+        BudgetExceeded: It would cost more than is left in one.
+        ConfigurationError: Nobody has said what it costs.
+    """
+    reserved: list[Budget] = []
+    if not budgets:
+        return reserved
+    try:
+        for budget in tuple(budgets):
+            budget.reserve(operation)
+            reserved.append(budget)
+    except BaseException:
+        free(reserved, operation)
+        raise
+    return reserved
+
+
+def free(budgets: Sequence[Budget], operation: Operation[Any]) -> None:
+    """Take back in those scopes what was set aside for a call that was not billed."""
+    for budget in budgets:
+        budget.free(operation)

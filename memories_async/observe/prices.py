@@ -1,0 +1,14 @@
+"""What the service says that a call costs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Final
+
+PRICES: Final[Mapping[str, Decimal]] = {
+    "embeddings.image": Decimal("0.0001"),
+    "library.search": Decimal("0.0001"),
+}
+"""Dollars per success by public method, where a page says so
+(https://api-tools.memories.ai/platform/pricing); of captions and uploads none does."""

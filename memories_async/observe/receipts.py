@@ -1,0 +1,231 @@
+"""What should be on the bill: a file of all that was, or may have been, billed."""
+
+from __future__ import annotations
+
+import collections
+import json
+import os
+import secrets
+import threading
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Final, Literal, TypeAlias, cast
+
+import attrs
+
+from memories_async.errors import ConfigurationError
+from memories_async.observe.events import AttemptEnded, Charged, Event, RequestLeaving
+from memories_async.observe.prices import PRICES
+
+ReceiptStatus: TypeAlias = Literal["billed", "perhaps billed", "not billed"]
+
+_SENT: Final = "sent"
+_STATUSES: Final[Mapping[str, ReceiptStatus]] = {
+    _SENT: "perhaps billed",
+    "billed": "billed",
+    "perhaps billed": "perhaps billed",
+    "not billed": "not billed",
+}
+_NEWLINE: Final = b"\n"
+
+
+@attrs.frozen(kw_only=True)
+class Receipt:
+    """One attempt that was, or may have been, billed.
+
+    Attributes:
+        id: Tells attempts apart, over all processes.
+        time: When it left.
+        operation: The public method.
+        attempt: Its number within the call, from 1.
+        digest: A short fingerprint of what was asked.
+        status: Whether it was billed, as far as is known.
+    """
+
+    id: str
+    time: datetime
+    operation: str
+    attempt: int
+    digest: str
+    status: ReceiptStatus
+
+
+class Receipts:
+    """Writes a line before a request that may be billed leaves, and one when it is known whether.
+
+    An observer for ``Memories(observers=[...])``. The file only ever grows; any number of clients,
+    threads and processes may write to one. Each line is written by one call of the system, before
+    the first byte leaves: what a killed process had sent and heard nothing of is read as perhaps
+    billed. A power cut may lose the last lines. A line that cannot be written is logged, and the
+    call goes on.
+
+    Args:
+        path: The file; made, readable by its owner only, if it does not exist.
+
+    Raises:
+        ConfigurationError: It cannot be written to.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self._path = os.fspath(path)
+        self._lock = threading.Lock()
+        self._open: dict[tuple[int, int], tuple[str, datetime]] = {}
+        self._file = _AppendOnly(self._path)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return Receipts, (self._path,)
+
+    def __repr__(self) -> str:
+        return f"Receipts({self._path!r})"
+
+    def observe(self, event: Event, /) -> None:
+        """Write what the event says of money."""
+        if not event.call.billable:
+            return
+        match event:
+            case RequestLeaving():
+                entry = secrets.token_hex(8), datetime.now(UTC)
+                with self._lock:
+                    self._open[event.call.number, event.attempt] = entry
+                self._write(entry, event, event.digest, _SENT)
+            case Charged():
+                self._close(event, event.digest, event.certainty)
+            case AttemptEnded():
+                # Comes after Charged: what is still open was neither billed nor perhaps billed.
+                self._close(event, "", "not billed")
+            case _:
+                pass
+
+    def _close(self, event: Charged | AttemptEnded, digest: str, status: ReceiptStatus) -> None:
+        with self._lock:
+            entry = self._open.pop((event.call.number, event.attempt), None)
+        if entry is not None:
+            self._write(entry, event, digest, status)
+
+    def _write(
+        self,
+        entry: tuple[str, datetime],
+        event: RequestLeaving | Charged | AttemptEnded,
+        digest: str,
+        status: str,
+    ) -> None:
+        line = {
+            "id": entry[0],
+            "time": entry[1].isoformat(timespec="milliseconds"),
+            "operation": event.call.operation,
+            "attempt": event.attempt,
+            "digest": digest,
+            "status": status,
+        }
+        self._file.append(json.dumps(line).encode())
+
+
+class _AppendOnly:
+    """A file to which whole lines are added, from any thread or process."""
+
+    def __init__(self, path: str) -> None:
+        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | getattr(os, "O_CLOEXEC", 0)
+        flags |= getattr(os, "O_NOFOLLOW", 0)
+        try:
+            self._descriptor = os.open(path, flags, 0o600)
+        except OSError as error:
+            raise ConfigurationError(f"receipts cannot be written to {path}: {error}") from None
+        size = os.fstat(self._descriptor).st_size
+        # A line that a full disk cut short shall not take the next one with it.
+        if size and os.pread(self._descriptor, 1, size - 1) != _NEWLINE:
+            os.write(self._descriptor, _NEWLINE)
+
+    def append(self, line: bytes) -> None:
+        os.write(self._descriptor, line + _NEWLINE)
+
+    def __del__(self) -> None:
+        if hasattr(self, "_descriptor"):
+            os.close(self._descriptor)
+
+
+def read_receipts(path: str | os.PathLike[str]) -> list[Receipt]:
+    """Return what a file of receipts says, in the order in which the requests left.
+
+    Args:
+        path: The file.
+
+    Raises:
+        OSError: It cannot be read.
+        ConfigurationError: It is no file of receipts.
+    """
+    found: dict[str, Receipt] = {}
+    broken = 0
+    with open(path, "rb") as file:
+        for line in file:
+            receipt = _receipt(line)
+            if receipt is None:
+                broken += bool(line.strip())
+            else:
+                before = found.get(receipt.id, receipt)
+                found[receipt.id] = attrs.evolve(before, status=receipt.status)
+    if broken and not found:
+        raise ConfigurationError(f"{os.fspath(path)} is no file of receipts")
+    return [receipt for receipt in found.values() if receipt.status != "not billed"]
+
+
+def _receipt(line: bytes) -> Receipt | None:
+    try:
+        entry: object = json.loads(line)
+        if not isinstance(entry, Mapping):
+            return None
+        fields = cast("Mapping[str, object]", entry)
+        return Receipt(
+            id=str(fields["id"]),
+            time=datetime.fromisoformat(str(fields["time"])),
+            operation=str(fields["operation"]),
+            attempt=int(str(fields["attempt"])),
+            digest=str(fields["digest"]),
+            status=_STATUSES[str(fields["status"])],
+        )
+    except (ValueError, KeyError, RecursionError):
+        return None  # cut short by a full disk or a power cut
+
+
+@attrs.frozen(kw_only=True)
+class Total:
+    """What is to be expected on the bill.
+
+    Attributes:
+        day: The day, by UTC.
+        operation: The public method.
+        status: Whether it was billed, as far as is known.
+        count: How many times.
+        dollars: What they cost; None where the service documents no price.
+    """
+
+    day: str
+    operation: str
+    status: ReceiptStatus
+    count: int
+    dollars: Decimal | None
+
+
+def totals(
+    receipts: Iterable[Receipt], prices: Mapping[str, Decimal] | None = None
+) -> Iterator[Total]:
+    """Sum receipts by day, operation and status.
+
+    Args:
+        receipts: What was read.
+        prices: Dollars per success by public method, before and beside the documented ones.
+    """
+    known = {**PRICES, **(prices or {})}
+    counts = collections.Counter(
+        (receipt.time.astimezone(UTC).date().isoformat(), receipt.operation, receipt.status)
+        for receipt in receipts
+    )
+    for (day, operation, status), count in sorted(counts.items()):
+        price = known.get(operation)
+        yield Total(
+            day=day,
+            operation=operation,
+            status=status,
+            count=count,
+            dollars=None if price is None else price * count,
+        )
