@@ -184,7 +184,7 @@ class Watch:
         answer = error.__cause__ or error if isinstance(error, OutcomeUnknown) else error
         status, code = self.status, None
         if isinstance(answer, ApiError | OutcomeUnknown | DecodeError):
-            status = answer.status
+            status = answer.status if answer.status is not None else self.status
         if isinstance(answer, ApiError):
             code = answer.code
         self._tell(

@@ -1,0 +1,5 @@
+"""The fault tests' stage."""
+
+from tests.faults.conftest import film, stage
+
+__all__ = ["film", "stage"]

@@ -1,0 +1,177 @@
+"""Observers: told in order, trusted with nothing, and never in the way."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from pathlib import Path
+
+import attrs
+import pytest
+
+from memories_async import Bucket, CallOptions, ConfigurationError, Memories, Rate, RateLimited
+from memories_async.emulator import Emulator, Hang, InjectedFault, Reason
+from memories_async.emulator.engines.hashing import HashEngine
+from memories_async.limiters import MemoryLimiter
+from memories_async.observe import Event, Observer, Waited
+from memories_async.observe.logs import Logging
+from memories_async.sync import Memories as BlockingMemories
+from tests.faults.conftest import MP4, PNG, Stage, caption, until
+from tests.observe.story import Story
+
+pytestmark = pytest.mark.anyio
+
+
+class Failing:
+    def observe(self, event: Event, /) -> None:
+        raise RuntimeError("an observer of no use")
+
+
+def waits(story: Story) -> list[tuple[str, float, int]]:
+    return [
+        (event.reason, event.seconds, event.attempt)
+        for event in story.events
+        if isinstance(event, Waited) and event.reason != "connection"
+    ]
+
+
+async def test_several_are_told_alike_and_one_that_fails_harms_nobody(
+    stage: Stage, caplog: pytest.LogCaptureFixture
+) -> None:
+    first, last = Story(), Story()
+    client = stage.client(observers=[first, Failing(), last])
+    await caption(client)
+    assert first.events == last.events
+    assert first.told()[-1] == "ended ok 1"
+    assert {record.message for record in caplog.records if record.levelno >= logging.ERROR} == {
+        "an observer failed: Failing"
+    }
+
+
+async def test_waits_for_the_limiter_a_pause_and_a_retry(stage: Stage) -> None:
+    rates = {Bucket.CAPTION_IMAGE: Rate(1, 10)}
+    client = stage.client(rates=rates, limiter=MemoryLimiter())
+    await caption(client)
+    await caption(client)
+    assert [reason for reason, _, _ in waits(stage.story)] == ["limiter", "limiter"]
+    assert sum(seconds for _, seconds, _ in waits(stage.story)) == pytest.approx(10.1, abs=0.2)
+    stage.story.events.clear()
+    stage.emulator.faults.add(InjectedFault(None, Reason.THROTTLED))
+    await client.embeddings.image(PNG)
+    assert [(reason, attempt) for reason, _, attempt in waits(stage.story)] == [("pause", 2)]
+    stage.story.events.clear()
+    away = stage.client(base_url="http://localhost:1", options=CallOptions(attempts=2))
+    await asyncio.gather(caption(away), return_exceptions=True)
+    assert [(reason, attempt) for reason, _, attempt in waits(stage.story)] == [("backoff", 2)]
+
+
+async def test_a_turn_that_comes_too_late_is_no_attempt(stage: Stage) -> None:
+    rates = {Bucket.CAPTION_IMAGE: Rate(1, 60)}
+    client = stage.client(rates=rates, limiter=MemoryLimiter())
+    await caption(client)
+    stage.story.events.clear()
+    with pytest.raises(RateLimited):
+        await caption(client, CallOptions(deadline=10))
+    assert stage.story.told() == ["started", "ended RateLimited 0"]
+
+
+@pytest.mark.parametrize("moment", ["body", "processed"])
+async def test_a_cancelled_call_is_perhaps_billed_once_it_is_sent(
+    moment: str, stage: Stage
+) -> None:
+    stage.emulator.faults.add(InjectedFault(None, Hang(), moment=moment))  # type: ignore[arg-type]
+    call = asyncio.ensure_future(caption(stage.client()))
+    await until(lambda: stage.emulator.ledger and stage.emulator.ledger[0].complete)
+    call.cancel()
+    await asyncio.wait([call])
+    assert stage.story.told()[2:] == [
+        "leaving",
+        "perhaps billed",
+        "interrupted SENT CancelledError",
+        "ended CancelledError 1",
+    ]
+
+
+async def test_a_cancelled_upload_is_not(stage: Stage, film: Path) -> None:
+    half: list[int] = []
+    stage.proxy.limit = 1 << 20
+    call = asyncio.ensure_future(
+        stage.client().captions.video(film, "what", on_progress=lambda p: half.append(p.sent))
+    )
+    await until(lambda: half and half[-1] > 1_000_000)
+    call.cancel()
+    await asyncio.wait([call])
+    assert stage.story.told()[2:] == [
+        "leaving",
+        "interrupted PARTIAL CancelledError",
+        "ended CancelledError 1",
+    ]
+
+
+async def test_what_is_asked_is_told_to_nobody(stage: Stage) -> None:
+    """Neither words nor names nor identifiers nor signed addresses."""
+    client = stage.client(base_url=stage.emulator.url)
+    video = await client.library.add_video(MP4, tags=["SECRET-tag"])
+    await asyncio.gather(
+        client.captions.image(PNG, "SECRET-prompt"),
+        client.library.search("SECRET-words"),
+        client.library.video(video.video_no),
+        client.library.video("SECRET-number"),
+        client.assets.metadata("SECRET-asset"),
+        return_exceptions=True,
+    )
+    told = "\n".join(map(repr, stage.story.events))
+    assert len(stage.story.events) > 20
+    assert "SECRET" not in told
+    assert video.video_no not in told
+    assert {event.call.path for event in stage.story.events if "video" in event.call.row}
+
+
+def test_the_blocking_twin_tells_too() -> None:
+    story = Story()
+    with Emulator(HashEngine()) as emulator:
+        with BlockingMemories(
+            "k", caption_key="k", base_url=emulator.url, observers=[story]
+        ) as client:
+            client.captions.image(PNG, "what")
+        assert emulator.ledger.billed() == 1
+    assert story.told() == [
+        "started",
+        "attempt 1",
+        "leaving",
+        "billed",
+        "ok SENT 200",
+        "ended ok 1",
+    ]
+    story.check()
+
+
+@pytest.mark.parametrize(
+    ("observers", "message"),
+    [
+        ([5], r"observers\[0\] is 5, which has no observe"),
+        ([Story(), Story], r"observers\[1\] is <class .*Story'>, which has no observe"),
+        ("logging", "observers is 'logging'; a sequence"),
+        (Story(), "a sequence of observers is wanted"),
+    ],
+)
+def test_what_is_no_observer_is_refused(observers: list[Observer], message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        Memories("k", observers=observers)
+
+
+def test_an_observer_that_would_never_be_awaited_is_refused() -> None:
+    class Async:
+        async def observe(self, event: Event, /) -> None: ...
+
+    with pytest.raises(ConfigurationError, match="never awaited"):
+        Memories("k", observers=[Async()])  # type: ignore[list-item]  # what is refused
+
+
+async def test_events_are_values(stage: Stage) -> None:
+    await caption(stage.client())
+    for event in stage.story.events:
+        assert isinstance(attrs.asdict(event), dict)
+        with pytest.raises(attrs.exceptions.FrozenInstanceError):
+            event.call = None  # type: ignore[assignment,misc]  # what is refused
+    assert isinstance(Logging(), Observer)
