@@ -24,9 +24,10 @@ from memories_async._engine.request import (
 )
 from memories_async._engine.retry import RETRYING, Failed, Verdict, backoff, judge
 from memories_async._engine.transport import downloads
+from memories_async._engine.transport.answers import Reply
 from memories_async._engine.transport.downloads import PartialFile
 from memories_async._engine.transport.failures import Failure
-from memories_async._engine.transport.http import Http, Reply
+from memories_async._engine.transport.http import Http
 from memories_async._engine.watch import Watch
 from memories_async.clock import Clock
 from memories_async.config import Policy, Secret, Settings
