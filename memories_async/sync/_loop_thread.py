@@ -106,8 +106,15 @@ class LoopThread:
             call.cancel()
         if calls:
             await asyncio.wait(calls, timeout=UNWINDING)
-        await self._aclose()
-        await asyncio.get_running_loop().shutdown_asyncgens()
+        try:
+            await self._aclose()
+        except RuntimeError:
+            # At the interpreter's exit thread pools are closed before anybody is told of it. What
+            # was to be closed in one is left as a killed process would leave it.
+            if not self.silent:
+                raise
+        finally:
+            await asyncio.get_running_loop().shutdown_asyncgens()
 
     def stop(self) -> None:
         """Take no more calls, cancel those under way, and let the thread end. May be repeated."""

@@ -18,7 +18,7 @@ from memories_async import Bucket, Caption, ClosedError, Outcome, Rate
 from memories_async import Memories as AsyncMemories
 from memories_async.callbacks import SqliteStore
 from memories_async.limiters import SHARED
-from memories_async.sync import CallbackInbox, Memories
+from memories_async.sync import CallbackInbox, Job, Memories
 from memories_async.sync._loop_thread import UNWINDING
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(100)
@@ -30,6 +30,7 @@ client: Memories
 asyncio_client: AsyncMemories
 batch: Iterator[Outcome[Caption]]
 inbox: CallbackInbox
+job: Job
 
 
 def say(*words: object) -> None:
@@ -181,6 +182,70 @@ def forked_workers_with_an_inbox() -> None:
 
 def receive_in_a_worker(number: int) -> str:
     return receive(inbox)
+
+
+# The job.
+
+
+def new_job() -> Job:
+    folder = os.environ["JOB_FOLDER"]
+    return Job.create(f"{folder}/pictures.job", "embed_images", f"{folder}/pictures")
+
+
+def outcome(job: Job) -> str:
+    counts = job.counts()
+    return f"{counts.done} done, {counts.unknown} unknown, {counts.planned} planned"
+
+
+def run_a_job() -> None:
+    threads: set[str] = set()
+    with new_job() as job:
+        job.run(client, on_event=lambda _: threads.add(threading.current_thread().name))
+        say(outcome(job), *threads)
+        say(len(list(job.items())), "items,", job.export(f"{job.path}.jsonl"), "exported")
+
+
+def run_a_job_in_a_thread() -> None:
+    thread = threading.Thread(target=run_a_job, name="worker")
+    thread.start()
+    thread.join()
+
+
+def run_a_job_until_ctrl_c() -> None:
+    with new_job() as job:
+        try:
+            job.run(client, concurrency=4, on_event=lambda event: say(type(event).__name__))
+        except KeyboardInterrupt as interrupt:
+            say("interrupted:", outcome(job), "noted" if interrupt.__notes__ else "")
+
+
+def stop_a_job_from_another_thread() -> None:
+    with new_job() as job:
+        threading.Thread(target=lambda: (listen(), job.stop())).start()
+        begun = iter(["begun"])
+        report = job.run(client, concurrency=2, on_event=lambda _: [say(word) for word in begun])
+        say(report.stopped.reason.value if report.stopped else "not stopped", outcome(job))
+
+
+def fork_with_a_job() -> None:
+    with new_job() as job:
+        say("parent", outcome(job))
+
+        def in_child() -> None:
+            say("child", outcome(job))
+            job.run(client)
+            say("child", outcome(job))
+            job.close()
+
+        say("child ended with", fork_and(in_child))
+        say("parent", outcome(job))
+
+
+def leave_a_job_unclosed() -> None:
+    global job
+    job = new_job()
+    job.run(client)
+    say(outcome(job))
 
 
 # Forks.
