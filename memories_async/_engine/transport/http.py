@@ -24,6 +24,7 @@ from memories_async._engine.transport.payload import Connection, Payload
 from memories_async._engine.transport.sessions import EXCHANGE, Sessions, is_quiet
 from memories_async.addresses import Proxy
 from memories_async.config import Settings
+from memories_async.errors import ClosedError, MemoriesError
 from memories_async.operations import Replay
 
 _AT_ONCE: contextlib.nullcontext[None] = contextlib.nullcontext()
@@ -73,6 +74,11 @@ class Http:
         try:
             exchange = _Exchange(request, transfer, self.budget, ends, before_first_byte)
             return await exchange.run(here.session, self._proxy_for(origin_of(request.url)))
+        except MemoriesError:
+            raise
+        except BaseException as error:  # cancelled, or what the caller's own hook or source raised
+            _note_what_may_be_billed(error, request, transfer)
+            raise
         finally:
             here.places.release()
 
@@ -126,9 +132,10 @@ class _Exchange:
             # aiohttp's own exceptions hold the request's headers, so none of them goes further:
             # what matters is copied, and the caller's exception is raised outside this handler.
             failure = self._failure(error)
-        except asyncio.CancelledError as error:
-            self._note(error)
-            raise
+        except RuntimeError:
+            if not session.closed:
+                raise
+            raise ClosedError("the client was closed while the call was under way") from None
         finally:
             EXCHANGE.reset(token)
             if (payload := self.payload) is not None:
@@ -139,7 +146,6 @@ class _Exchange:
             if response is not None:
                 response.release()
         if transfer.failure is not None:
-            self._note(transfer.failure)
             raise transfer.failure
         return attrs.evolve(failure, status=response.status if response else None)
 
@@ -212,13 +218,16 @@ class _Exchange:
             return Failure(Fault.STALLED)
         return failures.read(error, self.request.key)
 
-    def _note(self, error: BaseException) -> None:
-        billed = self.request.operation.replay is not Replay.FREE_READ
-        if billed and self.transfer.state is State.SENT:
-            error.add_note(
-                f"{self.request.operation}: ended after the whole request had been sent; "
-                "it may have been billed"
-            )
+
+def _note_what_may_be_billed(
+    error: BaseException, request: Request[Any], transfer: Transfer
+) -> None:
+    billed = request.operation.replay is not Replay.FREE_READ
+    if billed and transfer.state is State.SENT:
+        error.add_note(
+            f"{request.operation}: ended after the whole request had been sent; "
+            "it may have been billed"
+        )
 
 
 _NO_TIMEOUT = aiohttp.ClientTimeout(total=None, connect=None, sock_connect=None, sock_read=None)

@@ -93,8 +93,9 @@ class Sessions:
         return session
 
     def _forget_ended_loops(self) -> None:
-        for loop in [loop for loop in self._open if loop.is_closed()]:
-            self._open.pop(loop).abandon()
+        for loop in list(self._open):  # a copy: other threads' loops come and go meanwhile
+            if loop.is_closed() and (opened := self._open.pop(loop, None)) is not None:
+                opened.abandon()
 
     async def aclose(self) -> None:
         """Close the session of this loop, and those of loops that still run elsewhere."""
@@ -105,7 +106,12 @@ class Sessions:
             if loop is here:
                 await opened.life.aclose()
             elif loop.is_running():
-                asyncio.run_coroutine_threadsafe(opened.session.close(), loop)
+                closing = opened.session.close()
+                try:
+                    asyncio.run_coroutine_threadsafe(closing, loop)
+                except RuntimeError:  # it has ended in this very moment
+                    closing.close()
+                    opened.abandon()
         self._open.clear()
 
 

@@ -1,0 +1,155 @@
+"""A call that ends while its answer is there, or all is sent: nothing paid for is lost unsaid."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from memories_async import ClosedError, Memories, MemoriesError, OutcomeUnknown, Progress
+from tests.engine.raw_server import Conversation, RawServer, answer
+from tests.virtual_clock import HurriedClock
+
+pytestmark = pytest.mark.anyio
+
+KEY = "sk-mavi-0123456789"
+PNG = b"\x89PNG\r\n\x1a\n"
+
+
+async def speak(conversation: Conversation) -> None:
+    while True:
+        await conversation.request()
+        await conversation.send(answer({"video_no": "VI1", "text": "A cat.", "id": 1}))
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[RawServer]:
+    async with RawServer(speak) as server:
+        yield server
+
+
+@pytest.mark.parametrize("size", [10, 5_000_000])
+async def test_a_hook_that_raises_at_the_end_is_told_of_the_bill(
+    size: int, server: RawServer, tmp_path: Path
+) -> None:
+    film = tmp_path / "film.mp4"
+    film.write_bytes(b"\0\0\0\x18ftypmp42" + bytes(size))
+
+    def raise_at_the_end(progress: Progress) -> None:
+        if progress.sent == progress.total:
+            raise KeyError("of the caller's own")
+
+    async with Memories(KEY, caption_key=KEY, base_url=server.url) as client:
+        with pytest.raises(KeyError) as caught:
+            await client.captions.video(film, "What?", on_progress=raise_at_the_end)
+    assert "it may have been billed" in str(caught.value.__notes__)
+
+
+async def test_a_hook_that_raises_before_the_end_has_cost_nothing(
+    server: RawServer, tmp_path: Path
+) -> None:
+    film = tmp_path / "film.mp4"
+    film.write_bytes(b"\0\0\0\x18ftypmp42" + bytes(20_000_000))
+
+    def raise_at_once(progress: Progress) -> None:
+        raise KeyError("of the caller's own")
+
+    async with Memories(KEY, caption_key=KEY, base_url=server.url) as client:
+        with pytest.raises(KeyError) as caught:
+            await client.captions.video(film, "What?", on_progress=raise_at_once)
+    assert not hasattr(caught.value, "__notes__")
+    assert server.requests == []
+
+
+@pytest.mark.parametrize("billed", [True, False])
+async def test_a_cancellation_in_the_very_moment_of_the_answer_is_told_of_the_bill(
+    billed: bool,
+) -> None:
+    """At each step of the loop after the answer was sent: either a result, or a note."""
+    for steps in range(40):
+        sent = asyncio.Event()
+
+        async def serve(conversation: Conversation, sent: asyncio.Event = sent) -> None:
+            await conversation.request()
+            await conversation.send(answer({"video_no": "VI1", "text": "A cat."}))
+            sent.set()
+            await conversation.reader.read()
+
+        async with (
+            RawServer(serve) as server,
+            Memories(KEY, caption_key=KEY, base_url=server.url) as client,
+        ):
+            call = asyncio.ensure_future(
+                client.captions.image(PNG, "?") if billed else client.library.video("VI1")
+            )
+            await sent.wait()
+            for _ in range(steps):
+                await asyncio.sleep(0)
+            call.cancel()
+            try:
+                outcome = await call
+            except asyncio.CancelledError as error:
+                notes = str(getattr(error, "__notes__", ""))
+                assert ("may have been billed" in notes) == billed, steps
+                continue
+        assert outcome.attempts == 1
+        break
+    else:
+        pytest.fail("the answer never came")
+
+
+async def test_a_client_that_is_closed_under_its_calls() -> None:
+    """At each step of the loop: no error but our own, and no request a second time."""
+    for steps in range(25):
+        begun = asyncio.Event()
+
+        async def serve(conversation: Conversation, begun: asyncio.Event = begun) -> None:
+            begun.set()
+            await conversation.request()
+            await conversation.reader.read()
+
+        async with RawServer(serve) as server:
+            client = Memories(KEY, base_url=server.url, clock=HurriedClock())
+            await client._dispatcher.engine()
+            calls = [asyncio.ensure_future(client.embeddings.image(PNG)) for _ in range(3)]
+            for _ in range(steps):
+                await asyncio.sleep(0)
+            await client.aclose()
+            outcomes = await asyncio.gather(*calls, return_exceptions=True)
+            assert all(isinstance(one, MemoriesError) for one in outcomes), (steps, outcomes)
+            assert all(isinstance(one, ClosedError | OutcomeUnknown) for one in outcomes), outcomes
+            assert len(server.requests) <= 3
+
+
+async def test_a_client_that_another_loop_closes(server: RawServer) -> None:
+    """Again and again, for it depends on the moment: no error but our own on either side."""
+    strange: list[BaseException] = []
+
+    def use(client: Memories) -> None:
+        async def calls() -> None:
+            async def call() -> None:
+                while True:
+                    await client.library.video("VI1")
+
+            outcomes = await asyncio.gather(*(call() for _ in range(3)), return_exceptions=True)
+            strange.extend(
+                outcome  # type: ignore[misc]  # none of them returns
+                for outcome in outcomes
+                if not isinstance(outcome, MemoriesError)
+            )
+
+        asyncio.run(calls())
+
+    for _ in range(15):
+        client = Memories(KEY, base_url=server.url, clock=HurriedClock())
+        threads = [threading.Thread(target=use, args=(client,)) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        await client.library.video("VI1")
+        await client.aclose()
+        for thread in threads:
+            await asyncio.to_thread(thread.join)
+    assert strange == []
