@@ -121,16 +121,11 @@ def act(order: Order) -> None:
 
 def main() -> None:
     receiver, sender = os.pipe()
-    write = threading.Lock()
     children: dict[int, int] = {}
-
-    def say(line: str) -> None:
-        with write:
-            print(line, flush=True)
 
     def pass_on() -> None:
         for line in os.fdopen(receiver):
-            say(line.strip())
+            print(line.strip(), flush=True)
 
     threading.Thread(target=pass_on, daemon=True).start()
     for line in sys.stdin:
@@ -139,7 +134,8 @@ def main() -> None:
             os.kill(children[order["actor"]], order["number"])
         elif order["do"] == "reap":
             _, status = os.waitpid(children.pop(order["actor"]), 0)
-            say(json.dumps({"actor": order["actor"], "ended": os.waitstatus_to_exitcode(status)}))
+            # By the way that all it said has gone, and so after it.
+            tell({**order, "pipe": sender}, {"ended": os.waitstatus_to_exitcode(status)})
         else:
             child = os.fork()
             if child == 0:

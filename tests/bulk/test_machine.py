@@ -75,6 +75,7 @@ class Actors:
             text=True,
         )
         self._number = 0
+        self.seen: Counter[str] = Counter()
         self._said: list[dict[str, Any]] = []
         self._news = threading.Condition()
         self.at_work: dict[int, str] = {}
@@ -94,11 +95,13 @@ class Actors:
 
     def start(self, do: str, **order: Any) -> int:
         self._number += 1
+        self.seen[do] += 1
         self._send({"do": do, "actor": self._number, **order})
         self.at_work[self._number] = do
         return self._number
 
     def signal(self, actor: int, number: signal.Signals) -> None:
+        self.seen[number.name] += 1
         self._send({"do": "signal", "actor": actor, "number": int(number)})
 
     def wait(self, actor: int) -> list[dict[str, Any]]:
@@ -108,10 +111,10 @@ class Actors:
         with self._news:
             while not any(said["actor"] == actor and "ended" in said for said in self._said):
                 assert self._news.wait(max(end - time.monotonic(), 0)), self.at_work
-            self._news.wait(0.02)  # what it said last comes by another way
             mine = [said for said in self._said if said["actor"] == actor]
             self._said = [said for said in self._said if said["actor"] != actor]
         del self.at_work[actor]
+        self.seen.update(f"refused: {said['refused']}" for said in mine if "refused" in said)
         return mine
 
     def end(self) -> None:
@@ -142,6 +145,8 @@ class Machine(RuleBasedStateMachine):
         for _ in range(12):
             self._image()
         (self.folder / "no picture.png").write_bytes(b"nothing")
+        self.plan_the_job()
+        self._wait_for_all()
 
     def _image(self) -> None:
         self.images += 1
@@ -189,6 +194,26 @@ class Machine(RuleBasedStateMachine):
     def export_and_look(self) -> None:
         self.actors.start("export", job=str(self.job), to=str(self.rows))
         self.actors.start("plan", job=str(self.job), inputs=f"{self.folder}/*")
+
+    @rule(
+        concurrency=st.integers(1, 4),
+        requests=st.integers(0, 4),
+        wait=st.floats(0, 0.01),
+        number=st.sampled_from([signal.SIGKILL, signal.SIGKILL, signal.SIGTERM]),
+    )
+    def run_the_job_and_end_it(
+        self, concurrency: int, requests: int, wait: float, number: signal.Signals
+    ) -> None:
+        """Once so many requests have come; beside whatever else is at work."""
+        ledger = self.world.emulator.ledger
+        wanted, end = len(ledger) + requests, time.monotonic() + 0.7
+        self.run_the_job(concurrency, retry=False)
+        actor = max(self.actors.at_work)
+        while len(ledger) < wanted and time.monotonic() < end:
+            time.sleep(0.002)
+        time.sleep(wait)
+        self.actors.signal(actor, number)
+        self._wait_for(actor)
 
     @rule(wait=st.floats(0, 0.15), number=st.integers(0, 9))
     def kill_one(self, wait: float, number: int) -> None:
@@ -314,6 +339,7 @@ class Machine(RuleBasedStateMachine):
         billed = self._billed()
         assert report.cost + report.possible_cost >= sum(billed.values()) * PRICE
         self._assert_accounted(items, billed)
+        self.actors.seen["billed"] += len(billed)
 
     def _assert_accounted(self, items: list[Item], billed: Counter[str]) -> None:
         assert not [digest for digest, times in billed.items() if times > 1], "billed twice"
@@ -382,3 +408,5 @@ def test_several_processes_in_any_order() -> None:
     finally:
         actors.end()
         world.end()
+    print(dict(sorted(actors.seen.items())))
+    assert actors.seen["billed"] > examples
