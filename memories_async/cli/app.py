@@ -44,6 +44,7 @@ COMMANDS: tuple[tuple[str, str, str], ...] = (
     ("download", "library:download", "Download a video of the library."),
     ("delete", "library:delete", "Delete videos of the library."),
     ("jobs", "jobs:app", "List, show, resume, retry, export, merge and remove jobs."),
+    ("audit", "audit:audit", "Sum what should be on the bill, by a file of receipts."),
     ("config", "config:app", "Keep addresses and keys in named profiles."),
     ("doctor", "doctor:doctor", "Check the installation, the keys and the way to the service."),
 )

@@ -81,6 +81,7 @@ POSITIONS: dict[tuple[str, ...], tuple[str, ...]] = {
     ("upload",): ("one.png",),
     ("download",): ("VI1",),
     ("delete",): ("VI1",),
+    ("audit",): ("receipts.jsonl",),
     ("jobs", "show"): ("job",),
     ("jobs", "resume"): ("job",),
     ("jobs", "retry"): ("job",),

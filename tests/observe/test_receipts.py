@@ -1,0 +1,228 @@
+"""Receipts against the emulator's ledger: equal, or said to be uncertain."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import pickle
+import random
+import stat
+import sys
+import threading
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from memories_async import CallOptions, ConfigurationError
+from memories_async.cli import main as command_line
+from memories_async.emulator import Cut, Emulator, InjectedFault, Reason, gateway
+from memories_async.emulator.engines.hashing import HashEngine
+from memories_async.observe import Receipts, read_receipts, totals
+from memories_async.sync import Memories as BlockingMemories
+from tests.faults.conftest import PNG, Stage, caption, until
+
+pytestmark = pytest.mark.anyio
+
+
+def counts(path: Path) -> dict[str, int]:
+    statuses = [receipt.status for receipt in read_receipts(path)]
+    return {status: statuses.count(status) for status in sorted(set(statuses))}
+
+
+async def test_a_thousand_calls_with_faults_are_what_the_ledger_says(
+    stage: Stage, tmp_path: Path
+) -> None:
+    path = tmp_path / "receipts.jsonl"
+    client = stage.client(
+        base_url=stage.emulator.url, observers=[Receipts(path), stage.story], max_connections=20
+    )
+    chance = random.Random(5)
+    effects = [
+        (Cut(), "processed"),
+        (Cut(), "body"),
+        (Reason.THROTTLED, "body"),
+        (gateway(502), "body"),
+        (Reason.NO_CREDITS, "body"),
+    ]
+
+    async def one(number: int) -> None:
+        if chance.random() < 0.1:
+            effect, moment = chance.choice(effects)
+            stage.emulator.faults.add(InjectedFault(None, effect, moment=moment))  # type: ignore[arg-type]
+        call = caption(client) if number % 2 else client.embeddings.image(PNG)
+        await asyncio.gather(call, return_exceptions=True)
+
+    for batch in range(20):
+        await asyncio.gather(*[one(50 * batch + number) for number in range(50)])
+    await until(lambda: all(entry.finished_at is not None for entry in stage.emulator.ledger))
+    billed = stage.emulator.ledger.billed()
+    found = counts(path)
+    assert billed > 800
+    assert found["perhaps billed"] > 5
+    assert found["billed"] <= billed <= found["billed"] + found["perhaps billed"]
+    stage.check_story()
+    assert found == {
+        "billed": stage.story.charged("billed"),
+        "perhaps billed": stage.story.charged("perhaps billed"),
+    }
+    summed = list(totals(read_receipts(path)))
+    assert {total.operation for total in summed} == {"captions.image", "embeddings.image"}
+    assert sum(total.count for total in summed) == sum(found.values())
+    for total in summed:
+        known = total.operation == "embeddings.image"
+        assert total.dollars == (Decimal("0.0001") * total.count if known else None)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+async def test_what_a_killed_process_had_sent_is_perhaps_billed(tmp_path: Path) -> None:
+    path = tmp_path / "receipts.jsonl"
+    async with Emulator(HashEngine()) as emulator:
+        for round_ in range(3):
+            program = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-m",
+                "tests.observe.billed_program",
+                emulator.url,
+                str(path),
+                stdout=asyncio.subprocess.PIPE,
+            )
+            assert program.stdout is not None
+            assert await program.stdout.readline() == b"calling\n"
+            goal = emulator.ledger.billed() + 40 + 17 * round_
+            await until(lambda goal=goal: emulator.ledger.billed() >= goal, within=60)  # type: ignore[misc]
+            program.kill()
+            await program.wait()
+            await until(lambda: all(entry.finished_at is not None for entry in emulator.ledger))
+        billed = emulator.ledger.billed()
+    found = counts(path)
+    assert found["billed"] <= billed <= found["billed"] + found.get("perhaps billed", 0)
+    assert found.get("perhaps billed", 0) <= 3 * 10, "at most what was under way"
+
+
+async def test_what_was_refused_or_never_left_leaves_no_receipt(
+    stage: Stage, tmp_path: Path
+) -> None:
+    path = tmp_path / "receipts.jsonl"
+    receipts = Receipts(path)
+    stage.emulator.faults.add(InjectedFault(None, Reason.NO_CREDITS))
+    away = stage.client(
+        base_url="http://localhost:1", observers=[receipts], options=CallOptions(attempts=1)
+    )
+    refused = stage.client(observers=[receipts])
+    await asyncio.gather(caption(refused), caption(away), return_exceptions=True)
+    await stage.client(observers=[receipts]).library.videos().aclose()  # type: ignore[attr-defined]
+    assert read_receipts(path) == []
+    assert "not billed" in path.read_text()
+
+
+def test_threads_and_clients_share_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "receipts.jsonl"
+    receipts = Receipts(path)
+    with Emulator(HashEngine()) as emulator:
+
+        def work(receipts: Receipts) -> None:
+            with BlockingMemories(
+                "k", caption_key="k", base_url=emulator.url, observers=[receipts]
+            ) as client:
+                for _ in range(10):
+                    client.captions.image(PNG, "what")
+
+        copies = [receipts, receipts, Receipts(path), pickle.loads(pickle.dumps(receipts))]
+        threads = [threading.Thread(target=work, args=(copy,)) for copy in copies]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert emulator.ledger.billed() == 40
+    assert counts(path) == {"billed": 40}
+    assert len({receipt.id for receipt in read_receipts(path)}) == 40
+
+
+def test_a_line_that_was_cut_short_takes_no_other_with_it(tmp_path: Path) -> None:
+    path = tmp_path / "receipts.jsonl"
+    line = {
+        "id": "a",
+        "time": "2026-11-21T10:00:00.000+00:00",
+        "operation": "captions.image",
+        "attempt": 1,
+        "digest": "d",
+        "status": "billed",
+    }
+    path.write_text(json.dumps(line) + "\n" + json.dumps(line | {"id": "b"})[:30])
+    receipts = Receipts(path)
+    with (
+        Emulator(HashEngine()) as emulator,
+        BlockingMemories(
+            "k", caption_key="k", base_url=emulator.url, observers=[receipts]
+        ) as client,
+    ):
+        client.captions.image(PNG, "what")
+    assert counts(path) == {"billed": 2}
+
+
+@pytest.mark.parametrize("content", ["hello\n", "[1, 2]\n", '{"id": 5}\n', "\x00\n", '"x"\n'])
+def test_what_is_no_file_of_receipts(content: str, tmp_path: Path) -> None:
+    path = tmp_path / "other.txt"
+    path.write_text(content)
+    with pytest.raises(ConfigurationError, match="is no file of receipts"):
+        read_receipts(path)
+
+
+def test_where_nothing_can_be_written(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="receipts cannot be written to"):
+        Receipts(tmp_path / "none" / "receipts.jsonl")
+    (tmp_path / "link").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(ConfigurationError, match="receipts cannot be written to"):
+        Receipts(tmp_path / "link")
+
+
+async def test_a_disk_that_is_full_stops_nobody(
+    stage: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    receipts = Receipts(tmp_path / "receipts.jsonl")
+
+    def full(*arguments: object) -> int:
+        raise OSError(28, "No space left on device")
+
+    client = stage.client(observers=[receipts])
+    await caption(client)
+    monkeypatch.setattr("memories_async.observe.receipts.os.write", full)
+    await caption(client)
+    monkeypatch.undo()
+    assert stage.emulator.ledger.billed() == 2
+
+
+def test_the_command_line_sums_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "receipts.jsonl"
+    line = {"time": "2026-11-21T23:59:00+00:00", "attempt": 1, "digest": "d", "status": "billed"}
+    lines = [
+        line | {"id": "1", "operation": "embeddings.image"},
+        line | {"id": "2", "operation": "embeddings.image"},
+        line | {"id": "3", "operation": "captions.image", "status": "sent"},
+        line | {"id": "4", "operation": "captions.image", "status": "sent"},
+        line | {"id": "4", "operation": "captions.image", "status": "not billed"},
+    ]
+    path.write_text("".join(json.dumps(each) + "\n" for each in lines))
+    monkeypatch.setenv("XDG_CONFIG_HOME", os.fspath(tmp_path))
+    assert command_line(["audit", str(path), "--json"]) == 0
+    out = capsys.readouterr()
+    assert [json.loads(row) for row in out.out.splitlines()] == [
+        {
+            "day": "2026-11-21",
+            "operation": "captions.image",
+            "status": "perhaps billed",
+            "count": 1,
+            "dollars": None,
+        },
+        {
+            "day": "2026-11-21",
+            "operation": "embeddings.image",
+            "status": "billed",
+            "count": 2,
+            "dollars": 0.0002,
+        },
+    ]
