@@ -12,6 +12,8 @@ from benchmarks.report import Table
 from benchmarks.rounds import files, running_sink
 from benchmarks.topics import CPU_OF_CURL, OURS, TOPICS, Bench
 
+README = Path(__file__).with_name("README.md")
+
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
@@ -22,6 +24,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--json", type=Path, help="write every sample here")
     parser.add_argument("--svg", type=Path, help="draw the upload table here")
     parser.add_argument("--markdown", action="store_true", help="print as the README has it")
+    parser.add_argument("--readme", action="store_true", help="rewrite benchmarks/README.md")
     parser.add_argument("--from", dest="results", type=Path, help="show this JSON, run nothing")
     given = parser.parse_args()
     if unknown := set(given.topics) - set(TOPICS):
@@ -56,6 +59,9 @@ def main() -> None:
         print(report.machine_line(machine))
     if given.json:
         given.json.write_text(json.dumps(report.as_json(tables, machine), indent=1))
+    if given.readme:
+        README.write_text(report.readme(README.read_text(), tables, machine))
+        given.svg = given.svg or README.with_name("uploads.svg")
     uploads = [table for table in tables if table.name.startswith("upload-")]
     if given.svg and uploads:
         title = "CPU per GiB uploaded, curl -F = 1"

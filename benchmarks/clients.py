@@ -5,6 +5,7 @@ Each imports its library when it is made, so that a process holds only the one i
 
 from __future__ import annotations
 
+import os
 import ssl
 from collections.abc import Callable
 from typing import Any, BinaryIO
@@ -35,6 +36,9 @@ class Target:
         return self.tls or True
 
 
+AT_ONCE = 64
+"""How many pictures of many are sent at once."""
+
 EMBED = "/serve/api/v2/embeddings/image"
 EMBED_FIELDS = {"asset_id": "re_1", "model": "multimodalembedding@001"}
 
@@ -55,6 +59,12 @@ class MemoriesAsync:
 
     async def image(self, path: str) -> object:
         return await self.client.embeddings.image(path)
+
+    async def many_images(self, folder: str) -> object:
+        files = (entry.path for entry in os.scandir(folder))
+        async for outcome in self.client.embeddings.images(files, concurrency=AT_ONCE):
+            outcome.unwrap()
+        return None
 
 
 class MemoriesAsyncInThreads(MemoriesAsync):
@@ -104,6 +114,17 @@ class Aiohttp:
         with open(path, "rb") as file:
             content = file.read()
         return await self._send(EMBED, "file", content, "image/png")
+
+    async def many_images(self, folder: str) -> object:
+        import asyncio
+
+        places = asyncio.Semaphore(AT_ONCE)
+
+        async def one(path: str) -> None:
+            async with places:
+                await self.image_from_bytes(path)
+
+        return await asyncio.gather(*(one(entry.path) for entry in os.scandir(folder)))
 
 
 class HttpxAsync:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import os
 import platform
+import re
 import ssl
 import statistics
 import subprocess
@@ -136,6 +137,28 @@ def _markdown(table: Table) -> str:
     lines.append("|---" + "|--:" * len(table.columns) + "|")
     lines += [f"| {' | '.join(row)} |" for row in rows]
     return "\n".join(lines)
+
+
+_SECTION = re.compile(r"<!-- table: (\S+) -->\n.*?<!-- end -->\n", re.DOTALL)
+
+
+def readme(text: str, tables: Sequence[Table], machine: dict[str, str]) -> str:
+    """Return a README with its tables written anew; those that were not measured stay.
+
+    Args:
+        text: What it says now. A table stands between ``<!-- table: NAME -->`` and
+            ``<!-- end -->``; what is measured and has no such place is added at the end.
+        tables: What was measured.
+        machine: On what.
+    """
+    written = {
+        table.name: f"<!-- table: {table.name} -->\n{_markdown(table)}\n\n"
+        + "".join(f"- {verdict}\n" for verdict in table.verdicts())
+        + f"\n{machine_line(machine)}\n<!-- end -->\n"
+        for table in tables
+    }
+    text = _SECTION.sub(lambda found: written.pop(found[1], found[0]), text)
+    return "\n".join([text, *written.values()]) if written else text
 
 
 def machine_line(machine: dict[str, str]) -> str:

@@ -152,6 +152,17 @@ class Files:
         path.write_bytes(b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + os.urandom(size - 16))
         return str(path)
 
+    def images(self, size: int, count: int) -> str:
+        """Return a folder of so many files that begin as PNGs: names of one and the same."""
+        folder = self._folder / f"{count}-of-{size}"
+        if not folder.exists():
+            folder.mkdir()
+            first = folder / "0.png"
+            os.rename(self.image(size), first)
+            for number in range(1, count):
+                os.link(first, folder / f"{number}.png")
+        return str(folder)
+
 
 @contextmanager
 def files() -> Generator[Files, None, None]:

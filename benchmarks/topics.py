@@ -9,6 +9,8 @@ from collections.abc import Callable
 import attrs
 
 from benchmarks.clients import Target
+from benchmarks.lost_answers import PEERS as ASKING
+from benchmarks.lost_answers import run_peer
 from benchmarks.process import MEBIBYTE, Job, Sample
 from benchmarks.report import Column, Goal, Table
 from benchmarks.rounds import (
@@ -313,6 +315,38 @@ def images(bench: Bench) -> list[Table]:
     ]
 
 
+def many_images(bench: Bench) -> list[Table]:
+    """A folder of pictures, as many as come, so many at once."""
+    count = bench.calls * 5 // 2
+    folder, small = bench.files.images(200 * 1024, count), bench.files.images(200 * 1024, 64)
+    raw = "aiohttp, a semaphore"
+
+    def run_of(client: str) -> Run:
+        job = Job(client=client, call="many_images", path=folder, small=small)
+
+        def run() -> Sample:
+            sample = run_client(job, bench.sink.http)
+            return {**per_unit(sample, count / 1e6), "rate": count / sample["wall"]}
+
+        return run
+
+    return [
+        bench.table(
+            "many-images",
+            "A folder of 200 KB images over http, 64 at once",
+            f"{count:,} files a run: one file under as many names, so no disk has a part in it.",
+            (
+                Column("CPU, µs an image", "cpu", digits=0),
+                Column(f"÷ {raw}", "cpu", per=raw, digits=3),
+                Column("images/s", "rate", digits=0),
+                Column(MEMORY, "memory", digits=1),
+            ),
+            {raw: run_of("Aiohttp"), OURS: run_of("MemoriesAsync")},
+            (Goal(OURS, f"÷ {raw}", 1.15),),
+        )
+    ]
+
+
 def imports(bench: Bench) -> list[Table]:
     """Import time, each in a fresh interpreter."""
     modules = {
@@ -342,6 +376,43 @@ def imports(bench: Bench) -> list[Table]:
     ]
 
 
+def lost_answers(bench: Bench) -> list[Table]:
+    """Asked 100, paid N."""
+    asked = max(bench.calls // 8, 16)
+    rows: dict[str, Run] = {}
+    missing: list[str] = []
+    for name in ASKING:
+        try:
+            run_peer(name, 1)
+        except ImportError:
+            missing.append(name)
+        else:
+            rows[name] = functools.partial(run_peer, name, asked)
+    note = (
+        f"{asked:,} requests of 1 MiB a run against a server that resets 3 % of them midway and "
+        "loses 3 % of its answers after the work was done; every whole request is billed. "
+        "Default settings of every client; figures are per 100 asked."
+    )
+    if missing:
+        note += f" Not installed: {', '.join(missing)}."
+    return [
+        bench.table(
+            "lost-answers",
+            "Asked 100, paid N",
+            note,
+            (
+                Column("paid", "paid", digits=1),
+                Column("paid twice, unasked", "twice", digits=1),
+                Column("results", "results", digits=1),
+                Column("failed", "failed", digits=1),
+                Column("of them said to be possibly billed", "warned", digits=1),
+            ),
+            rows,
+            (Goal(OURS, "paid twice, unasked", 0.0),),
+        )
+    ]
+
+
 def readable(size: int) -> str:
     return f"{size // GIBIBYTE} GiB" if size >= GIBIBYTE else f"{size // MEBIBYTE} MiB"
 
@@ -353,5 +424,7 @@ TOPICS: dict[str, Callable[[Bench], list[Table]]] = {
     "at-once": at_once,
     "calls": calls,
     "images": images,
+    "many_images": many_images,
     "imports": imports,
+    "lost_answers": lost_answers,
 }

@@ -101,7 +101,7 @@ async def test_pieces_are_small_where_others_want_the_loop(uploads: int, clock: 
     sizes, rounds = await upload_beside(clock, lambda: 2 * OTHERS, uploads)
     large = [size for size in sizes if size > SMALL_PIECE]
     assert len(large) <= 2 * uploads  # until they noticed
-    assert max(rounds[4:]) <= uploads * SMALL_PIECE
+    assert max(rounds[4:]) <= uploads * 2 * SMALL_PIECE
 
 
 async def test_pieces_grow_again_once_the_others_are_done(clock: Clock) -> None:

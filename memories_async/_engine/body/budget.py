@@ -21,6 +21,8 @@ SMALL_PIECE = 96 * 1024
 """One write where others want the loop: they wait for no more than this takes to encrypt."""
 TURN = 0.00025
 """Seconds of the loop that all uploads in flight may take between two rounds of other work."""
+SHORT_TURN = 0.00005
+"""The same where others want the loop: more than a head or a tail takes, less than a piece."""
 OTHERS = 0.00012
 """Seconds of the loop that others must take in one round to be given way to: more than an idle
 round and a heartbeat cost."""
@@ -62,7 +64,8 @@ class UploadBudget:
     @property
     def turn(self) -> float:
         """Seconds that one upload may take of the loop before it lets others run."""
-        return 0.0 if time.perf_counter() < self._courteous_until else TURN / max(self.active, 1)
+        courteous = time.perf_counter() < self._courteous_until
+        return SHORT_TURN if courteous else TURN / max(self.active, 1)
 
     async def give_way(self, taken: float) -> None:
         """Let others run, and see whether they have more to do than uploads.
