@@ -1,5 +1,6 @@
 """An offline memories.ai service: every operation of the table, without an account."""
 
+from memories_async.emulator.answers import Answers, ChosenAnswer
 from memories_async.emulator.callbacks import (
     CallbackFault,
     Callbacks,
@@ -13,6 +14,7 @@ from memories_async.emulator.callbacks import (
     Repeated,
     Rewritten,
 )
+from memories_async.emulator.clock import AdjustableClock
 from memories_async.emulator.engines.protocol import (
     Engine,
     Hit,
@@ -24,19 +26,21 @@ from memories_async.emulator.engines.protocol import (
 from memories_async.emulator.faults import Cut, Drip, Faults, Hang, InjectedFault, Raw
 from memories_async.emulator.http.auth import RateLimit
 from memories_async.emulator.http.envelopes import HttpResponse, Reason, gateway
-from memories_async.emulator.ledger import Entry, FileEntry, Ledger
+from memories_async.emulator.ledger import FileEntry, LedgerEntry, RequestLedger
 from memories_async.emulator.server import Emulator
 
 __all__ = [
+    "AdjustableClock",
+    "Answers",
     "CallbackFault",
     "Callbacks",
+    "ChosenAnswer",
     "Cut",
     "Drip",
     "Dropped",
     "Early",
     "Emulator",
     "Engine",
-    "Entry",
     "Faults",
     "FileEntry",
     "Forged",
@@ -46,7 +50,7 @@ __all__ = [
     "HttpResponse",
     "InjectedFault",
     "Late",
-    "Ledger",
+    "LedgerEntry",
     "Line",
     "Overtaken",
     "Posted",
@@ -55,6 +59,7 @@ __all__ = [
     "Reason",
     "ReferencePerson",
     "Repeated",
+    "RequestLedger",
     "Rewritten",
     "UnreadableMediaError",
     "VideoFacts",

@@ -17,10 +17,10 @@ from memories_async.emulator import callbacks
 from memories_async.emulator.faults import check_operation
 from memories_async.emulator.handlers import file_checks
 from memories_async.emulator.handlers.request import Callback, HandlerRequest, HandlerResult
-from memories_async.emulator.ledger import Entry, matches
+from memories_async.emulator.ledger import LedgerEntry, matches
 from memories_async.operations import OPERATIONS, Operation
 
-Condition: TypeAlias = Mapping[str, object] | Callable[[Entry], bool]
+Condition: TypeAlias = Mapping[str, object] | Callable[[LedgerEntry], bool]
 """Fields that a request must have, or a function that looks at its entry in the ledger."""
 
 _SUBMISSIONS = frozenset({operations.SUBMIT_VIDEO_URL.name, operations.SUBMIT_VIDEO_FILE.name})
@@ -116,7 +116,7 @@ class Answers(Sequence[ChosenAnswer]):
         self._answers.clear()
         self._given.clear()
 
-    def due(self, entry: Entry) -> ChosenAnswer | None:
+    def due(self, entry: LedgerEntry) -> ChosenAnswer | None:
         """Return the answer for a request, and count it as given; None leaves it to the engine."""
         for position, answer in enumerate(self._answers):
             used_up = answer.times is not None and self._given[position] >= answer.times
@@ -127,7 +127,7 @@ class Answers(Sequence[ChosenAnswer]):
         return None
 
 
-def _fits(when: Condition | None, entry: Entry) -> bool:
+def _fits(when: Condition | None, entry: LedgerEntry) -> bool:
     if when is None:
         return True
     if callable(when):
@@ -195,7 +195,7 @@ def _field(where: str, wanted: Any, value: object) -> object:
         origin = get_origin(one) or one
         match origin:
             case _ if attrs.has(origin) and isinstance(value, Mapping | origin):
-                return _model(where, origin, value)
+                return _model(where, origin, cast("object", value))
             case _ if origin is float and isinstance(value, int | float):
                 if not isinstance(value, bool):
                     return value
@@ -280,7 +280,7 @@ def given(answer: ChosenAnswer, row: Operation[Any], request: HandlerRequest) ->
         video = cast("dict[str, object]", data)
         status = str(video.get("videoStatus", "PARSE"))
         body = callbacks.video_indexed(str(video["videoNo"]), status)
-        return HandlerResult(data, callback=_callback(request, body))
+        return HandlerResult(cast("object", data), callback=_callback(request, body))
     return HandlerResult(data)
 
 

@@ -8,7 +8,7 @@ import re
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 
 MARKER = ".memories-emulator"
@@ -24,7 +24,7 @@ _TEMPORARY = "memories-emulator-"
 
 
 @contextlib.contextmanager
-def kept(folder: Path) -> Iterator[Path]:
+def kept(folder: Path) -> Generator[Path]:
     """Use a folder that outlasts the emulator, and lock it.
 
     Args:
@@ -50,7 +50,7 @@ def kept(folder: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def temporary() -> Iterator[Path]:
+def temporary() -> Generator[Path]:
     """Use a folder that goes with the emulator; remove those that killed ones have left."""
     _remove_abandoned()
     folder = Path(tempfile.mkdtemp(prefix=_TEMPORARY))
@@ -76,7 +76,7 @@ def _remove_abandoned() -> None:
 
 
 @contextlib.contextmanager
-def _locked(path: Path) -> Iterator[bool]:
+def _locked(path: Path) -> Generator[bool]:
     """Open a file, made if it does not exist, and lock it; yield whether that succeeded.
 
     The kernel frees the lock of a process that is killed. ``flock`` belongs to this one opening

@@ -31,7 +31,7 @@ class FileEntry:
 
 
 @attrs.frozen(kw_only=True)
-class Entry:
+class LedgerEntry:
     """One request; never the key.
 
     Attributes:
@@ -74,34 +74,34 @@ class Entry:
         return "".join(letter if letter.isprintable() else "\ufffd" for letter in line)
 
 
-class Ledger(Sequence[Entry]):
+class RequestLedger(Sequence[LedgerEntry]):
     """The requests in the order in which they began; a snapshot of each, replaced as it goes on.
 
     The oldest are forgotten from 100,000 on; what was billed is counted all the same.
     """
 
     def __init__(self) -> None:
-        self._entries: collections.deque[Entry] = collections.deque()
+        self._entries: collections.deque[LedgerEntry] = collections.deque()
         self._forgotten = 0
         self._billed: collections.Counter[str] = collections.Counter()
 
     @overload
-    def __getitem__(self, index: int) -> Entry: ...
+    def __getitem__(self, index: int) -> LedgerEntry: ...
     @overload
-    def __getitem__(self, index: slice) -> list[Entry]: ...
-    def __getitem__(self, index: int | slice) -> Entry | list[Entry]:
+    def __getitem__(self, index: slice) -> list[LedgerEntry]: ...
+    def __getitem__(self, index: int | slice) -> LedgerEntry | list[LedgerEntry]:
         return list(self._entries)[index] if isinstance(index, slice) else self._entries[index]
 
     def __len__(self) -> int:
         return len(self._entries)
 
-    def __iter__(self) -> Iterator[Entry]:
+    def __iter__(self) -> Iterator[LedgerEntry]:
         return iter(list(self._entries))
 
     def __repr__(self) -> str:
         return f"<Ledger: {len(self)} requests, {self.billed()} billed>"
 
-    def of(self, operation: str) -> list[Entry]:
+    def of(self, operation: str) -> list[LedgerEntry]:
         """Return the requests of a row (``caption_video_url``) or a call (``captions.video``)."""
         return [entry for entry in self if matches(operation, entry.operation)]
 
@@ -119,7 +119,7 @@ class Ledger(Sequence[Entry]):
         self, operation: Operation[object] | None, method: str, path: str, started_at: float
     ) -> int:
         """Record a request whose headers have arrived; return its number."""
-        entry = Entry(
+        entry = LedgerEntry(
             number=self._forgotten + len(self._entries) + 1,
             operation=operation.name if operation else None,
             method=method,
@@ -148,7 +148,7 @@ class Ledger(Sequence[Entry]):
         status, code = (answer.status, answer.code) if answer else (None, None)
         self._change(number, status=status, code=code, finished_at=finished_at)
 
-    def entry(self, number: int) -> Entry | None:
+    def entry(self, number: int) -> LedgerEntry | None:
         """Return the entry of a number, unless it has been forgotten."""
         position = number - self._forgotten - 1
         return self._entries[position] if 0 <= position < len(self._entries) else None

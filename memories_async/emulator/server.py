@@ -30,7 +30,7 @@ from memories_async.emulator.handlers.file_checks import CAPTION_VIDEO_BYTES, MB
 from memories_async.emulator.http.app import App
 from memories_async.emulator.http.auth import Keys, RateLimit, RateLimiter, is_loopback
 from memories_async.emulator.http.outbound import OutboundClient
-from memories_async.emulator.ledger import Ledger
+from memories_async.emulator.ledger import RequestLedger
 from memories_async.emulator.recording.recorder import Recorder
 from memories_async.emulator.recording.recordings import Recordings
 from memories_async.emulator.recording.replayer import Replayer
@@ -134,7 +134,7 @@ class Emulator:
         self._replay = None if replay is None else Recordings(Path(replay))
         self._otherwise = otherwise
         self._replayer: Replayer | None = None
-        self.ledger = Ledger()
+        self.ledger = RequestLedger()
         self.faults: Faults[InjectedFault] = Faults()
         self.answers = Answers()
         self.clock = AdjustableClock(clock)

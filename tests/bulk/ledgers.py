@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from memories_async.bulk import Item, Job, Status
-from memories_async.emulator.ledger import Ledger
+from memories_async.emulator.ledger import RequestLedger as Ledger
 
 PNG = b"\x89PNG\r\n\x1a\n"
 MP4 = b"\x00\x00\x00\x18ftypmp42"

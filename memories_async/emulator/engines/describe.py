@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from memories_async.emulator.engines.protocol import Hit, VideoFacts
-    from memories_async.emulator.engines.video import Frame, Picture
+    from memories_async.emulator.engines.video import DecodedPicture, Frame
 
 DISCLAIMER = (
     "These sentences are measurements of pixels by an emulator: nothing here understands "
@@ -112,7 +112,7 @@ def _difference(before: Frame, after: Frame) -> Pixels:
     return change.astype(np.uint8)
 
 
-def describe_picture(picture: Picture) -> str:
+def describe_picture(picture: DecodedPicture) -> str:
     """Say what a picture's size, brightness and colours are."""
     shape = _shape(picture.width, picture.height)
     return (

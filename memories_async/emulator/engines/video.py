@@ -50,7 +50,7 @@ _ASSUMED_FPS = 25.0  # for the rare container that does not say
 
 
 @attrs.frozen
-class Picture:
+class DecodedPicture:
     """A still picture: its true size, and its pixels scaled down."""
 
     width: int
@@ -81,7 +81,7 @@ def _readable(path: Path, kind: str) -> Generator[None]:
         raise UnreadableMediaError(message) from error
 
 
-def read_picture(path: Path) -> Picture:
+def read_picture(path: Path) -> DecodedPicture:
     """Read a picture, of an animation its first frame.
 
     Raises:
@@ -93,7 +93,7 @@ def read_picture(path: Path) -> Picture:
         image.draft("RGB", (4 * SIDE, 4 * SIDE))  # a JPEG can be scaled down while decoding
         if image.getexif().get(ExifTags.Base.Orientation, 1) in _QUARTER_TURNS:
             width, height = height, width
-        return Picture(width, height, _scaled(image))
+        return DecodedPicture(width, height, _scaled(image))
 
 
 def _check_size(path: Path, width: int, height: int) -> None:

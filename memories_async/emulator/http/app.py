@@ -6,7 +6,7 @@ import asyncio
 import hmac
 import logging
 from collections.abc import Callable, Coroutine, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import attrs
 from aiohttp import web
@@ -47,10 +47,10 @@ from memories_async.emulator.http.envelopes import (
     wrong_content_type,
     wrong_method,
 )
-from memories_async.emulator.http.request_bodies import Received, UnsupportedBody, receive
+from memories_async.emulator.http.request_bodies import Incoming, Received, UnsupportedBody, receive
 from memories_async.emulator.http.responses import deliver
 from memories_async.emulator.http.routes import HEALTH_PATH, IMAGE_PATH, Route, routes, service_of
-from memories_async.emulator.ledger import FileEntry, Ledger
+from memories_async.emulator.ledger import FileEntry, RequestLedger
 from memories_async.emulator.recording.recorder import Recorder, succeeded
 from memories_async.emulator.recording.replayer import Replayer
 from memories_async.emulator.spool import TooLargeError
@@ -92,7 +92,7 @@ class App:
     """
 
     context: Context
-    ledger: Ledger
+    ledger: RequestLedger
     faults: Faults[InjectedFault]
     answers: Answers
     keys: Keys
@@ -300,7 +300,9 @@ class App:
     ) -> HandlerRequest:
         operation = route.row
         try:
-            received = await receive(request, route, spool, keep=FILE_BYTES.get(operation.name))
+            received = await receive(
+                cast("Incoming", request), route, spool, keep=FILE_BYTES.get(operation.name)
+            )
         except Refusal as refusal:
             answer = failure(operation.service, refusal.reason, refusal.message)
             raise _Replacement(answer) from refusal

@@ -59,7 +59,7 @@ class Incoming(Protocol):
         ...
 
     @property
-    def content(self) -> Content:
+    def content(self) -> IncomingBody:
         """The body."""
         ...
 
@@ -68,7 +68,7 @@ class Incoming(Protocol):
         ...
 
 
-class Content(Protocol):
+class IncomingBody(Protocol):
     """A body, as far as it is read here."""
 
     def iter_any(self) -> AsyncIterator[bytes]:

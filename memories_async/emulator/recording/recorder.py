@@ -118,9 +118,9 @@ class Recorder:
         pipe = Pipe()
         asking = asyncio.create_task(self._ask(request, route.row, pipe))
         asking.add_done_callback(lambda _: pipe.drop())
+        received: Received | None = None
         try:
             teed = TeedRequest(request, TeedStream(request.content, pipe.put))
-            received: Received | None = None
             reading = asyncio.create_task(receive(teed, route, spool, keep=_NOTHING_KEPT))
             try:
                 await asyncio.wait((reading, asking), return_when=asyncio.FIRST_COMPLETED)

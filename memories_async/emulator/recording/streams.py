@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Protocol
 
 
-class Source(Protocol):
+class ByteSource(Protocol):
     """Where a body comes from."""
 
     async def readany(self) -> bytes:
@@ -18,7 +18,7 @@ class Source(Protocol):
 class TeedStream:
     """Passes each piece on before it is read here; what aiohttp's multipart reader needs of it."""
 
-    def __init__(self, source: Source, forward: Callable[[bytes], Awaitable[None]]) -> None:
+    def __init__(self, source: ByteSource, forward: Callable[[bytes], Awaitable[None]]) -> None:
         self._source = source
         self._forward = forward
         self._buffer = b""
