@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Self
 
 from memories_async.callbacks import inbox
 from memories_async.callbacks.responses import CallbackResponse
+from memories_async.callbacks.stores.protocol import Store
 from memories_async.models import CaptionTask
 from memories_async.sync._portal import Portal
 
 if TYPE_CHECKING:
-    from memories_async.callbacks.stores.protocol import Store
     from memories_async.clock import Clock
     from memories_async.models import Caption, Video
 

@@ -7,7 +7,8 @@ import contextlib
 import io
 import logging
 import pickle
-from collections.abc import AsyncIterator
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -26,7 +27,13 @@ from memories_async import (
     OutcomeUnknown,
     TaskFailed,
 )
-from memories_async.callbacks import CallbackInbox, MemoryStore, SqliteStore, serve
+from memories_async.callbacks import (
+    CallbackInbox,
+    MemoryStore,
+    RedisStore,
+    SqliteStore,
+    serve,
+)
 from memories_async.callbacks import inbox as inbox_module
 from memories_async.emulator import (
     CallbackFault,
@@ -605,3 +612,66 @@ async def test_when_a_task_was_submitted(world: World) -> None:
     assert await world.worker().submitted_at(task) == datetime.fromtimestamp(world.clock.now, UTC)
     assert await world.inbox.submitted_at("no such task") is None
     assert await world.inbox.submitted_at("\x00\ud800 <script>") is None
+
+
+# --- at the door ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("make", "why"),
+    [
+        (lambda: CallbackInbox(None, store=MemoryStore()), "address is None; a text is wanted"),
+        (lambda: CallbackInbox(ADDRESS, store="callbacks.db"), "store is 'callbacks.db'; a store"),
+        (lambda: CallbackInbox(ADDRESS, store=None), "store is None; a store"),
+        (lambda: CallbackInbox(ADDRESS, store=MemoryStore(), secret=5), "secret is 5; a text"),
+        (
+            lambda: CallbackInbox(ADDRESS, store=MemoryStore(), allow_from="203.0.113.0/24"),
+            "allow_from is '203.0.113.0/24'; a list",
+        ),
+        (
+            lambda: CallbackInbox(ADDRESS, store=MemoryStore(), allow_from=[5]),
+            "allow_from is 5; a text",
+        ),
+        (lambda: SqliteStore(5), "path is 5; a path is wanted"),
+        (lambda: SqliteStore(""), "path is ''; no file"),
+        (lambda: SqliteStore("a\0b"), "no file can be called so"),
+        (lambda: SqliteStore("x.db", kept="week"), "kept is 'week'; seconds are wanted"),
+        (lambda: SqliteStore("x.db", kept=float("nan")), "kept is nan; seconds"),
+        (lambda: MemoryStore(kept=-1), "kept is -1; seconds are wanted, at least 0"),
+        (lambda: RedisStore(None), "url is None; a text"),
+        (lambda: RedisStore("redis://127.0.0.1", kept=0.2), "at least 1"),
+        (lambda: RedisStore("redis://127.0.0.1", prefix=""), "prefix is empty"),
+    ],
+)
+def test_what_an_inbox_is_made_of_is_checked(make: Callable[[], object], why: str) -> None:
+    with pytest.raises(ConfigurationError, match=re.escape(why)):
+        make()
+
+
+@pytest.mark.parametrize(
+    ("call", "why"),
+    [
+        (lambda inbox: inbox.result(None), "result: task is None; a CaptionTask, or its task_id"),
+        (lambda inbox: inbox.result("a", timeout="5"), "result: timeout is '5'; seconds"),
+        (lambda inbox: inbox.result("a", timeout=-1), "result: timeout is -1; seconds"),
+        (lambda inbox: inbox.result("a", timeout=True), "result: timeout is True; seconds"),
+        (lambda inbox: inbox.submitted_at(5), "submitted_at: task is 5; a CaptionTask"),
+        (lambda inbox: inbox.video(None), "video: address is None; a text"),
+        (lambda inbox: inbox.submit(None), "submit: send is None; a function"),
+        (lambda inbox: inbox.submit(print, key=5), "submit: key is 5; a text"),
+        (lambda inbox: inbox.submit(print, key=" "), "submit: key is empty"),
+    ],
+)
+async def test_what_an_inbox_is_asked_is_checked(
+    call: Callable[[CallbackInbox], Awaitable[object]], why: str
+) -> None:
+    with pytest.raises(ConfigurationError, match=re.escape(why)):
+        await call(CallbackInbox(ADDRESS, store=MemoryStore()))
+
+
+@pytest.mark.parametrize("port", ["8766", -1, 70_000, None, True])
+async def test_a_port_that_is_none_is_refused(port: int) -> None:
+    inbox = CallbackInbox(ADDRESS, store=MemoryStore())
+    with pytest.raises(ConfigurationError, match="0 to 65535"):
+        async with serve(inbox, port=port):
+            raise AssertionError

@@ -9,6 +9,7 @@ from collections.abc import AsyncGenerator
 
 import attrs
 
+from memories_async.callbacks.checks import check_seconds
 from memories_async.callbacks.stores.notify import Subscribers
 from memories_async.callbacks.stores.protocol import KEPT, Delivery, DeliveryStatus
 
@@ -28,6 +29,7 @@ class MemoryStore:
     """
 
     def __init__(self, *, kept: float = KEPT) -> None:
+        check_seconds("MemoryStore", "kept", kept)
         self._kept = kept
         self._lock = threading.Lock()
         self._secret: str | None = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import enum
 from contextlib import AbstractAsyncContextManager
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import attrs
 
@@ -39,6 +39,7 @@ class DeliveryStatus(enum.Enum):
     UNKNOWN = "for nothing that is known"
 
 
+@runtime_checkable
 class Store(Protocol):
     """Tokens, the names they are waited for by, and the first callback of each.
 

@@ -9,6 +9,7 @@ import weakref
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable
 from typing import TYPE_CHECKING, cast
 
+from memories_async.callbacks.checks import check_seconds, check_text
 from memories_async.callbacks.stores.notify import Subscribers
 from memories_async.callbacks.stores.protocol import KEPT, Delivery, DeliveryStatus
 from memories_async.errors import ConfigurationError, StoreUnavailable
@@ -124,6 +125,9 @@ class RedisStore:
     def __init__(
         self, url: str, *, prefix: str = "{memories-callbacks}:", kept: float = KEPT
     ) -> None:
+        check_text("RedisStore", "url", url)
+        check_text("RedisStore", "prefix", prefix)
+        check_seconds("RedisStore", "kept", kept, least=1)
         try:
             from redis.asyncio.connection import parse_url
         except ImportError:
