@@ -11,12 +11,12 @@ from memories_async.bulk.models import (
     Item,
     Plan,
     PlannedInput,
-    Reason,
     Report,
     SingleInput,
     Status,
     Stop,
     StopReason,
+    UnsentReason,
 )
 from memories_async.bulk.once import Once, Record
 from memories_async.errors import JobBusy, JournalError
@@ -36,7 +36,6 @@ __all__ = [
     "Once",
     "Plan",
     "PlannedInput",
-    "Reason",
     "Record",
     "RedisLedger",
     "Report",
@@ -45,4 +44,5 @@ __all__ = [
     "Status",
     "Stop",
     "StopReason",
+    "UnsentReason",
 ]

@@ -14,14 +14,13 @@ from typing import TYPE_CHECKING, Literal, Self
 import attrs
 
 from memories_async import sqlite
-from memories_async.bulk import exports, merging, reconcile
+from memories_async.bulk import exports, reconcile
 from memories_async.bulk.inputs import Selection, chunks, kept
-from memories_async.bulk.journal import database, lock, queries
+from memories_async.bulk.journal import database, lock, merge, queries
 from memories_async.bulk.journal.database import Journal
 from memories_async.bulk.journal.rows import ItemRow, JobHeader
 from memories_async.bulk.kinds import KINDS, JobKind
 from memories_async.bulk.models import Counts, Event, Inputs, Item, Plan, Report, Status
-from memories_async.bulk.pace import missing_key, rate_of
 from memories_async.bulk.plan import Preview, changed_ids
 from memories_async.bulk.runner import BULK_OPTIONS, Run, RunOptions
 from memories_async.config import DOCUMENTED_RATES, CallOptions, Rate
@@ -182,7 +181,7 @@ class Job:
             JobBusy: One of them is being run.
             JournalError: One was merged into another job, is not whole, or cannot be written.
         """
-        journal, header = await merging.merge(paths, into)
+        journal, header = await merge.merge(paths, into)
         return cls(journal, header)
 
     async def __aenter__(self) -> Self:
@@ -354,7 +353,7 @@ class Job:
                 await preview.go_through_new(await self._journal.ask(queries.missing, chunk))
         if rate is None:
             documented = DOCUMENTED_RATES[self.kind.bucket]
-            rate = documented if client is None else rate_of(client, self.kind.bucket)
+            rate = documented if client is None else self.kind.rate_of(client)
         tally = await self._journal.ask(queries.tally)
         return preview.plan(tally, self.price, rate, most)
 
@@ -439,10 +438,10 @@ class Job:
             held = await journal.lock()
             try:
                 header = await journal.ask(queries.read_header)
-                rate = rate_of(client, self.kind.bucket)
+                rate = self.kind.rate_of(client)
                 run = Run(journal, self.kind, header, self.price, client, told, rate)
                 self._run, self._loop = run, asyncio.get_running_loop()
-                if (problem := missing_key(client, self.kind.operation.service)) is not None:
+                if (problem := self.kind.missing_key(client)) is not None:
                     run.refuse(problem)
                 if self._stop_wanted:
                     run.stop()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar, cast
 
 import attrs
 
@@ -22,11 +22,12 @@ from memories_async.operations import (
     EMBED_IMAGE_FILE,
     Bucket,
     Operation,
+    Service,
 )
 
 if TYPE_CHECKING:
     from memories_async.client import Memories
-    from memories_async.config import CallOptions
+    from memories_async.config import CallOptions, Rate
     from memories_async.media.rules import MediaRule
 
 T = TypeVar("T")
@@ -120,6 +121,21 @@ class JobKind:
         """Dollars per item where that is documented."""
         return PRICES[self.name]
 
+    def rate_of(self, client: Memories) -> Rate | None:
+        """Return what limit paces a client's calls of this kind; None if there is none."""
+        settings = _settings(client)
+        return None if settings is None else settings.rates.get(self.bucket)
+
+    def missing_key(self, client: Memories) -> ConfigurationError | None:
+        """Return why a client can make no such call, before any item is held against it."""
+        settings = _settings(client)
+        try:
+            if settings is not None:
+                settings.key(self.operation.service)
+        except ConfigurationError as error:
+            return error
+        return None
+
     def check(
         self, options: Mapping[str, object], given: Mapping[str, object] | None = None
     ) -> None:
@@ -141,6 +157,17 @@ class JobKind:
             )
         if given is not None and (missing := self.required - options.keys() - given.keys()):
             raise ConfigurationError(f"{self.name} needs the option {', '.join(sorted(missing))}")
+
+
+class _Settings(Protocol):
+    rates: Mapping[Bucket, Rate]
+
+    def key(self, service: Service) -> object: ...
+
+
+def _settings(client: Memories) -> _Settings | None:
+    # A stand-in for a client, as tests make them, has none.
+    return cast("_Settings | None", getattr(client, "_settings", None))
 
 
 def content_tag(sha256: str) -> str:

@@ -128,7 +128,7 @@ class Counts:
         return self.total - self.planned - self.sending
 
 
-class Reason(enum.StrEnum):
+class UnsentReason(enum.StrEnum):
     """Why a run would not send an input."""
 
     DONE = "done"
@@ -164,7 +164,7 @@ class PlannedInput:
 
     source: str
     size: int | None = None
-    reason: Reason | None = None
+    reason: UnsentReason | None = None
     message: str = ""
 
 

@@ -10,17 +10,17 @@ from decimal import Decimal
 
 from memories_async.bulk.journal.rows import ItemRow, JobHeader, NewItem, Tally
 from memories_async.bulk.kinds import JobKind
-from memories_async.bulk.models import Plan, PlannedInput, Reason, Status
+from memories_async.bulk.models import Plan, PlannedInput, Status, UnsentReason
 from memories_async.bulk.preflight import check_file, digest_of, fingerprint
 from memories_async.config import Rate
 from memories_async.errors import MediaError
 from memories_async.media.urls import is_url
 
-_KEPT: Mapping[Status, Reason] = {
-    Status.FAILED: Reason.FAILED,
-    Status.UNKNOWN: Reason.UNKNOWN,
-    Status.SKIPPED: Reason.SKIPPED,
-    Status.SENDING: Reason.SENDING,
+_KEPT: Mapping[Status, UnsentReason] = {
+    Status.FAILED: UnsentReason.FAILED,
+    Status.UNKNOWN: UnsentReason.UNKNOWN,
+    Status.SKIPPED: UnsentReason.SKIPPED,
+    Status.SENDING: UnsentReason.SENDING,
 }
 
 
@@ -87,11 +87,11 @@ class Preview:
             if item.sha256 is not None and item.status not in (Status.FAILED, Status.SKIPPED):
                 key = _key(item.options), item.size or 0
                 self._sized.setdefault(key, []).append((item.source, item.sha256))
-            reason, message = _KEPT.get(item.status, Reason.DONE), item.error or ""
-            if reason is Reason.DONE and _has_changed(row):
-                reason, message = Reason.CHANGED, "its file has changed since it was answered"
+            reason, message = _KEPT.get(item.status, UnsentReason.DONE), item.error or ""
+            if reason is UnsentReason.DONE and _has_changed(row):
+                reason, message = UnsentReason.CHANGED, "its file has changed since it was answered"
             elif item.duplicate_of is not None:
-                reason = Reason.DUPLICATE
+                reason = UnsentReason.DUPLICATE
             self._inputs.append(PlannedInput(item.source, item.size, reason, message))
         return planned
 
@@ -115,12 +115,12 @@ class Preview:
             original = self._original(source, variant, size)
         except Exception as error:  # whatever it is, a run would hold it against this file
             found = _size(source)
-            reason = Reason.EMPTY if found == 0 else Reason.UNFIT
+            reason = UnsentReason.EMPTY if found == 0 else UnsentReason.UNFIT
             self._inputs.append(PlannedInput(source, found, reason, _words(error)))
             return
         if original is not None:
             message = f"the same content and options as {original}"
-            self._inputs.append(PlannedInput(source, size, Reason.DUPLICATE, message))
+            self._inputs.append(PlannedInput(source, size, UnsentReason.DUPLICATE, message))
         else:
             self._inputs.append(PlannedInput(source, size))
             self._variants.append(variant)

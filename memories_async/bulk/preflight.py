@@ -8,7 +8,7 @@ import os
 import attrs
 
 from memories_async import sqlite
-from memories_async.bulk.journal.rows import UNSEEN, FileContent, Fingerprint, ItemRow
+from memories_async.bulk.journal.rows import UNSEEN, FileContent, FileState, ItemRow
 from memories_async.bulk.models import Item
 from memories_async.errors import MediaChanged, MediaError, MemoriesError
 from memories_async.media.inspect import inspect_source
@@ -88,7 +88,7 @@ def check_file(path: str, rule: MediaRule) -> str:
     return inspect_source(path, rule).name
 
 
-def fingerprint(path: str) -> Fingerprint:
+def fingerprint(path: str) -> FileState:
     """Return what tells that a file is still the same."""
     status = os.stat(path)
     # The time of change is set by the system, so that a time of modification that was put back,

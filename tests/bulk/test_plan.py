@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from memories_async import Bucket, ConfigurationError, Memories, Rate
-from memories_async.bulk import Input, Job, Reason, Status
+from memories_async.bulk import Input, Job, Status, UnsentReason
 from memories_async.bulk.events import EventReporter
 from memories_async.bulk.inputs import shard_of
 from memories_async.bulk.journal.database import Journal
@@ -55,15 +55,15 @@ async def test_what_is_planned_is_what_is_sent(
     assert plan.cost == len(sent) / 2
     why = {Path(one.source).name: one.reason for one in plan.unsent}
     assert why == {
-        "copy.png": Reason.DUPLICATE,
-        "empty.png": Reason.EMPTY,
-        "text.png": Reason.UNFIT,
-        "large.png": Reason.UNFIT,
-        "same size.png": Reason.UNFIT,
-        "link to nowhere.png": Reason.UNFIT,
-        "pipe.png": Reason.UNFIT,
-        "missing.png": Reason.UNFIT,
-    } | ({"folder.png": Reason.UNFIT} if "folder.png" in why else {})
+        "copy.png": UnsentReason.DUPLICATE,
+        "empty.png": UnsentReason.EMPTY,
+        "text.png": UnsentReason.UNFIT,
+        "large.png": UnsentReason.UNFIT,
+        "same size.png": UnsentReason.UNFIT,
+        "link to nowhere.png": UnsentReason.UNFIT,
+        "pipe.png": UnsentReason.UNFIT,
+        "missing.png": UnsentReason.UNFIT,
+    } | ({"folder.png": UnsentReason.UNFIT} if "folder.png" in why else {})
     said = {one.source: one.message for one in plan.unsent}
     for item in items:
         if item.status is Status.FAILED and item.source in said:
@@ -83,7 +83,7 @@ async def test_a_plan_of_further_inputs_adds_none(
             "0002.png",
             "0003.png",
         ]
-        assert [one.reason for one in plan.unsent] == [Reason.DONE, Reason.DUPLICATE]
+        assert [one.reason for one in plan.unsent] == [UnsentReason.DONE, UnsentReason.DUPLICATE]
         assert (await job.counts()).total == 1
 
 
@@ -93,15 +93,19 @@ async def test_what_was_answered_and_changed_since_is_noticed_and_sent_on_reques
     folder = images(3)
     async with await Job.create(tmp_path / "job", "embed_images", folder) as job:
         await job.run(client)
-        assert [one.reason for one in (await job.plan()).inputs] == [Reason.DONE] * 3
+        assert [one.reason for one in (await job.plan()).inputs] == [UnsentReason.DONE] * 3
         (folder / "0001.png").write_bytes(PNG + b"another picture")
         (folder / "0002.png").unlink()
         plan = await job.plan()
-        assert [one.reason for one in plan.inputs] == [Reason.DONE, Reason.CHANGED, Reason.DONE]
+        assert [one.reason for one in plan.inputs] == [
+            UnsentReason.DONE,
+            UnsentReason.CHANGED,
+            UnsentReason.DONE,
+        ]
         assert (await job.run(client)).requests == 0
         assert await job.retry("changed") == 1
         assert (await job.run(client)).counts.done == 3
-        assert [one.reason for one in (await job.plan()).inputs] == [Reason.DONE] * 3
+        assert [one.reason for one in (await job.plan()).inputs] == [UnsentReason.DONE] * 3
     assert emulator.ledger.billed() == 4
 
 
@@ -115,7 +119,11 @@ async def test_the_plan_says_what_a_run_told_to_retry_would_send(
         await job.run(client, concurrency=1)
         (folder / "0002.png").write_bytes(PNG + b"mended")
         plan = await job.plan()
-        assert [one.reason for one in plan.inputs] == [Reason.DONE, Reason.UNKNOWN, Reason.FAILED]
+        assert [one.reason for one in plan.inputs] == [
+            UnsentReason.DONE,
+            UnsentReason.UNKNOWN,
+            UnsentReason.FAILED,
+        ]
         plan = await job.plan(unknown="retry", failed="retry")
         assert len(plan.to_send) == plan.requests == 2
 

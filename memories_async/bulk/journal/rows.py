@@ -11,9 +11,9 @@ import attrs
 from memories_async.bulk.models import Counts, Item, Status
 from memories_async.errors import MemoriesError
 
-Fingerprint = tuple[int | None, int | None, int | None, int | None]
+FileState = tuple[int | None, int | None, int | None, int | None]
 """A file's size, times of modification and of change (ns) and inode; None where unknown."""
-UNSEEN: Fingerprint = (None, None, None, None)
+UNSEEN: FileState = (None, None, None, None)
 
 
 @attrs.frozen
@@ -77,7 +77,7 @@ class ItemRow:
 
     item: Item
     variant: int
-    seen: Fingerprint
+    seen: FileState
 
 
 @attrs.frozen
@@ -135,5 +135,5 @@ class FileContent:
     """
 
     id: int
-    seen: Fingerprint
+    seen: FileState
     sha256: bytes | None
