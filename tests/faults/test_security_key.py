@@ -22,6 +22,7 @@ import memories_async
 from memories_async import CallOptions, Memories, MemoriesError
 from memories_async._engine.request import Request, address
 from memories_async.config import Secret
+from memories_async.observe import Receipts
 from memories_async.operations import CAPTION_IMAGE_URL, Service
 from tests.conftest import PatientLoop
 from tests.faults.conftest import (
@@ -35,6 +36,7 @@ from tests.faults.conftest import (
     on_stage,
 )
 from tests.faults.scenarios import SCENARIOS
+from tests.observe.telemetry import Telemetry
 
 pytestmark = pytest.mark.anyio
 
@@ -128,6 +130,7 @@ class Aftermath:
 
     errors: list[BaseException]
     warnings: list[str]
+    events: list[str]
 
 
 NAMES = ("caption", "embed", "upload", "read")
@@ -160,12 +163,15 @@ def run_in_debug(work: Coroutine[object, object, T]) -> T:
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS)
-def test_s02_the_key_in_no_log_error_or_traceback(
-    watch: Watch, short_film: Path, scenario: str
+def test_s02_the_key_in_no_log_error_traceback_span_metric_or_receipt(
+    watch: Watch, short_film: Path, scenario: str, tmp_path: Path
 ) -> None:
+    telemetry, receipts = Telemetry(), tmp_path / "receipts.jsonl"
+
     async def suffer() -> Aftermath:
-        left = Aftermath([], [])
+        left = Aftermath([], [], [])
         async with on_stage() as stage:
+            observers = [stage.story, telemetry.observer, Receipts(receipts)]
             for name in NAMES:
                 stage.proxy.plans.clear()
                 stage.emulator.faults.clear()
@@ -175,10 +181,12 @@ def test_s02_the_key_in_no_log_error_or_traceback(
                 with warnings.catch_warnings(record=True) as caught:
                     warnings.simplefilter("always")
                     try:
-                        await call(stage.client(**keys), name, short_film, QUICK)
+                        client = stage.client(observers=observers, **keys)
+                        await call(client, name, short_film, QUICK)
                     except MemoriesError as error:
                         left.errors.append(error)
                 left.warnings.extend(str(warning.message) for warning in caught)
+            left.events.extend(map(repr, stage.story.events))
         return left
 
     left = run_in_debug(suffer())
@@ -187,6 +195,13 @@ def test_s02_the_key_in_no_log_error_or_traceback(
         assert_no_key(everything_about(error), scenario)
     assert_no_key(left.warnings, "a warning")
     assert_no_key(watch.texts, "a log record")
+    assert any("memories_async" in text for text in watch.texts)
+    assert_no_key(left.events, "an event")
+    spans = [str(span.to_json()) for span in telemetry.finished()]
+    assert len(spans) >= 2 * len(NAMES)
+    assert_no_key(spans, "a span")
+    assert_no_key([telemetry.metrics()], "a metric")
+    assert_no_key([receipts.read_text()], "a receipt")
 
 
 @pytest.mark.parametrize("scenario", ["no answer", "stalled", "dripping answer"])

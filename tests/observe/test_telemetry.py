@@ -4,14 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import pickle
-from typing import Any
 
 import pytest
-from opentelemetry.sdk.metrics import MeterProvider
-from opentelemetry.sdk.metrics.export import InMemoryMetricReader
-from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
-from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
 
 from memories_async import Bucket, CallOptions, Rate
@@ -22,34 +16,9 @@ from memories_async.observe.telemetry import OpenTelemetryObserver
 from memories_async.sync import Memories as BlockingMemories
 from tests.faults.conftest import PNG, Stage, caption, until
 from tests.faults.proxy import Plan
+from tests.observe.telemetry import Telemetry
 
 pytestmark = pytest.mark.anyio
-
-
-class Telemetry:
-    """Exporters that keep what they are given, and an observer that writes to them."""
-
-    def __init__(self) -> None:
-        self.spans = InMemorySpanExporter()
-        self.tracing = TracerProvider()
-        self.tracing.add_span_processor(SimpleSpanProcessor(self.spans))
-        self.reader = InMemoryMetricReader()
-        self.observer = OpenTelemetryObserver(self.tracing, MeterProvider([self.reader]))
-
-    def finished(self) -> list[ReadableSpan]:
-        return list(self.spans.get_finished_spans())
-
-    def points(self, name: str) -> list[Any]:
-        data = self.reader.get_metrics_data()
-        assert data is not None
-        return [
-            point
-            for resource in data.resource_metrics
-            for scope in resource.scope_metrics
-            for metric in scope.metrics
-            if metric.name == name
-            for point in metric.data.data_points
-        ]
 
 
 @pytest.fixture
