@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeGuard, TypeVar
 
 import attrs
 
@@ -461,9 +461,13 @@ EMBED_VIDEO = Operation(
 )
 
 
+def _is_row(value: object) -> TypeGuard[Operation[Any]]:
+    return isinstance(value, Operation)
+
+
 def _named(constants: dict[str, object]) -> tuple[Operation[Any], ...]:
     """Name every row as its constant, and return them in their order."""
-    rows = {name: row for name, row in constants.items() if isinstance(row, Operation)}
+    rows = {name: row for name, row in constants.items() if _is_row(row)}
     for name, row in rows.items():
         object.__setattr__(row, "name", name.lower())  # once, before anybody has seen it
     return tuple(rows.values())

@@ -137,7 +137,7 @@ class Result(Mapping[str, object]):
         return self.to_dict()
 
     def _repr_html_(self) -> str:
-        rows = [[name, value] for name, value in self.items()]
+        rows = [*((name, getattr(self, name)) for name in self._own()), *self.extra.items()]
         return f"<b>{type(self).__name__}</b>{_table((), rows)}"
 
     @classmethod
@@ -307,7 +307,8 @@ def _table(head: Sequence[object], rows: Iterable[Iterable[object]]) -> str:
 
 
 def _escaped(value: object) -> str:
-    text = value if isinstance(value, str) else reprlib.repr(value)
+    summary = value.summary() if isinstance(value, Vector) else reprlib.repr(value)
+    text = value if isinstance(value, str) else summary
     return html.escape(text if len(text) <= _LONGEST_CELL else f"{text[:_LONGEST_CELL]}…")
 
 
