@@ -77,23 +77,16 @@ class Request(Generic[T]):
 
     def digest(self) -> str:
         """Return a short fingerprint of what was asked, for the caller's own records."""
-        written = self.body.pieces[0] if self.body is not None and not self.files else None
-        asked = orjson.dumps(
-            [
-                self.operation.name,
-                self.url.split("/", 3)[3:],
-                self.headers or None,
-                None if isinstance(written, bytes) else self.fields,
-                [[file.name, file.content_type, file.size] for file in self.files],
-            ],
-            default=str,
-        )
-        fingerprint = hashlib.sha256(asked)
-        if isinstance(written, bytes):  # the fields, as they are sent
-            ends = (written[:LONG_BODY], written[-LONG_BODY:], b"%d" % len(written))
-            for part in ends if len(written) > 2 * LONG_BODY else (written,):
-                fingerprint.update(part)
-        return fingerprint.hexdigest()[:16]
+        written = self.body.pieces[0] if self.body is not None and not self.files else b""
+        asked = f"{self.operation.name} {self.url.partition('://')[2].partition('/')[2]}".encode()
+        if self.files or self.headers or not isinstance(written, bytes):
+            files = [[file.name, file.content_type, file.size] for file in self.files]
+            asked += orjson.dumps([dict(self.headers), dict(self.fields), files], default=str)
+        elif len(written) > 2 * LONG_BODY:
+            asked += written[:LONG_BODY] + written[-LONG_BODY:] + b"%d" % len(written)
+        else:
+            asked += written  # the fields, as they are sent
+        return hashlib.sha256(asked).hexdigest()[:16]
 
 
 def with_fields(

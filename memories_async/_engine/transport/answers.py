@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from typing import Any
 
 import aiohttp
@@ -174,11 +174,22 @@ _KEPT_HEADERS = frozenset(
 
 
 def _kept(response: aiohttp.ClientResponse, key: Secret | None) -> dict[str, str]:
-    return {
-        name: failures.hidden(key, failures.readable(value))
+    kept = {
+        name: value
         for full_name, value in response.headers.items()
         if (name := full_name.lower()) in _KEPT_HEADERS
     }
+    if "".join(kept.values()).isascii() and not _may_hold(key, kept.values()):
+        return kept
+    return {name: failures.hidden(key, failures.readable(value)) for name, value in kept.items()}
+
+
+def _may_hold(key: Secret | None, texts: Iterable[str]) -> bool:
+    """Tell whether a key might stand in one of some texts, in any of its spellings."""
+    if key is None:
+        return False
+    said = "\n".join(texts)
+    return key.reveal() in said or "%" in said or "&" in said or "\\" in said
 
 
 async def _read(response: aiohttp.ClientResponse) -> bytes:
