@@ -32,7 +32,7 @@ from memories_async._engine.transport.sessions import affordable
 from memories_async.emulator import Emulator
 from memories_async.media import readers
 from memories_async.media.inspect import inspect_source, inspect_sources
-from memories_async.media.readers import COLD_READ, Attachment
+from memories_async.media.readers import READ_SIZE, Attachment
 from memories_async.media.rules import CAPTION_IMAGE, CAPTION_VIDEO, EMBEDDED_IMAGE
 from memories_async.media.source import is_source, listed
 from tests.engine.uploads import Sink
@@ -40,7 +40,7 @@ from tests.engine.uploads import Sink
 pytestmark = pytest.mark.anyio
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(250))
-LONG = PNG + bytes(3 * COLD_READ)
+LONG = PNG + bytes(3 * READ_SIZE)
 
 
 @pytest.fixture
@@ -487,7 +487,7 @@ asyncio.run(main())
 async def test_a_hundred_uploads_where_64_files_may_be_open(tmp_path: Path) -> None:
     """No more connections than leave each a file to send."""
     path = tmp_path / "a.mp4"
-    path.write_bytes(b"\0\0\0\x18ftypmp42" + bytes(COLD_READ + 1))
+    path.write_bytes(b"\0\0\0\x18ftypmp42" + bytes(READ_SIZE + 1))
     async with Emulator() as emulator:
         await anyio.run_process([sys.executable, "-c", MANY, emulator.url, str(path)])
         assert len(emulator.ledger) == 100

@@ -98,7 +98,7 @@ class Pipeline:
             if destination is not None:
                 await self.run(lambda: downloads.check(destination), until)
                 file = PartialFile(destination, self.http.budget)
-            with self.http.budget.holding(files) as held:
+            with self.http.budget.reserve_prefetched(files) as held:
                 request = Request(
                     operation,
                     url=url,

@@ -13,7 +13,7 @@ import attrs
 
 from memories_async.errors import ConfigurationError, MediaError
 from memories_async.media.formats import HEAD_SIZE
-from memories_async.media.readers import COLD_READ, as_bytes, position, unreadable
+from memories_async.media.readers import READ_SIZE, as_bytes, position, unreadable
 from memories_async.media.source import (
     KINDS,
     Content,
@@ -74,8 +74,8 @@ def _copied(content: object) -> bytes:
     except (TypeError, ValueError):  # not contiguous, or of another machine's numbers
         return view.tobytes()
     copy = io.BytesIO()
-    for start in range(0, len(view), COLD_READ):
-        copy.write(view[start : start + COLD_READ])
+    for start in range(0, len(view), READ_SIZE):
+        copy.write(view[start : start + READ_SIZE])
     return copy.getvalue()
 
 
@@ -183,7 +183,7 @@ class AsyncFile:
         async with _shared(self.file).lock:  # two calls may send one file
             if here is not None and await self.file.tell() != here:
                 await self.file.seek(here)
-            return as_bytes(await self.file.read(COLD_READ), self.label)
+            return as_bytes(await self.file.read(READ_SIZE), self.label)
 
 
 @attrs.define(eq=False)

@@ -26,8 +26,8 @@ from memories_async.media.durations import duration
 from memories_async.media.formats import HEAD_SIZE, JPEG, PNG, by_extension, detect
 from memories_async.media.names import name_and_type
 from memories_async.media.readers import (
-    EARLY_READ,
     OPEN_FLAGS,
+    PREFETCH_SIZE,
     Attachment,
     FileReader,
     Fingerprint,
@@ -107,7 +107,7 @@ def inspect_all(
         try:
             # Many small files are no small memory.
             attachments.append(
-                inspect_source(source, rule, early=len(sources) == 1, abandoned=abandoned)
+                inspect_source(source, rule, prefetch=len(sources) == 1, abandoned=abandoned)
             )
         except MediaError as error:
             refusals.append(error)
@@ -128,7 +128,7 @@ def inspect_source(
     source: Source,
     rule: MediaRule,
     *,
-    early: bool = True,
+    prefetch: bool = True,
     abandoned: threading.Event | None = None,
 ) -> Attachment:
     """Check one source against an endpoint's rule; blocks on file I/O.
@@ -136,7 +136,7 @@ def inspect_source(
     Args:
         source: What the caller gave.
         rule: What the endpoint takes.
-        early: Whether a small file is read at once.
+        prefetch: Whether a small file is read at once.
         abandoned: Set when nobody waits for the result any more.
 
     Raises:
@@ -144,7 +144,7 @@ def inspect_source(
         ConfigurationError: It is not a kind of source.
     """
     media = adapted(source)
-    found = _look_at(media, rule, EARLY_READ if early else 0, abandoned or threading.Event())
+    found = _inspect(media, rule, PREFETCH_SIZE if prefetch else 0, abandoned or threading.Event())
     try:
         return _checked(found, media.content_type, rule)
     finally:
@@ -152,7 +152,7 @@ def inspect_source(
 
 
 @attrs.frozen
-class _Found:
+class _Inspection:
     """What looking at a source shows: an attachment as yet without its final name and type."""
 
     attachment: Attachment
@@ -161,7 +161,7 @@ class _Found:
     close: Callable[[], None] = lambda: None
 
 
-def _checked(found: _Found, content_type: str | None, rule: MediaRule) -> Attachment:
+def _checked(found: _Inspection, content_type: str | None, rule: MediaRule) -> Attachment:
     attachment = found.attachment
     if attachment.size == 0:
         raise MediaError(f"{attachment.label} is empty")
@@ -178,7 +178,7 @@ def _checked(found: _Found, content_type: str | None, rule: MediaRule) -> Attach
     return attrs.evolve(attachment, name=name, content_type=content_type)
 
 
-def _check_duration(found: _Found, noun: str, limit: float) -> None:
+def _check_duration(found: _Inspection, noun: str, limit: float) -> None:
     format = detect(found.head)
     size = found.attachment.size
     if format is None or found.read_at is None or size is None:
@@ -191,16 +191,18 @@ def _check_duration(found: _Found, noun: str, limit: float) -> None:
         )
 
 
-def _look_at(media: Media, rule: MediaRule, early: int, abandoned: threading.Event) -> _Found:
+def _inspect(
+    media: Media, rule: MediaRule, prefetch: int, abandoned: threading.Event
+) -> _Inspection:
     content = media.content
     if is_picture(content):
         encoded, name = _encoded(content, media, rule)
         media = attrs.evolve(media, content=encoded, name=name)
         content = encoded
     if isinstance(content, bytes):
-        return _look_at_bytes(media, content)
+        return _inspect_bytes(media, content)
     if isinstance(content, str | os.PathLike):
-        return _look_at_path(media, os.fspath(content), early)
+        return _inspect_path(media, os.fspath(content), prefetch)
     if isinstance(content, AsyncIterable):
         name = media.name or ""
         file = content if isinstance(content, AsyncFile) else None
@@ -212,24 +214,24 @@ def _look_at(media: Media, rule: MediaRule, early: int, abandoned: threading.Eve
             stream=content,
             replayable=file is not None and file.replayable,
         )
-        return _Found(attachment, b"" if file is None else file.head)
+        return _Inspection(attachment, b"" if file is None else file.head)
     try:
-        return _look_at_file(media, content, abandoned)
+        return _inspect_file(media, content, abandoned)
     except (MediaError, ConfigurationError):
         raise
     except Exception as error:  # a caller's object may raise anything
         raise unreadable(_label(media, content), error) from error
 
 
-def _look_at_bytes(media: Media, content: bytes) -> _Found:
+def _inspect_bytes(media: Media, content: bytes) -> _Inspection:
     label = media.name or f"an image or video of {len(content)} bytes"
     if content.startswith((b"http://", b"https://")):
         raise MediaError(f"{content[:80]!r} is a URL in bytes: give it as a str")
     attachment = Attachment(media.name or "", "", len(content), label, content=content)
-    return _Found(attachment, content[:HEAD_SIZE], lambda at, size: content[at : at + size])
+    return _Inspection(attachment, content[:HEAD_SIZE], lambda at, size: content[at : at + size])
 
 
-def _look_at_path(media: Media, path: str, early: int) -> _Found:
+def _inspect_path(media: Media, path: str, prefetch: int) -> _Inspection:
     label = media.name or _clipped(path)
     if not path:
         raise MediaError("the path is empty")
@@ -239,20 +241,20 @@ def _look_at_path(media: Media, path: str, early: int) -> _Found:
             raise MediaError(f"{label} is a directory: give the files in it")
         if not stat.S_ISREG(status.st_mode):
             raise MediaError(f"{label} is no regular file: open it and pass the file object")
-        return _look_at_regular_file(media, path, label, Fingerprint.of(status), early)
+        return _inspect_regular_file(media, path, label, Fingerprint.of(status), prefetch)
     except (FileNotFoundError, NotADirectoryError):
         raise MediaError(f"{label}: {_why_missing(path)}") from None
     except (OSError, ValueError) as error:
         raise unreadable(repr(label), error) from None
 
 
-def _look_at_regular_file(
-    media: Media, path: str, label: str, seen: Fingerprint, early: int
-) -> _Found:
+def _inspect_regular_file(
+    media: Media, path: str, label: str, seen: Fingerprint, prefetch: int
+) -> _Inspection:
     descriptor = os.open(path, OPEN_FLAGS)
     try:
         whole: bytes | None = None
-        if seen.size <= early:
+        if seen.size <= prefetch:
             whole = pread(descriptor, seen.size, 0)
             if len(whole) != seen.size or Fingerprint.of(os.fstat(descriptor)) != seen:
                 whole = None  # not the file that was seen, or not at rest
@@ -266,9 +268,9 @@ def _look_at_regular_file(
         seen.size,
         label,
         open=functools.partial(FileReader.at_path, path, seen, label),
-        early=whole,
+        prefetched=whole,
     )
-    return _Found(
+    return _Inspection(
         attachment,
         head,
         lambda at, size: pread(descriptor, size, at),
@@ -310,7 +312,7 @@ def _label(media: Media, file: object) -> str:
     return media.name or own_name(file) or f"a {type(file).__name__}"
 
 
-def _look_at_file(media: Media, given: object, abandoned: threading.Event) -> _Found:
+def _inspect_file(media: Media, given: object, abandoned: threading.Event) -> _Inspection:
     label = _label(media, given)
     name = media.name or own_name(given) or ""
     if isinstance(given, io.TextIOBase):
@@ -324,7 +326,7 @@ def _look_at_file(media: Media, given: object, abandoned: threading.Event) -> _F
         raise MediaError(f"{label} is not open for reading: open it with 'rb'")
     start = _start(file, label)
     if start is None:
-        return _look_at_pipe(media, PipeReader(file, label, media.size, abandoned), name)
+        return _inspect_pipe(media, PipeReader(file, label, media.size, abandoned), name)
     if (descriptor := _regular_descriptor(file)) is not None:
         seen = Fingerprint.of(os.fstat(descriptor))
         end = seen.size
@@ -355,10 +357,10 @@ def _look_at_file(media: Media, given: object, abandoned: threading.Event) -> _F
 
     if end <= start > 0:
         raise MediaError(f"{label} stands at its end, with nothing left to read: seek(0)")
-    return _Found(attachment, read_at(0, HEAD_SIZE), read_at)
+    return _Inspection(attachment, read_at(0, HEAD_SIZE), read_at)
 
 
-def _look_at_pipe(media: Media, pipe: PipeReader, name: str) -> _Found:
+def _inspect_pipe(media: Media, pipe: PipeReader, name: str) -> _Inspection:
     head = pipe.peek(HEAD_SIZE)
     attachment = Attachment(
         name,
@@ -369,7 +371,7 @@ def _look_at_pipe(media: Media, pipe: PipeReader, name: str) -> _Found:
         replayable=False,
         waits=True,
     )
-    return _Found(attachment, head)
+    return _Inspection(attachment, head)
 
 
 def _says(file: object, question: str) -> bool:

@@ -21,10 +21,10 @@ OPEN_FLAGS = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY",
 LOOK_UP = 100
 """Milliseconds between two looks of a thread that waits for a pipe at whether it still should."""
 
-COLD_READ = 1024 * 1024
+READ_SIZE = 1024 * 1024
 """One read in a worker thread: the hop costs as much as copying 256 KiB, so it must bring more."""
 
-EARLY_READ = 256 * 1024
+PREFETCH_SIZE = 256 * 1024
 """A file up to this size is read when it is checked: another hop to a thread would cost its call
 half as much CPU again."""
 
@@ -68,7 +68,7 @@ class Attachment:
         replayable: Whether a second pass is possible.
         waits: Whether reading it may wait for more than a disk: for another process, for a peer,
             for whatever a caller's own object does. It then gets a thread of its own.
-        early: All bytes of a small file, read when it was checked; for the first attempt.
+        prefetched: All bytes of a small file, read when it was checked; for the first attempt.
     """
 
     name: str
@@ -80,7 +80,7 @@ class Attachment:
     stream: AsyncIterable[bytes] | None = attrs.field(default=None, repr=False)
     replayable: bool = True
     waits: bool = False
-    early: bytes | None = attrs.field(default=None, repr=False)
+    prefetched: bytes | None = attrs.field(default=None, repr=False)
 
 
 @attrs.frozen
@@ -254,8 +254,8 @@ class PipeReader:
         # reader would keep its caller from closing it.
         if self._buffered and isinstance(self.file, io.BufferedReader):
             self._wait(raw)
-            data = self.file.read1(COLD_READ)
-            self._buffered = len(data) == COLD_READ
+            data = self.file.read1(READ_SIZE)
+            self._buffered = len(data) == READ_SIZE
             if data:
                 return data
         while True:
@@ -292,7 +292,7 @@ def whole(attachment: Attachment) -> bytes:
     try:
         parts: list[bytes] = []
         left = attachment.size
-        while left != 0 and (data := reader.read(COLD_READ if left is None else left)):
+        while left != 0 and (data := reader.read(READ_SIZE if left is None else left)):
             parts.append(data)
             left = None if left is None else left - len(data)
         if left:

@@ -17,7 +17,7 @@ from memories_async._engine.body.budget import UploadBudget
 from memories_async._engine.body.writer import PIECE, Transfer
 from memories_async._engine.request import State
 from memories_async.media import readers as sources
-from memories_async.media.readers import COLD_READ
+from memories_async.media.readers import READ_SIZE
 from tests.engine.uploads import Sink, body_of, checked, film, send
 
 pytestmark = pytest.mark.anyio
@@ -52,7 +52,7 @@ def vanish(path: Path) -> None:
 
 
 @pytest.mark.parametrize("change", [truncate, grow, rewrite, replace, vanish])
-@pytest.mark.parametrize("size", [1000, 3 * COLD_READ])
+@pytest.mark.parametrize("size", [1000, 3 * READ_SIZE])
 @pytest.mark.parametrize("moment", ["before", "during"])
 async def test_a_file_that_changes(
     change: Callable[[Path], None], size: int, moment: str, budget: UploadBudget, tmp_path: Path
@@ -80,7 +80,7 @@ async def test_a_file_that_changes(
     assert budget.active == 0
 
 
-@pytest.mark.parametrize("size", [1000, 3 * COLD_READ])
+@pytest.mark.parametrize("size", [1000, 3 * READ_SIZE])
 async def test_a_caller_s_file_that_changes(
     size: int, budget: UploadBudget, tmp_path: Path
 ) -> None:
@@ -94,7 +94,7 @@ async def test_a_caller_s_file_that_changes(
         assert not file.closed
 
 
-@pytest.mark.parametrize("size", [1000, 3 * COLD_READ])
+@pytest.mark.parametrize("size", [1000, 3 * READ_SIZE])
 @pytest.mark.parametrize("change", ["shorter", "longer"])
 async def test_a_memory_file_that_changes(size: int, change: str, budget: UploadBudget) -> None:
     file = io.BytesIO(film(size))
@@ -117,7 +117,7 @@ async def test_a_file_object_that_cannot_be_read(budget: UploadBudget) -> None:
                 raise OSError(5, "Input/output error")
             return super().read(size)
 
-    for size in (1000, 3 * COLD_READ):
+    for size in (1000, 3 * READ_SIZE):
         file = Unreadable(film(size))
         recipe = body_of(checked(file), b"end")
         file.broken = True
@@ -143,7 +143,7 @@ async def test_cancelled_while_a_thread_reads(
 ) -> None:
     """The file is closed when the thread comes back, not under its hands."""
     path = tmp_path / "a.mp4"
-    path.write_bytes(film(3 * COLD_READ))
+    path.write_bytes(film(3 * READ_SIZE))
     recipe = body_of(checked(path))
     reading, may_go_on = asyncio.Event(), threading.Event()
     loop = asyncio.get_running_loop()
@@ -172,7 +172,7 @@ async def test_cancelled_while_a_thread_reads(
 
 async def test_cancelled_while_the_connection_is_full(budget: UploadBudget, tmp_path: Path) -> None:
     path = tmp_path / "a.mp4"
-    path.write_bytes(film(3 * COLD_READ))
+    path.write_bytes(film(3 * READ_SIZE))
 
     class FullSink(Sink):
         async def write(self, data: bytes | memoryview) -> None:

@@ -25,13 +25,13 @@ import pytest
 from memories_async import Media, MediaChanged, MediaError
 from memories_async._engine.body.budget import UploadBudget
 from memories_async.media.inspect import inspect_sources
-from memories_async.media.readers import COLD_READ
+from memories_async.media.readers import READ_SIZE
 from memories_async.media.rules import CAPTION_VIDEO
 from tests.engine.uploads import body_of, film, send
 
 pytestmark = pytest.mark.anyio
 
-LARGE = 2 * COLD_READ + 12345
+LARGE = 2 * READ_SIZE + 12345
 
 
 async def sent(source: Any, budget: UploadBudget, attempts: int = 1, **media: Any) -> bytes:
@@ -94,7 +94,7 @@ async def test_a_pipe_that_does_not_block(
 
 async def test_what_its_buffer_already_holds_comes_first(budget: UploadBudget) -> None:
     data = film(LARGE)
-    with os.fdopen(pipe(data[:5000], data[5000:]), "rb", buffering=3 * COLD_READ) as file:
+    with os.fdopen(pipe(data[:5000], data[5000:]), "rb", buffering=3 * READ_SIZE) as file:
         assert data.startswith(file.peek(10))
         assert await sent(file, budget) == data
 
@@ -228,7 +228,7 @@ async def test_a_compressed_file_is_unpacked_twice_and_no_more(
             self.rewound += position == 0
             return super().seek(position, whence)
 
-    data = film(8 * COLD_READ)
+    data = film(8 * READ_SIZE)
     packed = Counting(gzip.compress(data, 1))
     with gzip.GzipFile(fileobj=packed) as file:
         assert await sent(file, budget) == data

@@ -14,7 +14,7 @@ from memories_async._engine.body.budget import UploadBudget
 from memories_async._engine.body.writer import PIECE, Transfer
 from memories_async._engine.request import State
 from memories_async.media.inspect import inspect_source
-from memories_async.media.readers import COLD_READ, Attachment
+from memories_async.media.readers import READ_SIZE, Attachment
 from memories_async.media.rules import CAPTION_VIDEO
 from tests.engine.uploads import Sink, body_of, checked, film, send
 
@@ -125,7 +125,7 @@ async def test_a_pipe_is_read_once_with_what_was_looked_at(budget: UploadBudget)
 
 
 async def test_a_pipe_of_known_length(budget: UploadBudget) -> None:
-    data = film(COLD_READ + 5)
+    data = film(READ_SIZE + 5)
 
     class Pipe(io.RawIOBase):
         def __init__(self) -> None:

@@ -15,11 +15,17 @@ import pytest
 
 from memories_async._engine.body import budget as budgets
 from memories_async._engine.body import writer
-from memories_async._engine.body.budget import COURTESY, OTHERS, SMALL_PIECE, TURN, UploadBudget
+from memories_async._engine.body.budget import (
+    COURTESY,
+    OTHERS,
+    SMALL_PIECE,
+    TIME_SLICE,
+    UploadBudget,
+)
 from memories_async._engine.body.threads import Threads
 from memories_async._engine.body.writer import PIECE, TLS_PIECE, Transfer
 from memories_async.media.inspect import inspect_sources
-from memories_async.media.readers import EARLY_READ
+from memories_async.media.readers import PREFETCH_SIZE
 from memories_async.media.rules import CAPTION_VIDEO, EMBEDDED_IMAGE
 from tests.engine.uploads import Sink, body_of, checked, film, send
 
@@ -93,7 +99,7 @@ async def test_pieces_are_large_where_nobody_else_wants_the_loop(
     sizes, rounds = await upload_beside(clock, lambda: OTHERS / 2, uploads)
     assert set(sizes) <= {TLS_PIECE, 8 * MEBIBYTE % TLS_PIECE}
     # What other uploads take is no reason to give way to them; all of them share one turn.
-    assert max(rounds) <= (TURN * 2 / 0.001 * MEBIBYTE) + uploads * TLS_PIECE
+    assert max(rounds) <= (TIME_SLICE * 2 / 0.001 * MEBIBYTE) + uploads * TLS_PIECE
 
 
 @pytest.mark.parametrize("uploads", [1, 8])
@@ -187,7 +193,7 @@ async def test_a_small_file_costs_one_hop_and_five_system_calls(
 ) -> None:
     """It is opened once, and its first bytes are looked at in the buffer that is sent."""
     path = tmp_path / "a.png"
-    path.write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(EARLY_READ - 8))
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(PREFETCH_SIZE - 8))
     hops: list[object] = []
     real_submit = Threads.submit
 
@@ -226,7 +232,7 @@ async def test_memory_of_an_upload(budget: UploadBudget, tmp_path: Path) -> None
 
 async def test_threads_of_a_hundred_uploads(budget: UploadBudget, tmp_path: Path) -> None:
     path = tmp_path / "a.mp4"
-    path.write_bytes(film(64) + bytes(EARLY_READ))
+    path.write_bytes(film(64) + bytes(PREFETCH_SIZE))
     before = threading.active_count()
     attachments = [
         (await inspect_sources([str(path)], CAPTION_VIDEO, budget))[0] for _ in range(100)

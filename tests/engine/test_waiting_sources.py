@@ -18,7 +18,7 @@ from memories_async._engine.body import threads
 from memories_async._engine.body.budget import UploadBudget
 from memories_async._engine.body.threads import Threads
 from memories_async.media.inspect import inspect_sources
-from memories_async.media.readers import COLD_READ
+from memories_async.media.readers import READ_SIZE
 from memories_async.media.rules import CAPTION_VIDEO
 from tests.engine.uploads import body_of, film, send
 
@@ -84,7 +84,7 @@ async def test_paused_pipes_leave_other_uploads_alone(
     """More of them than there are readers, in the middle of their uploads."""
     monkeypatch.setattr("memories_async.media.readers._NOWAIT", None)
     path = tmp_path / "a.mp4"
-    path.write_bytes(film(2 * COLD_READ))
+    path.write_bytes(film(2 * READ_SIZE))
     ends = [os.pipe() for _ in range(8)]
     for _, writing in ends:
         os.write(writing, film(1000))
@@ -95,7 +95,7 @@ async def test_paused_pipes_leave_other_uploads_alone(
         uploads.append(asyncio.create_task(send(body_of(*attachments, b"-- end"), budget)))
     attachments = await inspect_sources([path], CAPTION_VIDEO, budget)
     arrived, _ = await send(body_of(*attachments), budget)
-    assert arrived == film(2 * COLD_READ)
+    assert arrived == film(2 * READ_SIZE)
     for _, writing in ends:
         os.close(writing)
     for upload in uploads:

@@ -20,7 +20,7 @@ from memories_async._engine.body.writer import PIECE, Transfer
 from memories_async._engine.request import State
 from memories_async.media import readers as sources
 from memories_async.media.inspect import inspect_source
-from memories_async.media.readers import COLD_READ
+from memories_async.media.readers import READ_SIZE
 from memories_async.media.rules import CAPTION_VIDEO
 from memories_async.media.source import Source
 from tests.engine.uploads import HEAD, Sink, body_of, checked, film, send
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.anyio
 
 # Every source arrives whole, from where it stands, as often as it is written.
 
-SIZES = (1, 100, PIECE - 1, PIECE, PIECE + 1, COLD_READ, COLD_READ + 1, 3 * COLD_READ + 7)
+SIZES = (1, 100, PIECE - 1, PIECE, PIECE + 1, READ_SIZE, READ_SIZE + 1, 3 * READ_SIZE + 7)
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -75,7 +75,7 @@ async def test_a_file_that_is_not_in_the_page_cache(
         raise BlockingIOError
 
     path = tmp_path / "a.mp4"
-    path.write_bytes(film(3 * COLD_READ))
+    path.write_bytes(film(3 * READ_SIZE))
     monkeypatch.setattr("memories_async.media.readers.os.preadv", would_block)
     sent, _ = await send(body_of(checked(path)), budget)
     assert sent == path.read_bytes()
@@ -87,27 +87,27 @@ async def test_no_piece_is_larger_than_agreed(
     # A debugging loop takes longer for an empty round than others would for their work.
     monkeypatch.setattr("memories_async._engine.body.budget.OTHERS", 1.0)
     path = tmp_path / "a.mp4"
-    path.write_bytes(film(4 * COLD_READ))
+    path.write_bytes(film(4 * READ_SIZE))
     sink = Sink()
-    await send(body_of(bytes(COLD_READ), checked(path)), budget, sink)
+    await send(body_of(bytes(READ_SIZE), checked(path)), budget, sink)
     assert max(map(len, sink.pieces)) == PIECE
-    assert len(sink.pieces) == math.ceil(COLD_READ / PIECE) + math.ceil(4 * COLD_READ / PIECE)
+    assert len(sink.pieces) == math.ceil(READ_SIZE / PIECE) + math.ceil(4 * READ_SIZE / PIECE)
 
 
 async def test_many_uploads_share_memory_and_time(budget: UploadBudget) -> None:
-    alone = budget.turn
-    assert budget.portion(COLD_READ) == COLD_READ
+    alone = budget.time_slice
+    assert budget.chunk_size(READ_SIZE) == READ_SIZE
     budget.active = 16
-    assert budget.portion(COLD_READ) == COLD_READ // 2
-    assert 0 < budget.turn <= max(alone / 16, 0.0001)
+    assert budget.chunk_size(READ_SIZE) == READ_SIZE // 2
+    assert 0 < budget.time_slice <= max(alone / 16, 0.0001)
     budget.active = 10_000
-    assert budget.portion(COLD_READ) == SMALLEST_PIECE
-    assert budget.portion(100) == SMALLEST_PIECE
+    assert budget.chunk_size(READ_SIZE) == SMALLEST_PIECE
+    assert budget.chunk_size(100) == SMALLEST_PIECE
 
 
 async def test_concurrent_uploads_do_not_mix(budget: UploadBudget, tmp_path: Path) -> None:
     path = tmp_path / "a.mp4"
-    data = film(2 * COLD_READ)
+    data = film(2 * READ_SIZE)
     path.write_bytes(data)
     memory = io.BytesIO(data)
     with path.open("rb") as file:
@@ -128,7 +128,7 @@ async def test_the_loop_gets_its_turn(budget: UploadBudget) -> None:
             await asyncio.sleep(0)
 
     def work(number: int) -> None:
-        until = time.perf_counter() + budget.turn
+        until = time.perf_counter() + budget.time_slice
         while time.perf_counter() < until:
             pass
 

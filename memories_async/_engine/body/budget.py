@@ -12,16 +12,16 @@ from typing import TypeVar
 import attrs
 
 from memories_async._engine.body.threads import Threads
-from memories_async.media.readers import COLD_READ, Attachment
+from memories_async.media.readers import READ_SIZE, Attachment
 
 T = TypeVar("T")
 
 SMALLEST_PIECE = 16 * 1024
 SMALL_PIECE = 96 * 1024
 """One write where others want the loop: they wait for no more than this takes to encrypt."""
-TURN = 0.00025
+TIME_SLICE = 0.00025
 """Seconds of the loop that all uploads in flight may take between two rounds of other work."""
-SHORT_TURN = 0.00005
+SHORT_TIME_SLICE = 0.00005
 """The same where others want the loop: more than a head or a tail takes, less than a piece."""
 OTHERS = 0.00012
 """Seconds of the loop that others must take in one round to be given way to: more than an idle
@@ -42,9 +42,9 @@ class UploadBudget:
     another needs, so a stalled peer starves nobody.
     """
 
-    def __init__(self, memory: int = 8 * COLD_READ, threads: int = 4) -> None:
+    def __init__(self, memory: int = 8 * READ_SIZE, threads: int = 4) -> None:
         self._memory = memory
-        self._early_left = 2 * memory
+        self._prefetch_left = 2 * memory
         self.active = 0
         self._taken = 0.0
         self._courteous_until = 0.0
@@ -53,7 +53,7 @@ class UploadBudget:
         self.readers = Threads(threads, "memories-async-reader")
         self._checker = Threads(1, "memories-async-checker")
 
-    def portion(self, most: int) -> int:
+    def chunk_size(self, most: int) -> int:
         """Return how many bytes one upload may hold now, at most ``most``."""
         return max(SMALLEST_PIECE, min(most, self._memory // max(self.active, 1)))
 
@@ -62,10 +62,10 @@ class UploadBudget:
         return min(most, SMALL_PIECE) if time.perf_counter() < self._courteous_until else most
 
     @property
-    def turn(self) -> float:
+    def time_slice(self) -> float:
         """Seconds that one upload may take of the loop before it lets others run."""
         courteous = time.perf_counter() < self._courteous_until
-        return SHORT_TURN if courteous else TURN / max(self.active, 1)
+        return SHORT_TIME_SLICE if courteous else TIME_SLICE / max(self.active, 1)
 
     async def give_way(self, taken: float) -> None:
         """Let others run, and see whether they have more to do than uploads.
@@ -103,17 +103,19 @@ class UploadBudget:
             own.close()
 
     @contextmanager
-    def holding(self, files: Sequence[Attachment]) -> Generator[Sequence[Attachment], None, None]:
-        """Hold on to what has been read early while the memory for it lasts; else let go of it."""
-        size = sum(len(file.early) for file in files if file.early is not None)
-        if size > self._early_left:
-            yield [attrs.evolve(file, early=None) for file in files]
+    def reserve_prefetched(
+        self, files: Sequence[Attachment]
+    ) -> Generator[Sequence[Attachment], None, None]:
+        """Hold on to what has been prefetched while the memory for it lasts; else let go of it."""
+        size = sum(len(file.prefetched) for file in files if file.prefetched is not None)
+        if size > self._prefetch_left:
+            yield [attrs.evolve(file, prefetched=None) for file in files]
             return
-        self._early_left -= size
+        self._prefetch_left -= size
         try:
             yield files
         finally:
-            self._early_left += size
+            self._prefetch_left += size
 
     def close(self) -> None:
         """Let the threads end once they are idle."""

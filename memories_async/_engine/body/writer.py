@@ -19,7 +19,7 @@ from memories_async._engine.body.threads import Threads
 from memories_async._engine.request import ProgressHook, State
 from memories_async.errors import MediaChanged, MediaError, MemoriesError
 from memories_async.media.readers import (
-    COLD_READ,
+    READ_SIZE,
     Attachment,
     PipeReader,
     Reader,
@@ -116,7 +116,7 @@ async def write(
         MediaError: A source cannot be read, or is no longer what was checked; the last byte
             has not been handed over.
     """
-    writing = _Writing(sink, transfer, budget, piece_size)
+    writing = _BodyWriter(sink, transfer, budget, piece_size)
     budget.active += 1
     try:
         if transfer.attempt > 1:
@@ -136,7 +136,7 @@ async def write(
 
 
 @attrs.define(eq=False)
-class _Writing:
+class _BodyWriter:
     """One body on its way out."""
 
     sink: Sink
@@ -166,41 +166,41 @@ class _Writing:
         self.transfer.accepted(len(data))
         # A peer that never pushes back would let this loop run for ever.
         taken = loop_seconds() - self.turn_started
-        if taken >= self.budget.turn:
+        if taken >= self.budget.time_slice:
             await self.budget.give_way(taken - self.waited)
             self.turn_started, self.waited = loop_seconds(), 0.0
 
     async def put_file(self, attachment: Attachment) -> None:
         """Write a file or file object."""
         size = attachment.size
-        if attachment.early is not None and self.transfer.attempt == 1:
-            await self.put(attachment.early)
+        if attachment.prefetched is not None and self.transfer.attempt == 1:
+            await self.put(attachment.prefetched)
             return
-        if size is not None and size <= self.budget.portion(COLD_READ) and not attachment.waits:
+        if size is not None and size <= self.budget.chunk_size(READ_SIZE) and not attachment.waits:
             # A picture takes one hop: open, read, check and close.
             await self.put(await self.budget.run(lambda: whole(attachment)))
             return
-        async with _Pass(attachment, self.budget) as reading:
+        async with _OpenSource(attachment, self.budget) as reading:
             if size is None:
-                while data := await reading.read(self.budget.portion(COLD_READ)):
+                while data := await reading.read(self.budget.chunk_size(READ_SIZE)):
                     await self.put(data)
             else:
                 await self._put_sized(reading, size)
             await reading.verify()
 
-    async def _put_sized(self, reading: _Pass, size: int) -> None:
-        buffer = memoryview(bytearray(min(self.budget.portion(self.piece_size), size)))
+    async def _put_sized(self, reading: _OpenSource, size: int) -> None:
+        buffer = memoryview(bytearray(min(self.budget.chunk_size(self.piece_size), size)))
         left = size
         while left:
             # Filled no larger than it will be written.
-            size = self.budget.portion(self.budget.piece(self.piece_size))
+            size = self.budget.chunk_size(self.budget.piece(self.piece_size))
             view = buffer[: min(len(buffer), left, size)]
             count = reading.reader.fill(view)
             if count is not None:
                 data: bytes | memoryview = view[:count]
             else:
                 began = loop_seconds()
-                data = await reading.read(min(self.budget.portion(COLD_READ), left))
+                data = await reading.read(min(self.budget.chunk_size(READ_SIZE), left))
                 self.waited += loop_seconds() - began
             if not data:
                 raise MediaChanged(f"{reading.label} became shorter while it was being sent")
@@ -248,7 +248,7 @@ def _flat(chunk: object, label: str) -> bytes | memoryview:
     return as_bytes(chunk, label)
 
 
-class _Pass:
+class _OpenSource:
     """One pass over a source, its blocking calls made in worker threads, closed in any case."""
 
     def __init__(self, attachment: Attachment, budget: UploadBudget) -> None:
@@ -266,7 +266,7 @@ class _Pass:
         assert self._reader is not None
         return self._reader
 
-    async def __aenter__(self) -> _Pass:
+    async def __aenter__(self) -> _OpenSource:
         try:
             await self._hop(self._start)
         except BaseException:

@@ -13,7 +13,7 @@ from typing import Any
 from memories_async._engine.body.budget import UploadBudget
 from memories_async._engine.body.writer import Transfer
 from memories_async.errors import MediaError
-from memories_async.media.readers import COLD_READ
+from memories_async.media.readers import READ_SIZE
 
 if os.name == "posix":
     import fcntl
@@ -130,7 +130,7 @@ class PartialFile:
             try:
                 async for chunk in chunks:
                     gathered += chunk
-                    if len(gathered) >= self._budget.portion(COLD_READ):
+                    if len(gathered) >= self._budget.chunk_size(READ_SIZE):
                         await self._write(gathered)
                         gathered = bytearray()
                     transfer.accepted(len(chunk))

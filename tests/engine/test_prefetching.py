@@ -14,7 +14,7 @@ from memories_async._engine.body.budget import UploadBudget
 from memories_async._engine.body.layout import Recipe
 from memories_async._engine.body.writer import Transfer
 from memories_async.media.inspect import inspect_all, inspect_source
-from memories_async.media.readers import EARLY_READ, Attachment
+from memories_async.media.readers import PREFETCH_SIZE, Attachment
 from memories_async.media.rules import EMBEDDED_IMAGE
 
 pytestmark = pytest.mark.anyio
@@ -70,30 +70,32 @@ async def test_a_second_attempt_reads_the_file_again(budget: UploadBudget, tmp_p
         await sent(attachment, budget, attempt=2)
 
 
-def test_only_one_small_file_of_a_request_is_read_early(tmp_path: Path) -> None:
-    small = str(picture(tmp_path, EARLY_READ))
-    assert inspect_source(small, EMBEDDED_IMAGE).early is not None
-    assert [file.early for file in inspect_all([small, small], EMBEDDED_IMAGE)] == [None, None]
-    assert inspect_source(str(picture(tmp_path, EARLY_READ + 1)), EMBEDDED_IMAGE).early is None
+def test_only_one_small_file_of_a_request_is_prefetched(tmp_path: Path) -> None:
+    small = str(picture(tmp_path, PREFETCH_SIZE))
+    assert inspect_source(small, EMBEDDED_IMAGE).prefetched is not None
+    assert [file.prefetched for file in inspect_all([small, small], EMBEDDED_IMAGE)] == [None, None]
+    assert (
+        inspect_source(str(picture(tmp_path, PREFETCH_SIZE + 1)), EMBEDDED_IMAGE).prefetched is None
+    )
 
 
 def test_what_the_budget_does_not_hold_is_let_go(tmp_path: Path) -> None:
     budget = UploadBudget(memory=750)
     file = inspect_source(str(picture(tmp_path)), EMBEDDED_IMAGE)
-    with budget.holding([file]) as first:
-        with budget.holding([file]) as second:
-            assert first[0].early is not None
-            assert second[0].early is None
+    with budget.reserve_prefetched([file]) as first:
+        with budget.reserve_prefetched([file]) as second:
+            assert first[0].prefetched is not None
+            assert second[0].prefetched is None
             assert second[0].size == file.size
-        with budget.holding(()) as none:
+        with budget.reserve_prefetched(()) as none:
             assert not none
-    with budget.holding([file]) as third:
-        assert third[0].early is not None
+    with budget.reserve_prefetched([file]) as third:
+        assert third[0].prefetched is not None
     budget.close()
 
 
 async def test_a_hung_check_leaves_uploads_alone(budget: UploadBudget, tmp_path: Path) -> None:
-    path = picture(tmp_path, 2 * EARLY_READ)
+    path = picture(tmp_path, 2 * PREFETCH_SIZE)
     attachment = inspect_source(str(path), EMBEDDED_IMAGE)
     loop, hung = asyncio.get_running_loop(), asyncio.Event()
     check = asyncio.ensure_future(
