@@ -435,3 +435,21 @@ def test_the_messages_speak_of_options(account: Emulator, run: Run, images: Path
         assert "max_cost" not in text
     (row,) = [row for row in rows(out) if row["status"] == "unknown"]
     assert "before running it again" in str(row["error"])
+
+
+def test_shards_are_merged(account: Emulator, run: Run, home: Path, images: Path, capsys):
+    """Two machines' parts become one job, which sends what neither has sent."""
+    for number in range(20):
+        (images / f"more-{number}.png").write_bytes(PNG + b"more" + bytes([number]))
+    for part in ("1/2", "2/2"):
+        assert run("embed", images, "--shard", part, "--max-items", "3", "--quiet") == Exit.LIMIT
+    parts = jobs(home)
+    capsys.readouterr()
+    assert run("jobs", "merge", *parts, "--into", "all", "--json") == Exit.DONE
+    row = rows(capsys.readouterr().out)[-1]
+    assert (row["job"], row["total"]) == ("all", 25)
+    assert run("jobs", "resume", "all", "--quiet") == Exit.DONE
+    assert account.ledger.billed() == 25
+    assert run("jobs", "resume", parts[0]) == Exit.FAILED
+    assert run("jobs", "merge", parts[0], parts[0], "--into", "twice") == Exit.USAGE
+    assert account.ledger.billed() == 25

@@ -37,6 +37,7 @@ WRONG: dict[str, Sequence[str]] = {
     "--force": NO_FLAG,
     "--image": NO_FILE,
     "--include": NO_TEXT,
+    "--into": NO_FILE,
     "--job": NO_FILE,
     "--json": NO_FLAG,
     "--keyring": NO_FLAG,
@@ -87,12 +88,13 @@ POSITIONS: dict[tuple[str, ...], tuple[str, ...]] = {
     ("jobs", "retry"): ("job",),
     ("jobs", "export"): ("job", "out.jsonl"),
     ("jobs", "reconcile"): ("job",),
+    ("jobs", "merge"): ("job",),
     ("jobs", "rm"): ("job",),
     ("config", "key"): ("api_key",),
     ("config", "set"): ("base_url", "https://example.com"),
     ("config", "remove"): ("default",),
 }
-REQUIRED = {("caption",): ("--prompt", "What?")}
+REQUIRED = {("caption",): ("--prompt", "What?"), ("jobs", "merge"): ("--into", "all")}
 
 
 def commands(app: App, *chain: str) -> Iterator[tuple[tuple[str, ...], App]]:
@@ -124,7 +126,7 @@ def test_a_wrong_value_is_refused_by_name(
     account: Emulator, run: Run, image: Path, home: Path, monkeypatch, capsys, chain, name
 ):
     monkeypatch.setattr(sys, "stdin", io.StringIO())
-    required = [word for word in REQUIRED.get(chain, ()) if name != "--prompt"]
+    required = () if name in REQUIRED.get(chain, ()) else REQUIRED.get(chain, ())
     for value in WRONG[name]:
         status = run(*chain, *POSITIONS.get(chain, ()), *required, f"{name}={value}")
         out, err = capsys.readouterr()

@@ -130,6 +130,31 @@ async def retry(
         return await go(opened, who, running, shared, calling)
 
 
+@app.command
+async def merge(
+    job: Annotated[list[str], Parameter(validator=checks.path, completer=names)],
+    /,
+    *,
+    into: JobName,
+    shared: Shared = SHARED,
+) -> int:
+    """Make one job of several, as of the shards that ten machines have worked on.
+
+    Costs add up; what would bill an input twice is refused, and only the new job can go on.
+
+    Args:
+        job: The jobs' names, or the paths of their files.
+        into: The new job's name, or the path of its file.
+        shared: What every command understands.
+    """
+    output = Output.of(shared)
+    async with await Job.merge([find(one) for one in job], find(into)) as merged:
+        row, text = await _summary(merged)
+        counts = await merged.counts()
+    output.result(row, text)
+    return exit_of(counts)
+
+
 @app.command(name="rm")
 async def remove(
     job: Annotated[list[str], Parameter(validator=checks.path, completer=names)],
