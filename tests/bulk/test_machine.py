@@ -200,9 +200,10 @@ class Machine(RuleBasedStateMachine):
         requests=st.integers(0, 4),
         wait=st.floats(0, 0.01),
         number=st.sampled_from([signal.SIGKILL, signal.SIGKILL, signal.SIGTERM]),
+        copied=st.booleans(),
     )
     def run_the_job_and_end_it(
-        self, concurrency: int, requests: int, wait: float, number: signal.Signals
+        self, concurrency: int, requests: int, wait: float, number: signal.Signals, copied: bool
     ) -> None:
         """Once so many requests have come; beside whatever else is at work."""
         ledger = self.world.emulator.ledger
@@ -214,6 +215,8 @@ class Machine(RuleBasedStateMachine):
         time.sleep(wait)
         self.actors.signal(actor, number)
         self._wait_for(actor)
+        if copied:
+            self.copy_the_one_file_and_try_to_run_the_copy()
 
     @rule(wait=st.floats(0, 0.15), number=st.integers(0, 9))
     def kill_one(self, wait: float, number: int) -> None:
