@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Self, cast
 
 from memories_async._engine.dispatch import Dispatcher, Engine
 from memories_async.assets import Assets
@@ -186,7 +186,7 @@ def _checked_observers(observers: Sequence[Observer]) -> Sequence[Observer]:
         return observers
     import inspect
 
-    given: object = observers
+    given = cast("object", observers)
     if not isinstance(given, Sequence) or isinstance(given, str | bytes):
         raise ConfigurationError(f"observers is {given!r}; a sequence of observers is wanted")
     for index, observer in enumerate(observers):

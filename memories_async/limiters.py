@@ -231,7 +231,7 @@ class SqliteLimiter:
     """
 
     def __init__(self, path: str | os.PathLike[str], *, patience: float = 5.0) -> None:
-        given: object = path
+        given = cast("object", path)
         name = os.fspath(path) if isinstance(given, str | os.PathLike) else None
         if not isinstance(name, str) or name in ("", ":memory:") or "\0" in name:
             raise ConfigurationError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Mapping
 from typing import Final
 
 import attrs
@@ -42,7 +43,7 @@ class Logging:
 LOGGING: Final = Logging()
 
 
-def fields_of(event: Event) -> dict[str, object]:
+def fields_of(event: Event) -> Mapping[str, object]:
     """Return what a record says of an event."""
     call = event.call
     own = {

@@ -216,7 +216,7 @@ def totals(
         prices: Dollars per success by public method, before and beside the documented ones.
     """
     known = {**PRICES, **(prices or {})}
-    counts = collections.Counter(
+    counts: collections.Counter[tuple[str, str, ReceiptStatus]] = collections.Counter(
         (receipt.time.astimezone(UTC).date().isoformat(), receipt.operation, receipt.status)
         for receipt in receipts
     )

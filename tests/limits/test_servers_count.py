@@ -13,7 +13,7 @@ pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
 RATE = Rate(100, 20)
 """So long a period that the guard is wider than what a busy machine adds to a call's way."""
-SECONDS = 45.0
+SECONDS = 30.0
 
 
 @pytest.fixture(params=["memory", "sqlite", "redis"])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import attrs
 
 from memories_async.cli.exit_codes import Exit
@@ -33,7 +35,7 @@ async def audit(file: FileName, /, *, shared: Shared = SHARED) -> int:
     return Exit.DONE
 
 
-def _row_of(total: Total) -> dict[str, object]:
+def _row_of(total: Total) -> Mapping[str, object]:
     dollars = None if total.dollars is None else float(total.dollars)
     return attrs.asdict(total) | {"dollars": dollars}
 
