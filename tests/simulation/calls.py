@@ -155,8 +155,8 @@ async def _add_images(client: Memories, call: Call, world: World, hook: Any) -> 
     return await client.library.add_images(paths, on_progress=hook, options=call.options)
 
 
-async def _missing_video(client: Memories, call: Call, world: World, hook: Any) -> Any:
-    return await client.library.search("nothing", options=call.options)
+async def _search(client: Memories, call: Call, world: World, hook: Any) -> Any:
+    return await client.library.search(call.tag, options=call.options)
 
 
 KINDS = (
@@ -222,7 +222,7 @@ KINDS = (
     ),
     Kind(
         "library.search",
-        _missing_video,
+        _search,
         lambda call: 0,
         len,
         Bucket.SEARCH,

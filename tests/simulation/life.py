@@ -8,6 +8,7 @@ import logging
 import random
 import re
 from collections import defaultdict
+from collections.abc import Coroutine
 from typing import Any
 
 from memories_async import (
@@ -24,6 +25,8 @@ from memories_async import (
 from memories_async.emulator import Cut, Drip, Emulator, Hang, InjectedFault, Raw, Reason
 from memories_async.emulator.ledger import Entry
 from memories_async.limiters import MemoryLimiter
+from tests.simulation.bulk import BulkLife
+from tests.simulation.callbacks import CallbackLife
 from tests.simulation.calls import KINDS, Call, EchoEngine, Kind
 from tests.simulation.network import Weather
 from tests.simulation.world import Clock, World
@@ -128,6 +131,8 @@ class Life:
         self.chance = world.chance
         self.calls: list[Call] = []
         self.records = _Records()
+        self.job: BulkLife | None = None
+        self.callbacks: CallbackLife | None = None
 
     async def run(self) -> None:
         """Live, and check that nothing happened which must not."""
@@ -151,6 +156,9 @@ class Life:
                 emulator.faults.add(*_faults(chance))
                 await self._live(emulator)
                 self._check_money(emulator)
+                for part in (self.job, self.callbacks):
+                    if part is not None:
+                        await part.check()
             self._check_key()
         finally:
             logger.removeHandler(self.records)
@@ -159,6 +167,7 @@ class Life:
         left = asyncio.all_tasks() - {asyncio.current_task()}
         world.check(not left, f"tasks are left: {sorted(map(str, left))}")
         world.check(not world.loop.network.ends, "connections are left")
+        world.check(not world.complaints, f"the loop complained: {world.complaints}")
 
     async def _live(self, emulator: Emulator) -> None:
         chance, world = self.chance, self.world
@@ -179,7 +188,14 @@ class Life:
             for _ in range(chance.choice([1, 1, 2]))
         ]
         jump = world.loop.call_later(chance.random() * SPAN, self._jump_the_wall_clock)
-        tasks = [
+        others: list[Coroutine[Any, Any, None]] = []
+        if chance.random() < 0.4:
+            self.job = BulkLife(world, clients[0], world.folder / "pictures")
+            others.append(self.job.run())
+        if chance.random() < 0.4:
+            self.callbacks = CallbackLife(world, clients[-1], emulator)
+            others.append(self.callbacks.run())
+        tasks = [asyncio.create_task(other) for other in others] + [
             asyncio.create_task(self._one(chance.choice(clients), number))
             for number in range(CALLS)
         ]
@@ -194,6 +210,7 @@ class Life:
             await client.aclose()
         jump.cancel()
         self._check_rates()
+        await self._check_permits(limiter)
 
     def _jump_the_wall_clock(self) -> None:
         seconds = self.chance.choice([-3600.0, -1.5, 5.0, 86400.0])
@@ -264,10 +281,15 @@ class Life:
                 (by_content[file.sha256] for file in entry.files if file.sha256 in by_content), None
             )
             if call is None:
-                words = [entry.fields.get("user_prompt"), *_texts(entry.fields.get("input"))]
+                asked = (
+                    entry.fields.get(name) for name in ("user_prompt", "input", "search_param")
+                )
+                words = [word for value in asked for word in _texts(value)]
                 call = next((by_tag[word] for word in words if word in by_tag), None)
             if call is not None:
                 seen[call].append(entry)
+            elif entry.complete and not self._others_sent(entry):
+                self.world.check(False, f"a request holds what nobody sent: {entry.path}")
         for call in self.calls:
             entries = seen[call]
             complete = [entry for entry in entries if entry.complete]
@@ -286,6 +308,21 @@ class Life:
                 noted = any("billed" in note for note in getattr(call.error, "__notes__", []))
                 known = isinstance(call.error, OutcomeUnknown) or noted or _was_answered(call.error)
                 self.world.check(known, f"{call} was billed, and nobody was told: {call.error!r}")
+
+    def _others_sent(self, entry: Entry) -> bool:
+        """Tell whether a job or a submission sent this, and count it there."""
+        parts = (self.job, self.callbacks)
+        seen = [part.saw(entry) for part in parts if part is not None]  # each of them counts
+        return any(seen)
+
+    async def _check_permits(self, limiter: MemoryLimiter) -> None:
+        """Whoever did not send has given back what was counted: the next call need not wait."""
+        self.world.tell("everybody has left")
+        for lane in list(limiter._counts):
+            rate = next(iter(self.rates.values()))
+            await asyncio.sleep(LONGEST)
+            turn = await limiter.take(lane, rate, Clock(self.world))
+            self.world.check(not turn.wait, f"{lane} is shut for {turn.wait:.1f} s for nobody")
 
     def _check_rates(self) -> None:
         """No window of the rate holds more requests than it allows, as they left."""

@@ -35,6 +35,7 @@ class World:
         loop: The virtual time.
         folder: The life's own files.
         story: What happened, line by line; the same for the same seed.
+        complaints: Exceptions that ended nowhere but in the loop.
     """
 
     def __init__(self, seed: int, folder: Path) -> None:
@@ -42,7 +43,13 @@ class World:
         self.chance = random.Random(seed)
         self.folder = folder
         self.story: list[str] = []
+        self.complaints: list[str] = []
         self.loop = SimulatedLoop(random.Random(seed + 1), self.tell)
+        self.loop.set_exception_handler(self._complain)
+
+    def _complain(self, loop: object, context: dict[str, Any]) -> None:
+        self.complaints.append(f"{context.get('message')} {context.get('exception')!r}")
+        self.tell(f"the loop complains: {self.complaints[-1]}")
 
     def tell(self, event: str) -> None:
         """Add a line to the story."""
@@ -182,7 +189,7 @@ def live(seed: int, life: Callable[[World], Coroutine[Any, Any, None]]) -> World
         BrokenInvariantError: Something happened that must never happen; the story is its note.
     """
     with tempfile.TemporaryDirectory(prefix="life-") as name:
-        threads, files = threading.active_count(), descriptors()
+        threads, files = set(threading.enumerate()), descriptors()
         world = World(seed, Path(name))
         try:
             with _patched(world):
@@ -191,7 +198,8 @@ def live(seed: int, life: Callable[[World], Coroutine[Any, Any, None]]) -> World
                     world.loop.run_until_complete(world.loop.shutdown_asyncgens())
                 finally:
                     _end(world.loop)
-            world.check(threading.active_count() == threads, "a thread was left behind")
+            left = [thread.name for thread in threading.enumerate() if thread not in threads]
+            world.check(not left, f"threads are left: {left}")
             world.check(descriptors() <= files, "a descriptor was left open")
         except BaseException as error:
             error.add_note(f"seed {seed}, {len(world.story)} steps:\n" + "\n".join(world.story))
