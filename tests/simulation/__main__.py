@@ -9,6 +9,7 @@ import sys
 import time
 
 from tests.simulation.life import a_life
+from tests.simulation.planted import PLANTED
 from tests.simulation.world import live
 
 SLICE = 25
@@ -45,6 +46,19 @@ def many(seeds: range) -> int:
     return status
 
 
+def found(name: str, seeds: range) -> str:
+    """Live with a fault put in on purpose until it shows; say how many lives that took."""
+    for seed in seeds:
+        try:
+            with PLANTED[name]():
+                live(seed, a_life)
+        except Exception as error:
+            story = [note for note in getattr(error, "__notes__", ()) if note.startswith("seed ")]
+            steps = story[0].partition(":")[0].partition(", ")[2] if story else ""
+            return f"{name}: seed {seed}, {steps}: {type(error).__name__}: {str(error)[:90]}"
+    return f"{name}: NOT FOUND in {len(seeds)} lives"
+
+
 def main() -> int:
     """Live as the command line says."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
@@ -52,7 +66,15 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, default=100, help="how many lives (default 100)")
     parser.add_argument("--from", type=int, default=0, dest="first", help="the first seed")
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--planted", action="store_true", help="look for faults put in on purpose")
     given = parser.parse_args()
+    if given.planted:
+        status = 0
+        for name in PLANTED:
+            told = found(name, range(given.first, given.first + given.seeds))
+            status |= "NOT FOUND" in told
+            print(told, flush=True)
+        return status
     if given.seed is not None:
         world = live(given.seed, a_life)
         print("\n".join(world.story))
