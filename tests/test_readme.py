@@ -42,7 +42,7 @@ asyncio.run(example())
 BLOCKING_SETTING = "paths = ['photo.jpg', 'two.jpg']\n{example}"
 
 # These need what is not here: public addresses, a Redis server, a job that was interrupted.
-ONLY_COMPILED = ("example.com", "inbox.", "redis://", "possible_cost")
+ONLY_COMPILED = ("example.com", "s3://", "inbox.", "redis://", "possible_cost")
 
 
 def blocks(language: str) -> Iterator[tuple[str, str]]:

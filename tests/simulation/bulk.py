@@ -9,7 +9,7 @@ from pathlib import Path
 
 from memories_async import Memories, MemoriesError
 from memories_async.bulk import Job, JournalError
-from memories_async.emulator.ledger import Entry
+from memories_async.emulator.ledger import LedgerEntry
 from tests.simulation.calls import PNG, vector
 from tests.simulation.world import World
 
@@ -51,7 +51,7 @@ class BulkLife:
                 else:
                     world.tell(f"the job ends: {report.counts}")
 
-    def saw(self, entry: Entry) -> bool:
+    def saw(self, entry: LedgerEntry) -> bool:
         """Count a request of the job's."""
         digests = [file.sha256 for file in entry.files if file.sha256 in self._contents]
         self._billed.update(digest for digest in digests if entry.billed)

@@ -12,7 +12,7 @@ from aiohttp import web
 from memories_async import CaptionTask, Memories, MemoriesError
 from memories_async.callbacks import CallbackInbox, MemoryStore, aiohttp_app
 from memories_async.emulator import Emulator
-from memories_async.emulator.ledger import Entry
+from memories_async.emulator.ledger import LedgerEntry
 from tests.simulation.calls import MP4, echo
 from tests.simulation.world import Clock, World
 
@@ -78,7 +78,7 @@ class CallbackLife:
             world.tell(f"{prompt} is answered")
             world.check(caption.text == echo(prompt, content), f"{prompt} got another's caption")
 
-    def saw(self, entry: Entry) -> bool:
+    def saw(self, entry: LedgerEntry) -> bool:
         """Tell whether a request is one of these."""
         return any(file.sha256 in self._contents for file in entry.files)
 

@@ -23,7 +23,7 @@ from memories_async import (
     Rate,
 )
 from memories_async.emulator import Cut, Drip, Emulator, Hang, InjectedFault, Raw, Reason
-from memories_async.emulator.ledger import Entry
+from memories_async.emulator.ledger import LedgerEntry
 from memories_async.limiters import MemoryLimiter
 from tests.simulation.bulk import BulkLife
 from tests.simulation.callbacks import CallbackLife
@@ -309,7 +309,7 @@ class Life:
                 known = isinstance(call.error, OutcomeUnknown) or noted or _was_answered(call.error)
                 self.world.check(known, f"{call} was billed, and nobody was told: {call.error!r}")
 
-    def _others_sent(self, entry: Entry) -> bool:
+    def _others_sent(self, entry: LedgerEntry) -> bool:
         """Tell whether a job or a submission sent this, and count it there."""
         parts = (self.job, self.callbacks)
         seen = [part.saw(entry) for part in parts if part is not None]  # each of them counts
@@ -356,7 +356,7 @@ def _texts(value: object) -> list[object]:
     return list(value) if isinstance(value, list) else [value]
 
 
-def _throttled(entry: Entry) -> bool:
+def _throttled(entry: LedgerEntry) -> bool:
     # The captioning host has one code for every refusal; here nothing else is refused there.
     return entry.status == 429 or str(entry.code) in ("0429", "429", "-1")
 

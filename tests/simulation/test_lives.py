@@ -1,0 +1,57 @@
+"""Drawn lives hold, tell the same story twice, and find what is put in on purpose."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import subprocess
+import sys
+
+import pytest
+
+from tests.simulation.planted import PLANTED
+
+# Seeds that once broke: the client closed under its calls, deadlines that began too late, answers
+# that nobody asked for, a paid answer that was in when a cancellation came.
+ONCE_BROKEN = (17, 38, 42, 48, 50, 52, 70, 83, 130, 186)
+LIVES = int(os.environ.get("SIMULATION_SEEDS", "1000"))
+TODAY = datetime.datetime.now(datetime.UTC).date().toordinal() * 1000
+
+
+def simulate(*arguments: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.simulation", *arguments],
+        env=os.environ | {"PYTHONHASHSEED": "0"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-6000:]
+    return done.stdout
+
+
+@pytest.mark.parametrize("seed", ONCE_BROKEN[:3])
+def test_a_life_tells_the_same_story_twice(seed: int) -> None:
+    story = simulate("--seed", str(seed))
+    assert story == simulate("--seed", str(seed))
+    assert story.count("\n") > 50
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_a_thousand_lives_hold() -> None:
+    print(simulate("--seeds", str(LIVES)))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_other_lives_each_day_hold() -> None:
+    print(simulate("--from", str(TODAY), "--seeds", str(LIVES // 10)))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_what_is_put_in_on_purpose_is_found() -> None:
+    told = simulate("--planted", "--seeds", "400")
+    print(told)
+    assert len(told.splitlines()) == len(PLANTED) >= 20
