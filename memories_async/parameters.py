@@ -347,13 +347,10 @@ def parameters_of(function: Callable[..., object], label: str) -> dict[str, Para
     """Return the parameters of a public call, in their order.
 
     Args:
-        function: The method or class.
+        function: The method.
         label: What it is called in messages, and in the tables above.
     """
-    described: Any = function
-    if isinstance(function, type) and not attrs.has(function):
-        described = vars(function)["__init__"]
-    hints = get_type_hints(described)
+    hints = get_type_hints(function)
     found: dict[str, Parameter] = {}
     for name, parameter in inspect.signature(function).parameters.items():
         if name == "self":
@@ -418,24 +415,6 @@ def checked(namespace: C) -> C:
             )
             setattr(namespace, name, wrap(function, door))
     return namespace
-
-
-def checked_class(cls: C) -> C:
-    """Have a class check what it is made of, before anything else is done with it.
-
-    Args:
-        cls: The class; its name begins the messages.
-    """
-    init = vars(cls)["__init__"]
-    door = Door(cls, cls.__name__)
-
-    @functools.wraps(init)
-    def checked_init(self: object, /, *args: Any, **kwargs: Any) -> None:
-        door.check(args, kwargs)
-        init(self, *args, **kwargs)
-
-    setattr(cls, "__init__", checked_init)  # noqa: B010  # mypy takes it for an instance's
-    return cls
 
 
 def _awaited(function: Callable[..., Awaitable[Any]], door: Door) -> Callable[..., Any]:

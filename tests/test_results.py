@@ -196,9 +196,9 @@ def test_pandas_and_polars_see_columns() -> None:
     for frame in (pandas.DataFrame(CLIPS), pandas.DataFrame(CLIPS.to_table())):
         assert list(frame.columns) == ["start_time", "end_time", "score", "video_bucket"]
         assert frame["score"].tolist() == [0.9, 0.25]
-    other = polars.DataFrame(CLIPS.to_table())
-    assert other.columns == ["start_time", "end_time", "score", "video_bucket"]
-    assert other["end_time"].to_list() == [2.0, 4.5]
+    for other in (polars.DataFrame(CLIPS), polars.DataFrame(CLIPS.to_table())):
+        assert other.columns == ["start_time", "end_time", "score", "video_bucket"]
+        assert other["end_time"].to_list() == [2.0, 4.5]
     videos = pandas.DataFrame(Results([VIDEO]))
     assert videos["created_at"].iloc[0] == pandas.Timestamp(WHEN)
     embedded = pandas.DataFrame(Results([EMBEDDING, EMBEDDING]))
