@@ -9,6 +9,7 @@ from memories_async.bulk.models import StopReason
 from memories_async.errors import (
     ApiError,
     AuthenticationError,
+    BudgetExceeded,
     CapacityReached,
     ConnectError,
     DecodeError,
@@ -33,6 +34,7 @@ _STOPS: tuple[tuple[type[MemoriesError], StopReason], ...] = (
     (RateLimited, StopReason.UNREACHABLE),
     (CapacityReached, StopReason.UNREACHABLE),
     (LimiterUnavailable, StopReason.UNREACHABLE),
+    (BudgetExceeded, StopReason.MAX_COST),
 )
 
 LIMITS = frozenset({StopReason.MAX_COST, StopReason.MAX_ITEMS})

@@ -209,7 +209,7 @@ class StopReason(enum.StrEnum):
     """Why a run ended with items still planned."""
 
     MAX_COST = "max_cost"
-    """The next item would have cost more than was allowed."""
+    """The next item would have cost more than was allowed, here or by ``client.budget``."""
     MAX_ITEMS = "max_items"
     """As many items as were allowed have been sent."""
     CREDITS = "credits"

@@ -119,6 +119,21 @@ async def test_a_second_answer_is_a_second_bill(
     assert emulator.ledger.billed() == 4
 
 
+async def test_a_budget_of_the_client_stops_the_run_and_fails_no_item(
+    emulator: Emulator, client: Memories, images: MakeImages, tmp_path: Path
+) -> None:
+    async with await Job.create(tmp_path / "job", "embed_images", images(9)) as job:
+        with client.budget(dollars=Decimal("0.0004")):
+            report = await job.run(client)
+        await assert_journal_matches(job, emulator.ledger, 9)
+        assert report.stopped is not None
+        assert report.stopped.reason is StopReason.MAX_COST
+        assert (report.counts.done, report.counts.failed) == (emulator.ledger.billed(), 0)
+        assert report.counts.done + report.counts.planned == 9
+        assert report.counts.done <= 4
+        assert (await job.run(client)).counts.done == 9
+
+
 # --- reconcile --------------------------------------------------------------------------------
 
 
