@@ -24,14 +24,16 @@ class Seen:
     """What the server saw.
 
     Attributes:
-        most: Calls in the fullest period.
+        most: Calls in the fullest period, less the most by which the server was late itself.
         share: Calls over what the rate allows.
         fewest: Calls of the process that got fewest, over an even share.
+        late: Seconds by which the server came late to look at its sockets, at worst.
     """
 
     most: int
     share: float
     fewest: float
+    late: float
 
 
 def limiter_at(url: str) -> Limiter:
@@ -63,6 +65,14 @@ def work(server: str, store: str, rate: Rate, number: int, seconds: float, start
     asyncio.run(call())
 
 
+async def _worst_lateness(found: list[float]) -> None:
+    """Keep how late the loop was at worst: by so much may a call be seen after it arrived."""
+    while True:
+        began = time.monotonic()
+        await asyncio.sleep(0.005)
+        found[0] = max(found[0], time.monotonic() - began - 0.005)
+
+
 async def seen_by_a_server(store: str, rate: Rate, processes: int, seconds: float) -> Seen:
     """Let processes that share a store call one server, and count there."""
     spawn = multiprocessing.get_context("spawn")
@@ -74,9 +84,12 @@ async def seen_by_a_server(store: str, rate: Rate, processes: int, seconds: floa
         ]
         for client in clients:
             client.start()
+        late = [0.0]
+        watching = asyncio.create_task(_worst_lateness(late))
         for client in clients:
             await asyncio.to_thread(client.join)
             assert client.exitcode == 0
+        watching.cancel()
         entries = list(emulator.ledger)
     times = sorted(entry.started_at for entry in entries)
     each = [
@@ -85,7 +98,8 @@ async def seen_by_a_server(store: str, rate: Rate, processes: int, seconds: floa
     ]
     allowed = (times[-1] - times[0]) * rate.calls / rate.seconds
     return Seen(
-        most_in_a_window(times, rate.seconds),
+        most_in_a_window(times, rate.seconds - late[0]),
         (len(times) - 1) / allowed,
         min(each) * processes / len(times),
+        late[0],
     )
