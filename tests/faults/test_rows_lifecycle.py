@@ -46,7 +46,9 @@ async def cancel(call: asyncio.Future[object]) -> asyncio.CancelledError:
     call.cancel()
     with pytest.raises(asyncio.CancelledError) as caught:
         await call
-    assert time.monotonic() - began < 0.1
+    # Some milliseconds on a quiet machine; what it could wait for, a stall or an answer, takes a
+    # minute and more.
+    assert time.monotonic() - began < 3
     return caught.value
 
 
