@@ -14,7 +14,7 @@ from memories_async.emulator import CallbackFault, Dropped, Emulator, Rewritten
 
 EXAMPLES = Path(__file__).parent.parent.parent / "examples"
 FILM = {"content": b"a film", "headers": {"Content-Type": "video/mp4"}}
-ASKED = "/captions?name=film.mp4&prompt=Who+appears"
+ASKED = "/captions?name=film.mp4&prompt=Who+appears&key=one"
 
 
 @pytest.fixture
@@ -23,12 +23,20 @@ def browser(
 ) -> Iterator[TestClient]:
     monkeypatch.setenv("CALLBACK_STORE", str(tmp_path / "callbacks.db"))
     monkeypatch.syspath_prepend(str(EXAMPLES))
-    monkeypatch.delitem(sys.modules, "fastapi_app", raising=False)
+    for name in ("fastapi_app", "pages"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
     with TestClient(importlib.import_module("fastapi_app").app) as browser:
         memories_emulator.callbacks.deliver_to(
             lambda url, body: browser.post(url, content=body).status_code
         )
         yield browser
+
+
+def shown(browser: TestClient, page: str) -> str:
+    """Look at a page as often as it asks for it."""
+    while 'http-equiv="refresh"' in (text := browser.get(page).text):
+        pass
+    return text
 
 
 def test_a_video_is_submitted(browser: TestClient, memories_emulator: Emulator) -> None:
@@ -43,19 +51,20 @@ def test_a_video_is_submitted(browser: TestClient, memories_emulator: Emulator) 
 def test_its_caption_comes_by_callback(browser: TestClient, memories_emulator: Emulator) -> None:
     memories_emulator.answers.add("captions.submit_video", text="A <b>rabbit</b>.")
     page = browser.post(ASKED, **FILM).json()["page"]
-    assert browser.get(page).text == "<p>A &lt;b&gt;rabbit&lt;/b&gt;."
+    assert "A &lt;b&gt;rabbit&lt;/b&gt;." in shown(browser, page)
 
 
 def test_the_service_fails(browser: TestClient, memories_emulator: Emulator) -> None:
     memories_emulator.callbacks.add(CallbackFault(None, Rewritten(lambda b: {**b, "status": -1})))
     page = browser.post(ASKED, **FILM).json()["page"]
-    assert "could not describe" in browser.get(page).text
+    assert "could not describe" in shown(browser, page)
 
 
 @pytest.mark.memories_fault("captions.submit_video", "no_credits")
 def test_the_service_refuses(browser: TestClient, memories_emulator: Emulator) -> None:
     answer = browser.post(ASKED, **FILM)
-    assert (answer.status_code, "Insufficient credits" in answer.text) == (502, True)
+    assert answer.status_code >= 400
+    assert answer.json()["error"]
     memories_emulator.assert_billed(0)
 
 
