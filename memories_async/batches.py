@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from memories_async.errors import (
     ConfigurationError,
@@ -113,11 +113,14 @@ def left_behind(task: asyncio.Task[Any]) -> list[str]:
             task.exception()
         except asyncio.CancelledError as cancelled:
             return list(getattr(cancelled, "__notes__", ()))
-    error, value = task.exception(), None
+    error: BaseException | None = task.exception()
+    value: object = None
     if error is None:
-        outcome = task.result()
-        value = outcome.value if isinstance(outcome, Succeeded) else outcome
-        error = outcome.error if isinstance(outcome, Failed) else None
+        value = task.result()
+        if isinstance(value, Succeeded):
+            value = cast("Succeeded[object]", value).value
+        elif isinstance(value, Failed):
+            error, value = value.error, None
     if isinstance(error, MemoriesError) and not isinstance(error, OutcomeUnknown | DecodeError):
         return []  # surely nothing was paid
     if error is not None:

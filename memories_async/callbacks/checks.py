@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Collection
-from typing import TypeVar
+from typing import TypeVar, cast
 
 from memories_async.errors import ConfigurationError
 from memories_async.parameters import shown
@@ -36,7 +36,7 @@ def check_texts(call: str, name: str, values: object) -> None:
     """Refuse what is no collection of texts; a single text is none."""
     if not isinstance(values, Collection) or isinstance(values, str | bytes):
         raise ConfigurationError(f"{call}: {name} is {shown(values)}; a list of texts is wanted")
-    for value in values:
+    for value in cast("Collection[object]", values):
         check_text(call, name, value)
 
 

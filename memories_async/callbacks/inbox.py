@@ -11,7 +11,7 @@ import secrets
 from collections.abc import Awaitable, Callable, Collection
 from datetime import UTC, datetime
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Self, cast
 
 from memories_async.callbacks.checks import check, check_seconds, check_text, check_texts
 from memories_async.callbacks.payloads import READERS, read_caption, read_video
@@ -168,9 +168,9 @@ class CallbackInbox:
         if earlier := await self._expect(token):
             return CaptionTask(task_id=earlier)
         try:
-            task: object = send(f"{self._address}/{seal(token, secret)}")
-            while inspect.isawaitable(task):
-                task = await task
+            task = cast("object", send(f"{self._address}/{seal(token, secret)}"))
+            while inspect.isawaitable(task):  # not at all, or twice, where the other colour calls
+                task = cast("object", await task)
         except BaseException as error:
             if _came_to_nothing(error):
                 await asyncio.shield(self._store.forget(token))

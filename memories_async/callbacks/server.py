@@ -8,9 +8,8 @@ import socket
 from collections.abc import AsyncGenerator
 from typing import TYPE_CHECKING
 
-from memories_async.callbacks.checks import check_text
+from memories_async.callbacks.checks import check, check_text
 from memories_async.errors import ConfigurationError
-from memories_async.parameters import shown
 
 if TYPE_CHECKING:
     from memories_async.callbacks.inbox import CallbackInbox
@@ -44,8 +43,9 @@ async def serve(
     from memories_async.callbacks.connections import accepting
 
     check_text("serve", "host", host)
-    if isinstance(port, bool) or not isinstance(port, int) or not 0 <= port < 1 << 16:
-        raise ConfigurationError(f"serve: port is {shown(port)}; 0 to 65535 is wanted")
+    check("serve", "port", port, int, "0 to 65535")
+    if isinstance(port, bool) or not 0 <= port < 1 << 16:
+        raise ConfigurationError(f"serve: port is {port}; 0 to 65535 is wanted")
 
     loop = asyncio.get_running_loop()
     family, *_ = (await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM))[0]

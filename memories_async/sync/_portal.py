@@ -257,11 +257,11 @@ class Caller:
 
     def lazy(self, inputs: S) -> S:
         """Return inputs for the loop; what is no sequence or mapping is advanced in this thread."""
-        if isinstance(inputs, Iterable) and not isinstance(
-            inputs, str | bytes | os.PathLike | Mapping | Sequence
-        ):
-            return cast("S", _Items(iter(cast("Iterable[object]", inputs)), self))
-        return inputs
+        given = cast("object", inputs)
+        taken_whole = isinstance(given, str | bytes | os.PathLike | Mapping | Sequence)
+        if taken_whole or not isinstance(given, Iterable):
+            return inputs
+        return cast("S", _Items(iter(cast("Iterable[object]", given)), self))
 
     def awaited(self, function: Callable[P, T] | S) -> Callable[P, Coroutine[Any, Any, T]] | S:
         """Return what the loop may await in a function's place; the function runs in this thread.
@@ -270,10 +270,11 @@ class Caller:
         """
         if not callable(function):
             return function
+        called = cast("Callable[..., T]", function)
 
         async def ask(*args: P.args, **kwargs: P.kwargs) -> T:
             found: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-            self.ask(lambda: self.answer(found, function(*args, **kwargs)))
+            self.ask(lambda: self.answer(found, called(*args, **kwargs)))
             return await found
 
         return ask
