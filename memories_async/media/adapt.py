@@ -112,6 +112,7 @@ async def _first_bytes(file: Any, label: str) -> tuple[int | None, int | None, b
     """Return where a file stands and ends, None where it can only be read on, and its head."""
     start: int | None = None
     end: int | None = None
+    here = 0
     shared = _shared(file)
     async with shared.lock:
         if await _seekable(file):
@@ -125,7 +126,7 @@ async def _first_bytes(file: Any, label: str) -> tuple[int | None, int | None, b
             if not (data := as_bytes(await file.read(HEAD_SIZE - len(head)), label)):
                 break
             head += data
-        if start is not None:
+        if end is not None:
             await file.seek(here)
     return start, end, head
 

@@ -9,7 +9,7 @@ import os
 import select
 import threading
 from collections.abc import AsyncIterable, Callable, Generator
-from typing import Protocol
+from typing import Protocol, cast
 
 import attrs
 
@@ -252,9 +252,9 @@ class PipeReader:
             return as_bytes(self.file.read(size), self.label)
         # Read beneath its buffer, once that is empty: a thread that waits within a buffered
         # reader would keep its caller from closing it.
-        if self._buffered and isinstance(self.file, io.BufferedReader):
+        if self._buffered and raw is not self.file:
             self._wait(raw)
-            data = self.file.read1(READ_SIZE)
+            data = cast("io.BufferedReader", self.file).read1(READ_SIZE)
             self._buffered = len(data) == READ_SIZE
             if data:
                 return data
@@ -347,7 +347,7 @@ def as_bytes(data: object, label: str) -> bytes:
     if isinstance(data, bytes):
         return data
     if isinstance(data, bytearray | memoryview):
-        return bytes(data)
+        return bytes(cast("bytearray | memoryview[int]", data))
     if data is None:
         raise MediaError(
             f"{label} gave None instead of bytes, as a non-blocking file does while it has none: "
@@ -368,7 +368,7 @@ def plain_file(file: object) -> io.FileIO | None:
     if type(file).__module__ == "tempfile":  # a named temporary file wraps a plain one
         file = vars(file).get("file", file)
     if type(file) is io.BufferedReader or type(file) is io.BufferedRandom:
-        file = file.raw
+        file = cast("io.BufferedReader", file).raw
     return file if type(file) is io.FileIO else None
 
 

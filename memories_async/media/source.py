@@ -157,8 +157,9 @@ def is_source(value: object) -> bool:
 
 def listed(sources: Source | Iterable[Source]) -> list[Source]:
     """Return one source, or all that an iterable yields, as a list."""
+    single = is_source(sources)
     several = isinstance(sources, Iterable) and not isinstance(sources, Mapping)
-    if is_source(sources) or not several:  # what is neither, the call refuses by its name
+    if single or not several:  # what is neither, the call refuses by its name
         return [cast("Source", sources)]
     return list(cast("Iterable[Source]", sources))
 

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Future
 from datetime import UTC, datetime
 from types import TracebackType
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, cast
 
 import attrs
 
@@ -243,8 +243,9 @@ _END = object()
 
 def _flat(chunk: object, label: str) -> bytes | memoryview:
     """Return a chunk as bytes, whatever the size of its items; copied only where it must be."""
-    if isinstance(chunk, bytearray | memoryview) and (view := memoryview(chunk)).c_contiguous:
-        return view.cast("B")
+    if isinstance(chunk, bytearray | memoryview):
+        view = memoryview(cast("bytearray | memoryview[int]", chunk))
+        return view.cast("B") if view.c_contiguous else view.tobytes()
     return as_bytes(chunk, label)
 
 
