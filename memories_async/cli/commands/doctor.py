@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 from collections.abc import AsyncIterator, Sequence
 from decimal import Decimal
-from typing import get_args
 
 from memories_async.addresses import proxy_from_environment
 from memories_async.cli.credentials import Account, account, connect_as
@@ -59,7 +58,7 @@ async def _findings(
     for origin in environment.origins(who):
         for finding in await in_thread(functools.partial(_way_to, origin)):
             yield finding
-    key = next((name for name in get_args(KeyName) if name in who.keys), None)
+    key: KeyName | None = next(iter(who.keys), None)
     if key is None:
         yield Finding("calls", Health.SKIPPED, "there is no key")
         return

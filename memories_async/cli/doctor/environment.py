@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.client
 import importlib.metadata
-import importlib.util
 import platform
 import socket
 import ssl
