@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from memories_async.errors import ConfigurationError
 from memories_async.parameters import TIME_FORMAT
@@ -94,7 +94,8 @@ def _check(unfit: Callable[[object], str | None]) -> Check:
     """
 
     def check(_: object, value: object) -> None:
-        for one in value if isinstance(value, list | tuple) else (value,):
+        several = isinstance(value, list | tuple)
+        for one in cast("Sequence[object]", value) if several else (value,):
             if one is not None and (wanted := unfit(one)):
                 raise UnfitError(one, wanted)
 
@@ -145,7 +146,7 @@ path = _check(_no_path)
 def sources(kind: object, value: object) -> None:
     """Check names of files, which may be ``-`` and begin with a hyphen, but must be no option."""
     path(kind, value)
-    for one in value if isinstance(value, list) else ():
+    for one in cast("list[str]", value) if isinstance(value, list) else ():
         if one.startswith("-") and one != "-" and not os.path.lexists(one):
             raise NoSuchOptionError(one.partition("=")[0])
 

@@ -24,9 +24,9 @@ DEFAULT = "default"
 
 # Windows has neither flag nor modes: there the file lies in the user's own profile folder.
 # Without O_NONBLOCK a FIFO in the file's place would be waited for.
-_OPEN_FLAGS = os.O_RDONLY
-for _flag in ("O_NOFOLLOW", "O_CLOEXEC", "O_NONBLOCK"):
-    _OPEN_FLAGS |= getattr(os, _flag, 0)
+_OPEN_FLAGS = os.O_RDONLY | sum(
+    getattr(os, flag, 0) for flag in ("O_NOFOLLOW", "O_CLOEXEC", "O_NONBLOCK")
+)
 _FIELDS: Mapping[str, type] = {"base_url": str, "api_key": str, "caption_key": str, "keyring": bool}
 
 
