@@ -1,4 +1,4 @@
-"""Imports go down only; each room knows what it may and is named for what it does."""
+"""Imports go down only, in no circle; each room knows what it may and is named for what it does."""
 
 from __future__ import annotations
 
@@ -41,6 +41,8 @@ NAMESPACES = {"captions", "library", "embeddings", "assets"}
 SHARED_WITH_THE_EMULATOR = {"operations", "_version"}
 
 NAMED_FOR_NOTHING = {"utils", "util", "helpers", "helper", "base", "common", "manager", "misc"}
+MODULES_IN_A_FOLDER = 15
+"""Some dozen: more than that are two things. The top of the package is what users call."""
 
 
 def name_of(path: Path) -> str:
@@ -101,6 +103,25 @@ def test_imports_go_down_only() -> None:
     assert not upwards
 
 
+def test_no_circle_of_imports() -> None:
+    below = {
+        name: {there for there in imports(tree, also_for_types=False) if there in MODULES}
+        for name, tree in MODULES.items()
+    }
+    done: set[str] = set()
+
+    def visit(name: str, path: tuple[str, ...]) -> None:
+        assert name not in path, " -> ".join((*path[path.index(name) :], name))
+        if name not in done:
+            for there in below[name] - {name}:
+                visit(there, (*path, name))
+            done.add(name)
+
+    for name in below:
+        if name != "memories_async":
+            visit(name, ())
+
+
 def test_only_the_transport_names_aiohttp() -> None:
     allowed = {"emulator", "callbacks", "testing"}
     guilty = [
@@ -138,3 +159,22 @@ def test_the_engine_knows_no_endpoint_by_name() -> None:
 
 def test_no_module_is_named_for_nothing() -> None:
     assert not {name for name in MODULES if name.rpartition(".")[2] in NAMED_FOR_NOTHING}
+
+
+def test_no_folder_holds_more_than_some_dozen_modules() -> None:
+    for folder in {path.parent for path in ROOT.rglob("*.py")} - {ROOT}:
+        modules = [path for path in folder.glob("*.py") if path.stem != "__init__"]
+        assert len(modules) <= MODULES_IN_A_FOLDER, f"{folder}: {len(modules)}"
+
+
+def test_one_public_class_for_each_name() -> None:
+    """A search for a name finds one definition."""
+    places: dict[str, list[str]] = {}
+    for module, tree in MODULES.items():
+        for node in tree.body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                places.setdefault(node.name, []).append(module)
+    generated = ("_client", "_inbox", "_job")  # the same names without await
+    twins = {f"memories_async.sync.{name}" for name in generated}
+    several = {name: modules for name, modules in places.items() if len(set(modules) - twins) > 1}
+    assert not several
