@@ -8,7 +8,7 @@ from decimal import Decimal
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, cast
 
-from memories_async._engine.dispatch import Dispatcher, Engine
+from memories_async._engine.dispatch import Dispatcher, SharedEngine
 from memories_async.assets import Assets
 from memories_async.captions import Captions
 from memories_async.config import CallOptions, Rate, Settings
@@ -93,7 +93,7 @@ class Memories:
             max_connections=max_connections,
             proxy=proxy,
         )
-        engine = Engine(
+        engine = SharedEngine(
             self._settings,
             limiter=limiter,
             clock=clock,

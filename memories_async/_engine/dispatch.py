@@ -49,7 +49,7 @@ class Dispatcher:
         owner: Whether closing this client closes the engine.
     """
 
-    def __init__(self, engine: Engine, policy: Policy, *, owner: bool = True) -> None:
+    def __init__(self, engine: SharedEngine, policy: Policy, *, owner: bool = True) -> None:
         self.settings = engine.settings
         self._engine = engine
         self._policy = policy
@@ -181,7 +181,7 @@ class Dispatcher:
             await self._engine.aclose()
 
 
-class Engine:
+class SharedEngine:
     """What clients send through. Making one touches no event loop and no network."""
 
     def __init__(

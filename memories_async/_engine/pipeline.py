@@ -22,7 +22,7 @@ from memories_async._engine.request import (
     origin_of,
     with_fields,
 )
-from memories_async._engine.retry import RETRYING, Failed, Verdict, backoff, judge
+from memories_async._engine.retry import RETRYING, FailedAttempt, Verdict, backoff, judge
 from memories_async._engine.transport import downloads
 from memories_async._engine.transport.answers import Reply
 from memories_async._engine.transport.downloads import PartialFile
@@ -169,17 +169,17 @@ class Pipeline:
         """
         lane = self._pacer.lane(request.key, request.operation.bucket, origin_of(request.url))
         place = lane.join(request.until, watch.waited_in_line)
-        failed: Failed | None = None
+        failed: FailedAttempt | None = None
         RETRYING.begin()
         state = RetryCallState(RETRYING, fn=None, args=(), kwargs={})
-        while not isinstance(step := RETRYING.iter(state), Failed):
+        while not isinstance(step := RETRYING.iter(state), FailedAttempt):
             if isinstance(step, DoSleep):
                 state.prepare_for_next_attempt()
                 await self.clock.sleep(step)
                 watch.waited("backoff", step, watch.attempt + 1)
                 continue
             outcome = await self._attempt(request, place, watch, failed)
-            if not isinstance(outcome, Failed):
+            if not isinstance(outcome, FailedAttempt):
                 return outcome
             failed = outcome
             state.set_result(failed)
@@ -187,8 +187,8 @@ class Pipeline:
         raise step.error.with_traceback(None)
 
     async def _attempt(
-        self, request: Request[T], place: Place, watch: Watch, before: Failed | None
-    ) -> T | Failed:
+        self, request: Request[T], place: Place, watch: Watch, before: FailedAttempt | None
+    ) -> T | FailedAttempt:
         """Make one attempt, within the budgets and before the observers.
 
         Args:
@@ -202,11 +202,11 @@ class Pipeline:
             reserved = reserve(self._budgets, request.operation)
         except MemoriesError as error:
             return self._failed(error, request, number, waited)
-        failed: Failed | None = None
+        failed: FailedAttempt | None = None
         interruption: BaseException | None = None
         try:
             outcome = await self._try_once(request, place, watch, number, waited)
-            if isinstance(outcome, Failed):
+            if isinstance(outcome, FailedAttempt):
                 failed = outcome
         except BaseException as error:
             interruption = error
@@ -218,7 +218,7 @@ class Pipeline:
 
     async def _try_once(
         self, request: Request[T], place: Place, watch: Watch, number: int, waited: float
-    ) -> T | Failed:
+    ) -> T | FailedAttempt:
         """Wait for a turn, and send.
 
         Args:
@@ -287,7 +287,7 @@ class Pipeline:
         transfer: Transfer,
         watch: Watch,
         waited: float,
-    ) -> Failed:
+    ) -> FailedAttempt:
         """Apply the replay rule to a failed attempt."""
         operation, number = request.operation, watch.attempt
         replay, file = operation.replay, request.file
@@ -319,11 +319,13 @@ class Pipeline:
         verdict: Verdict = Verdict.RAISE,
         pause: float = 0.0,
         replayable: bool = True,
-    ) -> Failed:
+    ) -> FailedAttempt:
         """Complete an error with what only the call knows."""
         error.operation, error.attempts = str(request.operation), number
         left = None if request.until is None else request.until - self.clock.monotonic()
-        return Failed(error, verdict, number, pause, waited, left, replayable, request.policy)
+        return FailedAttempt(
+            error, verdict, number, pause, waited, left, replayable, request.policy
+        )
 
 
 def _transfer(request: Request[Any], number: int) -> Transfer:

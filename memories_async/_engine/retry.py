@@ -85,7 +85,7 @@ def backoff(attempt: int, chance: float) -> float:
 
 
 @attrs.frozen
-class Failed:
+class FailedAttempt:
     """How an attempt failed: all that decides whether, and when, there is another one.
 
     Attributes:
@@ -114,12 +114,12 @@ class Failed:
         return 0.0 if self.verdict is Verdict.THROTTLED else self.pause
 
 
-def may_be_repeated(failed: Failed) -> bool:
+def may_be_repeated(failed: FailedAttempt) -> bool:
     """Tell whether the rule and the source allow another attempt."""
     return failed.replayable and failed.verdict in (Verdict.RETRY, Verdict.THROTTLED)
 
 
-def is_spent(failed: Failed) -> bool:
+def is_spent(failed: FailedAttempt) -> bool:
     """Tell whether the attempts or the time that the caller grants are used up."""
     return (
         failed.number >= failed.policy.attempts
@@ -128,9 +128,9 @@ def is_spent(failed: Failed) -> bool:
     )
 
 
-def _failed(state: RetryCallState) -> Failed:
+def _failed(state: RetryCallState) -> FailedAttempt:
     assert state.outcome is not None
-    failed: Failed = state.outcome.result()
+    failed: FailedAttempt = state.outcome.result()
     return failed
 
 

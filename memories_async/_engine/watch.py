@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from memories_async._engine.body.writer import Transfer
 from memories_async._engine.request import Request, State
-from memories_async._engine.retry import Failed
+from memories_async._engine.retry import FailedAttempt
 from memories_async._engine.retry import Verdict as Judgement
 from memories_async.clock import Clock
 from memories_async.errors import ApiError, DecodeError, MemoriesError, OutcomeUnknown, ServerError
@@ -150,7 +150,10 @@ class Watch:
             )
 
     def attempt_ended(
-        self, operation: Operation[Any], failed: Failed | None, interruption: BaseException | None
+        self,
+        operation: Operation[Any],
+        failed: FailedAttempt | None,
+        interruption: BaseException | None,
     ) -> Certainty | None:
         """Tell how an attempt ended; returns what it cost.
 

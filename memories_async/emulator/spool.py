@@ -29,7 +29,7 @@ class SpooledFile:
     path: Path
 
 
-class TooLargeError(Exception):
+class UploadTooLargeError(Exception):
     """A request brings more than the emulator takes in."""
 
 
@@ -72,10 +72,10 @@ class Spool:
                 that is too large in any case.
 
         Raises:
-            TooLargeError: There are too many files, or too many bytes in all.
+            UploadTooLargeError: There are too many files, or too many bytes in all.
         """
         if len(self._paths) == self._most_files:
-            raise TooLargeError(f"more than {self._most_files} files")
+            raise UploadTooLargeError(f"more than {self._most_files} files")
         path = self._folder / secrets.token_hex(16)
         self._paths.append(path)
         digest = hashlib.sha256()
@@ -85,7 +85,7 @@ class Spool:
         async for piece in pieces:
             self._left -= len(piece)
             if self._left < 0:
-                raise TooLargeError("the files are too large together")
+                raise UploadTooLargeError("the files are too large together")
             gathered.append(piece)
             gathered_size += len(piece)
             if gathered_size >= PIECE_SIZE:

@@ -53,7 +53,7 @@ from memories_async.emulator.http.routes import HEALTH_PATH, IMAGE_PATH, Route, 
 from memories_async.emulator.ledger import FileEntry, RequestLedger
 from memories_async.emulator.recording.recorder import Recorder, succeeded
 from memories_async.emulator.recording.replayer import Replayer
-from memories_async.emulator.spool import TooLargeError
+from memories_async.emulator.spool import UploadTooLargeError
 from memories_async.operations import Operation, Service
 
 if TYPE_CHECKING:
@@ -224,7 +224,7 @@ class App:
             received, answer = await recorder.exchange(request, route, spool)
         except Refusal as refusal:
             return failure(route.row.service, refusal.reason, refusal.message)
-        except (UnsupportedBody, TooLargeError) as error:
+        except (UnsupportedBody, UploadTooLargeError) as error:
             return gateway(415 if isinstance(error, UnsupportedBody) else 413, request.path)
         if received is not None:
             self._note(number, received)
@@ -308,7 +308,7 @@ class App:
             raise _Replacement(answer) from refusal
         except UnsupportedBody as error:
             raise _Replacement(gateway(415, request.path)) from error
-        except TooLargeError as error:
+        except UploadTooLargeError as error:
             raise _Replacement(gateway(413, request.path)) from error
         self._note(number, received)
         return HandlerRequest(

@@ -15,7 +15,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 
 from memories_async.emulator.http.envelopes import Reason, Refusal
 from memories_async.emulator.http.routes import Layout, Route
-from memories_async.emulator.spool import Spool, SpooledFile, TooLargeError
+from memories_async.emulator.spool import Spool, SpooledFile, UploadTooLargeError
 from memories_async.operations import Body
 
 JSON_LIMIT = 64 << 20
@@ -94,7 +94,7 @@ async def receive(
     Raises:
         Refusal: It cannot be read.
         UnsupportedBody: It is compressed, or the part ``req`` is not JSON.
-        TooLargeError: It is larger than the emulator takes in.
+        UploadTooLargeError: It is larger than the emulator takes in.
         ConnectionError: The client has gone.
     """
     # The server decompresses nothing: a megabyte could become a thousand.
@@ -149,7 +149,7 @@ async def _receive_multipart(
                 raise ValueError("nested multipart")  # it is the client's value
             given += 1
             if given > MOST_PARTS:
-                raise TooLargeError(f"more than {MOST_PARTS} parts")
+                raise UploadTooLargeError(f"more than {MOST_PARTS} parts")
             await asyncio.sleep(0)  # what has arrived is parsed without a pause
             name = part.name or ""
             content_type = part.headers.get("Content-Type", "")
