@@ -12,7 +12,7 @@ import re
 import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from typing import get_args
+from typing import cast, get_args
 
 from cyclopts import (
     App,
@@ -181,7 +181,7 @@ def _usage(error: CycloptsError, tokens: Sequence[str]) -> str:
 
 
 def _members(kind: object) -> Sequence[enum.Enum]:
-    return list(kind) if isinstance(kind, enum.EnumType) else []
+    return list(cast("type[enum.Enum]", kind)) if isinstance(kind, enum.EnumType) else []
 
 
 # --- what --debug shows -----------------------------------------------------------------------

@@ -296,7 +296,8 @@ def _drift(operation: Operation[Any], reply: Reply) -> list[str]:
     if came != content_type:
         told.append(f"Content-Type: {came} came, {content_type} was expected")
     answer = read(reply.body)
-    fields = cast("dict[str, object]", answer) if isinstance(answer, dict) else {}
+    is_object = isinstance(answer, dict)
+    fields = cast("dict[str, object]", answer) if is_object else {}
     if fields.get("code", code) != code:
         told.append(f"code: {fields['code']!r} came, {code!r} was expected")
     if reply.status >= 400 or (told and not fields):
