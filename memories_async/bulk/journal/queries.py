@@ -253,11 +253,12 @@ def settle(db: sqlite3.Connection, settlements: Iterable[Settlement]) -> list[in
     for one in settlements:
         db.execute(
             """UPDATE item SET
-                billed = billed + (?1 = 'done' AND status IN ('planned', 'sending', 'unknown')),
-                status = ?1, result = ifnull(?2, result), vector = ifnull(?3, vector),
-                error = ?4, details = ?5, waiting = ?6
-            WHERE id = ?7""",
+                billed = billed + (? = 'done' AND status IN ('planned', 'sending', 'unknown')),
+                status = ?, result = ifnull(?, result), vector = ifnull(?, vector),
+                error = ?, details = ?, waiting = ?
+            WHERE id = ?""",
             (
+                one.status,  # twice: Python 3.12.1 takes a numbered placeholder for a named one
                 one.status,
                 None if one.result is None else as_json(one.result),
                 one.vector,
