@@ -53,7 +53,7 @@ async def test_row_41_nothing_leaves_after_the_refusal_has_come(
 ) -> None:
     """Many requests wait for their turn when the account runs dry: none of them leaves."""
     emulator.faults.add(Fault(None, Reason.NO_CREDITS, nth=4, times=None))
-    rates = {Bucket.EMBEDDING: Rate(1, 0.05)}
+    rates = {Bucket.EMBEDDING: Rate(1, 0.25)}
     async with (
         Memories("dry", base_url=emulator.url, rates=rates) as client,
         await Job.create(tmp_path / "job", "embed_images", images(30)) as job,
@@ -128,7 +128,7 @@ async def test_row_51_cancelled_what_had_left_is_unknown_and_the_rest_planned(
     emulator: Emulator, images: MakeImages, tmp_path: Path
 ) -> None:
     emulator.faults.add(Fault(None, Hang(), nth=3, times=None, moment="processed"))
-    rates = {Bucket.EMBEDDING: Rate(3, 3600)}
+    rates = {Bucket.EMBEDDING: Rate(3, 3600, burst=3)}
     async with (
         Memories("interrupted", base_url=emulator.url, rates=rates) as client,
         await Job.create(tmp_path / "job", "embed_images", images(10)) as job,
