@@ -7,6 +7,7 @@ import contextlib
 import hashlib
 import os
 import secrets
+import stat
 from array import array
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from decimal import Decimal
@@ -15,17 +16,22 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Generic, TypeAlias, TypeVar, ca
 import attrs
 import orjson
 
+from memories_async import sqlite
+from memories_async.bulk.journal.rows import FileState
 from memories_async.bulk.kinds import PRICES
 from memories_async.bulk.ledger import Begun, Entry, Ledger, UnknownPolicy
 from memories_async.bulk.models import Status
+from memories_async.bulk.preflight import fingerprint
 from memories_async.captions import Person
 from memories_async.config import CallOptions
 from memories_async.errors import (
     ConfigurationError,
     DecodeError,
+    MediaChanged,
     MediaError,
     MemoriesError,
     OutcomeUnknown,
+    quoted,
 )
 from memories_async.media import Media
 from memories_async.media.urls import is_url
@@ -219,7 +225,7 @@ class Once:
         given = _given(
             prompt=prompt,
             system_prompt=system_prompt,
-            persons=list(persons) or None,
+            persons=persons or None,
             thinking=thinking,
             qa=qa,
             reasoning_effort=reasoning_effort,
@@ -246,7 +252,7 @@ class Once:
             return image
 
         kind = _Kind("add_images", add, LibraryImage)
-        return await self._send(kind, source, _given(unique_id=unique_id, tags=list(tags) or None))
+        return await self._send(kind, source, _given(unique_id=unique_id, tags=tags or None))
 
     async def add_video(
         self, source: OnceSource, *, unique_id: str | None = None, tags: Sequence[str] = ()
@@ -262,7 +268,7 @@ class Once:
             What has become of it; see ``Record``.
         """
         kind = _Kind("add_videos", self._client.library.add_video, Video)
-        return await self._send(kind, source, _given(unique_id=unique_id, tags=list(tags) or None))
+        return await self._send(kind, source, _given(unique_id=unique_id, tags=tags or None))
 
     # --- one item -------------------------------------------------------------------------------
 
@@ -271,14 +277,18 @@ class Once:
     ) -> Record[T]:
         try:
             limit = limit_of(kind.name, self._max_cost, self._price)
+            seen = await asyncio.to_thread(_fingerprint, source)
             key = await _key(kind.name, source, given)
         except MemoriesError as error:
             return Record(status=Status.FAILED, error=str(error))
-        except OSError as error:
-            return Record(status=Status.FAILED, error=f"{source!r} cannot be read: {error}")
-        if (other := self._under_way.get(key)) is not None:
-            record = await asyncio.shield(other)  # the same item, sent by this very process
-            return attrs.evolve(record, replayed=record.status is Status.DONE)
+        except Exception as error:  # a name or a text that cannot be, a store that raises
+            return Record(status=Status.FAILED, error=f"{_shown(source)} cannot be read: {error}")
+        while (other := self._under_way.get(key)) is not None:
+            # The same item, sent by this very process.
+            await asyncio.wait([other])
+            if not other.cancelled():  # else it is this one's turn: nobody has cancelled it
+                record = other.result()
+                return attrs.evolve(record, replayed=record.status is Status.DONE)
         future = self._under_way[key] = asyncio.get_running_loop().create_future()
         try:
             item = _Item(
@@ -289,6 +299,7 @@ class Once:
                 source,
                 given,
                 key,
+                seen,
                 limit,
                 self._options,
             )
@@ -342,6 +353,7 @@ class _Item(Generic[T]):
     source: OnceSource
     given: Mapping[str, object]
     key: str
+    seen: FileState | None
     limit: int | None
     options: CallOptions
     token: str = attrs.field(factory=lambda: secrets.token_hex(16))
@@ -361,6 +373,8 @@ class _Item(Generic[T]):
         try:
             value = await self._call(options)
         except _HeldBackError:
+            with contextlib.suppress(MemoriesError):
+                await self._settle(Status.PLANNED)
             return self._held_back()
         except asyncio.CancelledError as error:
             # The engine notes on the exception whether the whole request had left.
@@ -399,6 +413,10 @@ class _Item(Generic[T]):
             waited += LOOK_AGAIN
 
     async def _begin(self) -> None:
+        if await asyncio.to_thread(self._changed):
+            # Its answer would be kept under the digest of what is no longer there.
+            self.lost = MediaChanged(f"{self.source!r} changed while it was looked at: not sent")
+            raise _HeldBackError
         try:
             said, entry = await self.ledger.begin(
                 self.key, self.token, unknown=self.unknown, limit=self.limit
@@ -409,6 +427,12 @@ class _Item(Generic[T]):
         self.said, self.began = said, entry
         if said is not Begun.SEND:
             raise _HeldBackError
+
+    def _changed(self) -> bool:
+        try:
+            return _fingerprint(self.source) != self.seen
+        except OSError:
+            return True
 
     def _held_back(self) -> Record[T]:
         if self.lost is not None:
@@ -491,7 +515,24 @@ async def _key(kind: str, source: OnceSource, given: Mapping[str, object]) -> st
     return hashlib.sha256(asked).hexdigest()
 
 
+def _fingerprint(source: OnceSource) -> FileState | None:
+    """Return what tells that a file is still the same; None for what is no file."""
+    if isinstance(source, os.PathLike) or (isinstance(source, str) and not is_url(source)):
+        return fingerprint(os.fspath(source))
+    return None
+
+
+def _shown(source: object) -> str:
+    return quoted(f"{source!r}")
+
+
 def _content_digest(source: str | os.PathLike[str] | Openable) -> str:
+    if not isinstance(source, Openable):
+        status = os.stat(source)
+        if not stat.S_ISREG(status.st_mode):
+            raise MediaError(f"{_shown(source)} is no regular file")
+        if sqlite.in_use(status):  # to close it here would take SQLite's locks away
+            raise MediaError(f"{_shown(source)} is an SQLite file that this process has open")
     with source.open() if isinstance(source, Openable) else open(source, "rb") as file:
         digest = hashlib.sha256()
         while piece := file.read(READ):

@@ -182,3 +182,76 @@ async def test_options_of_each_call(
     emulator.faults.add(InjectedFault(None, Hang()))
     once = Once(client, ledger, options=CallOptions(answer_timeout=0.1))
     assert (await once.embed_image(PICTURE)).status is Status.UNKNOWN
+
+
+async def test_the_same_item_at_once_outlives_the_call_that_sends_it(
+    once: Once, emulator: Emulator
+) -> None:
+    """Who is cancelled is cancelled alone: the other one sends it itself."""
+    entered, held = asyncio.Event(), asyncio.Event()
+    find = once._ledger.find
+
+    async def slow(key: str) -> Entry | None:
+        entered.set()
+        await held.wait()
+        return await find(key)
+
+    once._ledger.find = slow  # type: ignore[method-assign]  # holds the first one up
+    first = asyncio.create_task(once.embed_image(PICTURE))
+    second = asyncio.create_task(once.embed_image(PICTURE))
+    await entered.wait()
+    first.cancel()
+    held.set()
+    record = await second
+    assert first.cancelled()
+    assert (record.status, record.replayed) == (Status.DONE, False)
+    assert emulator.ledger.billed() == 1
+
+
+async def test_a_file_that_changes_meanwhile_is_not_kept_as_what_it_was(
+    client: Memories, ledger: SqliteLedger, emulator: Emulator, tmp_path: Path
+) -> None:
+    path = tmp_path / "picture.png"
+    path.write_bytes(PICTURE)
+    once = Once(client, ledger, patience=0)
+    find = ledger.find
+
+    async def find_and_change(key: str) -> Entry | None:
+        path.write_bytes(PICTURE + b"another")
+        return await find(key)
+
+    ledger.find = find_and_change  # type: ignore[method-assign]  # between digest and sending
+    record = await once.embed_image(path)
+    ledger.find = find  # type: ignore[method-assign]  # and from now on nothing changes
+    assert record.status is Status.PLANNED
+    assert "changed" in str(record.error)
+    assert emulator.ledger.billed() == 0
+    assert (await once.embed_image(PICTURE)).replayed is False
+    assert (await once.embed_image(path)).status is Status.DONE
+
+
+async def test_a_file_that_is_no_ledger_is_said_and_waits_for_nothing(
+    client: Memories, emulator: Emulator, tmp_path: Path
+) -> None:
+    (tmp_path / "notes.txt").write_text("no ledger at all " * 10)
+    for path in (tmp_path, tmp_path / "notes.txt", tmp_path / "none" / "ledger"):
+        ledger = SqliteLedger(path)
+        async with asyncio.timeout(10):
+            record = await Once(client, ledger, patience=0).embed_image(PICTURE)
+        assert record.status is Status.PLANNED
+        assert str(path) in str(record.error)
+        await ledger.aclose()
+    assert len(emulator.ledger) == 0
+
+
+async def test_what_is_no_name_or_no_text_is_a_failure_of_that_item(
+    once: Once, emulator: Emulator, ledger: SqliteLedger, tmp_path: Path
+) -> None:
+    os.mkfifo(tmp_path / "pipe.png")
+    await once.embed_image(PICTURE)  # opens the ledger
+    for source in ("a\0b", "a\ud800b", tmp_path / "pipe.png", "/dev/zero", ledger.path):
+        record = await once.embed_image(source)
+        assert (record.status, record.attempts) == (Status.FAILED, 0), source
+    assert (await once.caption_image(PICTURE, "\udc80")).status is Status.FAILED
+    assert (await once.add_image(PICTURE, tags="sea")).value is None
+    assert len(emulator.ledger) == 1

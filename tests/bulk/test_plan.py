@@ -109,6 +109,28 @@ async def test_what_was_answered_and_changed_since_is_noticed_and_sent_on_reques
     assert emulator.ledger.billed() == 4
 
 
+@pytest.mark.parametrize("which", ["changed", "done", [1]])
+async def test_a_duplicate_keeps_to_its_content_when_the_original_changes(
+    which: str | list[int],
+    emulator: Emulator,
+    client: Memories,
+    images: MakeImages,
+    tmp_path: Path,
+) -> None:
+    """The new answer is for the new content; the duplicate has the old one and is asked anew."""
+    folder = images(1)
+    (folder / "0001.png").write_bytes((folder / "0000.png").read_bytes())
+    async with await Job.create(tmp_path / "job", "embed_images", folder) as job:
+        await job.run(client)
+        before = [item.vector async for item in job.items()]
+        (folder / "0000.png").write_bytes(PNG + b"another picture")
+        assert await job.retry(which) == 1
+        await job.run(client)
+        original, duplicate = [item async for item in job.items()]
+    assert original.vector != before[0]
+    assert (duplicate.vector, duplicate.duplicate_of) == (before[1], None)
+
+
 async def test_the_plan_says_what_a_run_told_to_retry_would_send(
     emulator: Emulator, client: Memories, images: MakeImages, tmp_path: Path
 ) -> None:

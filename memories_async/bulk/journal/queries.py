@@ -315,12 +315,16 @@ def retry(db: sqlite3.Connection, status: Status) -> int:
 
 
 def retry_by_id(db: sqlite3.Connection, ids: Iterable[int]) -> int:
-    """Plan items again, whatever became of them, unless they are under way; return how many."""
+    """Plan items again, whatever became of them, unless they are under way; return how many.
+
+    Their files are read anew, which forgetting the time sees to. The digest stays, as it tells
+    whether the duplicates that had the old answer may have the new one.
+    """
     changed = 0
     for id in ids:
         changed += db.execute(
             """UPDATE item SET doubtful = doubtful + (status = 'unknown'), status = 'planned',
-            duplicate_of = NULL, error = NULL, details = NULL, waiting = 0, sha256 = NULL
+            duplicate_of = NULL, error = NULL, details = NULL, waiting = 0, mtime = NULL
             WHERE id = ? AND status NOT IN ('planned', 'sending')""",
             (id,),
         ).rowcount
