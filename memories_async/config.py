@@ -99,6 +99,14 @@ def secret_from_environment(variable: str) -> Secret | None:
     return _secret(os.environ.get(variable), variable)
 
 
+def _given_key(name: str, value: object, variable: str) -> Secret | None:
+    """Return the key that an argument holds, else the one of the environment."""
+    if value is not None and not isinstance(value, str):
+        # Of the value its kind alone is shown: read from a file, bytes are the key itself.
+        raise ConfigurationError(f"{name} is of type {type(value).__name__}; a text is wanted")
+    return _secret(value, variable) or secret_from_environment(variable)
+
+
 def _secret(value: str | None, variable: str) -> Secret | None:
     value = (value or "").strip()
     if not value:
@@ -374,9 +382,8 @@ class Settings:
             ConfigurationError: No key at all, a malformed key or address, or a bad option.
         """
         settings = cls(
-            api_key=_secret(api_key, API_KEY_VARIABLE) or secret_from_environment(API_KEY_VARIABLE),
-            caption_key=_secret(caption_key, CAPTION_KEY_VARIABLE)
-            or secret_from_environment(CAPTION_KEY_VARIABLE),
+            api_key=_given_key("api_key", api_key, API_KEY_VARIABLE),
+            caption_key=_given_key("caption_key", caption_key, CAPTION_KEY_VARIABLE),
             base_url=_base_url(base_url),
             policy=Policy().with_options(options),
             rates={} if rates is None else _checked_rates(rates),

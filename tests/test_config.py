@@ -496,3 +496,12 @@ def test_a_pickle_looks_the_key_up_where_it_is_loaded(monkeypatch: pytest.Monkey
     assert loaded.key(Service.VISUAL_SEARCH).reveal() == "key-of-the-other-place"
     assert loaded.caption_key is None
     assert secret_from_environment("MEMORIES_CAPTION_KEY") is None
+
+
+@pytest.mark.parametrize("name", ["api_key", "caption_key"])
+@pytest.mark.parametrize("value", [5, b"sk-000111222333", ["sk-000111222333"], object()])
+def test_a_key_that_is_no_text_is_refused_and_not_shown(name: str, value: object) -> None:
+    arguments: dict[str, Any] = {"api_key": KEY, name: value}
+    with pytest.raises(ConfigurationError, match=f"{name} is of type .*; a text is wanted") as info:
+        Memories(**arguments)
+    assert "000111" not in str(info.value)

@@ -106,3 +106,11 @@ def test_a_callback_that_the_real_service_cannot_reach_is_warned_of(address: str
 def test_a_callback_that_can_be_reached() -> None:
     client = Memories("key")
     assert callback_address("https://example.com/x", client._settings) == "https://example.com/x"
+
+
+@pytest.mark.parametrize(
+    "url", ["https://example.com:99999/a.png", "https://example.com:a/", "https://a/\udcff.png"]
+)
+def test_an_address_that_nobody_can_fetch_is_not_sent_to_be_billed(url: str) -> None:
+    with pytest.raises(ConfigurationError, match="the url is not a URL"):
+        check_url(url, "the url")

@@ -20,13 +20,16 @@ def check_url(url: str, field: str) -> str:
     """Return an address that the service may fetch or call.
 
     Raises:
-        ConfigurationError: It is not http(s), has control characters or carries credentials.
+        ConfigurationError: It is no http(s) address, has control characters or a port that
+            cannot be, or carries credentials.
     """
     if _UNSAFE_IN_URL.search(url):
         raise ConfigurationError(f"{field} has spaces or control characters: {url[:80]!r}")
     try:
         parts = urlsplit(url)
-    except ValueError as error:
+        parts.port  # noqa: B018  # read, it is checked: the service would refuse it for money
+        url.encode()
+    except ValueError as error:  # a lone surrogate's too
         raise ConfigurationError(f"{field} is not a URL: {error}") from None
     if parts.scheme.lower() not in ("http", "https") or not parts.hostname:
         raise ConfigurationError(f"{field} must be an http(s) URL, not {url[:80]!r}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal, InvalidOperation
@@ -32,7 +33,11 @@ class Budget:
         close_scope: Callable[[Budget], None],
     ) -> None:
         self.dollars = _amount("dollars", dollars)
-        given = prices or {}
+        given = {} if prices is None else prices
+        if not isinstance(given, Mapping):
+            raise ConfigurationError(
+                f"budget: prices is {reprlib.repr(given)}; a mapping of calls to dollars is wanted"
+            )
         if unknown := set(given) - {operation.call for operation in OPERATIONS}:
             raise ConfigurationError(f"budget: prices names {unknown.pop()!r}, which is no call")
         own = {name: _amount(f"prices[{name!r}]", price) for name, price in given.items()}

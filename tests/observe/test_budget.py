@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
+from typing import Any
 
 import pytest
 
@@ -127,3 +128,9 @@ def test_a_price_of_no_call() -> None:
         Memories("k").budget(dollars=1, prices={"captions": 1})
     with pytest.raises(ConfigurationError, match=r"prices\['captions.image'\] is -1"):
         Memories("k").budget(dollars=1, prices={"captions.image": -1})
+
+
+@pytest.mark.parametrize("prices", [5, "captions.image", ["captions.image"], [("a", 1)]])
+def test_prices_are_a_mapping(prices: Any) -> None:
+    with pytest.raises(ConfigurationError, match=r"budget: prices is .*; a mapping of calls"):
+        Memories("k").budget(dollars=1, prices=prices)
