@@ -197,7 +197,8 @@ class CallOptions:
         replay: ``"safe"`` (default) never risks paying twice; ``"accept_double_billing"`` sends a
             billed call again also where its first outcome is unknown.
         before_sending: Awaited before each attempt, with its connection at hand and before its
-            first byte leaves: the place to write down what is about to be sent. What it raises
+            first byte leaves: the place to write down what is about to be sent. Awaited again
+            where it took so long that the call's turn had to be taken anew. What it raises
             ends the call with nothing further sent.
         headers: HTTP headers to send besides, for what the service learnt after this version. None
             that carry the key, the target or the body: no ``Authorization``, ``Host``,

@@ -327,7 +327,7 @@ class Place:
 
         Args:
             before: Awaited once the call is counted; the last that may hold it up. If it takes
-                long, the call is counted anew.
+                long, the call is counted anew, and it is awaited again.
 
         Raises:
             NotDue: The time has not come, nor comes soon: nothing was counted; enter again.
@@ -341,6 +341,7 @@ class Place:
             if self._turn is not None and self.lane.stale:
                 await self.release(sent=False)
                 await self._count(patient=True)
+                await before()  # it may have changed its mind meanwhile, and has less to do now
 
     async def _count(self, *, patient: bool = False) -> None:
         try:

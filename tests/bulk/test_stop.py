@@ -55,7 +55,7 @@ async def test_stopped_the_calls_in_flight_end_and_are_kept(
 async def test_stopped_from_another_thread_while_calls_wait_for_their_turn(
     emulator: Emulator, images: MakeImages, tmp_path: Path
 ) -> None:
-    rates = {Bucket.EMBEDDING: Rate(2, 3600)}
+    rates = {Bucket.EMBEDDING: Rate(2, 3600, burst=2)}
     async with (
         Memories("stopped", base_url=emulator.url, rates=rates) as client,
         await Job.create(tmp_path / "job", "embed_images", images(9)) as job,
