@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import TypeGuard
+from typing import TypeGuard, cast
 
 import orjson
 
@@ -30,6 +30,11 @@ LONGEST_CODE, LONGEST_MESSAGE = 40, 500
 
 SUCCESS_CODES = frozenset({"0000", "0", "200"})
 """What any host may call success: the documentation changed under its clients before."""
+
+DEEPEST_ANSWER = 100
+"""Levels of lists and objects in an answer. Python can neither pickle, copy nor print to JSON what
+is nested some 300 levels deep; what the service sends has fewer than ten.
+"""
 
 # https://api-tools.memories.ai/api-reference/getting-started/error-codes and the older code list.
 # HTTP statuses stand here too: the newest host repeats its status as code, gateways send no code.
@@ -101,7 +106,7 @@ def decode(status: int, headers: Mapping[str, str], body: bytes) -> object:
 
     Raises:
         ApiError: The service or a gateway refused; the subclass says why.
-        DecodeError: The answer is not JSON, or not of a known shape.
+        DecodeError: The answer is not JSON, not of a known shape, or nested beyond reason.
     """
     if 300 <= status < 400:
         raise ApiError("redirect refused", code=str(status), status=status)
@@ -119,6 +124,9 @@ def decode(status: int, headers: Mapping[str, str], body: bytes) -> object:
         if status >= 400:
             raise _error(str(status), status, _reason(status, body), headers)
         raise _unexpected("no envelope", status, body)
+    # Counting brackets is cheap, and there are no more levels than brackets.
+    if body.count(b"[") + body.count(b"{") > DEEPEST_ANSWER and _is_too_deep(answer):
+        raise _unexpected(f"more than {DEEPEST_ANSWER} levels", status, body)
     return _open(answer, status, headers, body)
 
 
@@ -154,6 +162,20 @@ def _open(
             code = str(status) if status >= 400 else code
         raise _error(code, status, message or _reason(status, b""), headers)
     return _flatten(answer.get("data"))
+
+
+def _is_too_deep(answer: object) -> bool:
+    level = [answer]
+    for _ in range(DEEPEST_ANSWER):
+        level = [
+            item
+            for outer in level
+            for item in (outer.values() if _is_object(outer) else cast("list[object]", outer))
+            if isinstance(item, dict | list)
+        ]
+        if not level:
+            return False
+    return True
 
 
 def _flatten(data: object) -> object:

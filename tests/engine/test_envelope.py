@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import json
+import pickle
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -28,7 +30,7 @@ from memories_async import (
     ServerError,
     UnexpectedShape,
 )
-from memories_async._engine.envelope import SUCCESS_CODES, decode
+from memories_async._engine.envelope import DEEPEST_ANSWER, SUCCESS_CODES, decode
 
 JSON = {"content-type": "application/json"}
 
@@ -453,3 +455,23 @@ def test_any_json(status: int, answer: object) -> None:
 def test_any_bytes(status: int, content: bytes, after: str) -> None:
     error = outcome_of(status, {"retry-after": after}, content)
     assert error is None or error.status == status
+
+
+@pytest.mark.parametrize(("opening", "closing"), [(b"[", b"]"), (b'{"a":', b"}")])
+@pytest.mark.parametrize("levels", [DEEPEST_ANSWER + 1, 1000])
+def test_an_answer_nested_beyond_what_python_can_hand_on(
+    opening: bytes, closing: bytes, levels: int
+) -> None:
+    nested = opening * levels + b"1" + closing * levels
+    with pytest.raises(UnexpectedShape, match="more than 100 levels") as caught:
+        decode(200, {}, b'{"code": "0000", "data": {"text": "x", "more": ' + nested + b"}}")
+    assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
+
+
+def test_an_answer_of_many_lists_is_not_a_deep_one() -> None:
+    nested = b"[" * 90 + b"1" + b"]" * 90
+    lists = b",".join([nested] * 50)
+    assert (
+        decode(200, {}, b'{"code": "0000", "data": [' + lists + b"]}")
+        == [orjson.loads(nested)] * 50
+    )
