@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import math
 import os
@@ -300,7 +301,7 @@ def _checked_fields(fields: Mapping[str, object]) -> dict[str, object]:
                 f"CallOptions: fields[{name!r}] is {_shown(value)}; a text, a number, a flag, or a "
                 "list or mapping of such is wanted"
             )
-    return dict(fields)
+    return copy.deepcopy(dict(fields))  # what was checked is what is sent
 
 
 def _is_plain(value: object, depth: int = 20) -> bool:

@@ -325,3 +325,10 @@ def test_without_any_loop() -> None:
     call: Awaitable[object] = Memories(KEY).library.video("VI1")
     with pytest.raises(ConfigurationError, match="asyncio only"):
         call.__await__().send(None)  # type: ignore[attr-defined]  # a coroutine's iterator
+
+
+def test_fields_are_as_they_were_checked() -> None:
+    words: list[object] = ["a"]
+    options = CallOptions(fields={"words": words})
+    words.append(object())
+    assert options.fields == {"words": ["a"]}

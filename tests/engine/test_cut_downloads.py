@@ -273,3 +273,21 @@ async def test_what_a_killed_download_left_is_written_over(tmp_path: Path) -> No
     _, target, _ = await downloaded(a_service(rest=None, cuts=0), tmp_path)
     assert target.read_bytes() == FILM
     assert os.listdir(tmp_path) == ["a.mp4"]
+
+
+@pytest.mark.parametrize("kind", [ValueError, OSError, KeyError])
+async def test_what_the_hook_raises_is_no_lost_connection(
+    kind: type[Exception], tmp_path: Path
+) -> None:
+    def stumble(progress: Progress) -> None:
+        raise kind("mine")
+
+    serve = a_service(rest=the_rest, cuts=0, Accept_Ranges="bytes")
+    async with (
+        RawServer(serve) as server,
+        Memories(KEY, base_url=server.url, clock=HurriedClock()) as client,
+    ):
+        with pytest.raises(kind, match="mine"):
+            await client.library.download("VI1", tmp_path / "a.mp4", on_progress=stumble)
+    assert len(server.requests) == 1
+    assert os.listdir(tmp_path) == []

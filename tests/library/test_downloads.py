@@ -262,3 +262,28 @@ async def test_a_cancelled_write_closes_after_its_thread(
     await until(lambda: closed and not files(folder))
     assert len(closed) == 1
     budget.close()
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.mp4.part"])
+@pytest.mark.parametrize("kind", ["pipe", "directory", "link"])
+async def test_what_is_no_file_is_told_before_anything_is_paid(
+    recorder: Recorder, client: Memories, folder: Path, name: str, kind: str
+) -> None:
+    there = folder / name
+    make = {
+        "pipe": lambda: os.mkfifo(there),
+        "directory": there.mkdir,
+        "link": lambda: there.symlink_to("/dev/null"),
+    }
+    make[kind]()
+    with pytest.raises(MediaError, match=r"is no regular file|is a directory"):
+        await client.library.download("VI1", folder / "a.mp4")
+    assert recorder.requests == []
+
+
+async def test_a_name_that_is_too_long_is_told_before_anything_is_paid(
+    recorder: Recorder, client: Memories, folder: Path
+) -> None:
+    with pytest.raises(MediaError, match="cannot be written: File name too long"):
+        await client.library.download("VI1", folder / ("x" * 252))  # with .part it is 257
+    assert recorder.requests == []

@@ -61,7 +61,7 @@ async def save(
     request: Request[Any],
     file: PartialFile,
     protocol: ResponseHandler | None,
-    attempt: int,
+    asked: Transfer,
 ) -> Reply | Saved | Failure:
     """Write a file as it comes; a small refusal in a file's clothes is returned as what it is.
 
@@ -70,7 +70,7 @@ async def save(
         request: What was asked.
         file: Where to write it.
         protocol: The connection, which tells an end from a reset.
-        attempt: The number of the attempt, from 1.
+        asked: How the attempt went so far; what the caller's hook raises is noted there.
     """
     if not file.continued_by(response.status, response.headers):
         if request.policy.replay != "accept_double_billing" or response.status != 200:
@@ -81,9 +81,12 @@ async def save(
     headers = _kept(response, request.key)
     if len(first) <= LONGEST_REFUSAL and _is_refusal(first):
         return Reply(response.status, headers, _hidden(request.key, first))
-    receiving = Transfer(file.total, attempt, request.on_progress)
+    receiving = Transfer(file.total, asked.attempt, request.on_progress)
     receiving.sent = file.received
-    await file.save(_whole(first, chunks, response, protocol), receiving)
+    try:
+        await file.save(_whole(first, chunks, response, protocol), receiving)
+    finally:
+        asked.failure = receiving.failure
     return Saved(file.destination, file.received, response.content_type, response.status, headers)
 
 

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import re
+import stat
 from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import Future
 from typing import Any
@@ -23,7 +24,9 @@ _FLAGS = (
     | getattr(os, "O_BINARY", 0)
     | getattr(os, "O_CLOEXEC", 0)
     | getattr(os, "O_NOFOLLOW", 0)
+    | getattr(os, "O_NONBLOCK", 0)  # a pipe that nobody reads is an error, not a wait without end
 )
+_UNTIL_WHOLE = ".part"
 _RANGE = re.compile(r"bytes (\d+)-\d+/(\d+|\*)")
 
 
@@ -31,7 +34,8 @@ def check(destination: str) -> None:
     """Refuse a destination that cannot be written, before anything is asked for; blocks.
 
     Raises:
-        MediaError: It is a directory, or lies in none that can be written to.
+        MediaError: It, or the file beside it that is written first, is something else than a file,
+            or lies in no directory that can be written to.
     """
     if "\0" in destination:
         raise MediaError(f"{destination!r} cannot be written: no file's name has a NUL character")
@@ -42,6 +46,18 @@ def check(destination: str) -> None:
         raise MediaError(f"{destination} cannot be written: {folder} is no directory")
     if not os.access(folder, os.W_OK | os.X_OK):
         raise MediaError(f"{destination} cannot be written: no permission for {folder}")
+    # What is found out only with the answer at hand has been paid for.
+    if os.path.exists(destination) and not os.path.isfile(destination):
+        raise MediaError(f"{destination} is no regular file, and would be replaced by one")
+    path = f"{destination}{_UNTIL_WHOLE}"
+    try:
+        mode = os.lstat(path).st_mode
+    except FileNotFoundError:
+        return
+    except OSError as error:  # such as a name that is too long
+        raise MediaError(f"{path} cannot be written: {error.strerror}") from None
+    if not stat.S_ISREG(mode):
+        raise MediaError(f"{path} cannot be written: it is no regular file")
 
 
 class PartialFile:
@@ -65,7 +81,7 @@ class PartialFile:
         self.total: int | None = None
         self.continuable = False
         self._validator: str | None = None
-        self._path = f"{destination}.part"
+        self._path = f"{destination}{_UNTIL_WHOLE}"
         self._budget = budget
         self._descriptor: int | None = None
         self._made = False
@@ -133,7 +149,11 @@ class PartialFile:
                     if len(gathered) >= self._budget.chunk_size(READ_SIZE):
                         await self._write(gathered)
                         gathered = bytearray()
-                    transfer.accepted(len(chunk))
+                    try:
+                        transfer.accepted(len(chunk))
+                    except Exception as error:  # the caller's own, not the connection's
+                        transfer.failure = error
+                        raise
             except Exception:
                 if self._pending is None:  # it broke off, and what came is kept
                     await self._write(gathered)

@@ -194,9 +194,7 @@ class _Exchange:
         request = self.request
         if request.file is not None and answers.is_file(response):
             self._limit(None)  # a long download is no late answer
-            return await answers.save(
-                response, request, request.file, self.protocol, self.transfer.attempt
-            )
+            return await answers.save(response, request, request.file, self.protocol, self.transfer)
         return await answers.reply(response, request.key)
 
     def _limit(self, seconds: float | None) -> None:
