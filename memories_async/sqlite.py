@@ -129,7 +129,11 @@ def connect(
     try:
         _check_name(db, name)
         if schema is not None:
-            _steps(db, schema, create_missing)  # a file of another purpose is not touched
+            db.execute("BEGIN")  # one view of it: another process may be making its tables
+            try:
+                _steps(db, schema, create_missing)  # a file of another purpose is not touched
+            finally:
+                db.execute("ROLLBACK")
         _make_private(name)
         _with_patience(lambda: _use_log(db), busy_timeout)
         db.execute(f"PRAGMA synchronous = {synchronous}")

@@ -18,6 +18,7 @@ import pytest
 
 import memories_async
 from memories_async import sqlite
+from memories_async.bulk.ledger.sqlite import SCHEMA as LEDGER
 from memories_async.errors import ConfigurationError
 from memories_async.sqlite import Schema
 
@@ -325,6 +326,7 @@ def test_a_checkpoint_leaves_everything_in_the_file_alone(tmp_path: Path) -> Non
 READ = """
 import sys
 from memories_async import sqlite
+from memories_async.bulk.ledger.sqlite import SCHEMA as LEDGER
 from tests.test_sqlite import NOTES
 db = sqlite.connect_for_reading(sys.argv[1], NOTES)
 print(db.execute("SELECT text FROM note").fetchall())
@@ -377,3 +379,18 @@ def test_what_a_killed_writer_left_on_read_only_media_is_read(tmp_path: Path) ->
     assert os.path.getsize(f"{path}-wal")
     ran = on_read_only_media(media, [sys.executable, "-c", READ, str(path)])
     assert ran.stdout == "[('kept',)]\n", ran.stderr
+
+
+def test_many_threads_may_come_first(tmp_path: Path) -> None:
+    """What one makes is seen whole by the others, or not at all."""
+    for attempt in range(20):
+        path = tmp_path / str(attempt)
+        ready = threading.Barrier(8)
+
+        def come(path: Path = path, ready: threading.Barrier = ready) -> None:
+            ready.wait()
+            sqlite.connect(path, LEDGER, create_missing=True).close()
+
+        with ThreadPoolExecutor(8) as pool:
+            for coming in [pool.submit(come) for _ in range(8)]:
+                coming.result()

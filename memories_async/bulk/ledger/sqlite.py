@@ -162,7 +162,7 @@ class SqliteLedger:
                 results = await loop.run_in_executor(self._thread, self._commit, changes)
             except (sqlite3.Error, OSError) as error:
                 results = [LedgerUnavailable(f"{self.path}: {error}")] * len(batch)
-            except Exception as error:  # who waits must hear of it, e.g. that it is no ledger
+            except Exception as error:  # whatever it is: nobody may wait for ever
                 results = [error] * len(batch)
             for (_, future), result in zip(batch, results, strict=True):
                 if future.cancelled():
