@@ -11,6 +11,7 @@ import json
 import os
 import secrets
 import sqlite3
+import stat
 from array import array
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, BinaryIO, Protocol, cast
@@ -136,12 +137,11 @@ async def write(path: str, format: str, kind: JobKind, pages: AsyncIterator[Sequ
     """Write one row per input, a page at a time; the file is in its place once it is whole.
 
     Raises:
-        ConfigurationError: The package that writes this format is not installed, or the file
-            there is a job.
+        ConfigurationError: As ``check_destination``.
         OSError: The file cannot be written.
     """
     columns = {**_COLUMNS, **kind.columns, **_LAST_COLUMNS}
-    await asyncio.to_thread(_check_destination, path)
+    await asyncio.to_thread(check_destination, path, format)
     count = 0
     # A name of its own, made exclusively: exports to one name do not meet, and no link is followed.
     part = f"{path}.{secrets.token_hex(6)}.part"
@@ -164,11 +164,26 @@ async def write(path: str, format: str, kind: JobKind, pages: AsyncIterator[Sequ
     return count
 
 
-def _check_destination(path: str) -> None:
+def check_destination(path: str, format: str) -> None:
+    """Tell whether an export can be written, which is better known before anything is paid.
+
+    Raises:
+        ConfigurationError: The package that writes this format is not installed, there is no such
+            folder, or what is there is a folder or a job.
+    """
+    if format == "parquet":
+        _installed("pyarrow")
+    folder = os.path.dirname(os.path.abspath(path))
+    if not os.path.isdir(folder):
+        raise ConfigurationError(f"{path} cannot be written: there is no folder {folder}")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise ConfigurationError(f"{path} cannot be written: nothing may be added to {folder}")
     try:
         status = os.stat(path)
     except (OSError, ValueError):
         return
+    if stat.S_ISDIR(status.st_mode):
+        raise ConfigurationError(f"{path} is a folder: export to another name")
     job = sqlite.in_use(status)
     with contextlib.suppress(ConfigurationError, OSError, sqlite3.Error):
         job = job or sqlite.marks_of(path)[0] == APPLICATION_ID

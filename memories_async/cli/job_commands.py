@@ -14,7 +14,7 @@ from typing import TypedDict
 
 import attrs
 
-from memories_async.bulk import Counts, Event, Input, Item, Job, Report, Status, StopReason
+from memories_async.bulk import Counts, Event, Input, Item, Job, Report, Status, StopReason, exports
 from memories_async.cli.credentials import Account, account, connect
 from memories_async.cli.exit_codes import Exit
 from memories_async.cli.interrupts import AGAIN, interrupts
@@ -59,6 +59,7 @@ async def start(
 ) -> int:
     """Make the job that the arguments ask for, or find it if they asked before, and run it."""
     who = account(shared.profile)
+    _refuse_to_replace(running.output, sources)
     options = {name: value for name, value in options.items() if value is not None}
     chosen = Selected(include=making.include, exclude=making.exclude, shard=making.shard)
     with (
@@ -80,6 +81,17 @@ async def start(
         job = await Job.create(place, kind, inputs, options=options, price=price, **chosen)
         async with job:
             return await go(job, who, running, shared, calling)
+
+
+def _refuse_to_replace(output: str | None, sources: Sequence[str]) -> None:
+    """Refuse to write results over what was named as a source.
+
+    Raises:
+        ConfigurationError: It is one of them, by whatever name.
+    """
+    for source in sources if output is not None and os.path.exists(output) else ():
+        if os.path.exists(source) and os.path.samefile(output, source):
+            raise ConfigurationError(f"--output is {source}, which is an input: name another file")
 
 
 class Selected(TypedDict):
@@ -142,6 +154,10 @@ async def go(job: Job, who: Account, running: Running, shared: Shared, calling: 
     output = Output.of(shared)
     if running.dry_run:
         return await _preview(job, running, shared)
+    if running.output is not None:
+        # Said before anything is paid for.
+        chosen = exports.format_of(running.output, None)
+        await asyncio.to_thread(exports.check_destination, running.output, chosen)
     counts = await job.counts()
     if running.unknown == "retry" and counts.unknown:
         cost = "" if job.price is None else f" (up to ${counts.unknown * job.price})"

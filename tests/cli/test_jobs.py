@@ -453,3 +453,35 @@ def test_shards_are_merged(account: Emulator, run: Run, home: Path, images: Path
     assert run("jobs", "resume", parts[0]) == Exit.FAILED
     assert run("jobs", "merge", parts[0], parts[0], "--into", "twice") == Exit.USAGE
     assert account.ledger.billed() == 25
+
+
+def test_results_are_never_written_over_what_was_named_as_a_source(
+    account: Emulator, run: Run, images: Path, tmp_path: Path, capsys
+):
+    wanted = tmp_path / "wanted.jsonl"
+    wanted.write_text("".join(f'{{"path": "{path}"}}\n' for path in images.iterdir()))
+    before = wanted.read_bytes()
+    link = tmp_path / "link.jsonl"
+    link.symlink_to(wanted)
+    for name in (wanted, link):
+        assert run("embed", wanted, "--output", name) == Exit.USAGE
+        assert "is an input: name another file" in capsys.readouterr().err
+    assert wanted.read_bytes() == before
+    assert account.ledger.billed() == 0
+
+
+def test_where_results_cannot_go_is_said_before_anything_is_paid_for(
+    account: Emulator, run: Run, images: Path, tmp_path: Path, capsys
+):
+    (tmp_path / "folder.jsonl").mkdir()
+    for name, said in (
+        (tmp_path / "none" / "x.jsonl", "there is no folder"),
+        (tmp_path / "folder.jsonl", "is a folder"),
+    ):
+        assert run("embed", images, "--output", name) == Exit.USAGE
+        err = capsys.readouterr().err
+        assert said in err
+        assert ".part" not in err
+    assert account.ledger.billed() == 0
+    (job,) = jobs(tmp_path / "home")
+    assert run("jobs", "export", job, tmp_path / "none" / "x.csv") == Exit.USAGE
