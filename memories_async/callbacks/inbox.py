@@ -45,6 +45,7 @@ from memories_async.errors import (
     DecodeError,
     OutcomeUnknown,
     TaskFailed,
+    quoted,
 )
 from memories_async.media.urls import check_url
 from memories_async.models import CaptionTask
@@ -234,11 +235,13 @@ class CallbackInbox:
         delivery = await self._wait(task_id, timeout)
         if delivery is None:
             raise CallbackTimeout(
-                f"no callback for task {task_id} within {timeout:g} s", task_id=task_id
+                f"no callback for task {quoted(task_id)} within {timeout:g} s", task_id=task_id
             )
         caption = read_caption(delivery.body).result
         if caption is None:
-            raise TaskFailed(f"task {task_id} failed; the service gives no reason", task_id=task_id)
+            raise TaskFailed(
+                f"task {quoted(task_id)} failed; the service gives no reason", task_id=task_id
+            )
         return caption
 
     # --- library videos -----------------------------------------------------------------------
@@ -285,7 +288,7 @@ class CallbackInbox:
         notice = read_video(delivery.body)
         assert notice.result is not None
         if notice.result.failed:
-            raise TaskFailed(f"indexing of {notice.subject} failed", task_id=notice.subject)
+            raise TaskFailed(f"indexing of {quoted(notice.subject)} failed", task_id=notice.subject)
         return notice.result
 
     # --- receiving ----------------------------------------------------------------------------
@@ -335,7 +338,7 @@ class CallbackInbox:
             logger.warning("Refused a callback: %s", error)
             return NOT_READABLE
         if not payload.final:
-            logger.info("A callback says that %r goes on", payload.subject)
+            logger.info("A callback says that %r goes on", quoted(payload.subject))
             return ACKNOWLEDGED
         # A caption's task is known from its submission; a video's address stands for itself.
         name = payload.subject if kind is CallbackKind.CAPTION else token
@@ -343,10 +346,12 @@ class CallbackInbox:
         delivery = Delivery(name, body, digest, self._clock.wall())
         status = await self._store.deliver(token, delivery)
         if status is DeliveryStatus.UNKNOWN:
-            logger.warning("A callback at one of our addresses names no task of it: %r", name)
+            logger.warning(
+                "A callback at one of our addresses names no task of it: %r", quoted(name)
+            )
             return NOT_FOUND
         if status is DeliveryStatus.DIFFERENT:
-            logger.warning("Ignored another callback for %r (SHA-256 %s)", name, digest)
+            logger.warning("Ignored another callback for %r (SHA-256 %s)", quoted(name), digest)
         return ACKNOWLEDGED
 
     def _allows(self, peer: str | None) -> bool:

@@ -89,7 +89,9 @@ def _refuse_to_replace(output: str | None, sources: Sequence[str]) -> None:
     Raises:
         ConfigurationError: It is one of them, by whatever name.
     """
-    for source in sources if output is not None and os.path.exists(output) else ():
+    if output is None or not os.path.exists(output):
+        return
+    for source in sources:
         if os.path.exists(source) and os.path.samefile(output, source):
             raise ConfigurationError(f"--output is {source}, which is an input: name another file")
 

@@ -8,6 +8,7 @@ duplicate and one is no picture.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import shutil
 import socket
 import sqlite3
@@ -163,3 +164,25 @@ async def test_one_that_is_damaged_says_so_and_is_not_changed(old: Path) -> None
     with pytest.raises(JournalError, match=r"old\.job.*malformed"):
         await Job.open(old)
     assert await asyncio.to_thread(old.read_bytes) == damaged
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "UPDATE item SET status = 'weird'",
+        "UPDATE item SET result = '{'",
+        "UPDATE item SET sha256 = 'no bytes'",
+        "UPDATE job SET price = 'abc'",
+        "UPDATE job SET created = 'x'",
+    ],
+)
+async def test_values_that_cannot_be_there_are_damage(old: Path, damage: str) -> None:
+    """What a disk has turned into something else is said of the file, in words."""
+    async with await Job.open(old):
+        pass  # it is of this version now
+    with contextlib.closing(sqlite3.connect(old)) as db:
+        db.execute(damage)
+        db.commit()
+    with pytest.raises(JournalError, match=r"old\.job is damaged"):
+        async with await Job.open(old) as job:
+            _ = [item async for item in job.items()]

@@ -6,12 +6,13 @@ import asyncio
 import hashlib
 import hmac
 import html
+import json
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 
 import pytest
 
-from memories_async import CallbackTimeout, ConfigurationError
+from memories_async import CallbackTimeout, CaptionTask, ConfigurationError
 from memories_async.callbacks import (
     CallbackInbox,
     Delivery,
@@ -315,3 +316,23 @@ async def test_nothing_shows_the_secret(inbox: CallbackInbox, store: RecordingSt
         shown = f"{owner!r} {vars(owner)!r}"
         assert SECRET not in shown
         assert secret not in shown
+
+
+async def test_names_from_outside_are_never_as_long_as_a_body_in_logs_and_messages(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    addresses: list[str] = []
+
+    async def send(url: str) -> CaptionTask:
+        addresses.append(url)
+        return CaptionTask(task_id="task-1")
+
+    inbox = CallbackInbox("https://example.com/callbacks", store=MemoryStore())
+    await inbox.submit(send)
+    name = "x" * 900_000
+    answer = await inbox.receive(addresses[0], json.dumps({"task_id": name}).encode())
+    assert answer.status == 404
+    with pytest.raises(CallbackTimeout) as caught:
+        await inbox.result(f"{name}\n", timeout=0)
+    assert len(caplog.text) < 2_000
+    assert len(str(caught.value)) < 2_000

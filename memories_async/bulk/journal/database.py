@@ -18,7 +18,7 @@ from memories_async.bulk.journal import lock, queries
 from memories_async.bulk.journal.lock import JobLock
 from memories_async.bulk.journal.rows import Tally
 from memories_async.bulk.journal.schema import LOG_LOST, LOG_NEEDED, LOG_SEEN, SCHEMA, WHOLE
-from memories_async.errors import ConfigurationError, JobBusy, JournalError
+from memories_async.errors import ConfigurationError, JobBusy, JournalError, MemoriesError
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -104,8 +104,17 @@ class Journal:
         *args: P.args,
         **kwargs: P.kwargs,
     ) -> T:
-        """Run a query, or a change within the transaction of planning."""
-        return await self._run(lambda: query(self._connection(), *args, **kwargs))
+        """Run a query, or a change within the transaction of planning.
+
+        Raises:
+            JournalError: The file cannot be read, or holds what cannot be in it.
+        """
+        try:
+            return await self._run(lambda: query(self._connection(), *args, **kwargs))
+        except (ValueError, TypeError, ArithmeticError, AttributeError) as error:
+            if isinstance(error, MemoriesError):
+                raise
+            raise JournalError(f"{self.path} is damaged: {error}") from error
 
     async def write(
         self,
