@@ -30,6 +30,7 @@ from memories_async.errors import (
     MemoriesError,
     OutcomeUnknown,
 )
+from memories_async.media.urls import is_url
 from memories_async.models import Progress
 
 if TYPE_CHECKING:
@@ -104,7 +105,7 @@ class Run:
         self._probed = asyncio.Event()
         self._stopping = asyncio.Event()
         self._queued: set[asyncio.Task[None]] = set()
-        self._sending: set[asyncio.Task[None]] = set()
+        self._sending: dict[asyncio.Task[None], _Attempt] = {}
         self._to_watch: asyncio.Queue[int | None] = asyncio.Queue()
 
     async def run(self) -> Report:
@@ -249,7 +250,7 @@ class Run:
                 answers = await self._kind.send(self._client, self._request(attempt))
             finally:
                 self._queued.discard(task)
-                self._sending.discard(task)
+                self._sending.pop(task, None)
         except _HeldBackError:
             await self._put_back(attempt)
             return []
@@ -264,8 +265,7 @@ class Run:
                 await self._settle(attempt.all_unknown("cancelled after the request had left"))
             else:
                 await self._put_back(attempt)
-            ours = self._held if not attempt.begun else self._stopping.is_set()
-            if ours and task.cancelling() == 1:
+            if self._held and task.cancelling() == 1:
                 task.uncancel()  # it was the run itself that ended this request
                 return []
             raise
@@ -317,7 +317,7 @@ class Run:
             attempt.begun = True
             task = cast("asyncio.Task[None]", asyncio.current_task())
             self._queued.discard(task)
-            self._sending.add(task)
+            self._sending[task] = attempt
             await self._journal.write(queries.start, attempt.ids)
             self._events.left()
         if self._held:
@@ -387,7 +387,11 @@ class Run:
         self._settling.set()
         if reason not in failures.LIMITS:
             self._held = True
-            for task in self._queued - {asyncio.current_task()}:
+            waiting = set(self._queued)
+            if reason is not StopReason.INTERRUPTED:
+                # What is written down may still wait for its turn, as long as no byte has left.
+                waiting |= {task for task, one in self._sending.items() if one.is_waiting}
+            for task in waiting - {asyncio.current_task()}:
                 task.cancel()
         self._tell("stopped", self._stop)
 
@@ -463,6 +467,11 @@ class _Attempt:
     @property
     def ids(self) -> list[int]:
         return [one.id for one in self.checked]
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether certainly nothing of it has left: of a file's bytes each one is told."""
+        return not self.bytes_sent and not any(is_url(one.item.source) for one in self.checked)
 
     def changed(self) -> bool:
         return any(one.changed() for one in self.checked)

@@ -53,7 +53,7 @@ async def test_row_41_nothing_leaves_after_the_refusal_has_come(
 ) -> None:
     """Many requests wait for their turn when the account runs dry: none of them leaves."""
     emulator.faults.add(Fault(None, Reason.NO_CREDITS, nth=4, times=None))
-    rates = {Bucket.EMBEDDING: Rate(1, 0.25)}
+    rates = {Bucket.EMBEDDING: Rate(1, 0.4)}
     async with (
         Memories("dry", base_url=emulator.url, rates=rates) as client,
         await Job.create(tmp_path / "job", "embed_images", images(30)) as job,
