@@ -99,8 +99,11 @@ def with_fields(
     """
     if not more:
         return fields
+    taken = {*fields, operation.array_field}
+    if operation.body is Body.FIELDS_AND_FILES:
+        taken.add(operation.file_part)  # each field is a part of its own, beside the file's
     for name in more:
-        if name in fields or name == operation.array_field:
+        if name in taken:
             raise ConfigurationError(
                 f"CallOptions: fields has {name!r}, which {operation.call} sets itself"
             )

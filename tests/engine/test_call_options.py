@@ -97,6 +97,8 @@ async def test_a_field_that_the_call_sets_is_its_own(server: RawServer) -> None:
             (client.library.video("VI1", options=over("video_no")), "video_no"),
             (client.library.delete_videos(["VI1"], options=over("video_nos")), "video_nos"),
             (client.assets.metadata("re_1", options=over("asset_id")), "asset_id"),
+            (client.embeddings.image(PNG, options=over("file")), "file"),
+            (client.library.add_images(PNG, options=over("files")), "files"),
         ):
             with pytest.raises(ConfigurationError, match=f"'{field}', which .* sets itself"):
                 await call

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import asyncio
+import base64
 import faulthandler
 import io
 import logging
@@ -318,3 +319,41 @@ def test_s02_nothing_prints_or_logs_a_revealed_key() -> None:
         "_engine/pacing.py": 1,  # a digest
         "callbacks/inbox.py": 3,  # HMACs, and a store, with a secret of the inbox's own
     }
+
+
+def _in_base_64(before: bytes, after: bytes = b"") -> bytes:
+    return base64.b64encode(before + SENTINEL.encode() + after)
+
+
+@pytest.mark.parametrize(
+    "echo",
+    [
+        SENTINEL.encode().hex().encode(),
+        SENTINEL.encode().hex().upper().encode(),
+        *(_in_base_64(before, b"?") for before in (b"", b":", b"me", b"Bearer ")),
+        base64.urlsafe_b64encode(b"Bearer " + SENTINEL.encode()),
+        "".join(f"%25{ord(character):02x}" for character in SENTINEL).encode(),
+        "".join(f"&#x{ord(character):06x};" for character in SENTINEL).encode(),
+        "".join(f"\\x{ord(character):02x}" for character in SENTINEL).encode(),
+        "".join(f"\\{ord(character):03o}" for character in SENTINEL).encode(),
+        "".join(f"\\u{{{ord(character):x}}}" for character in SENTINEL).encode(),
+        SENTINEL.encode("utf-16-le"),
+    ],
+)
+def test_a_key_that_is_echoed_in_another_spelling_is_hidden(echo: bytes) -> None:
+    hidden = Secret(SENTINEL, "V").hide(b"no such key: " + echo + b"!")
+    assert "…" in hidden.decode()
+    assert len(hidden) < 32  # at most the ends of a base 64 text are left
+    inside = SENTINEL[6:-6].encode()
+    assert inside not in hidden.replace(b"\0", b"")
+    assert base64.b64encode(inside) not in hidden
+
+
+def test_what_holds_no_key_stays_as_it_is() -> None:
+    said = b'{"text": "100 % \\u00e9 &amp; sk-", "n": [0.1, -2e-5], "b": "U0VOVElORUw="}'
+    assert Secret(SENTINEL, "V").hide(said) == said
+
+
+def test_a_key_is_hidden_in_a_page_that_names_its_characters() -> None:
+    secret = Secret("sk_mavi+0123/4567=", "V")
+    assert secret.hide(b"sk&lowbar;mavi&plus;0123&sol;4567&equals;") == "…".encode()
