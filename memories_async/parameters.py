@@ -29,7 +29,7 @@ import attrs
 
 from memories_async.errors import ConfigurationError, MemoriesError
 from memories_async.media import Media
-from memories_async.media.source import is_source
+from memories_async.media.source import is_source, path_of
 
 C = TypeVar("C", bound=type)
 
@@ -282,7 +282,7 @@ def no_other_place(name: str, value: str) -> Problem:
 
 def no_nul(name: str, value: str | os.PathLike[str]) -> Problem:
     """Refuse a path that no file can have."""
-    return f"{name} holds a NUL character" if "\0" in os.fspath(value) else None
+    return f"{name} holds a NUL character" if "\0" in path_of(value) else None
 
 
 LIMITS: Mapping[str, Callable[[str, Any], Problem]] = {

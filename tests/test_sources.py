@@ -12,7 +12,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import anyio
 import attrs
@@ -31,6 +31,7 @@ from memories_async._engine.body.writer import Transfer
 from memories_async._engine.transport.sessions import affordable
 from memories_async.emulator import Emulator
 from memories_async.media import readers
+from memories_async.media.adapt import adapted
 from memories_async.media.inspect import inspect_source, inspect_sources
 from memories_async.media.readers import READ_SIZE, Attachment
 from memories_async.media.rules import CAPTION_IMAGE, CAPTION_VIDEO, EMBEDDED_IMAGE
@@ -497,3 +498,27 @@ def test_no_more_connections_than_files_allow(monkeypatch: pytest.MonkeyPatch) -
     for limit, most in ((64, 20), (1024, 100), (24, 1), (10, 1), (resource.RLIM_INFINITY, 100)):
         monkeypatch.setattr(resource, "getrlimit", lambda _, limit=limit: (limit, limit))
         assert affordable(100) == most
+
+
+class OddPath:
+    """A path that gives itself as it is told."""
+
+    def __init__(self, said: object) -> None:
+        self.said = said
+
+    def __fspath__(self) -> Any:
+        if isinstance(self.said, Exception):
+            raise self.said
+        return self.said
+
+
+@pytest.mark.parametrize("said", [5, None, ValueError("mine")])
+def test_a_path_that_is_none(said: object) -> None:
+    with pytest.raises(ConfigurationError, match="a OddPath is no path: "):
+        adapted(cast("os.PathLike[str]", OddPath(said)))
+
+
+def test_a_path_of_bytes_is_a_path(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"x")
+    [entry] = os.scandir(os.fsencode(tmp_path))
+    assert adapted(cast("os.PathLike[str]", entry)).content == str(tmp_path / "a.png")

@@ -18,6 +18,7 @@ from collections.abc import (
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from memories_async.errors import ClosedError, ConfigurationError, MemoriesError
+from memories_async.media.source import path_of
 
 if TYPE_CHECKING:
     import ssl
@@ -105,7 +106,7 @@ class Dispatcher:
                 files=files,
                 known=known,
                 on_progress=on_progress,
-                destination=destination if destination is None else os.fspath(destination),
+                destination=destination if destination is None else path_of(destination),
             )
         except MemoriesError as error:
             error.operation = error.operation or str(operation)

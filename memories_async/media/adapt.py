@@ -24,6 +24,7 @@ from memories_async.media.source import (
     is_picture,
     is_upload,
     own_name,
+    path_of,
 )
 from memories_async.media.urls import is_url
 
@@ -48,8 +49,11 @@ def adapted(source: Source) -> Media:
         return media
     if is_url(content):
         raise MediaError(f"{str(content)[:80]!r} is a URL; this takes local files only")
-    if isinstance(content, str | os.PathLike) or is_picture(content):
+    if isinstance(content, str) or is_picture(content):
         return media
+    if isinstance(content, os.PathLike):
+        # Of what os.scandir(b"...") yields the path is bytes.
+        return attrs.evolve(media, content=path_of(cast("os.PathLike[str]", content)))
     if is_upload(content) and (is_async_file(content) or not hasattr(content, "read")):
         return attrs.evolve(media, content=content.file, name=media.name or content.filename)
     if is_file(content) or isinstance(content, AsyncIterable):

@@ -155,6 +155,20 @@ def is_source(value: object) -> bool:
     return known or is_named(value) or is_file(value) or is_picture(value) or _is_buffer(value)
 
 
+def path_of(path: str | os.PathLike[str]) -> str:
+    """Return a path as text, also where it gives itself as bytes.
+
+    Raises:
+        ConfigurationError: It gives itself as neither, or fails to.
+    """
+    try:
+        return os.fsdecode(path)
+    except Exception as error:  # a caller's object may raise anything
+        raise ConfigurationError(
+            f"a {type(path).__name__} is no path: {type(error).__name__}: {error}"
+        ) from error
+
+
 def listed(sources: Source | Iterable[Source]) -> list[Source]:
     """Return one source, or all that an iterable yields, as a list."""
     single = is_source(sources)

@@ -46,6 +46,7 @@ class Budget:
         self._spent = Decimal(0)
         self._open_scope = open_scope
         self._close_scope = close_scope
+        self._entered = 0
 
     def __repr__(self) -> str:
         return f"Budget(dollars={self.dollars}, spent={self._spent})"
@@ -90,7 +91,10 @@ class Budget:
                 self._spent -= self._prices[operation.call]
 
     def __enter__(self) -> Self:
-        self._open_scope(self)
+        with self._lock:
+            self._entered += 1
+            if self._entered == 1:  # entered twice, it still counts a call once
+                self._open_scope(self)
         return self
 
     def __exit__(
@@ -99,7 +103,12 @@ class Budget:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._close_scope(self)
+        with self._lock:
+            if not self._entered:
+                raise ConfigurationError("budget: it is left more often than it was entered")
+            self._entered -= 1
+            if not self._entered:
+                self._close_scope(self)
 
     async def __aenter__(self) -> Self:
         return self.__enter__()

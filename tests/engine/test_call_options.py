@@ -12,7 +12,14 @@ from typing import Any
 
 import pytest
 
-from memories_async import CallOptions, ClosedError, ConfigurationError, ConnectError, Memories
+from memories_async import (
+    CallOptions,
+    ClosedError,
+    ConfigurationError,
+    ConnectError,
+    Memories,
+    MemoriesError,
+)
 from memories_async.results import HttpExchange
 from memories_async.sync import Memories as BlockingMemories
 from tests.engine.raw_server import Conversation, RawServer, answer
@@ -245,6 +252,32 @@ async def test_a_proxy_is_asked_for_a_tunnel_with_its_login_and_never_with_the_k
     shown = [str(caught.value), repr(caught.value), repr(vars(caught.value)), repr(client)]
     shown += [repr(pickle.dumps(caught.value)), repr(pickle.dumps(client))]
     assert not [text for text in shown if "SECRETWORD" in text or login in text]
+
+
+@pytest.mark.parametrize("tunnel", [True, False])
+@pytest.mark.parametrize("where", ["reason", "body", "no HTTP"])
+async def test_a_proxy_that_repeats_its_login_shows_it_to_nobody(where: str, tunnel: bool) -> None:
+    login = base64.b64encode(b"user:SECRETWORD").decode()
+    said = f"Basic {login} for user, SECRETWORD".encode()
+    answers = {
+        "reason": b"HTTP/1.1 407 " + said + b"\r\nContent-Length: 0\r\n\r\n",
+        "body": b"HTTP/1.1 407 No\r\nContent-Length: %d\r\n\r\n" % len(said) + said,
+        "no HTTP": said + b"\r\n\r\n",
+    }
+
+    async def refuse(conversation: Conversation) -> None:
+        await conversation.request()
+        await conversation.send(answers[where])
+
+    async with RawServer(refuse) as proxy:
+        address = f"http://user:SECRETWORD@127.0.0.1:{proxy.port}"
+        base_url = "https://gateway.example" if tunnel else "http://127.0.0.1:1"
+        async with Memories(KEY, base_url=base_url, proxy=address, clock=HurriedClock()) as client:
+            with pytest.raises(MemoriesError) as caught:
+                await client.library.video("VI1", options=CallOptions(attempts=1))
+    shown = f"{caught.value} {caught.value!r} {vars(caught.value)}"
+    assert "SECRETWORD" not in shown
+    assert login not in shown
 
 
 @pytest.mark.parametrize("how", ["refused", "unknown", "garbage"])

@@ -134,3 +134,17 @@ def test_a_price_of_no_call() -> None:
 def test_prices_are_a_mapping(prices: Any) -> None:
     with pytest.raises(ConfigurationError, match=r"budget: prices is .*; a mapping of calls"):
         Memories("k").budget(dollars=1, prices=prices)
+
+
+async def test_a_budget_entered_twice_counts_a_call_once(stage: Stage) -> None:
+    client = stage.client(base_url=stage.emulator.url)
+    budget = client.budget(dollars=0.0001)
+    with budget:
+        async with budget:
+            await embed(client)
+        with pytest.raises(BudgetExceeded):  # still open
+            await embed(client)
+    assert budget.spent == Decimal("0.0001")
+    await stage.saw(requests=1, billed=1)
+    with pytest.raises(ConfigurationError, match="left more often than it was entered"):
+        budget.__exit__(None, None, None)

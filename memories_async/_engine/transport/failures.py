@@ -58,11 +58,13 @@ _USER_IN_ADDRESS = re.compile(r"//[^/@\s]*@")
 LONGEST_DETAIL = 200
 
 
-def read(error: Exception, key: Secret | None) -> Failure:
+def read(error: Exception, *secrets: Secret | None) -> Failure:
     """Say what an exception means, without the key or a proxy's password in its text."""
     cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
     # aiohttp quotes what it could not parse, over several lines and at any length.
-    quoted = _USER_IN_ADDRESS.sub("//…@", hidden(key, str(cause)))
+    quoted = _USER_IN_ADDRESS.sub("//…@", str(cause))
+    for secret in secrets:
+        quoted = hidden(secret, quoted)
     detail = " ".join(f"{type(cause).__name__}: {quoted}".split())[:LONGEST_DETAIL]
     if isinstance(cause, ssl.SSLEOFError | ssl.SSLZeroReturnError | ConnectionError):
         # The handshake was cut, which says nothing against the certificate.

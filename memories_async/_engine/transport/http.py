@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import functools
 import ssl
@@ -23,7 +24,7 @@ from memories_async._engine.transport.failures import Failure, Fault
 from memories_async._engine.transport.payload import Connection, Payload
 from memories_async._engine.transport.sessions import EXCHANGE, Sessions, is_quiet
 from memories_async.addresses import Proxy
-from memories_async.config import Settings
+from memories_async.config import Secret, Settings
 from memories_async.errors import ClosedError, MemoriesError
 from memories_async.operations import Replay
 
@@ -101,11 +102,13 @@ class _Exchange:
     payload: Payload | None = None
     connected: bool = False
     protocol: ResponseHandler | None = None
+    proxy: Proxy | None = None
 
     async def run(
         self, session: aiohttp.ClientSession, proxy: Proxy | None
     ) -> Reply | Saved | Failure:
         request, transfer = self.request, self.transfer
+        self.proxy = proxy
         if request.body is not None:
             self.payload = Payload(request.body, self.send_body, request.policy.stall_timeout)
         failure = Failure(Fault.LOST)
@@ -195,7 +198,10 @@ class _Exchange:
         if request.file is not None and answers.is_file(response):
             self._limit(None)  # a long download is no late answer
             return await answers.save(response, request, request.file, self.protocol, self.transfer)
-        return await answers.reply(response, request.key)
+        reply = await answers.reply(response, request.key)
+        for secret in _of_the_proxy(self.proxy):  # its own refusal may repeat what it was told
+            reply = attrs.evolve(reply, body=secret.hide(reply.body))
+        return reply
 
     def _limit(self, seconds: float | None) -> None:
         """Let the step that begins now take so long, and never longer than the caller waits."""
@@ -214,7 +220,7 @@ class _Exchange:
             return Failure(Fault.TIMED_OUT if late or self.connected else Fault.CONNECT_TIMEOUT)
         if self.payload is not None and self.payload.stalled:
             return Failure(Fault.STALLED)
-        return failures.read(error, self.request.key)
+        return failures.read(error, self.request.key, *_of_the_proxy(self.proxy))
 
 
 def _note_what_may_be_billed(
@@ -252,3 +258,12 @@ def _login(proxy: Proxy | None) -> dict[str, str]:
     if proxy is None or proxy.login is None:
         return {}
     return {"Proxy-Authorization": _HeaderSecret(proxy.login)}
+
+
+def _of_the_proxy(proxy: Proxy | None) -> tuple[Secret, ...]:
+    """Return what must not be seen of a proxy's login: as its header has it, and the password."""
+    if proxy is None or proxy.login is None:
+        return ()
+    packed = proxy.login.removeprefix("Basic ")
+    password = base64.b64decode(packed).decode().partition(":")[2]
+    return Secret(packed, "proxy"), Secret(password, "proxy")
