@@ -18,7 +18,7 @@ import time
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final, Literal, cast
 
 import attrs
 
@@ -260,6 +260,8 @@ def check_name(path: str | os.PathLike[str]) -> str:
     Raises:
         ConfigurationError: No file has such a name.
     """
+    if not isinstance(cast("object", path), str | os.PathLike) or not os.fspath(path):
+        raise ConfigurationError(f"{path!r} is no name of a file")
     name = os.path.abspath(path)
     if "\0" in name:
         raise ConfigurationError(f"{name!r} is no file name: it has a NUL character")

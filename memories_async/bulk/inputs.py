@@ -116,6 +116,8 @@ def parse_shard(shard: str | tuple[int, int] | None) -> tuple[int, int] | None:
     count: object
     try:
         number, count = shard.split("/") if isinstance(shard, str) else shard
+        if isinstance(number, float) or isinstance(count, float):
+            raise TypeError
         number, count = int(number), int(count)
     except (ValueError, TypeError, AttributeError):
         number, count = 0, 0
@@ -173,6 +175,8 @@ def kept(values: Mapping[str, object]) -> dict[str, object]:
     Raises:
         ConfigurationError: One of them is nothing that JSON can say.
     """
+    if not isinstance(cast("object", values), Mapping):
+        raise ConfigurationError(f"options are a mapping of names and values, not {values!r}")
     try:
         text = orjson.dumps(dict(values), _as_json, orjson.OPT_PASSTHROUGH_DATETIME)
     except (TypeError, ValueError) as error:
@@ -222,6 +226,10 @@ def _all_found(
 ) -> Iterator[tuple[str, Input]]:
     if isinstance(inputs, str | os.PathLike | Input):
         yield from _found(inputs, rule)
+    elif not isinstance(cast("object", inputs), Iterable) or isinstance(inputs, Mapping | bytes):
+        raise ConfigurationError(
+            f"inputs are a path, a URL, an Input, or any number of these, not {repr(inputs)[:80]}"
+        )
     else:
         for one in inputs:
             yield from _found(one, rule)
@@ -281,6 +289,8 @@ def _complain(error: OSError) -> None:
 
 
 def _patterns(name: str, given: str | Sequence[str]) -> tuple[str, ...]:
+    if not isinstance(cast("object", given), Iterable):
+        raise ConfigurationError(f"{name}: {given!r} is no pattern, such as '*.jpg'")
     patterns = (given,) if isinstance(given, str) else tuple(given)
     for pattern in cast("tuple[object, ...]", patterns):
         if not isinstance(pattern, str) or not pattern:

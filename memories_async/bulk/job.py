@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import inspect
 import os
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from types import TracebackType
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, Literal, Self, cast
 
 import attrs
 
@@ -19,7 +19,7 @@ from memories_async.bulk.inputs import Selection, chunks, kept
 from memories_async.bulk.journal import database, lock, merge, queries
 from memories_async.bulk.journal.database import Journal
 from memories_async.bulk.journal.rows import ItemRow, JobHeader
-from memories_async.bulk.kinds import KINDS, JobKind
+from memories_async.bulk.kinds import KINDS, JobKind, check_client
 from memories_async.bulk.models import Counts, Event, Inputs, Item, Plan, Report, Status
 from memories_async.bulk.plan import Preview, changed_ids
 from memories_async.bulk.runner import BULK_OPTIONS, Run, RunOptions
@@ -109,7 +109,7 @@ class Job:
             JobBusy: The same job is being planned by somebody else.
             JournalError: The file cannot be written.
         """
-        if kind not in KINDS:
+        if cast("object", kind) not in tuple(KINDS):
             raise ConfigurationError(f"no kind of job is called {kind!r}: {', '.join(KINDS)}")
         row, given = KINDS[kind], kept(options or {})
         row.check(given)
@@ -272,7 +272,7 @@ class Job:
             if status in (None, Status.PLANNED, Status.SENDING):
                 raise ConfigurationError(f"what is {which} will be sent, or is on its way")
             return await self._journal.write(queries.retry, status)
-        return await self._journal.write(queries.retry_by_id, list(which))
+        return await self._journal.write(queries.retry_by_id, _numbers(which))
 
     async def recover(self) -> int:
         """Go on with a file that was copied or moved without the ``-wal`` file beside it.
@@ -410,6 +410,9 @@ class Job:
         """
         if unknown not in ("keep", "retry", "skip") or failed not in ("keep", "retry"):
             raise ConfigurationError("unknown is keep, retry or skip; failed is keep or retry")
+        check_client("run", client)
+        if on_event is not None and not callable(on_event):
+            raise ConfigurationError(f"on_event is {on_event!r}; a function is wanted")
         if on_event is not None and inspect.iscoroutinefunction(on_event):
             raise ConfigurationError("on_event is called, not awaited: it cannot be an async def")
         dollars = _dollars("max_cost", max_cost)
@@ -562,6 +565,16 @@ def _own_files(path: str | os.PathLike[str]) -> list[str]:
     name = sqlite.check_name(path)
     files = [name, name + database.PLANNING]
     return [*files, *(f + suffix for f in files for suffix in sqlite.SUFFIXES), name + lock.SUFFIX]
+
+
+def _numbers(which: object) -> list[int]:
+    if not isinstance(which, Iterable):
+        raise ConfigurationError(f"what to retry is a status or numbers of items, not {which!r}")
+    numbers = list(cast("Iterable[object]", which))
+    for number in numbers:
+        if type(number) is not int or not 0 < number < 2**63:
+            raise ConfigurationError(f"{number!r} is no number of an item")
+    return cast("list[int]", numbers)
 
 
 def _status(status: Status | str | None) -> Status | None:

@@ -170,6 +170,24 @@ def _settings(client: Memories) -> _Settings | None:
     return cast("_Settings | None", getattr(client, "_settings", None))
 
 
+def check_client(call: str, client: object) -> None:
+    """Refuse what is no client before any item is held against it.
+
+    The blocking client is refused too: it would wait for its own loop to go on, and that loop for
+    the journal's, which is waiting for it.
+
+    Raises:
+        ConfigurationError: It is none, or the blocking one.
+    """
+    one_of = any(hasattr(client, name) for name in ("captions", "embeddings", "library"))
+    if isinstance(client, type) or hasattr(client, "__enter__") or not one_of:
+        kind = client.__qualname__ if isinstance(client, type) else type(client).__qualname__
+        raise ConfigurationError(
+            f"{call}: client is {kind}; an instance of memories_async.Memories is wanted (the "
+            "blocking client goes with memories_async.sync.Job)"
+        )
+
+
 def content_tag(sha256: str) -> str:
     """Return the tag by which a video is found again in the library."""
     return f"sha256:{sha256[:16]}"

@@ -18,7 +18,7 @@ import orjson
 
 from memories_async import sqlite
 from memories_async.bulk.journal.rows import FileState
-from memories_async.bulk.kinds import PRICES
+from memories_async.bulk.kinds import PRICES, check_client
 from memories_async.bulk.ledger import Begun, Entry, Ledger, UnknownPolicy
 from memories_async.bulk.models import Status
 from memories_async.bulk.preflight import fingerprint
@@ -140,6 +140,7 @@ class Once:
     ) -> None:
         if unknown not in ("keep", "retry"):
             raise ConfigurationError(f"Once: unknown is {unknown!r}; keep or retry is wanted")
+        check_client("Once", client)
         self._client = client
         self._ledger = ledger
         self._unknown: UnknownPolicy = unknown

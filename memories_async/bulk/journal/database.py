@@ -45,7 +45,7 @@ class Journal:
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path: str = os.path.abspath(path)
+        self.path: str = sqlite.check_name(path)
         self.tally = Tally()
         self._lock: JobLock | None = None
         self._db: sqlite3.Connection | None = None
