@@ -11,6 +11,7 @@ from typing import Any, Self, SupportsIndex, TypeVar, cast, get_args, overload
 
 import attrs
 
+from memories_async.errors import MemoriesError
 from memories_async.vectors import Vector
 
 T = TypeVar("T", covariant=True)
@@ -71,7 +72,10 @@ class Result(Mapping[str, object]):
     """
 
     extra: Mapping[str, object] = attrs.field(
-        factory=dict[str, object], repr=False, metadata=_OF_THE_CALL
+        factory=dict[str, object],
+        hash=False,  # so that a set holds results; what is equal has the same hash anyway
+        repr=False,
+        metadata=_OF_THE_CALL,
     )
     attempts: int = attrs.field(default=1, eq=False, repr=False, metadata=_OF_THE_CALL)
     http: HttpExchange | None = attrs.field(
@@ -111,7 +115,11 @@ class Result(Mapping[str, object]):
             UnexpectedShape: A required field is missing or cannot be read.
             ValueError: It is not JSON.
         """
-        return cls.from_dict(json.loads(text))
+        try:
+            data = json.loads(text)
+        except RecursionError:
+            raise ValueError("the JSON is nested too deeply") from None
+        return cls.from_dict(data)
 
     def _own(self) -> Iterator[str]:
         for field in attrs.fields(type(self)):
@@ -250,6 +258,8 @@ class Results(tuple[T, ...]):
         def read(value: object) -> object:
             if isinstance(value, cls) or not kinds:
                 return value
+            if not isinstance(value, list | tuple):
+                raise ValueError(f"a list is wanted, not {type(value).__name__}")
             items = cast("Iterable[Mapping[str, object]]", value)
             return Results[object](kinds[0].from_dict(item) for item in items)
 
@@ -316,6 +326,12 @@ def _pydantic_schema(read: Callable[[Any], object], write: Callable[[Any], objec
     """Tell pydantic, and so FastAPI, how a result is read and written; it is imported by then."""
     from pydantic_core import core_schema
 
+    def validate(value: object) -> object:
+        try:
+            return read(value)
+        except MemoriesError as error:  # what pydantic takes for a refusal, and FastAPI for a 422
+            raise ValueError(str(error)) from None
+
     return core_schema.no_info_plain_validator_function(
-        read, serialization=core_schema.plain_serializer_function_ser_schema(write)
+        validate, serialization=core_schema.plain_serializer_function_ser_schema(write)
     )

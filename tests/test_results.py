@@ -17,6 +17,7 @@ import attrs
 import numpy
 import pandas
 import polars
+import pydantic
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -447,3 +448,26 @@ def test_every_public_result_can_travel() -> None:
 
 def test_a_hit_without_a_number_is_one() -> None:
     assert SearchHit.from_dict({"name": "a.png", "id": "7"}).image_id == 7
+
+
+@pytest.mark.parametrize(
+    ("kind", "value"),
+    [(Caption, {"tex": 5}), (Caption, 5), (Results[Clip], [{"score": 1}]), (Results[Clip], 5)],
+)
+def test_what_pydantic_cannot_read_is_refused_as_it_refuses(kind: Any, value: object) -> None:
+    """FastAPI answers 422 then, not 500."""
+    with pytest.raises(pydantic.ValidationError):
+        pydantic.TypeAdapter(kind).validate_python(value)
+
+
+def test_a_set_holds_results() -> None:
+    clip = Clip(start_time=1.0, end_time=2.0, score=0.5, extra={"more": [1]})
+    same = Clip(start_time=1.0, end_time=2.0, score=0.5, extra={"more": [1]})
+    other = Clip(start_time=1.0, end_time=2.0, score=0.5)
+    assert {clip, same, other} == {clip, other}
+    assert len({Results([clip]), Results([same])}) == 1
+
+
+def test_json_nested_too_deeply_is_refused_as_json() -> None:
+    with pytest.raises(ValueError, match="nested too deeply"):
+        Caption.from_json('{"text": "x", "more": ' + "[" * 100_000 + "]" * 100_000 + "}")
