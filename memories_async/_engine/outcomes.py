@@ -143,7 +143,7 @@ def _unknown(
         request_digest=request.digest(),
         status=status,
     )
-    if (file := request.file) is not None and file.received:
+    if (file := request.file) is not None and file.came:
         error.advice = _advice_on(file)
     elif request.operation.replay is Replay.FREE_READ:
         error.advice = "The call is free and changes nothing: call again"
@@ -156,6 +156,6 @@ def _advice_on(file: PartialFile) -> str:
     if file.total is not None:
         price += f", here up to ${file.total / 1e9 * PRICE_PER_GB:.4f}"
     return (
-        f"{file.received:,}{size} bytes had come and may be billed; calling again begins anew and "
+        f"{file.came:,}{size} bytes had come and may be billed; calling again begins anew and "
         f"may bill them once more ({price})"
     )

@@ -291,3 +291,16 @@ async def test_what_the_hook_raises_is_no_lost_connection(
             await client.library.download("VI1", tmp_path / "a.mp4", on_progress=stumble)
     assert len(server.requests) == 1
     assert os.listdir(tmp_path) == []
+
+
+async def test_a_deadline_amid_a_download_does_not_say_that_it_was_free(tmp_path: Path) -> None:
+    async def dawdle(conversation: Conversation) -> None:
+        await conversation.request()
+        await conversation.send(head("200 OK", Content_Length=len(FILM)) + FILM[:1000])
+        await asyncio.Event().wait()
+
+    async with RawServer(dawdle) as server, Memories(KEY, base_url=server.url) as client:
+        with pytest.raises(OutcomeUnknown, match="1,000 of .* bytes had come and may be billed"):
+            await client.library.download(
+                "VI1", tmp_path / "a.mp4", options=CallOptions(deadline=0.5)
+            )

@@ -71,6 +71,7 @@ class PartialFile:
 
     Attributes:
         received: Bytes that lie in the file so far.
+        came: Bytes that came, those included that a cancelled attempt did not write down.
         total: Bytes of the whole file, where the service says so.
         continuable: Whether the service seems able to send the rest alone.
     """
@@ -78,6 +79,7 @@ class PartialFile:
     def __init__(self, destination: str, budget: UploadBudget) -> None:
         self.destination = destination
         self.received = 0
+        self.came = 0
         self.total: int | None = None
         self.continuable = False
         self._validator: str | None = None
@@ -146,6 +148,7 @@ class PartialFile:
             try:
                 async for chunk in chunks:
                     gathered += chunk
+                    self.came = self.received + len(gathered)
                     if len(gathered) >= self._budget.chunk_size(READ_SIZE):
                         await self._write(gathered)
                         gathered = bytearray()
