@@ -300,7 +300,7 @@ async def test_a_deadline_amid_a_download_does_not_say_that_it_was_free(tmp_path
         await asyncio.Event().wait()
 
     async with RawServer(dawdle) as server, Memories(KEY, base_url=server.url) as client:
-        with pytest.raises(OutcomeUnknown, match="1,000 of .* bytes had come and may be billed"):
+        with pytest.raises(OutcomeUnknown, match=r"1,000 of .* bytes had come and may be billed"):
             await client.library.download(
                 "VI1", tmp_path / "a.mp4", options=CallOptions(deadline=0.5)
             )
