@@ -11,8 +11,10 @@ import asyncio
 import contextlib
 import hashlib
 import heapq
+import inspect
 import itertools
 import os
+import reprlib
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping
 from typing import Final, Literal, TypeAlias, TypeVar
 from weakref import WeakKeyDictionary, WeakValueDictionary
@@ -20,7 +22,13 @@ from weakref import WeakKeyDictionary, WeakValueDictionary
 from memories_async._engine.retry import LONGEST_HINT, backoff
 from memories_async.clock import Clock, SystemClock
 from memories_async.config import Rate, Secret
-from memories_async.errors import DeadlineExceeded, LimiterUnavailable, MemoriesError, RateLimited
+from memories_async.errors import (
+    ConfigurationError,
+    DeadlineExceeded,
+    LimiterUnavailable,
+    MemoriesError,
+    RateLimited,
+)
 from memories_async.limiters import Limiter, PausableLimiter, Spacing, Turn
 from memories_async.operations import Bucket
 
@@ -337,11 +345,13 @@ class Place:
         """
         await self._count()
         if before is not None:
-            await before()
+            await _asked(before)
             if self._turn is not None and self.lane.stale:
                 await self.release(sent=False)
                 await self._count(patient=True)
-                await before()  # it may have changed its mind meanwhile, and has less to do now
+                await _asked(
+                    before
+                )  # it may have changed its mind meanwhile, and has less to do now
 
     async def _count(self, *, patient: bool = False) -> None:
         try:
@@ -370,6 +380,20 @@ class Place:
                 self.lane.withdraw()
         elif not sent:
             await self.lane.give_back(turn)
+
+
+async def _asked(before: Callable[[], Awaitable[object]]) -> None:
+    """Await the caller's own last step.
+
+    Raises:
+        ConfigurationError: It is a plain function.
+    """
+    waiting: object = before()
+    if not inspect.isawaitable(waiting):
+        raise ConfigurationError(
+            f"CallOptions: before_sending gave {reprlib.repr(waiting)}; give an async function"
+        )
+    await waiting
 
 
 class _Line:

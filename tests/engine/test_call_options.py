@@ -367,3 +367,11 @@ def test_fields_are_as_they_were_checked() -> None:
     options = CallOptions(fields={"words": words})
     words.append(object())
     assert options.fields == {"words": ["a"]}
+
+
+async def test_a_plain_function_before_sending_is_refused_by_name(server: RawServer) -> None:
+    options = CallOptions(before_sending=lambda: 5)  # type: ignore[arg-type, return-value]  # that is the point
+    async with Memories(KEY, caption_key=KEY, base_url=server.url) as client:
+        with pytest.raises(ConfigurationError, match="before_sending gave 5; give an async"):
+            await client.captions.image(PNG, "What?", options=options)
+    assert server.requests == []
