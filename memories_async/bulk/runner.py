@@ -318,7 +318,7 @@ class Run:
             task = cast("asyncio.Task[None]", asyncio.current_task())
             self._queued.discard(task)
             self._sending[task] = attempt
-            await self._journal.write(queries.start, attempt.ids)
+            await self._journal.start(attempt.ids)
             self._events.left()
         if self._held:
             raise _HeldBackError

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from memories_async import ConfigurationError, Memories, sqlite
-from memories_async.bulk import Job, Status
+from memories_async.bulk import Event, Job, JournalError, Status
 from memories_async.emulator import Emulator
 from memories_async.emulator.faults import InjectedFault
 from tests.bulk.conftest import MakeImages
@@ -134,3 +134,25 @@ async def test_after_a_fork_a_log_that_is_lost_is_still_noticed(
         await job._journal.unlock(held)
     async with await Job.open(tmp_path / "copy") as copy:
         assert await copy.recover() == 2
+
+
+@pytest.mark.parametrize("how", ["deleted", "moved", "replaced"])
+async def test_a_file_that_is_taken_away_ends_its_run(
+    how: str, emulator: Emulator, client: Memories, images: MakeImages, tmp_path: Path
+) -> None:
+    """What is written into a file that nobody finds again is as good as not written."""
+    path = tmp_path / "job"
+
+    def take_away(event: Event) -> None:
+        if event.counts.done == 1 and path.is_file():
+            path.rename(tmp_path / "elsewhere")
+            if how == "deleted":
+                (tmp_path / "elsewhere").unlink()
+            elif how == "replaced":
+                path.mkdir()
+
+    job = await Job.create(path, "embed_images", images(6))
+    with pytest.raises(JournalError, match="deleted, moved or replaced"):
+        await job.run(client, concurrency=1, on_event=take_away)
+    await job.aclose()
+    assert emulator.ledger.billed() <= 2

@@ -50,6 +50,7 @@ class Journal:
         self._lock: JobLock | None = None
         self._db: sqlite3.Connection | None = None
         self._writable = False
+        self._identity: tuple[int, int] | None = None
         self._planning = False
         self._running = False
         self._closed = False
@@ -135,6 +136,22 @@ class Journal:
         if self._committing is None:
             self._committing = asyncio.create_task(self._commit_pending())
         return await future
+
+    async def start(self, ids: Sequence[int]) -> None:
+        """Write down that items are about to be sent, in the file that the next run will find.
+
+        Raises:
+            JournalError: It cannot be written, or the file is not in its place any more.
+        """
+
+        def change(db: sqlite3.Connection) -> None:
+            if _identity(self.path) != self._identity:
+                raise JournalError(
+                    f"{self.path} was deleted, moved or replaced while it was being run"
+                )
+            queries.start(db, ids)
+
+        await self.write(change)
 
     async def settled(self) -> None:
         """Wait until nothing more is to be written."""
@@ -379,6 +396,7 @@ class Journal:
         held.acquire(purpose)
         self._lock = held
         try:
+            self._identity = _identity(self.path)
             if os.stat(self.path).st_nlink > 1:
                 raise JournalError(
                     f"{self.path} has another name (a hard link), under which it could be run at "
@@ -558,6 +576,14 @@ def _keep_name(folder: str) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+def _identity(path: str) -> tuple[int, int] | None:
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def _size(path: str) -> int:
