@@ -126,7 +126,9 @@ def decode(status: int, headers: Mapping[str, str], body: bytes) -> object:
         raise _unexpected("no envelope", status, body)
     # Counting brackets is cheap, and there are no more levels than brackets.
     if body.count(b"[") + body.count(b"{") > DEEPEST_ANSWER and _is_too_deep(answer):
-        raise _unexpected(f"more than {DEEPEST_ANSWER} levels", status, body)
+        error = _unexpected(f"more than {DEEPEST_ANSWER} levels", status, body)
+        error.answer = body.decode("utf-8", "replace")  # paid for, and as text it can be kept
+        raise error
     return _open(answer, status, headers, body)
 
 

@@ -465,6 +465,7 @@ def test_an_answer_nested_beyond_what_python_can_hand_on(
     nested = opening * levels + b"1" + closing * levels
     with pytest.raises(UnexpectedShape, match="more than 100 levels") as caught:
         decode(200, {}, b'{"code": "0000", "data": {"text": "x", "more": ' + nested + b"}}")
+    assert nested.decode() in str(caught.value.answer)  # what was paid for is not lost
     assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
 
 

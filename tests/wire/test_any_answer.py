@@ -101,8 +101,8 @@ def deep(depth: int) -> object:
 
 # Each was billed before it broke the reader with an exception of Python's own.
 BROKEN: tuple[tuple[str, Mapping[str, object]], ...] = (
-    ("video", {"video_no": "VI1", "duration": deep(800)}),
-    ("video", {"video_no": deep(800)}),
+    ("video", {"video_no": "VI1", "duration": deep(80)}),
+    ("video", {"video_no": deep(80)}),
     ("video", {"video_no": "VI1", "create_time": 10**17}),
     ("video", {"video_no": "VI1", "create_time": "9" * 18}),
     ("video", {"video_no": "VI1", "create_time": -(10**18)}),
