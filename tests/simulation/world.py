@@ -19,6 +19,10 @@ from typing import Any
 
 import anyio.to_thread
 
+from memories_async import ClosedError
+from memories_async._engine.body import budget, writer
+from memories_async._engine.body.threads import Threads
+from memories_async._engine.transport import payload
 from tests.simulation.loop import SimulatedLoop, StuckError
 
 
@@ -129,6 +133,12 @@ async def _run_sync(
             return await _Executor.loop.run_in_executor(None, function, *args)
 
 
+def _submit(self: Threads, function: Callable[[], Any]) -> concurrent.futures.Future[Any]:
+    if self._closed:
+        raise ClosedError("the client was closed while the call was under way")
+    return _Executor.loop.work(function)
+
+
 def _patches(world: World) -> Generator[tuple[Any, str, Any], None, None]:
     loop, entropy = world.loop, random.Random(world.seed + 3)
     yield time, "monotonic", loop.time
@@ -141,6 +151,9 @@ def _patches(world: World) -> Generator[tuple[Any, str, Any], None, None]:
     yield secrets, "token_bytes", lambda size=32: entropy.randbytes(size or 32)
     yield secrets, "token_hex", lambda size=32: entropy.randbytes(size or 32).hex()
     yield anyio.to_thread, "run_sync", _run_sync
+    yield Threads, "submit", _submit
+    for module in (budget, writer, payload):
+        yield module, "loop_seconds", loop.time
     for name, module in list(sys.modules.items()):
         if name.startswith("memories_async") and hasattr(module, "ThreadPoolExecutor"):
             yield module, "ThreadPoolExecutor", _Executor
