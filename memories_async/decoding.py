@@ -52,6 +52,8 @@ def decode(data: object, target: type[T]) -> T:
 
 def snake_case(name: str) -> str:
     """Return a name of the wire as we spell it: ``videoNo`` is ``video_no``."""
+    if name.isascii() and name.islower():
+        return name
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
 
 

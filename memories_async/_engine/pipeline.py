@@ -169,9 +169,12 @@ class Pipeline:
         """
         lane = self._pacer.lane(request.key, request.operation.bucket, origin_of(request.url))
         place = lane.join(request.until, watch.waited_in_line)
-        failed: FailedAttempt | None = None
+        failed = await self._attempt(request, place, watch, None)
+        if not isinstance(failed, FailedAttempt):
+            return failed  # most calls end here, and need no retry state
         RETRYING.begin()
         state = RetryCallState(RETRYING, fn=None, args=(), kwargs={})
+        state.set_result(failed)
         while not isinstance(step := RETRYING.iter(state), FailedAttempt):
             if isinstance(step, DoSleep):
                 state.prepare_for_next_attempt()

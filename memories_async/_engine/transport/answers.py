@@ -198,7 +198,7 @@ def _may_hold(key: Secret | None, texts: Iterable[str]) -> bool:
 async def _read(response: aiohttp.ClientResponse) -> bytes:
     """Read an answer, unpacked as it comes, up to the cap: a few KB may unpack to gigabytes."""
     body = bytearray()
-    async for chunk in response.content.iter_any():
+    while chunk := await response.content.readany():
         body += chunk
         if len(body) > LARGEST_ANSWER:
             raise TooLargeError

@@ -111,7 +111,7 @@ class _Exchange:
         self.proxy = proxy
         if request.body is not None:
             self.payload = Payload(request.body, self.send_body, request.policy.stall_timeout)
-        failure = Failure(Fault.LOST)
+        failure = _LOST
         response: aiohttp.ClientResponse | None = None
         self.scope = asyncio.timeout_at(self.ends)
         token = EXCHANGE.set(self)
@@ -234,6 +234,7 @@ def _note_what_may_be_billed(
         )
 
 
+_LOST = Failure(Fault.LOST)
 _NO_TIMEOUT = aiohttp.ClientTimeout(total=None, connect=None, sock_connect=None, sock_read=None)
 
 
