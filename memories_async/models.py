@@ -327,7 +327,8 @@ class _Outcome(Generic[T]):
 
     def __new__(cls, *args: object, error: Exception | None = None, **fields: object) -> Any:
         if cls is _Outcome:
-            return object.__new__(Succeeded if error is None else Failed)
+            kind: type[Any] = Succeeded if error is None else Failed
+            return object.__new__(kind)
         return object.__new__(cls)
 
 

@@ -148,9 +148,9 @@ class Pipeline:
         return await self._within(until, self.http.budget.check(function))
 
     async def _within(self, until: float | None, work: Awaitable[S]) -> S:
-        left = None if until is None else until - self.clock.monotonic()
+        scope = asyncio.timeout(None if until is None else until - self.clock.monotonic())
         try:
-            async with asyncio.timeout(left) as scope:
+            async with scope:
                 return await work
         except TimeoutError:
             if not scope.expired():

@@ -227,8 +227,9 @@ def _all_found(
     if isinstance(inputs, str | os.PathLike | Input):
         yield from _found(inputs, rule)
     elif not isinstance(cast("object", inputs), Iterable) or isinstance(inputs, Mapping | bytes):
+        given = repr(cast("object", inputs))[:80]
         raise ConfigurationError(
-            f"inputs are a path, a URL, an Input, or any number of these, not {repr(inputs)[:80]}"
+            f"inputs are a path, a URL, an Input, or any number of these, not {given}"
         )
     else:
         for one in inputs:

@@ -53,7 +53,7 @@ def adapted(source: Source) -> Media:
         return media
     if isinstance(content, os.PathLike):
         # Of what os.scandir(b"...") yields the path is bytes.
-        return attrs.evolve(media, content=path_of(cast("os.PathLike[str]", content)))
+        return attrs.evolve(media, content=path_of(content))
     if is_upload(content) and (is_async_file(content) or not hasattr(content, "read")):
         return attrs.evolve(media, content=content.file, name=media.name or content.filename)
     if is_file(content) or isinstance(content, AsyncIterable):

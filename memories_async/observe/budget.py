@@ -33,7 +33,7 @@ class Budget:
         close_scope: Callable[[Budget], None],
     ) -> None:
         self.dollars = _amount("dollars", dollars)
-        given = {} if prices is None else prices
+        given: Mapping[str, float | Decimal] = {} if prices is None else prices
         if not isinstance(given, Mapping):
             raise ConfigurationError(
                 f"budget: prices is {reprlib.repr(given)}; a mapping of calls to dollars is wanted"

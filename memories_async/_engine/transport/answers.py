@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Mapping
-from typing import Any
+from typing import Any, cast
 
 import aiohttp
 import attrs
@@ -133,10 +133,11 @@ def _is_refusal(body: bytes) -> bool:
     if body[:1] == b"<":
         return body[:200].lower().startswith((b"<!doctype html", b"<html"))
     try:
-        said = orjson.loads(body)
+        said: object = orjson.loads(body)
     except orjson.JSONDecodeError:
         return False
-    return isinstance(said, dict) and not {"code", "error", "msg", "message"}.isdisjoint(said)
+    told = cast("dict[str, object]", said) if isinstance(said, dict) else {}
+    return not {"code", "error", "msg", "message"}.isdisjoint(told)
 
 
 class TooLargeError(Exception):
