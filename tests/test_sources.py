@@ -10,6 +10,7 @@ import os
 import resource
 import subprocess
 import sys
+import types
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any, cast
@@ -35,7 +36,7 @@ from memories_async.media.adapt import adapted
 from memories_async.media.inspect import inspect_source, inspect_sources
 from memories_async.media.readers import READ_SIZE, Attachment
 from memories_async.media.rules import CAPTION_IMAGE, CAPTION_VIDEO, EMBEDDED_IMAGE
-from memories_async.media.source import is_source, listed
+from memories_async.media.source import is_picture, is_source, listed
 from tests.engine.uploads import Sink
 
 pytestmark = pytest.mark.anyio
@@ -522,3 +523,8 @@ def test_a_path_of_bytes_is_a_path(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(b"x")
     [entry] = os.scandir(os.fsencode(tmp_path))
     assert adapted(cast("os.PathLike[str]", entry)).content == str(tmp_path / "a.png")
+
+
+def test_pillow_may_just_be_imported_by_another_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "PIL.Image", types.ModuleType("PIL.Image"))
+    assert not is_picture(b"no picture")

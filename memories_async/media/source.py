@@ -135,8 +135,10 @@ def is_upload(source: object) -> TypeGuard[Upload]:
 
 def is_picture(content: object) -> TypeGuard[Picture]:
     """Tell whether a source is an image of Pillow, which is never imported here."""
-    module = sys.modules.get("PIL.Image")
-    return module is not None and isinstance(content, module.Image)
+    # A module that another thread is just importing is listed, but not yet whole: nobody has an
+    # image of it then.
+    image = getattr(sys.modules.get("PIL.Image"), "Image", None)
+    return image is not None and isinstance(content, image)
 
 
 def own_name(file: object) -> str | None:
