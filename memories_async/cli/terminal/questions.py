@@ -23,9 +23,10 @@ def confirmed(question: str, *, yes: bool) -> bool:
         return True
     if sys.stdin is None or not sys.stdin.isatty():
         raise ConfigurationError(f"{question} Nobody is there to answer: add --yes")
-    print(f"memories-async: {one_line(question)} [y/N] ", end="", file=sys.stderr, flush=True)
     try:
-        with interruptible():
+        with interruptible():  # before the question: the answer may be a Ctrl-C at once
+            asked = f"memories-async: {one_line(question)} [y/N] "
+            print(asked, end="", file=sys.stderr, flush=True)
             answer = sys.stdin.readline()
     except KeyboardInterrupt:
         print(file=sys.stderr)
