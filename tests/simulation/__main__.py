@@ -9,8 +9,9 @@ import sys
 import time
 
 from tests.simulation.life import a_life
+from tests.simulation.loop import StuckError
 from tests.simulation.planted import PLANTED
-from tests.simulation.world import live
+from tests.simulation.world import BrokenInvariantError, live
 
 SLICE = 25
 """Lives of one process: what it remembers of them goes with it."""
@@ -52,7 +53,7 @@ def found(name: str, seeds: range) -> str:
         try:
             with PLANTED[name]():
                 live(seed, a_life)
-        except Exception as error:
+        except (BrokenInvariantError, StuckError, TimeoutError) as error:
             story = [note for note in getattr(error, "__notes__", ()) if note.startswith("seed ")]
             steps = story[0].partition(":")[0].partition(", ")[2] if story else ""
             return f"{name}: seed {seed}, {steps}: {type(error).__name__}: {str(error)[:90]}"

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import termios
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 from unittest.mock import patch
@@ -14,11 +12,9 @@ from memories_async._engine.body.writer import Transfer
 from memories_async._engine.request import State
 from memories_async._engine.retry import Verdict
 from memories_async._engine.transport import http, payload, sessions
-from memories_async.bulk.journal.database import Journal
-from memories_async.bulk.runner import Run
 from memories_async.callbacks.stores.memory import MemoryStore
 from memories_async.callbacks.stores.protocol import DeliveryStatus
-from memories_async.errors import OutcomeUnknown, ServerError
+from memories_async.errors import OutcomeUnknown
 from memories_async.limiters import MemoryLimiter, Turn
 
 Plant = Callable[[], contextlib.AbstractContextManager[Any]]
@@ -43,17 +39,6 @@ async def _nothing_async(*_: object, **__: object) -> None:
 
 def _replacing(place: Any, name: str, value: Any) -> Plant:
     return lambda: patch.object(place, name, value)
-
-
-@contextlib.contextmanager
-def _idle_answers_kept() -> Iterator[None]:
-    """As aiohttp's own pool does: age and socket are looked at, and not what came meanwhile."""
-    with (
-        patch.object(sessions._Connector, "_get", sessions.aiohttp.TCPConnector._get),
-        patch.object(sessions._Connector, "_release", sessions.aiohttp.TCPConnector._release),
-        patch.object(http, "is_quiet", lambda protocol: True),
-    ):
-        yield
 
 
 def _late_state(self: Transfer, size: int) -> None:
@@ -103,10 +88,6 @@ def _turn_before_connection() -> Iterator[None]:
         yield
 
 
-async def _no_limit(self: pipeline.Pipeline, until: float | None, work: Awaitable[Any]) -> Any:
-    return await work
-
-
 def _forgotten(self: pacing._Queue) -> None:
     """Wake the next one even if it has been cancelled: then nobody is woken."""
     if self._waiting:
@@ -124,18 +105,8 @@ async def _always(self: MemoryLimiter, lane: str, rate: Any, clock: Any) -> Turn
 _LIMIT = http._Exchange._limit
 
 
-def _no_connect_timer(self: http._Exchange) -> None:
-    _LIMIT(self, None)
-
-
 def _no_answer_timer(self: http._Exchange, seconds: float | None) -> None:
     _LIMIT(self, None if seconds == self.request.policy.answer_timeout else seconds)
-
-
-def _asks_a_closed_socket(socket: Any) -> int:
-    answer = bytearray(4)
-    fcntl.ioctl(socket, termios.TIOCOUTQ, answer)
-    return int.from_bytes(answer, "little")
 
 
 async def _place_kept(
@@ -165,44 +136,15 @@ async def _telling_the_key(self: pipeline.Pipeline, request: Any, *more: Any) ->
     return await _LOG_ATTEMPT(self, request, *more)
 
 
-_COMMIT = Journal._commit
-
-
-def _all_fail_together(self: Journal, changes: Any) -> list[Any]:
-    results = _COMMIT(self, changes)
-    failed = next((result for result in results if isinstance(result, Exception)), None)
-    return results if failed is None else [failed] * len(results)
-
-
-async def _begun_unwritten(self: Run, attempt: Any) -> None:
-    """Let a request leave without writing down that it does."""
-    attempt.begun = True
-
-
 PLANTED: dict[str, Plant] = {
     "a whole request without an answer is sent again": _judging(
         lambda error, state: isinstance(error, OutcomeUnknown)
     ),
-    "a server's failure is taken for a reason to send again": _judging(
-        lambda error, state: isinstance(error, ServerError)
-    ),
-    "an unasked answer on an idle connection is the next call's": _idle_answers_kept,
     "the last byte is noted after it is handed over": _sent_too_late,
     "a turn is taken before there is a connection": _turn_before_connection,
     "nothing is counted": _replacing(MemoryLimiter, "take", _always),
-    "a turn that was not used is not given back": _replacing(
-        pacing.Lane, "give_back", _nothing_async
-    ),
     "a wake-up goes to one that was cancelled": _replacing(pacing._Queue, "release", _forgotten),
-    "no note that a cancelled call may have been billed": _replacing(
-        http._Exchange, "_note", _nothing
-    ),
-    "files are looked at beyond the deadline": _replacing(pipeline.Pipeline, "_within", _no_limit),
-    "a connection may take for ever": _replacing(http._Exchange, "connecting", _no_connect_timer),
     "an answer may take for ever": _replacing(http._Exchange, "_limit", _no_answer_timer),
-    "a timer asks a socket that is closed": _replacing(
-        payload, "_unacknowledged", _asks_a_closed_socket
-    ),
     "a place for a connection is never free again": _replacing(http.Http, "exchange", _place_kept),
     "a callback is acknowledged and dropped": _replacing(
         MemoryStore, "deliver", _acknowledged_and_dropped
@@ -212,7 +154,4 @@ PLANTED: dict[str, Plant] = {
     "a client that is closed raises what is not ours": _replacing(
         sessions.Sessions, "aclose", _nothing_async
     ),
-    "a body that is under way is left behind": _replacing(payload.Payload, "stop", _nothing_async),
-    "a job's request leaves before it is written down": _replacing(Run, "_begin", _begun_unwritten),
-    "one refused change fails its neighbours": _replacing(Journal, "_commit", _all_fail_together),
 }

