@@ -343,6 +343,8 @@ class Place:
             DeadlineExceeded: It could have come in time, but what was ahead took longer.
             LimiterUnavailable: The limiter's store cannot be reached.
         """
+        if self._turn is not None:  # the connection that it was counted for had died meanwhile
+            await self.release(sent=False)
         await self._count()
         if before is not None:
             await _asked(before)

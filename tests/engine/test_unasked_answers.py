@@ -124,7 +124,7 @@ async def test_what_comes_between_the_connection_and_the_first_byte_is_nobody_s_
     asked_before: list[str] = []
 
     async def before_sending() -> None:
-        asked_before.append("once")
+        asked_before.append("asked")
         chosen.set()
         await heard.wait()
 
@@ -136,7 +136,8 @@ async def test_what_comes_between_the_connection_and_the_first_byte_is_nobody_s_
             options=CallOptions(before_sending=before_sending),
         )
         assert caption.text == "second"
-        assert (asked_before, server.connections) == (["once"], 2)
+        # Once for each connection: with the second one the call is counted, and asked for, anew.
+        assert (asked_before, server.connections) == (["asked", "asked"], 2)
 
 
 @pytest.mark.parametrize("unasked", [UNASKED, answer(None, 429)], ids=["a result", "a throttle"])

@@ -170,6 +170,7 @@ class _Exchange:
                 self.transfer.failure = error
                 raise aiohttp.ClientConnectionError("not to be sent") from None
         if not is_quiet(protocol):
+            self.connected = False  # the next one takes its time: the call is counted anew then
             return False
         self.protocol = protocol
         if self.payload is None:
