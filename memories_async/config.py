@@ -228,9 +228,8 @@ class CallOptions:
             billed call again also where its first outcome is unknown.
         before_sending: Awaited before each attempt, with its connection at hand and before its
             first byte leaves: the place to write down what is about to be sent. Awaited again
-            where the call's turn has to be taken anew: it took long, or the connection died. What it
-            raises
-            ends the call with nothing further sent.
+            where the call's turn has to be taken anew: it took long, or the connection died.
+            What it raises ends the call with nothing further sent.
         headers: HTTP headers to send besides, for what the service learnt after this version. None
             that carry the key, the target or the body: no ``Authorization``, ``Host``,
             ``Content-*`` or such.
