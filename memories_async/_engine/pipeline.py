@@ -12,8 +12,9 @@ from tenacity import DoSleep, RetryCallState
 
 from memories_async._engine.body.layout import recipe
 from memories_async._engine.body.writer import Transfer
+from memories_async._engine.lanes import Lane, NotDue
 from memories_async._engine.outcomes import error_of, unknown_after, value_of
-from memories_async._engine.pacing import Lane, NotDue, Pacer, Place
+from memories_async._engine.pacing import Pacer, Place
 from memories_async._engine.request import (
     ProgressHook,
     Request,
@@ -168,7 +169,7 @@ class Pipeline:
             MemoriesError: The call failed; see errors.py for what each subclass says.
         """
         lane = self._pacer.lane(request.key, request.operation.bucket, origin_of(request.url))
-        place = lane.join(request.until, watch.waited_in_line)
+        place = Place(lane, request.until, watch.waited_in_line)
         failed = await self._attempt(request, place, watch, None)
         if not isinstance(failed, FailedAttempt):
             return failed  # most calls end here, and need no retry state

@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from memories_async import Bucket, Rate, RateLimited
-from memories_async._engine.pacing import SLOWEST, Lane, NotDue, Pacer, Place
+from memories_async._engine.lanes import SLOWEST, Lane, NotDue
+from memories_async._engine.pacing import Pacer, Place
 from memories_async.clock import Clock, SystemClock
 from memories_async.config import Secret
 from memories_async.limiters import MemoryLimiter, Turn
@@ -32,7 +33,7 @@ def lane(clock: Clock, rate: Rate | None = None) -> Lane:
 
 async def leave(lane: Lane, until: float | None = None, *, place: Place | None = None) -> Place:
     """Do as a call does up to its first byte."""
-    place = place or lane.join(until)
+    place = place or Place(lane, until)
     while True:
         try:
             await place.enter()

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 from unittest.mock import patch
 
-from memories_async._engine import pacing, pipeline
+from memories_async._engine import pacing, pipeline, queues
 from memories_async._engine.body.writer import Transfer
 from memories_async._engine.request import State
 from memories_async._engine.retry import Verdict
@@ -88,10 +88,10 @@ def _turn_before_connection() -> Iterator[None]:
         yield
 
 
-def _forgotten(self: pacing._Queue) -> None:
+def _forgotten(self: queues.Queue) -> None:
     """Wake the next one even if it has been cancelled: then nobody is woken."""
     if self._waiting:
-        _, future = pacing.heapq.heappop(self._waiting)
+        _, future = queues.heapq.heappop(self._waiting)
         if not future.done():
             future.set_result(None)
         return
@@ -119,7 +119,7 @@ async def _place_kept(
 ) -> Any:
     here = await self._sessions.current()
     await here.places.acquire()
-    ends = None if within is None else pacing.asyncio.get_running_loop().time() + within
+    ends = None if within is None else queues.asyncio.get_running_loop().time() + within
     exchange = http._Exchange(request, transfer, self.budget, ends, before_first_byte)
     return await exchange.run(here.session, None)
 
@@ -143,7 +143,7 @@ PLANTED: dict[str, Plant] = {
     "the last byte is noted after it is handed over": _sent_too_late,
     "a turn is taken before there is a connection": _turn_before_connection,
     "nothing is counted": _replacing(MemoryLimiter, "take", _always),
-    "a wake-up goes to one that was cancelled": _replacing(pacing._Queue, "release", _forgotten),
+    "a wake-up goes to one that was cancelled": _replacing(queues.Queue, "release", _forgotten),
     "an answer may take for ever": _replacing(http._Exchange, "_limit", _no_answer_timer),
     "a place for a connection is never free again": _replacing(http.Http, "exchange", _place_kept),
     "a callback is acknowledged and dropped": _replacing(

@@ -1,0 +1,252 @@
+"""A lane: one account's calls of one bucket, its rate, and the one pause that all of them share."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator, Callable, Coroutine
+from typing import Final, Literal, TypeAlias, TypeVar
+from weakref import WeakKeyDictionary
+
+from memories_async._engine.queues import Queue
+from memories_async._engine.retry import LONGEST_HINT, backoff
+from memories_async.clock import Clock
+from memories_async.config import Rate
+from memories_async.errors import DeadlineExceeded, LimiterUnavailable, RateLimited
+from memories_async.limiters import Limiter, PausableLimiter, Spacing, Turn
+
+T = TypeVar("T")
+Waited: TypeAlias = Callable[[Literal["limiter", "pause"], float], None]
+
+SLOWEST: Final = 32.0
+"""The most seconds between two calls that repeated throttling leads to."""
+RECOVERY: Final = 0.8
+"""What each success makes of the extra spacing that throttling brought."""
+LONGEST_PAUSE: Final = 3600.0
+"""Seconds after which a lane tries again, however long the service told it to stay away."""
+LEAD: Final = 1.0
+"""At most so many seconds before its time a call gets its connection."""
+LONGEST_STAND: Final = 1.5
+"""Seconds that a call may hold a connection until its time: an idle one is trusted for two."""
+_INSTANT: Final = 1e-6
+"""Seconds that are none: what the limiter counts in, and more than a clock's float may lose."""
+
+
+class NotDue(Exception):
+    """Others were ahead, elsewhere: the connection is better given back, and entered for anew."""
+
+
+class _Line:
+    """The calls of one event loop: those that wait to enter, and those that stand connected."""
+
+    __slots__ = ("__weakref__", "departure", "entrance", "waiting")
+
+    def __init__(self) -> None:
+        self.entrance = Queue()
+        self.departure = Queue()
+        self.waiting = 0
+
+
+class Lane:
+    """One account's calls of one bucket, let through one by one in the order they came."""
+
+    def __init__(self, name: str, rate: Rate | None, limiter: Limiter, clock: Clock) -> None:
+        self._name = name
+        self._rate = rate
+        self._limiter = limiter
+        self._clock = clock
+        spacing = Spacing.of(rate) if rate else Spacing(0, 0, 0)
+        self._interval = spacing.interval / 1e6
+        self._tolerance = spacing.tolerance / 1e6
+        self._freshness = spacing.freshness / 1e6
+        self._lines: WeakKeyDictionary[asyncio.AbstractEventLoop, _Line] = WeakKeyDictionary()
+        self._due = float("-inf")
+        self._paused_until = 0.0
+        self._pause_ends = float("-inf")
+        self._throttles = 0
+        self._slowdown = 0.0
+        self._last = float("-inf")
+
+    @property
+    def interval(self) -> float:
+        """Seconds between two calls at the allowed rate."""
+        return self._interval
+
+    async def timed(self, waiting: Coroutine[object, object, T], waited: Waited) -> T:
+        """Wait, and tell for what."""
+        began = self._clock.monotonic()
+        paused = self._pause_ends > began
+        try:
+            return await waiting
+        finally:
+            paused = paused or self._pause_ends > began
+            waited("pause" if paused else "limiter", self._clock.monotonic() - began)
+
+    async def throttled(self, retry_after: float | None) -> float:
+        """Pause the whole lane because the service said so; returns for how many seconds.
+
+        Calls that were under way together report one and the same congestion: while the lane is
+        already paused, another report neither lengthens the pause nor lowers the rate again.
+        """
+        now = self._clock.monotonic()
+        left = self._paused_until - now
+        if left <= 0:
+            self._throttles += 1
+            left = max(backoff(self._throttles, self._clock.random()), self._interval)
+            if self._throttles > 1:
+                self._slowdown = min(max(self._slowdown * 2, self._interval * 2, 1.0), SLOWEST)
+            if retry_after is not None:
+                left = retry_after
+        pause = min(max(left, retry_after or 0.0), LONGEST_PAUSE)
+        longer = now + pause > self._paused_until
+        self._paused_until = self._pause_ends = now + pause
+        if longer and self._rate is not None and isinstance(self._limiter, PausableLimiter):
+            # A lost store is found out by the next call: it will not be sent.
+            with contextlib.suppress(LimiterUnavailable):
+                await self._limiter.pause(self._name, self._rate, pause, self._clock)
+        return pause
+
+    def succeeded(self) -> None:
+        """Note that the service took a call: the rate recovers."""
+        self._throttles = 0
+        if self._slowdown:
+            self._slowdown *= RECOVERY
+            if self._slowdown < max(self._interval, 0.05):
+                self._slowdown = 0.0
+
+    @property
+    def _free(self) -> bool:
+        """Whether calls need neither wait nor be counted."""
+        return not (self._rate or self._paused_until or self._slowdown)
+
+    @property
+    def _step(self) -> float:
+        return max(self._interval, self._slowdown)
+
+    def _line(self) -> _Line:
+        loop = asyncio.get_running_loop()
+        line = self._lines.get(loop)
+        if line is None:
+            line = self._lines[loop] = _Line()
+        return line
+
+    async def enter(self, number: int, until: float | None) -> bool:
+        """Wait in line; returns whether a turn is now reserved."""
+        line = self._line()
+        if self._free and not line.waiting:
+            return False
+        self._refuse_if_late(self._until_due(line.waiting), until)
+        line.waiting += 1
+        try:
+            async with self._first(line.entrance, number, until):
+                while True:
+                    wait = self._until_due()
+                    self._refuse_if_late(wait, until)
+                    if (early := wait - min(self._interval, LEAD)) > _INSTANT:
+                        await self._clock.sleep(early)
+                    elif line.departure.taken:
+                        async with self._first(line.departure, number, until):
+                            pass  # who stands there with a connection goes first
+                    else:
+                        break
+                self._due = max(self._due, self._clock.monotonic()) + self._step
+                return True
+        finally:
+            line.waiting -= 1
+
+    async def confirm(
+        self, number: int, until: float | None, *, patient: bool = False
+    ) -> Turn | None:
+        """Count a call that is about to be sent.
+
+        Raises:
+            NotDue: It would hold its connection too long, and is not so patient.
+        """
+        if self._free:
+            return None
+        departure = self._line().departure
+        if departure.length * self._step > LONGEST_STAND and not patient:
+            raise NotDue
+        async with self._first(departure, number, until):
+            while (turn := await self._ask()).wait:
+                self._refuse_if_late(turn.wait, until)
+                if turn.wait > LONGEST_STAND and not patient:
+                    now = self._clock.monotonic()
+                    # What was reserved for this call, and another one had: see withdraw.
+                    learnt = now + turn.wait + self._tolerance
+                    self._due = max(self._due, learnt + self._step)
+                    raise NotDue
+                await self._clock.sleep(turn.wait)
+            self._last = self._clock.monotonic()
+            self._due = max(self._due, self._last + self._step)
+            return turn
+
+    @property
+    def stale(self) -> bool:
+        """Whether a permit of just now was granted too long ago to leave by it."""
+        return self._clock.monotonic() - self._last > self._freshness
+
+    def withdraw(self) -> None:
+        """Leave the time that a call had reserved to the next one."""
+        self._due -= self._step
+
+    async def give_back(self, turn: Turn) -> None:
+        """Give back what was counted for a call that was not sent."""
+        self.withdraw()
+        if self._rate is not None:
+            with contextlib.suppress(LimiterUnavailable):
+                giving = self._limiter.give_back(self._name, self._rate, turn)
+                await asyncio.shield(asyncio.ensure_future(giving))
+
+    async def _ask(self) -> Turn:
+        """Take a turn, unless there is a pause or the rate is used up."""
+        if wait := self._pause_left():
+            return Turn(wait)
+        if self._rate is None:
+            return Turn()
+        return await self._limiter.take(self._name, self._rate, self._clock)
+
+    def _pause_left(self) -> float:
+        now = self._clock.monotonic()
+        left = max(self._paused_until, self._last + self._slowdown) - now
+        if left <= _INSTANT:
+            self._paused_until = 0.0
+            return 0.0
+        return left
+
+    def _until_due(self, others: int = 0) -> float:
+        """Return seconds until a call's time comes, as far as is known here."""
+        now = self._clock.monotonic()
+        due = max(self._due, now) if others else self._due
+        return max(self._pause_left(), due + others * self._step - self._tolerance - now)
+
+    def _refuse_if_late(self, wait: float, until: float | None) -> None:
+        paused = self._paused_until - self._clock.monotonic()
+        if paused > LONGEST_HINT:
+            raise RateLimited(
+                f"the service asked for a pause, of which {paused:.0f} s are left",
+                retry_after=paused,
+            )
+        if until is not None and self._clock.monotonic() + wait > until:
+            raise RateLimited(
+                f"the next turn comes in {wait:.1f} s, after the call's deadline",
+                retry_after=wait,
+            )
+
+    @contextlib.asynccontextmanager
+    async def _first(
+        self, queue: Queue, number: int, until: float | None
+    ) -> AsyncGenerator[None, None]:
+        """Wait to be the first in a queue.
+
+        One that is cancelled, at the head or behind it, harms nobody.
+        """
+        try:
+            async with asyncio.timeout(until and until - self._clock.monotonic()):
+                await queue.acquire(number)
+        except TimeoutError:
+            raise DeadlineExceeded("the deadline passed while others had their turn") from None
+        try:
+            yield
+        finally:
+            queue.release()
