@@ -227,8 +227,9 @@ class CallOptions:
         replay: ``"safe"`` (default) never risks paying twice; ``"accept_double_billing"`` sends a
             billed call again also where its first outcome is unknown.
         before_sending: Awaited before each attempt, with its connection at hand and before its
-            first byte leaves: the place to write down what is about to be sent. Awaited again
-            where the call's turn has to be taken anew: it took long, or the connection died.
+            first byte leaves: the place to write down what is about to be sent. Where it took long,
+            the call's turn is taken anew; it is awaited again if that takes more than 50 ms, or
+            if the connection died.
             What it raises ends the call with nothing further sent.
         headers: HTTP headers to send besides, for what the service learnt after this version. None
             that carry the key, the target or the body: no ``Authorization``, ``Host``,

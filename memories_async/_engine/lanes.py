@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Callable, Coroutine
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from typing import Final, Literal, TypeAlias, TypeVar
 from weakref import WeakKeyDictionary
 
@@ -54,7 +54,7 @@ class Lane:
         self._name = name
         self._rate = rate
         self._limiter = limiter
-        self._clock = clock
+        self.clock = clock
         spacing = Spacing.of(rate) if rate else Spacing(0, 0, 0)
         self._interval = spacing.interval / 1e6
         self._tolerance = spacing.tolerance / 1e6
@@ -74,13 +74,13 @@ class Lane:
 
     async def timed(self, waiting: Coroutine[object, object, T], waited: Waited) -> T:
         """Wait, and tell for what."""
-        began = self._clock.monotonic()
+        began = self.clock.monotonic()
         paused = self._pause_ends > began
         try:
             return await waiting
         finally:
             paused = paused or self._pause_ends > began
-            waited("pause" if paused else "limiter", self._clock.monotonic() - began)
+            waited("pause" if paused else "limiter", self.clock.monotonic() - began)
 
     async def throttled(self, retry_after: float | None) -> float:
         """Pause the whole lane because the service said so; returns for how many seconds.
@@ -88,11 +88,11 @@ class Lane:
         Calls that were under way together report one and the same congestion: while the lane is
         already paused, another report neither lengthens the pause nor lowers the rate again.
         """
-        now = self._clock.monotonic()
+        now = self.clock.monotonic()
         left = self._paused_until - now
         if left <= 0:
             self._throttles += 1
-            left = max(backoff(self._throttles, self._clock.random()), self._interval)
+            left = max(backoff(self._throttles, self.clock.random()), self._interval)
             if self._throttles > 1:
                 self._slowdown = min(max(self._slowdown * 2, self._interval * 2, 1.0), SLOWEST)
             if retry_after is not None:
@@ -103,7 +103,7 @@ class Lane:
         if longer and self._rate is not None and isinstance(self._limiter, PausableLimiter):
             # A lost store is found out by the next call: it will not be sent.
             with contextlib.suppress(LimiterUnavailable):
-                await self._limiter.pause(self._name, self._rate, pause, self._clock)
+                await self._limiter.pause(self._name, self._rate, pause, self.clock)
         return pause
 
     def succeeded(self) -> None:
@@ -143,21 +143,32 @@ class Lane:
                     wait = self._until_due()
                     self._refuse_if_late(wait, until)
                     if (early := wait - min(self._interval, LEAD)) > _INSTANT:
-                        await self._clock.sleep(early)
+                        await self.clock.sleep(early)
                     elif line.departure.taken:
                         async with self._first(line.departure, number, until):
                             pass  # who stands there with a connection goes first
                     else:
                         break
-                self._due = max(self._due, self._clock.monotonic()) + self._step
+                self._due = max(self._due, self.clock.monotonic()) + self._step
                 return True
         finally:
             line.waiting -= 1
 
     async def confirm(
-        self, number: int, until: float | None, *, patient: bool = False
+        self,
+        number: int,
+        until: float | None,
+        *,
+        patient: bool = False,
+        sleep: Callable[[float], Awaitable[object]] | None = None,
     ) -> Turn | None:
         """Count a call that is about to be sent.
+
+        Args:
+            number: Its place among others.
+            until: The clock's time by which its turn must come, or None.
+            patient: Whether it holds its connection as long as it takes.
+            sleep: How it waits; it is asked for a turn again afterwards.
 
         Raises:
             NotDue: It would hold its connection too long, and is not so patient.
@@ -171,20 +182,25 @@ class Lane:
             while (turn := await self._ask()).wait:
                 self._refuse_if_late(turn.wait, until)
                 if turn.wait > LONGEST_STAND and not patient:
-                    now = self._clock.monotonic()
+                    now = self.clock.monotonic()
                     # What was reserved for this call, and another one had: see withdraw.
                     learnt = now + turn.wait + self._tolerance
                     self._due = max(self._due, learnt + self._step)
                     raise NotDue
-                await self._clock.sleep(turn.wait)
-            self._last = self._clock.monotonic()
+                await (sleep or self.clock.sleep)(turn.wait)
+            self._last = self.clock.monotonic()
             self._due = max(self._due, self._last + self._step)
             return turn
 
-    @property
-    def stale(self) -> bool:
-        """Whether a permit of just now was granted too long ago to leave by it."""
-        return self._clock.monotonic() - self._last > self._freshness
+    def outlives(self, granted: float) -> bool:
+        """Tell whether a permit was granted too long ago to leave by it.
+
+        Args:
+            granted: The clock's time at which it was.
+        """
+        if self._rate is None:
+            return self._pause_left() > 0  # the service throttled meanwhile
+        return self.clock.monotonic() - granted > self._freshness
 
     def withdraw(self) -> None:
         """Leave the time that a call had reserved to the next one."""
@@ -204,10 +220,10 @@ class Lane:
             return Turn(wait)
         if self._rate is None:
             return Turn()
-        return await self._limiter.take(self._name, self._rate, self._clock)
+        return await self._limiter.take(self._name, self._rate, self.clock)
 
     def _pause_left(self) -> float:
-        now = self._clock.monotonic()
+        now = self.clock.monotonic()
         left = max(self._paused_until, self._last + self._slowdown) - now
         if left <= _INSTANT:
             self._paused_until = 0.0
@@ -216,18 +232,18 @@ class Lane:
 
     def _until_due(self, others: int = 0) -> float:
         """Return seconds until a call's time comes, as far as is known here."""
-        now = self._clock.monotonic()
+        now = self.clock.monotonic()
         due = max(self._due, now) if others else self._due
         return max(self._pause_left(), due + others * self._step - self._tolerance - now)
 
     def _refuse_if_late(self, wait: float, until: float | None) -> None:
-        paused = self._paused_until - self._clock.monotonic()
+        paused = self._paused_until - self.clock.monotonic()
         if paused > LONGEST_HINT:
             raise RateLimited(
                 f"the service asked for a pause, of which {paused:.0f} s are left",
                 retry_after=paused,
             )
-        if until is not None and self._clock.monotonic() + wait > until:
+        if until is not None and self.clock.monotonic() + wait > until:
             raise RateLimited(
                 f"the next turn comes in {wait:.1f} s, after the call's deadline",
                 retry_after=wait,
@@ -242,7 +258,7 @@ class Lane:
         One that is cancelled, at the head or behind it, harms nobody.
         """
         try:
-            async with asyncio.timeout(until and until - self._clock.monotonic()):
+            async with asyncio.timeout(until and until - self.clock.monotonic()):
                 await queue.acquire(number)
         except TimeoutError:
             raise DeadlineExceeded("the deadline passed while others had their turn") from None

@@ -13,7 +13,7 @@ import itertools
 import os
 import reprlib
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from typing import TypeVar
+from typing import Final, TypeVar
 from weakref import WeakValueDictionary
 
 from memories_async._engine.lanes import Lane, Waited
@@ -24,6 +24,9 @@ from memories_async.limiters import Limiter, Turn
 from memories_async.operations import Bucket
 
 T = TypeVar("T")
+
+ASKED_JUST_NOW: Final = 0.05
+"""Seconds for which what ``before_sending`` said holds; after a longer wait it is asked again."""
 
 
 class Pacer:
@@ -73,16 +76,33 @@ class Place:
         refusal: What ``confirm`` raised because the call may not be sent.
     """
 
-    __slots__ = ("_number", "_reserved", "_turn", "_until", "_waited", "lane", "refusal")
+    __slots__ = (
+        "_asked_at",
+        "_asking_takes",
+        "_before",
+        "_clock",
+        "_granted",
+        "_number",
+        "_reserved",
+        "_turn",
+        "_until",
+        "_waited",
+        "lane",
+        "refusal",
+    )
 
     def __init__(self, lane: Lane, until: float | None, waited: Waited | None = None) -> None:
         self.lane = lane
+        self._clock = lane.clock
         self._waited = waited
         self.refusal: MemoriesError | None = None
         self._until = until
         self._number = next(_NUMBERS)
         self._reserved = False
         self._turn: Turn | None = None
+        self._granted = 0.0
+        self._before: Callable[[], Awaitable[object]] | None = None
+        self._asked_at = self._asking_takes = 0.0
 
     async def enter(self) -> None:
         """Wait until it is time to get a connection; nothing is counted yet.
@@ -99,7 +119,7 @@ class Place:
 
         Args:
             before: Awaited once the call is counted; the last that may hold it up. If it takes
-                long, the call is counted anew, and it is awaited again.
+                long, the call is counted anew, and it is awaited again should that take long, too.
 
         Raises:
             NotDue: The time has not come, nor comes soon: nothing was counted; enter again.
@@ -109,24 +129,74 @@ class Place:
         """
         if self._turn is not None:  # the connection that it was counted for had died meanwhile
             await self.release(sent=False)
+        self._before = before
         await self._count()
         if before is not None:
-            await _asked(before)
-            if self._turn is not None and self.lane.stale:
-                await self.release(sent=False)
-                await self._count(patient=True)
-                await _asked(
-                    before
-                )  # it may have changed its mind meanwhile, and has less to do now
+            await self._ask(before)
+            if self.stale:
+                await self.renew()
+
+    @property
+    def stale(self) -> bool:
+        """Whether the call was counted too long ago to leave now."""
+        return self._turn is not None and self.lane.outlives(self._granted)
+
+    async def renew(self) -> None:
+        """Count the call anew: something lay between its count and its first byte.
+
+        A hook that hops to a thread takes now a millisecond and now fifty, and two calls that
+        were counted a turn apart would leave closer together.
+
+        Raises:
+            RateLimited: The turn cannot come in time.
+            DeadlineExceeded: It could have come in time, but what was ahead took longer.
+            LimiterUnavailable: The limiter's store cannot be reached.
+        """
+        while self.stale:
+            await self.release(sent=False)
+            await self._count(patient=True)
+            if self._before is not None and self._asked_long_ago:
+                await self._ask(self._before)
+
+    @property
+    def _asked_long_ago(self) -> bool:
+        return self._clock.monotonic() - self._asked_at > ASKED_JUST_NOW
+
+    async def _ask(self, before: Callable[[], Awaitable[object]]) -> None:
+        """Await the caller's own last step.
+
+        Raises:
+            ConfigurationError: It is a plain function.
+        """
+        began = self._clock.monotonic()
+        waiting: object = before()
+        if not inspect.isawaitable(waiting):
+            raise ConfigurationError(
+                f"CallOptions: before_sending gave {reprlib.repr(waiting)}; give an async function"
+            )
+        await waiting
+        self._asked_at = self._clock.monotonic()
+        self._asking_takes = self._asked_at - began
+
+    async def _sleep(self, seconds: float) -> None:
+        """Wait for a turn, and ask once more at the end of a long wait, not after it."""
+        now = self._clock.monotonic()
+        if self._before is None or now + seconds - self._asked_at <= ASKED_JUST_NOW:
+            await self._clock.sleep(seconds)
+            return
+        if (early := seconds - self._asking_takes) > 0:
+            await self._clock.sleep(early)
+        await self._ask(self._before)
 
     async def _count(self, *, patient: bool = False) -> None:
+        sleep = self._sleep if patient else None
+        counting = self.lane.confirm(self._number, self._until, patient=patient, sleep=sleep)
         try:
-            self._turn = await self._timed(
-                self.lane.confirm(self._number, self._until, patient=patient)
-            )
+            self._turn = await self._timed(counting)
         except MemoriesError as error:
             self.refusal = error
             raise
+        self._granted = self._clock.monotonic()
 
     async def _timed(self, waiting: Coroutine[object, object, T]) -> T:
         if self._waited is None:
@@ -146,20 +216,6 @@ class Place:
                 self.lane.withdraw()
         elif not sent:
             await self.lane.give_back(turn)
-
-
-async def _asked(before: Callable[[], Awaitable[object]]) -> None:
-    """Await the caller's own last step.
-
-    Raises:
-        ConfigurationError: It is a plain function.
-    """
-    waiting: object = before()
-    if not inspect.isawaitable(waiting):
-        raise ConfigurationError(
-            f"CallOptions: before_sending gave {reprlib.repr(waiting)}; give an async function"
-        )
-    await waiting
 
 
 _NUMBERS = itertools.count()

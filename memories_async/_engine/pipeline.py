@@ -8,6 +8,7 @@ import ssl
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
+import attrs
 from tenacity import DoSleep, RetryCallState
 
 from memories_async._engine.body.layout import recipe
@@ -260,19 +261,12 @@ class Pipeline:
     async def _exchange(
         self, request: Request[T], transfer: Transfer, place: Place, watch: Watch
     ) -> T:
-        began = self.clock.monotonic()
-
-        async def before_first_byte() -> None:
-            watch.waited("connection", self.clock.monotonic() - began, watch.attempt)
-            await place.confirm(request.policy.before_sending)
-            watch.leaving(request)
-
-        until = request.until
+        began, until = self.clock.monotonic(), request.until
         outcome = await self.http.exchange(
             request,
             transfer,
             within=None if until is None else until - began,
-            before_first_byte=before_first_byte,
+            departure=_Departure(request, place, watch, self.clock, began),
         )
         if isinstance(outcome, Failure):
             raise error_of(outcome, request, transfer, self.clock.monotonic())
@@ -330,6 +324,29 @@ class Pipeline:
         return FailedAttempt(
             error, verdict, number, pause, waited, left, replayable, request.policy
         )
+
+
+@attrs.frozen(eq=False)
+class _Departure:
+    """The last that an attempt asks: its place for a turn, and the caller; its watch is told."""
+
+    request: Request[Any]
+    place: Place
+    watch: Watch
+    clock: Clock
+    began: float
+
+    @property
+    def stale(self) -> bool:
+        return self.place.stale
+
+    async def confirm(self) -> None:
+        self.watch.waited("connection", self.clock.monotonic() - self.began, self.watch.attempt)
+        await self.place.confirm(self.request.policy.before_sending)
+        self.watch.leaving(self.request)
+
+    async def renew(self) -> None:
+        await self.place.renew()
 
 
 def _transfer(request: Request[Any], number: int) -> Transfer:

@@ -17,7 +17,6 @@ import os
 import random
 import sys
 import time
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 import orjson
@@ -27,6 +26,7 @@ from memories_async._engine.body.writer import Transfer
 from memories_async._engine.request import Request
 from memories_async._engine.transport.answers import Reply
 from memories_async._engine.transport.failures import Failure, Fault
+from memories_async._engine.transport.http import Departure
 from memories_async.bulk import Job, Status
 from tests.virtual_clock import HurriedClock
 
@@ -60,9 +60,9 @@ class Service:
         transfer: Transfer,
         *,
         within: float | None,
-        before_first_byte: Callable[[], Awaitable[object]],
+        departure: Departure,
     ) -> Reply | Failure:
-        await before_first_byte()
+        await departure.confirm()
         name = os.path.basename(request.files[0].label)
         if self.chance.random() >= FAULTS:
             return self.take(transfer, name)

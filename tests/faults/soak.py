@@ -6,7 +6,7 @@ import asyncio
 import gc
 import random
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 
 import attrs
 
@@ -15,6 +15,7 @@ from memories_async._engine.body.writer import Transfer
 from memories_async._engine.request import Request
 from memories_async._engine.transport.answers import Reply
 from memories_async._engine.transport.failures import Failure, Fault
+from memories_async._engine.transport.http import Departure
 from memories_async.limiters import MemoryLimiter
 from tests.faults.conftest import LeapingClock
 
@@ -62,11 +63,11 @@ class ScriptedHttp:
         transfer: Transfer,
         *,
         within: float | None,
-        before_first_byte: Callable[[], Awaitable[object]],
+        departure: Departure,
     ) -> Reply | Failure:
         assert request.body is not None
         assert request.body.length is not None
-        await before_first_byte()
+        await departure.confirm()
         fault = None
         if self._chance.random() < self._share(self._clock.now - self._began):
             fault = self._chance.choice(FAULTS)

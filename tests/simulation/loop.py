@@ -18,8 +18,8 @@ T = TypeVar("T")
 
 WALL_CLOCK = 1_790_000_000.0
 """What a life's wall clock shows when it begins."""
-LONGEST_THREAD = 0.002
-"""Virtual seconds that work in a thread may take; the first byte of a file waits for it."""
+LONGEST_THREAD = 0.05
+"""Virtual seconds that work in a thread may take: a hop to a busy disk."""
 
 
 class StuckError(Exception):

@@ -7,8 +7,7 @@ import base64
 import contextlib
 import functools
 import ssl
-from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, Protocol
 
 import aiohttp
 import attrs
@@ -40,6 +39,23 @@ class _HeaderSecret(str):
         return "'…'"
 
 
+class Departure(Protocol):
+    """What a request asks before it leaves."""
+
+    @property
+    def stale(self) -> bool:
+        """Whether what was confirmed no longer holds, as the first byte is about to leave."""
+        ...
+
+    async def confirm(self) -> None:
+        """Have the request counted; again, should its connection have died meanwhile."""
+        ...
+
+    async def renew(self) -> None:
+        """Have it counted anew: its first byte leaves as soon as this returns."""
+        ...
+
+
 class Http:
     """What one client sends requests through: its connections, and what its uploads share."""
 
@@ -54,7 +70,7 @@ class Http:
         transfer: Transfer,
         *,
         within: float | None,
-        before_first_byte: Callable[[], Awaitable[object]],
+        departure: Departure,
     ) -> Reply | Saved | Failure:
         """Send one request and read its answer; what the network does is returned, not raised.
 
@@ -62,8 +78,8 @@ class Http:
             request: What to ask of whom.
             transfer: Where to note how far it got.
             within: Seconds until the caller's deadline.
-            before_first_byte: Awaited once, with the connection at hand. What it raises ends the
-                exchange with nothing sent, as does what the source or the caller's hook raises.
+            departure: Asked with the connection at hand. What it raises ends the exchange with
+                nothing sent, as does what the source or the caller's hook raises.
         """
         ends = None if within is None else asyncio.get_running_loop().time() + within
         here = await self._sessions.current()
@@ -73,7 +89,7 @@ class Http:
         except TimeoutError:
             return Failure(Fault.TIMED_OUT)
         try:
-            exchange = _Exchange(request, transfer, self.budget, ends, before_first_byte)
+            exchange = _Exchange(request, transfer, self.budget, ends, departure)
             return await exchange.run(here.session, self._proxy_for(origin_of(request.url)))
         except MemoriesError:
             raise
@@ -97,7 +113,7 @@ class _Exchange:
     transfer: Transfer
     budget: UploadBudget
     ends: float | None
-    before_first_byte: Callable[[], Awaitable[object]]
+    departure: Departure
     scope: asyncio.Timeout = attrs.field(init=False)
     payload: Payload | None = None
     connected: bool = False
@@ -165,7 +181,9 @@ class _Exchange:
         if not self.connected:
             self.connected = True
             try:
-                await self.before_first_byte()
+                await self.departure.confirm()
+                if self.departure.stale and self.payload is None:
+                    await self.departure.renew()
             except Exception as error:
                 self.transfer.failure = error
                 raise aiohttp.ClientConnectionError("not to be sent") from None
@@ -183,6 +201,9 @@ class _Exchange:
         body = self.request.body
         assert body is not None
         try:
+            # aiohttp keeps the head back for the body's first piece: it leaves now, with it.
+            if self.departure.stale:
+                await self.departure.renew()
             await write(body, connection, self.transfer, self.budget, connection.piece)
         except (aiohttp.ClientError, ConnectionError):
             raise

@@ -1,0 +1,108 @@
+"""Between a call's count and its first byte: no hook, observer or late loop breaks a rate."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Iterable
+from pathlib import Path
+
+import pytest
+
+from memories_async import Bucket, Memories, Rate
+from memories_async._engine.lanes import Lane, NotDue
+from memories_async._engine.pacing import ASKED_JUST_NOW, Place
+from memories_async.limiters import MemoryLimiter
+from memories_async.observe import Event, RequestLeaving
+from tests.engine.raw_server import Conversation, RawServer, answer
+from tests.limits.homes import most_in_a_window
+from tests.virtual_clock import HurriedClock, VirtualClock
+
+pytestmark = pytest.mark.anyio
+
+ANSWER = answer({"embedding": [0.5]})
+CALLS = 24
+RATES = [Rate(1, 0.3), Rate(20), Rate(100), Rate(5, burst=3)]
+
+
+async def depart(lane: Lane, before: Callable[[], Awaitable[object]]) -> None:
+    """Do as a call does up to its first byte."""
+    place = Place(lane, None)
+    while True:
+        try:
+            await place.enter()
+            await place.confirm(before)
+        except NotDue:
+            await place.release(sent=False)
+        else:
+            await place.release(sent=True)
+            return
+
+
+@pytest.mark.parametrize("slowest", [0.004, 0.05, 0.4])
+@pytest.mark.parametrize("rate", RATES, ids=str)
+async def test_a_hook_of_any_length_breaks_no_window(rate: Rate, slowest: float) -> None:
+    """As long as a thread's hop to a disk takes, sometimes: the count is that of the departure."""
+    clock, limiter, chance = VirtualClock(), MemoryLimiter(), random.Random(7)
+    left: list[float] = []
+    since_asked: list[float] = []
+
+    async def call(lane: Lane) -> None:
+        asked: list[float] = []
+
+        async def before() -> None:
+            await clock.sleep(chance.random() * slowest)
+            asked.append(clock.now)
+
+        await depart(lane, before)
+        left.append(clock.now)
+        since_asked.append(clock.now - asked[-1])
+
+    # As in two processes: the counts are shared, and nothing else is.
+    lanes = [Lane("lane", rate, limiter, clock) for _ in range(2)]
+    calls = [call(lanes[number % 2]) for number in range(CALLS)]
+    await clock.run(_all(calls))
+    assert len(left) == CALLS
+    assert most_in_a_window(left, rate.seconds) <= rate.calls
+    assert max(since_asked) <= ASKED_JUST_NOW + 1e-6
+    # Each call may cost its turn as long as its hook takes, and no turn is left for nobody.
+    assert max(left) - min(left) <= CALLS * 2.1 * (rate.seconds / rate.calls + slowest)
+
+
+async def _all(calls: Iterable[Awaitable[None]]) -> None:
+    await asyncio.gather(*calls)
+
+
+async def test_an_observer_that_takes_long_breaks_no_window(tmp_path: Path) -> None:
+    """A receipt is written to a disk once the call is counted, and before its first byte."""
+    clock, chance, rate = HurriedClock(), random.Random(3), Rate(5)
+    image = tmp_path / "image.png"
+    image.write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(100))
+    left: list[float] = []
+
+    async def serve(conversation: Conversation) -> None:
+        while True:
+            length = int((await conversation.head()).headers["content-length"])
+            left.append(clock.now)
+            await conversation.reader.readexactly(length)
+            await conversation.send(ANSWER)
+
+    class SlowDisk:
+        def observe(self, event: Event, /) -> None:
+            if isinstance(event, RequestLeaving):
+                clock.now += chance.random() * 0.15
+
+    async with (
+        RawServer(serve) as server,
+        Memories(
+            "key",
+            base_url=server.url,
+            rates={Bucket.EMBEDDING: rate},
+            clock=clock,
+            observers=[SlowDisk()],
+        ) as client,
+    ):
+        for _ in range(30):
+            await client.embeddings.image(image)
+    assert len(left) == 30
+    assert most_in_a_window(left, rate.seconds) <= rate.calls
