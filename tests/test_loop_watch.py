@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.conftest import Complaints, PatientLoop
+from tests.conftest import COLLECTIONS, Complaints, PatientLoop
 
 Turn = Callable[[], object]
 
@@ -58,4 +58,14 @@ def test_an_error_that_nobody_takes_is_seen(complaints: Complaints) -> None:
 
 def test_quick_callbacks_are_no_complaint(complaints: Complaints) -> None:
     run(lambda: None)
+    assert complaints.messages == []
+
+
+def test_collecting_garbage_is_no_complaint(complaints: Complaints) -> None:
+    def collect() -> None:
+        COLLECTIONS("start", {})
+        time.sleep(0.03)
+        COLLECTIONS("stop", {})
+
+    run(collect)
     assert complaints.messages == []

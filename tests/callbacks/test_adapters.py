@@ -156,7 +156,7 @@ ASYNC_ADAPTERS: list[Callable[[CallbackInbox, int], Running]] = [
     alone,
 ]
 WSGI_ADAPTERS = [in_flask, in_werkzeug, as_wsgi_application]
-WITH_MORE = {in_aiohttp, in_fastapi, around_an_asgi_application, in_flask}
+WITH_MORE = (in_aiohttp, in_fastapi, around_an_asgi_application, in_flask)
 
 
 @pytest.fixture
