@@ -142,7 +142,7 @@ class EventReporter:
         paused = self._rate is not None and waited <= self._rate.seconds
         return None if paused else left * (now - since) / more
 
-    def report(self, stop: Stop | None) -> Report:
+    def report(self, stop: Stop | None, changed: int | None) -> Report:
         """Return what the run did."""
         tally = self._journal.tally
         cost, possible_cost = tally.costs(self._price)
@@ -154,4 +154,5 @@ class EventReporter:
             cost=cost,
             possible_cost=possible_cost,
             seconds=self._now() - self._started,
+            changed=changed,
         )

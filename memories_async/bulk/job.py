@@ -14,14 +14,16 @@ from typing import TYPE_CHECKING, Literal, Self, cast
 import attrs
 
 from memories_async import sqlite
-from memories_async.bulk import exports, reconcile
-from memories_async.bulk.inputs import Selection, chunks, kept
+from memories_async.bulk import changes, exports, reconcile
+from memories_async.bulk.inputs.find import chunks
+from memories_async.bulk.inputs.selection import Selection
+from memories_async.bulk.inputs.values import kept
 from memories_async.bulk.journal import database, lock, merge, queries
 from memories_async.bulk.journal.database import Journal
 from memories_async.bulk.journal.rows import ItemRow, JobHeader
 from memories_async.bulk.kinds import KINDS, JobKind, check_client
 from memories_async.bulk.models import Counts, Event, Inputs, Item, Plan, Report, Status
-from memories_async.bulk.plan import Preview, changed_ids
+from memories_async.bulk.plan import Preview
 from memories_async.bulk.runner import BULK_OPTIONS, Run, RunOptions
 from memories_async.config import DOCUMENTED_RATES, CallOptions, Rate
 from memories_async.errors import ConfigurationError, JournalError
@@ -232,6 +234,17 @@ class Job:
         """Return how many items have which status, also while another process runs the job."""
         return (await self._journal.ask(queries.tally)).counts
 
+    async def changed(self) -> int:
+        """Return how many answered items, or duplicates of such, have another file by now.
+
+        A file's size and time of modification are looked at, and no file is read. ``plan`` names
+        these items, and ``retry("changed")`` has the next run send them again.
+
+        Raises:
+            JournalError: The job's file cannot be read.
+        """
+        return len(await changes.changed(self._journal))
+
     async def running(self) -> bool:
         """Tell whether a live run, here or elsewhere, has the job."""
         return await asyncio.to_thread(lock.holder, self.path) is not None
@@ -266,7 +279,9 @@ class Job:
             JournalError: The file cannot be written.
         """
         if which == "changed":
-            return await self._journal.write(queries.retry_by_id, await self._changed())
+            return await self._journal.write(
+                queries.retry_by_id, await changes.changed(self._journal)
+            )
         if isinstance(which, str):
             status = _status(which)
             if status in (None, Status.PLANNED, Status.SENDING):
@@ -552,13 +567,6 @@ class Job:
             yield page
             place = page[-1].item.id
 
-    async def _changed(self) -> list[int]:
-        """Return the answered items whose file is another one by now."""
-        changed: list[int] = []
-        async for rows in self._row_pages(Status.DONE):
-            changed += await asyncio.to_thread(changed_ids, rows)
-        return changed
-
 
 def _own_files(path: str | os.PathLike[str]) -> list[str]:
     """Return all names that belong to a job's file."""
@@ -588,7 +596,9 @@ def _dollars(name: str, value: Decimal | float | str | None) -> Decimal | None:
     if value is None:
         return None
     try:
-        dollars = Decimal(str(value))
+        # Python takes more for a number than anybody means: 1_0, digits of other scripts, spaces.
+        said = str(value)
+        dollars = Decimal(said if said.isascii() and not set(said) & set("_ \t\n") else "nan")
     except InvalidOperation:
         dollars = Decimal("nan")
     if not dollars.is_finite() or dollars < 0:

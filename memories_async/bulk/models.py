@@ -251,6 +251,8 @@ class Report:
         cost: Dollars that the job's answers cost, over all runs; None if the price is unknown.
         possible_cost: Dollars that items of unknown outcome may have cost besides.
         seconds: How long this run took.
+        changed: Answered items whose file is another one by now, as ``Job.changed`` counts them;
+            None where the run ended before it had looked at all of them.
     """
 
     counts: Counts
@@ -260,6 +262,7 @@ class Report:
     cost: Decimal | None
     possible_cost: Decimal | None
     seconds: float
+    changed: int | None = None
 
 
 EventName: TypeAlias = Literal["started", "bytes", "item", "stopped", "finished"]

@@ -8,10 +8,11 @@ import stat
 from collections.abc import AsyncIterator, Mapping, Sequence
 from decimal import Decimal
 
-from memories_async.bulk.journal.rows import ItemRow, JobHeader, NewItem, Tally
+from memories_async.bulk.changes import has_changed
+from memories_async.bulk.journal.rows import AnsweredFile, ItemRow, JobHeader, NewItem, Tally
 from memories_async.bulk.kinds import JobKind
 from memories_async.bulk.models import Plan, PlannedInput, Status, UnsentReason
-from memories_async.bulk.preflight import check_file, digest_of, fingerprint
+from memories_async.bulk.preflight import check_file, digest_of
 from memories_async.config import Rate
 from memories_async.errors import MediaError
 from memories_async.media.urls import is_url
@@ -22,6 +23,7 @@ _KEPT: Mapping[Status, UnsentReason] = {
     Status.SKIPPED: UnsentReason.SKIPPED,
     Status.SENDING: UnsentReason.SENDING,
 }
+_ANSWERED = (UnsentReason.DONE, UnsentReason.DUPLICATE)
 
 
 class Preview:
@@ -88,10 +90,10 @@ class Preview:
                 key = _key(item.options), item.size or 0
                 self._sized.setdefault(key, []).append((item.source, item.sha256))
             reason, message = _KEPT.get(item.status, UnsentReason.DONE), item.error or ""
-            if reason is UnsentReason.DONE and _has_changed(row):
-                reason, message = UnsentReason.CHANGED, "its file has changed since it was answered"
-            elif item.duplicate_of is not None:
+            if item.duplicate_of is not None:
                 reason = UnsentReason.DUPLICATE
+            if reason in _ANSWERED and _has_changed(row):
+                reason, message = UnsentReason.CHANGED, "its file has changed since it was answered"
             self._inputs.append(PlannedInput(item.source, item.size, reason, message))
         return planned
 
@@ -140,24 +142,14 @@ class Preview:
         return None
 
 
-def changed_ids(rows: Sequence[ItemRow]) -> list[int]:
-    """Return the items whose file is another one since it was sent; blocks on file I/O."""
-    return [row.item.id for row in rows if _has_changed(row)]
-
-
 def _key(options: Mapping[str, object]) -> str:
     return repr(sorted(options.items()))
 
 
 def _has_changed(row: ItemRow) -> bool:
-    """Tell whether a file is another one, or gone, since it was sent; by what is cheap to see."""
-    if row.item.sha256 is None:
-        return False
-    try:
-        size, modified, _, _ = fingerprint(row.item.source)
-    except OSError:
-        return False  # a file that is gone needs no sending
-    return (size, modified) != row.seen[:2]
+    item, (size, modified, _, _) = row.item, row.seen
+    file = AnsweredFile(item.id, item.source, (size, modified))
+    return item.sha256 is not None and has_changed(file)
 
 
 def _digest_if_there(path: str) -> str | None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal, cast
 
 import attrs
 
-from memories_async.bulk import failures, reconcile
+from memories_async.bulk import changes, failures, reconcile
 from memories_async.bulk.events import EventReporter
 from memories_async.bulk.journal import queries
 from memories_async.bulk.journal.database import Journal
@@ -119,6 +119,7 @@ class Run:
                 for id in await self._journal.ask(queries.waiting_ids):
                     self._to_watch.put_nowait(id)
                 stopping = tasks.create_task(self._end_in_time(watchers))
+                changed = tasks.create_task(changes.changed(self._journal))
                 async with asyncio.TaskGroup() as senders:
                     for number in range(self._told.concurrency):
                         senders.create_task(self._work(first=number == 0))
@@ -128,12 +129,15 @@ class Run:
                     self._to_watch.put_nowait(None)
                 await asyncio.wait(watchers)
                 stopping.cancel()
+                if self._held:
+                    changed.cancel()  # whoever ends a run does not wait for news
         except BaseExceptionGroup as errors:
             raise _first(errors) from None
         self._tell("finished")
         if self._events.raised is not None:
             raise self._events.raised
-        return self._events.report(self._stop)
+        news = None if changed.cancelled() else len(changed.result())
+        return self._events.report(self._stop, news)
 
     def refuse(self, error: MemoriesError) -> None:
         """Send nothing at all, for a reason that holds for every item."""

@@ -58,10 +58,20 @@ def between(low: float, high: float = MOST, *, above: bool = False) -> Check:
 
 def whole(_: object, tokens: Sequence[Token]) -> int:
     """Convert to a whole number, and nothing that is merely near one."""
-    try:
-        return int(tokens[0].value)
-    except ValueError:
-        raise UnfitError(tokens[0].value, "a whole number is wanted") from None
+    return int(_digits(tokens[0].value, r"[+-]?[0-9]{1,18}", "a whole number is wanted"))
+
+
+def number(_: object, tokens: Sequence[Token]) -> float:
+    """Convert to a number."""
+    form = r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?"
+    return float(_digits(tokens[0].value, form, "a number is wanted"))
+
+
+def _digits(text: str, form: str, wanted: str) -> str:
+    """Refuse what Python takes for a number besides: 1_0, digits of other scripts, spaces, nan."""
+    if not re.fullmatch(form, text):
+        raise UnfitError(text, wanted)
+    return text
 
 
 def matches(pattern: str, wanted: str) -> Check:
@@ -126,14 +136,16 @@ def _no_moment(value: object) -> str | None:
 
 
 def _no_shard(value: object) -> str | None:
-    match = re.fullmatch(r"([1-9]\d{0,8})/([1-9]\d{0,8})", str(value))
+    match = re.fullmatch(r"([1-9][0-9]{0,8})/([1-9][0-9]{0,8})", str(value))
     fits = match and int(match[1]) <= int(match[2])
     return None if fits else "a part and the number of parts, as 3/10, is wanted"
 
 
 def _no_path(value: object) -> str | None:
-    """Of which bytes a name is, is the file system's business."""
-    return None if value and "\x00" not in str(value) else "a name of a file is wanted"
+    """Of which bytes a name is, is the file system's business; a blank one must be there."""
+    name = str(value)
+    fits = "\x00" not in name and (name.strip() or (name and os.path.lexists(name)))
+    return None if fits else "a name of a file is wanted"
 
 
 text = _check(_no_text)

@@ -287,7 +287,18 @@ async def _conclude(job: Job, report: Report, running: Running, output: Output) 
     _advise_unknown(name, counts)
     if counts.failed:
         console.say(f"{counts.failed} failed: memories-async jobs show {name} --status failed")
+    advise_changed(name, report.changed)
     return exit_of(counts, report)
+
+
+def advise_changed(name: str, changed: int | None) -> None:
+    """Say that answered files are others by now, and what sends them again."""
+    if changed:
+        has = "1 file has" if changed == 1 else f"{changed} files have"
+        console.say(
+            f"{has} changed since the answer: see memories-async jobs resume {name} --dry-run, "
+            f"and send again with memories-async jobs retry {name} --what changed"
+        )
 
 
 def _advise_unknown(name: str, counts: Counts) -> None:

@@ -22,15 +22,26 @@ Count: TypeAlias = Annotated[int, Parameter(converter=checks.whole, validator=ch
 Concurrency: TypeAlias = Annotated[
     int, Parameter(converter=checks.whole, validator=checks.between(1, 1000))
 ]
-Dollars: TypeAlias = Annotated[float, Parameter(validator=checks.between(0))]
-Seconds: TypeAlias = Annotated[float, Parameter(validator=checks.between(0, above=True))]
+Dollars: TypeAlias = Annotated[
+    float, Parameter(converter=checks.number, validator=checks.between(0))
+]
+Seconds: TypeAlias = Annotated[
+    float, Parameter(converter=checks.number, validator=checks.between(0, above=True))
+]
 Moment: TypeAlias = Annotated[str, Parameter(validator=checks.moment)]
 CameraModel: TypeAlias = Annotated[str, Parameter(validator=checks.at_most(LONGEST_CAMERA_MODEL))]
-Latitude: TypeAlias = Annotated[float, Parameter(validator=checks.between(-90, 90))]
-Longitude: TypeAlias = Annotated[float, Parameter(validator=checks.between(-180, 180))]
+Latitude: TypeAlias = Annotated[
+    float, Parameter(converter=checks.number, validator=checks.between(-90, 90))
+]
+Similarity: TypeAlias = Annotated[
+    float, Parameter(converter=checks.number, validator=checks.between(0, 1))
+]
+Longitude: TypeAlias = Annotated[
+    float, Parameter(converter=checks.number, validator=checks.between(-180, 180))
+]
 
 _RATE = checks.matches(
-    r"[1-9]\d*(/(\d*[1-9]\d*(\.\d*)?|\d*\.\d*[1-9]\d*))?",
+    r"[1-9][0-9]*(/([0-9]*[1-9][0-9]*(\.[0-9]*)?|[0-9]*\.[0-9]*[1-9][0-9]*))?",
     "CALLS a second or CALLS/SECONDS, as 5 or 1/60,",
 )
 _LIMITER = checks.matches(

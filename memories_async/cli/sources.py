@@ -11,7 +11,7 @@ from typing import IO, cast
 from urllib.parse import urlsplit
 
 from memories_async.bulk import Input
-from memories_async.bulk.inputs import JSON_LINES, LIST
+from memories_async.bulk.inputs.lists import JSON_LINES, LIST
 from memories_async.cli.interrupts import interruptible
 from memories_async.cli.options import MediaKind
 from memories_async.errors import ConfigurationError, MediaError

@@ -223,6 +223,17 @@ class Job:
         """Return how many items have which status, also while another process runs the job."""
         return self._portal.run(lambda caller: self._asyncio.counts())
 
+    def changed(self) -> int:
+        """Return how many answered items, or duplicates of such, have another file by now.
+
+        A file's size and time of modification are looked at, and no file is read. ``plan`` names
+        these items, and ``retry("changed")`` has the next run send them again.
+
+        Raises:
+            JournalError: The job's file cannot be read.
+        """
+        return self._portal.run(lambda caller: self._asyncio.changed())
+
     def running(self) -> bool:
         """Tell whether a live run, here or elsewhere, has the job."""
         return self._portal.run(lambda caller: self._asyncio.running())

@@ -12,7 +12,7 @@ import pytest
 
 from memories_async import ConfigurationError, Person
 from memories_async.bulk import Input, Inputs, Job
-from memories_async.bulk.inputs import CHUNK, chunks
+from memories_async.bulk.inputs.find import CHUNK, chunks
 from memories_async.bulk.kinds import KINDS
 from tests.bulk.ledgers import PNG
 
@@ -106,6 +106,31 @@ async def test_an_iterable_is_taken_a_chunk_at_a_time() -> None:
     await stream.aclose()  # type: ignore[attr-defined]  # it is a generator
 
 
+async def test_numbers_of_the_user_s_own_come_back_as_they_were(folder: Path) -> None:
+    """Ids of other systems may have more than 64 bits; nothing makes floats of them."""
+    row = {"id": 2**64 + 1, "below": -(2**80), "parts": [10**30, {"deep": 2**70}], "half": 0.5}
+    (folder / "items.jsonl").write_text(json.dumps({"path": "a.jpg", "extra": row}))
+    for number, inputs in enumerate((folder / "items.jsonl", Input(folder / "a.jpg", extra=row))):
+        path = folder / f"job {number}"
+        async with await Job.create(path, "caption_images", inputs, options=PROMPT) as job:
+            ((extra),) = [item.extra async for item in job.items()]
+            assert (extra, repr(extra["id"])) == (row, repr(2**64 + 1))
+            await job.export(folder / "out.jsonl")
+        assert json.loads((folder / "out.jsonl").read_text())["extra"] == row
+
+
+@pytest.mark.parametrize(
+    "value",
+    [float("nan"), float("inf"), 10**5000, {1: 2}, "\ud83d", {"a"}, b"x", object()],
+    ids=type,
+)
+async def test_what_json_cannot_say_is_refused_and_not_made_into_something_else(
+    folder: Path, value: object
+) -> None:
+    with pytest.raises(ConfigurationError, match="cannot keep"):
+        await anext(chunks(Input("/x.png", extra={"row": value}), KINDS["add_images"], {}))
+
+
 async def test_what_is_kept_of_options_is_what_the_service_wants() -> None:
     given = {
         "datetime_taken": datetime(2025, 9, 7, 22, 52),
@@ -128,6 +153,14 @@ async def test_what_is_kept_of_options_is_what_the_service_wants() -> None:
         ('{"path": "a.jpg", "extra": 7}', "line 2"),
         ("[1]", "line 2"),
         ("{", "line 2"),
+        ('{"path": "a.jpg", "path": "b.PNG"}', "line 2: 'path' stands twice"),
+        ('{"path": "a.jpg", "extra": {"row": 1, "row": 2}}', "line 2: 'row' stands twice"),
+        ('{"path": "a.jpg", "extra": {"rows": [{"a": 1, "a": 1}]}}', "line 2: 'a' stands twice"),
+        ('{"path": "a.jpg", "extra": {"row": NaN}}', "line 2"),
+        ('{"path": "a.jpg", "extra": {"row": 1e999}}', "line 2"),
+        ('{"path": "a.jpg", "extra": {"row": %s}}' % ("9" * 5000), "line 2"),
+        ('{"path": "a.jpg", "extra": {"row": %s}}' % ("[" * 3000 + "]" * 3000), "line 2"),
+        ('{"path": "a.jpg", "extra": {"row": "\\ud83d"}}', "line 2"),
     ],
 )
 async def test_a_bad_line_is_named_and_no_job_is_left(

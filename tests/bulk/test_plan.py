@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import threading
 from pathlib import Path
 
 import pytest
 
-from memories_async import Bucket, ConfigurationError, Memories, Rate
-from memories_async.bulk import Input, Job, Status, UnsentReason
+from memories_async import Bucket, CallOptions, ConfigurationError, Memories, Rate
+from memories_async.bulk import Input, Job, Status, UnsentReason, changes
 from memories_async.bulk.events import EventReporter
-from memories_async.bulk.inputs import shard_of
+from memories_async.bulk.inputs.selection import shard_of
 from memories_async.bulk.journal.database import Journal
+from memories_async.bulk.journal.rows import AnsweredFile
 from memories_async.emulator import Emulator
-from memories_async.emulator.faults import Cut, InjectedFault
+from memories_async.emulator.faults import Cut, Hang, InjectedFault
 from tests.bulk.conftest import MakeImages
 from tests.bulk.ledgers import PNG, items_of
 
@@ -102,11 +105,55 @@ async def test_what_was_answered_and_changed_since_is_noticed_and_sent_on_reques
             UnsentReason.CHANGED,
             UnsentReason.DONE,
         ]
-        assert (await job.run(client)).requests == 0
+        report = await job.run(client)
+        assert (report.requests, report.changed, await job.changed()) == (0, 1, 1)
         assert await job.retry("changed") == 1
-        assert (await job.run(client)).counts.done == 3
+        report = await job.run(client)
+        assert (report.counts.done, report.changed) == (3, 0)
         assert [one.reason for one in (await job.plan()).inputs] == [UnsentReason.DONE] * 3
     assert emulator.ledger.billed() == 4
+
+
+async def test_a_duplicate_that_changed_since_is_noticed_and_sent_on_request(
+    emulator: Emulator, client: Memories, images: MakeImages, tmp_path: Path
+) -> None:
+    """Its row has the answer to a content that it has no more."""
+    folder = images(1)
+    (folder / "0001.png").write_bytes((folder / "0000.png").read_bytes())
+    async with await Job.create(tmp_path / "job", "embed_images", folder) as job:
+        assert (await job.run(client)).changed == 0
+        (folder / "0001.png").write_bytes(PNG + b"another picture")
+        assert [one.reason for one in (await job.plan()).inputs] == [
+            UnsentReason.DONE,
+            UnsentReason.CHANGED,
+        ]
+        assert await job.changed() == await job.retry("changed") == 1
+        report = await job.run(client)
+        assert (report.counts.done, report.counts.skipped, report.changed) == (2, 0, 0)
+        original, changed = [item.vector async for item in job.items()]
+    assert original != changed
+    assert emulator.ledger.billed() == 2
+
+
+async def test_a_run_that_is_ended_does_not_wait_until_all_files_were_looked_at(
+    emulator: Emulator, client: Memories, images: MakeImages, tmp_path: Path
+) -> None:
+    looking, go_on = threading.Event(), threading.Event()
+
+    def look(file: AnsweredFile) -> bool:
+        looking.set()
+        return not go_on.wait(30)
+
+    async with await Job.create(tmp_path / "job", "embed_images", images(3)) as job:
+        await job.run(client, max_items=1)
+        emulator.faults.add(InjectedFault(None, Hang(), times=None))
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(changes, "has_changed", look)
+            run = asyncio.create_task(job.run(client, options=CallOptions(answer_timeout=0.1)))
+            await asyncio.to_thread(looking.wait, 30)
+            job.stop()
+            assert (await run).changed is None
+            go_on.set()
 
 
 @pytest.mark.parametrize("which", ["changed", "done", [1]])

@@ -92,6 +92,23 @@ def test_output_to_a_file(account: Emulator, run: Run, images: Path, tmp_path: P
     assert len(rows((tmp_path / "vectors.jsonl").read_text())) == 5
 
 
+def test_files_that_changed_since_they_were_answered(account, run: Run, home, images, capsys):
+    """Each run says it; the dry run says which."""
+    assert run("embed", images, "--quiet") == Exit.DONE
+    (name,) = jobs(home)
+    assert "changed" not in capsys.readouterr().err
+    (images / "3.png").write_bytes(PNG + b"another picture")
+    for command in (("embed", images), ("jobs", "resume", name), ("jobs", "show", name)):
+        assert run(*command) == Exit.DONE
+        err = capsys.readouterr().err
+        assert f"1 file has changed since the answer: see memories-async jobs resume {name}" in err
+    assert run("jobs", "resume", name, "--dry-run") == Exit.DONE
+    assert f"{images / '3.png'}: not sent: its file has changed" in capsys.readouterr().out
+    assert run("jobs", "retry", name, "--what", "changed") == Exit.DONE
+    assert "has changed since" not in capsys.readouterr().err
+    assert account.ledger.billed() == 6
+
+
 def test_limits_and_resume(account: Emulator, run: Run, home: Path, images: Path, capsys):
     assert run("embed", images, "--max-items", "2") == Exit.LIMIT
     (name,) = jobs(home)

@@ -16,9 +16,10 @@ from memories_async.emulator import Emulator
 from tests.cli.conftest import Run
 
 NO_TEXT = ("", " ", "\udcff", "a\x00b")
-NO_FILE = ("", "a\x00b")
-NO_NUMBER = ("", "abc", "nan", "inf", "-inf", "1,5", "0x10")
-NO_COUNT = ("", "abc", "0", "-1", "1.5", "1e3", "nan", "9" * 12)
+NO_FILE = ("", " ", "\t", "a\x00b")
+NOT_PLAIN = ("1_0", "\u0661\u0660", " 1", "1 ")  # what Python takes for a number besides
+NO_NUMBER = ("", " ", "abc", "nan", "inf", "-inf", "1,5", "0x10", *NOT_PLAIN)
+NO_COUNT = ("", "abc", "0", "-1", "1.5", "1e3", "nan", "9" * 12, "9" * 5000, *NOT_PLAIN)
 NO_DOLLARS = (*NO_NUMBER, "-0.01", "$5")
 NO_FLAG = ("maybe", "2")
 NO_MOMENT = ("", "yesterday", "2025-9-7 22:52:00", "2025-09-07", "2025-09-07 25:00:00")
@@ -57,9 +58,9 @@ WRONG: dict[str, Sequence[str]] = {
     "--prompt": NO_TEXT,
     "--qa": NO_FLAG,
     "--quiet": NO_FLAG,
-    "--rate": (*NO_TEXT, "0", "-1", "fast", "1/0", "1/2/3", "1.5", "nan"),
-    "--reasoning-effort": ("", "0", "11", "-2", "1.5", "high"),
-    "--shard": (*NO_TEXT, "3", "0/3", "4/3", "a/b", "1/0"),
+    "--rate": (*NO_TEXT, "0", "-1", "fast", "1/0", "1/2/3", "1.5", "nan", *NOT_PLAIN, "1/\u0663"),
+    "--reasoning-effort": ("", "0", "11", "-2", "1.5", "high", *NOT_PLAIN),
+    "--shard": (*NO_TEXT, "3", "0/3", "4/3", "a/b", "1/0", "1/1_0", "\u0661/\u0663"),
     "--similarity": (*NO_NUMBER, "-0.1", "1.1"),
     "--status": ("", "finished"),
     "--system-prompt": NO_TEXT,

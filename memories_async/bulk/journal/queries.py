@@ -13,6 +13,7 @@ from typing import Any, cast
 
 from memories_async.bulk.journal import schema
 from memories_async.bulk.journal.rows import (
+    AnsweredFile,
     FileContent,
     ItemRow,
     JobHeader,
@@ -349,6 +350,17 @@ def items_after(
 ) -> list[Item]:
     """Return items in the order of their numbers, beyond one of them, answers included."""
     return [row.item for row in rows_after(db, after, limit, status)]
+
+
+def answered_files(db: sqlite3.Connection, after: int, limit: int) -> list[AnsweredFile]:
+    """Return the files that have an answer, be it their original's, beyond an item's number."""
+    query = """SELECT id, source, size, mtime FROM item WHERE id > ? AND sha256 IS NOT NULL
+        AND (status = 'done' OR status = 'skipped' AND duplicate_of IS NOT NULL)
+        ORDER BY id LIMIT ?"""
+    return [
+        AnsweredFile(id, os.fsdecode(source), (size, modified))
+        for id, source, size, modified in db.execute(query, (after, limit))
+    ]
 
 
 def waiting_ids(db: sqlite3.Connection) -> list[int]:

@@ -81,6 +81,22 @@ class ItemRow:
 
 
 @attrs.frozen
+class AnsweredFile:
+    """A file whose content has an answer.
+
+    Attributes:
+        id: Which item.
+        source: Its path.
+        seen: Its size and time of modification (ns) when it was sent; None where it is to be sent
+            again whatever they are.
+    """
+
+    id: int
+    source: str
+    seen: tuple[int | None, int | None]
+
+
+@attrs.frozen
 class NewItem:
     """An input on its way into the journal."""
 

@@ -11,7 +11,7 @@ from memories_async.bulk import Job, JournalError, Status
 from memories_async.cli import checks
 from memories_async.cli.credentials import account, connect
 from memories_async.cli.exit_codes import Exit
-from memories_async.cli.job_commands import exit_of, go
+from memories_async.cli.job_commands import advise_changed, exit_of, go
 from memories_async.cli.job_files import find, folder, latest_first, name_of, names
 from memories_async.cli.job_rows import row_of, state, text_of
 from memories_async.cli.options import (
@@ -71,6 +71,7 @@ async def show(job: JobName, /, *, status: Status | None = None, shared: Shared 
         async with output.rows() as printer:
             async for item in opened.items(status=status):
                 await printer.put(output.line(row_of(item), text_of(item)))
+        advise_changed(name_of(opened.path), await opened.changed())
     return Exit.DONE
 
 

@@ -8,7 +8,6 @@ from typing import Annotated, Literal
 import attrs
 from cyclopts import Parameter
 
-from memories_async.cli import checks
 from memories_async.cli.credentials import account, connect
 from memories_async.cli.exit_codes import Exit
 from memories_async.cli.interrupts import one_call
@@ -19,6 +18,7 @@ from memories_async.cli.options import (
     Count,
     FileName,
     Shared,
+    Similarity,
     Text,
     Texts,
 )
@@ -38,7 +38,7 @@ async def search(
     video: Texts = (),
     by: Literal["clip", "audio", "caption", "image"] | None = None,
     top_k: Count | None = None,
-    similarity: Annotated[float, Parameter(validator=checks.between(0, 1))] | None = None,
+    similarity: Similarity | None = None,
     tag: Text | None = None,
     unique_id: Text | None = None,
     calling: Calling = CALLING,

@@ -1,0 +1,1 @@
+"""What a job is given: found, chosen and read, never all of it at once."""

@@ -1,0 +1,163 @@
+"""What there is to send: folders, patterns, lists and JSON lines, as one lazy stream of inputs."""
+
+from __future__ import annotations
+
+import asyncio
+import glob
+import itertools
+import os
+from collections.abc import (
+    AsyncIterable,
+    AsyncIterator,
+    Callable,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
+from typing import cast
+
+from memories_async.bulk.inputs.lists import JSON_LINES, LIST, json_lines, plain_list
+from memories_async.bulk.inputs.patterns import fixed_part, matching
+from memories_async.bulk.inputs.selection import Selection
+from memories_async.bulk.inputs.values import kept
+from memories_async.bulk.journal.rows import NewItem
+from memories_async.bulk.kinds import JobKind
+from memories_async.bulk.models import Input, Inputs, SingleInput
+from memories_async.errors import ConfigurationError
+from memories_async.media.rules import MediaRule
+from memories_async.media.urls import check_url, is_url
+
+CHUNK = 500
+"""Inputs found in one hop to a thread, and written to the journal at once."""
+
+
+async def chunks(
+    inputs: Inputs,
+    kind: JobKind,
+    given: Mapping[str, object],
+    selection: Selection | None = None,
+) -> AsyncIterator[Sequence[NewItem]]:
+    """Find what is to be sent, a chunk at a time; never the whole of it in memory.
+
+    Args:
+        inputs: Where to look.
+        kind: What is to be done with it.
+        given: Options that hold for all of it.
+        selection: Which of it; by default all.
+
+    Raises:
+        ConfigurationError: An input is none, or its options do not suit the kind of job.
+    """
+    which = selection or Selection()
+
+    def planned(found: Iterator[tuple[str, Input]]) -> list[NewItem] | None:
+        chunk = list(itertools.islice(found, CHUNK))
+        is_own = which.is_own()
+        meant = (one for name, one in chunk if which.has(name))
+        items = [_planned(one, kind, given, is_own) for one in meant]
+        return [item for item in items if item is not None] if chunk else None
+
+    if isinstance(inputs, AsyncIterable):
+        async for one in inputs:
+            found = _found(one, kind.rule)
+            while (chunk := await asyncio.to_thread(planned, found)) is not None:
+                yield chunk
+    else:
+        found = _all_found(inputs, kind.rule)
+        while (chunk := await asyncio.to_thread(planned, found)) is not None:
+            yield chunk
+
+
+def _planned(
+    found: Input,
+    kind: JobKind,
+    given: Mapping[str, object],
+    is_own: Callable[[os.stat_result], bool],
+) -> NewItem | None:
+    source = os.fsdecode(found.source)
+    if "\0" in source:
+        raise ConfigurationError(f"{source!r} is no name of a file: it has a NUL character")
+    options, extra = kept(found.options), kept(found.extra)
+    try:
+        kind.check(options, given)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{source}: {error}") from None
+    if is_url(source):
+        if not kind.takes_urls:
+            raise ConfigurationError(f"{kind.name} takes local files, not the URL {source[:80]}")
+        return NewItem(check_url(source, "source"), options, extra, None)
+    path = os.path.abspath(source)
+    try:
+        status = os.stat(path)
+    except OSError:
+        return NewItem(path, options, extra, None)  # it may still come, and else fails
+    return None if is_own(status) else NewItem(path, options, extra, status.st_size)
+
+
+# --- finding ----------------------------------------------------------------------------------
+
+
+def _all_found(
+    inputs: SingleInput | Iterable[SingleInput], rule: MediaRule
+) -> Iterator[tuple[str, Input]]:
+    if isinstance(inputs, str | os.PathLike | Input):
+        yield from _found(inputs, rule)
+    elif not isinstance(cast("object", inputs), Iterable) or isinstance(inputs, Mapping | bytes):
+        given = repr(cast("object", inputs))[:80]
+        raise ConfigurationError(
+            f"inputs are a path, a URL, an Input, or any number of these, not {given}"
+        )
+    else:
+        for one in inputs:
+            yield from _found(one, rule)
+
+
+def _found(one: object, rule: MediaRule) -> Iterator[tuple[str, Input]]:
+    """Yield inputs, each with its name relative to where it was found."""
+    if isinstance(one, Input):
+        yield os.fsdecode(one.source), one
+        return
+    if not isinstance(one, str | os.PathLike):
+        raise ConfigurationError(
+            f"an input is a path, a URL or an Input, not {type(one).__name__}: "
+            "what a job sends must still be there when it is resumed"
+        )
+    path = os.fsdecode(cast("str | os.PathLike[str]", one))
+    if "\0" in path:
+        raise ConfigurationError(f"{path!r} is no name of a file: it has a NUL character")
+    extension = os.path.splitext(path)[1].lower()
+    if is_url(path):
+        yield path, Input(path)
+    elif os.path.isdir(path):
+        yield from _with_names(_folder(path, rule), path)
+    elif extension in JSON_LINES:
+        yield from ((os.fsdecode(found.source), found) for found in json_lines(path))
+    elif extension in LIST:
+        yield from ((os.fsdecode(found.source), found) for found in plain_list(path))
+    elif glob.has_magic(path) and not os.path.exists(path):
+        yield from _with_names(filter(os.path.isfile, matching(path)), fixed_part(path))
+    else:
+        yield path, Input(path)
+
+
+def _with_names(paths: Iterable[str], start: str) -> Iterator[tuple[str, Input]]:
+    for path in paths:
+        yield os.path.relpath(path, start or "."), Input(path)
+
+
+def _folder(folder: str, rule: MediaRule) -> Iterator[str]:
+    """Yield the files of a folder, and of the folders in it, that have a fitting extension.
+
+    Hidden files and folders are left out, and links to folders are not followed.
+    """
+    extensions = {extension for format in rule.formats for extension in format.extensions}
+    for parent, folders, files in os.walk(folder, onerror=_complain):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(files):
+            if os.path.splitext(name)[1].lower() in extensions and not name.startswith("."):
+                yield os.path.join(parent, name)
+
+
+def _complain(error: OSError) -> None:
+    raise ConfigurationError(f"{error.filename}: {error.strerror}") from None

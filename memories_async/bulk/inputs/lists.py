@@ -1,0 +1,92 @@
+"""Lists in files: a name a line, or a JSON object a line."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Sequence
+from typing import cast
+
+import orjson
+
+from memories_async.bulk.models import Input
+from memories_async.errors import ConfigurationError
+from memories_async.media.urls import is_url
+
+JSON_LINES = (".jsonl", ".ndjson")
+LIST = (".txt", ".list")
+_SOURCE_FIELDS = ("path", "url", "source")
+_BOM = b"\xef\xbb\xbf"
+_OTHER_BOMS = (b"\xff\xfe", b"\xfe\xff")
+
+
+def json_lines(path: str) -> Iterator[Input]:
+    """Yield the inputs that a file names, a JSON object a line.
+
+    Raises:
+        ConfigurationError: A line is none, or the file cannot be read.
+    """
+    for number, line in _lines(path):
+        where = f"{path}, line {number}"
+        try:
+            entry = _read(line)
+        except (ValueError, RecursionError) as error:
+            raise ConfigurationError(f"{where}: {error}") from None
+        if not isinstance(entry, dict):
+            raise ConfigurationError(f"{where} is no JSON object")
+        fields = cast("dict[str, object]", entry)
+        sources = [fields.pop(name) for name in _SOURCE_FIELDS if name in fields]
+        if len(sources) != 1 or not isinstance(sources[0], str) or not sources[0].strip():
+            raise ConfigurationError(f"{where} needs one of {', '.join(_SOURCE_FIELDS)}, as text")
+        if "\0" in sources[0]:
+            raise ConfigurationError(f"{where}: the name has a NUL character")
+        extra = fields.pop("extra", {})
+        if not isinstance(extra, dict):
+            raise ConfigurationError(f"{where}: extra is an object with fields of your own")
+        yield Input(_beside(path, sources[0]), fields, cast("dict[str, object]", extra))
+
+
+def _read(line: bytes) -> object:
+    """Return what a line of JSON says: numbers exactly as they stand, and each name once."""
+    orjson.loads(line)  # the stricter of the two, but long numbers are floats to it
+    return json.loads(line, object_pairs_hook=_object)
+
+
+def _object(pairs: Sequence[tuple[str, object]]) -> dict[str, object]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"{twice!r} stands twice in one object")
+    return found
+
+
+def plain_list(path: str) -> Iterator[Input]:
+    """Yield the inputs that a file names, a name a line.
+
+    Raises:
+        ConfigurationError: A line is no name, or the file cannot be read.
+    """
+    for number, line in _lines(path):
+        if b"\0" in line:
+            raise ConfigurationError(f"{path}, line {number}: the name has a NUL character")
+        yield Input(_beside(path, os.fsdecode(line)))
+
+
+def _beside(path: str, source: str) -> str:
+    """Return a source as a list in a file means it: relative to that file."""
+    return source if is_url(source) else os.path.join(os.path.dirname(path), source)
+
+
+def _lines(path: str) -> Iterator[tuple[int, bytes]]:
+    try:
+        with open(path, "rb") as file:
+            for number, line in enumerate(file, 1):
+                if number == 1:
+                    if line.startswith(_OTHER_BOMS):
+                        raise ConfigurationError(f"{path} is in UTF-16: save it as UTF-8")
+                    line = line.removeprefix(_BOM)  # as editors on Windows write it
+                if stripped := line.strip():
+                    yield number, stripped
+    except OSError as error:
+        raise ConfigurationError(f"{path}: {error.strerror}") from None
