@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
+import asyncio
 import importlib
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, cast
 
 from memories_async.bulk.ledger import Begun, Entry, SqliteLedger, Totals, UnknownPolicy
+from memories_async.bulk.ledger.groups import Groups
 from memories_async.clock import Clock, SystemClock
 from memories_async.config import Rate
 from memories_async.errors import ConfigurationError, LedgerUnavailable, LimiterUnavailable
@@ -34,28 +35,50 @@ def installed() -> Any:
         raise ConfigurationError("memories_async.ray needs the extra [ray]") from None
 
 
-def _actor(name: str, kind: type[object], *arguments: object) -> Any:
-    """Return the actor of a name, made where there is none yet."""
-    ray = installed()
-    with contextlib.suppress(ValueError):
-        return ray.get_actor(name, namespace=NAMESPACE)
-    actor = ray.remote(kind).options(
-        name=name,
-        namespace=NAMESPACE,
-        get_if_exists=True,
-        max_concurrency=1000,
-        resources=_HEAD,
-        num_cpus=0,
-        lifetime="detached",
-        # What they are asked twice is done once, so Ray may ask as often as it likes.
-        max_restarts=-1,
-        max_task_retries=-1,
-    )
-    return actor.remote(*arguments)
+class _SharedActor:
+    """An actor that the whole cluster knows by its name; made where there is none yet."""
+
+    def __init__(self, name: str, kind: type[object], *arguments: object) -> None:
+        self._name, self._kind, self._arguments = name, kind, arguments
+        self._handle: Any = None
+
+    async def ask(self, method: str, *arguments: object) -> Any:
+        """Call a method; an actor that has died for good is found, or made, anew by the next call.
+
+        Raises:
+            RayError: It cannot be reached.
+        """
+        ray = installed()
+        if self._handle is None:
+            # To ask for it by name each time would cost a call to the head node.
+            self._handle = await asyncio.to_thread(self._found, ray)
+        try:
+            return await getattr(self._handle, method).remote(*arguments)
+        except ray.exceptions.RayError:
+            self._handle = None
+            raise
+
+    def _found(self, ray: Any) -> Any:
+        actor = ray.remote(self._kind).options(
+            name=self._name,
+            namespace=NAMESPACE,
+            get_if_exists=True,
+            max_concurrency=1000,
+            resources=_HEAD,
+            num_cpus=0,
+            lifetime="detached",
+            # What they are asked twice is done once, so Ray may ask as often as it likes.
+            max_restarts=-1,
+            max_task_retries=-1,
+        )
+        return actor.remote(*self._arguments)
 
 
 class RayLimiter:
     """Counts for all clients of a Ray cluster, in an actor; behind the public ``Limiter``."""
+
+    def __init__(self) -> None:
+        self._actor = _SharedActor(_LIMITER, _LimiterActor)
 
     def __reduce__(self) -> tuple[object, ...]:
         return type(self), ()
@@ -85,9 +108,8 @@ class RayLimiter:
         await self._ask("pause", lane, rate, seconds)
 
     async def _ask(self, method: str, *arguments: object) -> Any:
-        actor = _actor(_LIMITER, _LimiterActor)
         try:
-            return await getattr(actor, method).remote(*arguments)
+            return await self._actor.ask(method, *arguments)
         except installed().exceptions.RayError as error:
             raise LimiterUnavailable(f"the cluster's limiter: {error}") from None
 
@@ -130,6 +152,12 @@ class RayLedger:
             raise ConfigurationError(f"RayLedger: job is {job!r}; a name without / is wanted")
         self.job = job
         self._path = None if path is None else os.path.abspath(path)
+        where = "" if self._path is None else f" {self._path}"  # another file is another ledger
+        self._actor = _SharedActor(f"ledger {job}{where}", _LedgerActor, job, self._path)
+        self._groups = Groups[_Asked, object](self._ask_all)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.job, self._path)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.job!r})"
@@ -156,7 +184,7 @@ class RayLedger:
         Raises:
             LedgerUnavailable: The actor cannot be reached.
         """
-        said = await self._ask("begin", key, token, unknown, limit)
+        said = await self._ask("begin", key, token, unknown=unknown, limit=limit)
         return cast("tuple[Begun, Entry | None]", said)
 
     async def settle(self, key: str, outcome: Entry) -> Entry | None:
@@ -185,20 +213,28 @@ class RayLedger:
         Raises:
             LedgerUnavailable: The actor cannot be reached.
         """
-        for found in cast("list[tuple[str, Entry]]", await self._ask("all_entries")):
-            yield found
+        after = ""
+        while page := cast("list[tuple[str, Entry]]", await self._ask("page", after)):
+            for found in page:
+                yield found
+            after = page[-1][0]
 
     async def aclose(self) -> None:
         """Let go of the actor, which lives on."""
 
-    async def _ask(self, method: str, *arguments: object) -> object:
-        actor = _actor(f"ledger {self.job}", _LedgerActor, self.job, self._path)
+    async def _ask(self, method: str, *arguments: object, **options: object) -> object:
+        return await self._groups.ask((method, arguments, options))
+
+    async def _ask_all(self, group: Sequence[_Asked]) -> Sequence[object]:
+        # One call for all who wait: a call costs the actor a hundred times what the entry does.
         try:
-            return await getattr(actor, method).remote(*arguments)
-        except installed().exceptions.RayTaskError as error:
-            raise LedgerUnavailable(f"the ledger of {self.job}: {error.cause}") from None
+            return cast("Sequence[object]", await self._actor.ask("answer_all", group))
         except installed().exceptions.RayError as error:
             raise LedgerUnavailable(f"the ledger of {self.job}: {error}") from None
+
+
+_Asked = tuple[str, tuple[object, ...], Mapping[str, object]]
+"""A method of a ledger and its arguments."""
 
 
 class _LedgerActor:
@@ -212,19 +248,10 @@ class _LedgerActor:
             path = str(folder / f"{job}.ledger")
         self._ledger = SqliteLedger(path)
 
-    async def find(self, key: str) -> Entry | None:
-        return await self._ledger.find(key)
-
-    async def begin(
-        self, key: str, token: str, unknown: UnknownPolicy, limit: int | None
-    ) -> tuple[Begun, Entry | None]:
-        return await self._ledger.begin(key, token, unknown=unknown, limit=limit)
-
-    async def settle(self, key: str, outcome: Entry) -> Entry | None:
-        return await self._ledger.settle(key, outcome)
-
-    async def totals(self) -> Totals:
-        return await self._ledger.totals()
-
-    async def all_entries(self) -> list[tuple[str, Entry]]:
-        return [found async for found in self._ledger.entries()]
+    async def answer_all(self, group: Sequence[_Asked]) -> list[object]:
+        """Answer all in one commit, each with its value or its own error."""
+        answers: Iterator[Awaitable[object]] = (
+            getattr(self._ledger, method)(*arguments, **options)
+            for method, arguments, options in group
+        )
+        return await asyncio.gather(*answers, return_exceptions=True)

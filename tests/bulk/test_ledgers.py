@@ -32,16 +32,49 @@ def server() -> Iterator[str]:
         yield url
 
 
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[str]:
+    """Start Ray, and return its address."""
+    import ray
+
+    options = {"include_dashboard": False, "log_to_driver": False, "logging_level": "ERROR"}
+    environment = {"RAY_USAGE_STATS_ENABLED": "0", "PYTHONPATH": os.getcwd()}
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in environment.items():
+            patch.setenv(name, value)
+        yield ray.init(num_cpus=2, **options).address_info["address"]
+        ray.shutdown()
+
+
+# Ray starts processes for seconds, and what it brings warns of itself.
+ON_RAY = pytest.param("ray", marks=[pytest.mark.slow, pytest.mark.filterwarnings("ignore")])
+
 MakeLedger = Callable[[], Ledger]
 
 
-@pytest.fixture(params=["sqlite", "redis"])
-def make(request: pytest.FixtureRequest, tmp_path: Path) -> MakeLedger:
-    """Return what opens the same ledger, as often as it is asked."""
+@pytest.fixture(params=["sqlite", "redis", ON_RAY])
+def home(request: pytest.FixtureRequest, tmp_path: Path) -> list[str]:
+    """Return where a ledger is kept, as arguments of a command."""
     if request.param == "sqlite":
-        return lambda: SqliteLedger(tmp_path / "ledger.sqlite")
-    url = request.getfixturevalue("server")
-    return lambda: RedisLedger(url, job=str(tmp_path))
+        return ["sqlite", str(tmp_path / "ledger.sqlite")]
+    where = request.getfixturevalue("server" if request.param == "redis" else "cluster")
+    return [request.param, where, str(tmp_path)]
+
+
+@pytest.fixture
+def make(home: list[str]) -> MakeLedger:
+    """Return what opens the same ledger, as often as it is asked."""
+    return lambda: ledger_at(*home)
+
+
+def ledger_at(kind: str, where: str, folder: str = "") -> Ledger:
+    if kind == "sqlite":
+        return SqliteLedger(where)
+    if kind == "redis":
+        return RedisLedger(where, job=folder)
+    from memories_async.ray import RayLedger
+
+    return RayLedger(os.path.basename(folder), os.path.join(folder, "ledger.sqlite"))
 
 
 @pytest.fixture
@@ -193,31 +226,42 @@ async def test_addresses_that_are_none(url: str, job: str) -> None:
 
 KILLED = """
 import asyncio, sys
-from memories_async.bulk import RedisLedger, SqliteLedger
+from tests.bulk.test_ledgers import ledger_at
 async def main():
-    where = sys.argv[1]
-    ledger = RedisLedger(where, job=sys.argv[2]) if "redis:" in where else SqliteLedger(where)
+    ledger = ledger_at(*sys.argv[1:])
     said, _ = await ledger.begin("a", "killed")
     print(said.name, flush=True)
     await asyncio.sleep(3600)
+if sys.argv[1] == "ray":
+    import ray
+    ray.init(address=sys.argv[2], log_to_driver=False, logging_level="ERROR")
 asyncio.run(main())
 """
 
 
-@pytest.mark.parametrize("home", ["sqlite", "redis"])
-async def test_killed_between_begin_and_settle(
-    home: str, tmp_path: Path, request: pytest.FixtureRequest
-) -> None:
-    where = str(tmp_path / "l") if home == "sqlite" else request.getfixturevalue("server")
-    job = str(tmp_path)
-    ledger = SqliteLedger(where) if home == "sqlite" else RedisLedger(where, job=job)
-    async with await anyio.open_process([sys.executable, "-c", KILLED, where, job]) as process:
+async def test_killed_between_begin_and_settle(home: list[str], ledger: Ledger) -> None:
+    command = [sys.executable, "-c", KILLED, *home]
+    async with await anyio.open_process(command, stderr=None) as process:
         assert process.stdout is not None
         assert (await process.stdout.receive()).startswith(b"SEND")
         process.send_signal(signal.SIGKILL)
     assert (await ledger.begin("a", "next"))[0] is Begun.UNKNOWN
     assert await ledger.totals() == Totals(unknown=1)
-    await ledger.aclose()
+
+
+async def test_one_call_that_raises_is_nobody_else_s_error(ledger: Ledger) -> None:
+    wrong = ledger.settle("b", "no entry")  # type: ignore[arg-type]  # wrong on purpose
+    said = await asyncio.gather(
+        ledger.begin("a", "one"), wrong, ledger.begin("c", "one"), return_exceptions=True
+    )
+    assert [type(one) for one in said[::2]] == [tuple, tuple]
+    assert isinstance(said[1], Exception)
+    assert await ledger.totals() == Totals(sending=2)
+
+
+async def test_all_pages_can_be_read(ledger: Ledger) -> None:
+    await asyncio.gather(*(ledger.begin(f"key {number}", "token") for number in range(1200)))
+    assert len({key async for key, _ in ledger.entries()}) == 1200
 
 
 # --- the rules, without any home ----------------------------------------------------------------

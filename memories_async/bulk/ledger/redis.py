@@ -219,11 +219,13 @@ class RedisLedger:
     def _client(self) -> Redis:
         """Make a client: in a thread, as importing its package takes a third of a second."""
         try:
-            from redis.asyncio import Redis
+            from redis.asyncio import BlockingConnectionPool, Redis
         except ImportError:
             raise ConfigurationError("RedisLedger needs the extra [redis]") from None
         try:
-            return Redis.from_url(self._url)  # pyright: ignore[reportUnknownMemberType]  # not annotated
+            # However many ask at once, each gets a connection: the usual pool refuses the 101st.
+            pool = BlockingConnectionPool.from_url(self._url, timeout=None)  # pyright: ignore[reportUnknownMemberType]  # not annotated
+            return Redis.from_pool(pool)
         except ValueError as error:
             raise ConfigurationError(f"RedisLedger: url: {error}") from None
 

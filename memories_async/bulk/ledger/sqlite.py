@@ -10,13 +10,14 @@ import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import attrs
 
 from memories_async import sqlite
 from memories_async.bulk.ledger import entries
 from memories_async.bulk.ledger.entries import Begun, Entry, Totals, UnknownPolicy
+from memories_async.bulk.ledger.groups import Groups
 from memories_async.bulk.models import Status
 from memories_async.errors import LedgerUnavailable
 
@@ -55,8 +56,7 @@ class SqliteLedger:
         self._thread: ThreadPoolExecutor | None = None
         self._database: sqlite3.Connection | None = None
         self._identity: tuple[int, int] | None = None
-        self._waiting: list[tuple[Change[object], asyncio.Future[object]]] = []
-        self._committing: asyncio.Task[None] | None = None
+        self._groups = Groups[Change[object], object](self._commit_all)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.path!r})"
@@ -129,10 +129,21 @@ class SqliteLedger:
             LedgerUnavailable: The file cannot be read.
         """
         after = ""
-        while page := await self._change(partial(_page, after=after)):
-            for key, entry in page:
-                yield key, entry
+        while page := await self.page(after):
+            for found in page:
+                yield found
             after = page[-1][0]
+
+    async def page(self, after: str = "") -> list[tuple[str, Entry]]:
+        """Return some hundred keys with what is known of them, in the order of the keys.
+
+        Args:
+            after: The last key of the page before; by default the first page is returned.
+
+        Raises:
+            LedgerUnavailable: The file cannot be read.
+        """
+        return await self._change(partial(_page, after=after))
 
     async def aclose(self) -> None:
         """Close the file. May be repeated."""
@@ -145,32 +156,17 @@ class SqliteLedger:
     # --- one thread, one transaction for all who wait -------------------------------------------
 
     async def _change(self, change: Change[T]) -> T:
-        future: asyncio.Future[object] = asyncio.get_running_loop().create_future()
-        self._waiting.append((change, future))
-        if self._committing is None or self._committing.done():
-            self._committing = asyncio.get_running_loop().create_task(self._commit_all())
-        return await future  # type: ignore[return-value]  # the queue holds changes of all types
+        # The group holds changes of all types.
+        return cast("T", await self._groups.ask(change))
 
-    async def _commit_all(self) -> None:
+    async def _commit_all(self, changes: Sequence[Change[object]]) -> list[object]:
         if self._thread is None:
             self._thread = ThreadPoolExecutor(1, thread_name_prefix="memories-async-ledger")
         loop = asyncio.get_running_loop()
-        while self._waiting:
-            batch, self._waiting = self._waiting, []
-            changes = [change for change, _ in batch]
-            try:
-                results = await loop.run_in_executor(self._thread, self._commit, changes)
-            except (sqlite3.Error, OSError) as error:
-                results = [LedgerUnavailable(f"{self.path}: {error}")] * len(batch)
-            except Exception as error:  # whatever it is: nobody may wait for ever
-                results = [error] * len(batch)
-            for (_, future), result in zip(batch, results, strict=True):
-                if future.cancelled():
-                    continue
-                if isinstance(result, Exception):
-                    future.set_exception(result)
-                else:
-                    future.set_result(result)
+        try:
+            return await loop.run_in_executor(self._thread, self._commit, changes)
+        except (sqlite3.Error, OSError) as error:
+            raise LedgerUnavailable(f"{self.path}: {error}") from None
 
     def _commit(self, changes: Sequence[Change[object]]) -> list[object]:
         db = self._open()
