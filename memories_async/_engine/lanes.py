@@ -198,9 +198,10 @@ class Lane:
         Args:
             granted: The clock's time at which it was.
         """
-        if self._rate is None:
-            return self._pause_left() > 0  # the service throttled meanwhile
-        return self.clock.monotonic() - granted > self._freshness
+        now = self.clock.monotonic()
+        if self._rate is None:  # only the service's own throttling holds a call up
+            return self._paused_until > now
+        return now - granted > self._freshness
 
     def withdraw(self) -> None:
         """Leave the time that a call had reserved to the next one."""

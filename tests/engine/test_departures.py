@@ -73,6 +73,24 @@ async def _all(calls: Iterable[Awaitable[None]]) -> None:
     await asyncio.gather(*calls)
 
 
+async def test_throttled_calls_without_a_rate_leave_at_once_when_their_turn_comes() -> None:
+    """The spacing that throttling brought counts from a call's own turn, and ages it not."""
+    clock = VirtualClock()
+    lane, left = Lane("lane", None, MemoryLimiter(), clock), list[float]()
+
+    async def before() -> None:
+        await clock.sleep(0.02)
+
+    async def call() -> None:
+        await depart(lane, before)
+        left.append(clock.now)
+
+    for _ in range(2):
+        await clock.advance(await lane.throttled(None))
+    await clock.run(_all(call() for _ in range(5)))
+    assert len(left) == 5
+
+
 async def test_an_observer_that_takes_long_breaks_no_window(tmp_path: Path) -> None:
     """A receipt is written to a disk once the call is counted, and before its first byte."""
     clock, chance, rate = HurriedClock(), random.Random(3), Rate(5)
