@@ -88,7 +88,7 @@ async def test_a_call_that_never_ends_is_given_the_answer_timeout(
 ) -> None:
     emulator.faults.add(InjectedFault(None, Hang(), nth=2, moment="processed"))
     async with await Job.create(tmp_path / "job", "embed_images", images(5)) as job:
-        options = CallOptions(answer_timeout=0.5)
+        options = CallOptions(answer_timeout=1.5)
         run = asyncio.create_task(job.run(client, concurrency=2, options=options))
         await until(lambda: emulator.ledger.billed() >= 2)
         job.stop()

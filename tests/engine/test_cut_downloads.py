@@ -302,5 +302,5 @@ async def test_a_deadline_amid_a_download_does_not_say_that_it_was_free(tmp_path
     async with RawServer(dawdle) as server, Memories(KEY, base_url=server.url) as client:
         with pytest.raises(OutcomeUnknown, match=r"1,000 of .* bytes had come and may be billed"):
             await client.library.download(
-                "VI1", tmp_path / "a.mp4", options=CallOptions(deadline=0.5)
+                "VI1", tmp_path / "a.mp4", options=CallOptions(deadline=1)
             )

@@ -251,7 +251,7 @@ async def test_retries_are_logged(
 
 async def test_a_free_read_whose_answer_never_came(recorder: Recorder, client: Memories) -> None:
     recorder.answers = [Answer('{"code":', headers={"Content-Length": "999"})]
-    options = CallOptions(answer_timeout=0.02, attempts=2)
+    options = CallOptions(answer_timeout=0.25, attempts=2)
     with pytest.raises(AnswerTimeout) as caught:
         await client.library.video("VI1", options=options)
     assert caught.value.attempts == 2

@@ -237,7 +237,7 @@ async def test_row_10_a_full_pool_waits(stage: Stage) -> None:
     client = stage.client(max_connections=1)
     occupant = asyncio.create_task(caption(client))
     await until(lambda: stage.emulator.ledger)
-    error = await failure_of(caption(client, CallOptions(deadline=0.05)))
+    error = await failure_of(caption(client, CallOptions(deadline=0.5)))
     assert type(error) is DeadlineExceeded
     assert error.attempts == 1
     assert "after 0 of" in str(error)

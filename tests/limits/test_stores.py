@@ -7,7 +7,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Awaitable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -415,10 +414,9 @@ async def test_a_fork_in_the_middle_of_counts_keeps_the_file_whole(tmp_path: Pat
 
 
 async def lost(call: Awaitable[object]) -> LimiterUnavailable:
-    began = time.monotonic()
-    with pytest.raises(LimiterUnavailable) as caught:
-        await call
-    assert time.monotonic() - began < 2
+    async with asyncio.timeout(20):  # none of them waits for a store for minutes
+        with pytest.raises(LimiterUnavailable) as caught:
+            await call
     return caught.value
 
 
@@ -528,15 +526,13 @@ async def test_a_blocked_store_does_not_block_the_loop(tmp_path: Path) -> None:
     path = tmp_path / "counts.sqlite"
     other = sqlite3.connect(path, isolation_level=None)
     other.execute("BEGIN EXCLUSIVE")
-    limiter = SqliteLimiter(path, patience=0.2)
-    waiting = asyncio.create_task(lost(limiter.take("lane", Rate(1), HurriedClock())))
-    longest, last = 0.0, time.monotonic()
-    while not waiting.done():
-        await asyncio.sleep(0.001)
-        longest, last = max(longest, time.monotonic() - last), time.monotonic()
-    await waiting
-    other.close()
-    assert longest < 0.15
+    limiter = SqliteLimiter(path, patience=20)
+    waiting = asyncio.create_task(limiter.take("lane", Rate(1), HurriedClock()))
+    for _ in range(20):
+        await asyncio.sleep(0.005)
+    assert not waiting.done()
+    other.close()  # only a loop that runs comes to this, and only this ends the wait
+    assert not (await waiting).wait
 
 
 async def test_the_store_of_two_clients_with_one_key_is_one(tmp_path: Path) -> None:
