@@ -6,14 +6,13 @@ import os
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from types import TracebackType
-from typing import TYPE_CHECKING, Self, cast
+from typing import TYPE_CHECKING, Self
 
 from memories_async._engine.dispatch import Dispatcher, SharedEngine
 from memories_async.assets import Assets
 from memories_async.captions import Captions
-from memories_async.config import CallOptions, Rate, Settings
+from memories_async.config import CallOptions, Rate, Settings, checked_observers
 from memories_async.embeddings import Embeddings
-from memories_async.errors import ConfigurationError
 from memories_async.library import Library
 from memories_async.operations import Bucket
 
@@ -182,19 +181,4 @@ def _checked_observers(observers: Sequence[Observer]) -> Sequence[Observer]:
         from memories_async.observe.logs import configure_from_environment
 
         configure_from_environment()
-    if observers == ():
-        return observers
-    import inspect
-
-    given = cast("object", observers)
-    if not isinstance(given, Sequence) or isinstance(given, str | bytes):
-        raise ConfigurationError(f"observers is {given!r}; a sequence of observers is wanted")
-    for index, observer in enumerate(observers):
-        observe: object = getattr(observer, "observe", None)
-        if isinstance(observer, type) or not callable(observe):
-            raise ConfigurationError(f"observers[{index}] is {observer!r}, which has no observe()")
-        if inspect.iscoroutinefunction(observe):
-            raise ConfigurationError(
-                f"observers[{index}].observe is an async function, which is never awaited"
-            )
-    return observers
+    return checked_observers("", observers)

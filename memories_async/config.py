@@ -9,14 +9,17 @@ import math
 import os
 import re
 import reprlib
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Literal, cast
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import attrs
 
 from memories_async.addresses import Proxy, checked_base_url, proxy_from_environment
 from memories_async.errors import ConfigurationError
 from memories_async.operations import Bucket, Service
+
+if TYPE_CHECKING:
+    from memories_async.observe.events import Observer
 
 API_KEY_VARIABLE = "MEMORIES_API_KEY"
 CAPTION_KEY_VARIABLE = "MEMORIES_CAPTION_KEY"
@@ -236,6 +239,8 @@ class CallOptions:
             ``Content-*`` or such.
         fields: Fields of the request by their wire names, for the same; none that the call names
             itself. Both are part of the request's digest, and neither goes to a signed address.
+        observers: Who is told what the call does (``memories_async.observe``), besides those of the
+            client.
 
     Raises:
         ConfigurationError: A value is of another type, not positive, or not allowed.
@@ -251,6 +256,7 @@ class CallOptions:
     before_sending: Callable[[], Awaitable[object]] | None = None
     headers: Mapping[str, str] | None = attrs.field(default=None, repr=False)
     fields: Mapping[str, object] | None = attrs.field(default=None, repr=False)
+    observers: Sequence[Observer] | None = None
 
     def __attrs_post_init__(self) -> None:
         for name, (fits, wanted) in _OPTIONS.items():
@@ -263,6 +269,38 @@ class CallOptions:
             object.__setattr__(self, "headers", _checked_headers(self.headers))
         if self.fields is not None:
             object.__setattr__(self, "fields", _checked_fields(self.fields))
+        if self.observers is not None:
+            checked = checked_observers("CallOptions: ", self.observers)
+            object.__setattr__(self, "observers", tuple(checked))
+
+
+def checked_observers(where: str, observers: Sequence[Observer]) -> Sequence[Observer]:
+    """Return observers, all of which can be told something.
+
+    Args:
+        where: What they were given to, as the message begins.
+        observers: What was given.
+
+    Raises:
+        ConfigurationError: They are no sequence, or one of them is none.
+    """
+    if observers == ():
+        return observers
+    import inspect  # of those that have none, nobody pays for it
+
+    given = cast("object", observers)
+    if not isinstance(given, Sequence) or isinstance(given, str | bytes):
+        raise ConfigurationError(
+            f"{where}observers is {given!r}; a sequence of observers is wanted"
+        )
+    for index, observer in enumerate(observers):
+        observe: object = getattr(observer, "observe", None)
+        name = f"{where}observers[{index}]"
+        if isinstance(observer, type) or not callable(observe):
+            raise ConfigurationError(f"{name} is {observer!r}, which has no observe()")
+        if inspect.iscoroutinefunction(observe):
+            raise ConfigurationError(f"{name}.observe is an async function, which is never awaited")
+    return observers
 
 
 def _shown(value: object) -> str:
@@ -366,9 +404,12 @@ class Policy:
     before_sending: Callable[[], Awaitable[object]] | None = None
     headers: Mapping[str, str] = attrs.field(factory=dict[str, str], repr=False)
     fields: Mapping[str, object] = attrs.field(factory=dict[str, object], repr=False)
+    observers: tuple[Observer, ...] = ()
 
     def with_options(self, options: CallOptions | None) -> Policy:
-        """Return this policy as changed by the options that are given; headers and fields add up.
+        """Return this policy as changed by the options that are given.
+
+        Headers, fields and observers add up.
 
         Raises:
             ConfigurationError: The options are none.
@@ -381,6 +422,8 @@ class Policy:
         for name in ("headers", "fields"):
             if name in given:
                 given[name] = {**getattr(self, name), **given[name]}
+        if "observers" in given:
+            given["observers"] = (*self.observers, *given["observers"])
         return attrs.evolve(self, **given)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import pickle
 import traceback
+from pathlib import Path
 from typing import Any
 
 import attrs
@@ -22,6 +23,7 @@ from memories_async.config import (
     secret_from_environment,
 )
 from memories_async.limiters import MemoryLimiter
+from memories_async.observe import Receipts
 from memories_async.operations import Service
 from memories_async.sync import Memories as BlockingMemories
 
@@ -311,6 +313,18 @@ def test_options_are_call_options(options: object) -> None:
         Memories(KEY, options=options)  # type: ignore[arg-type]  # that is the point
     with pytest.raises(ConfigurationError, match=r"options is .* CallOptions (is|are) wanted"):
         Memories(KEY).with_options(options)  # type: ignore[arg-type]  # that is the point
+
+
+@pytest.mark.parametrize("wrong", ["log", [5], [Receipts], Receipts])
+def test_who_is_told_of_a_call_is_an_observer(wrong: object) -> None:
+    with pytest.raises(ConfigurationError, match="CallOptions: observers"):
+        CallOptions(observers=wrong)  # type: ignore[arg-type]  # that is the point
+
+
+def test_observers_of_calls_add_up(tmp_path: Path) -> None:
+    first, second = Receipts(tmp_path / "one"), Receipts(tmp_path / "two")
+    policy = Policy().with_options(CallOptions(observers=[first]))
+    assert policy.with_options(CallOptions(observers=(second,))).observers == (first, second)
 
 
 @pytest.mark.parametrize("value", [5, "text", object()])

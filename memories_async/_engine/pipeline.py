@@ -93,7 +93,7 @@ class Pipeline:
         if key is not None:  # what the caller adds is for the service, not for a signed address
             headers, fields = policy.headers, with_fields(operation, fields, policy.fields)
         url, left = address(operation, fields, origin)
-        with Watch(self._watching(), operation, url, self.clock) as watch:
+        with Watch(self._watching(policy.observers), operation, url, self.clock) as watch:
             if sources:
                 files = await self.inspect(operation, sources, until)
             file = None
@@ -121,10 +121,9 @@ class Pipeline:
                     if file is not None:
                         file.abandon()
 
-    def _watching(self) -> Sequence[Observer]:
-        if log.isEnabledFor(logging.INFO):
-            return (*self._observers, LOGGING)
-        return self._observers
+    def _watching(self, besides: Sequence[Observer]) -> Sequence[Observer]:
+        observers = (*self._observers, *besides) if besides else self._observers
+        return (*observers, LOGGING) if log.isEnabledFor(logging.INFO) else observers
 
     async def inspect(
         self, operation: Operation[Any], sources: Sequence[Source], until: float | None

@@ -10,21 +10,28 @@ from memories_async.bulk.journal import queries
 from memories_async.bulk.journal.database import Journal
 from memories_async.bulk.models import Event, EventName, Item, Report, Stop
 from memories_async.config import Rate
+from memories_async.observe.events import CallEnded, RequestLeaving
+from memories_async.observe.events import Event as CallEvent
 
 BYTES_EVENT = 0.1
 """Seconds between two events that say no more than that bytes were accepted."""
 
 
 class EventReporter:
-    """Counts what one run does.
+    """Counts what one run does, and observes its calls.
 
-    A listener that raises ends the run in an orderly way: what has left is waited for and
-    written down, and the exception is in ``raised``.
+    Of attempts, waits, throttling and bills it is told as every observer is, and passes it on.
+    What stands beside that is about the job, of which a call knows nothing: an item has a new
+    status once the journal has it, a run starts, stops and ends; and bytes come from the hook of
+    the call that sends them.
+
+    A listener that raises is told no more, and the exception is in ``raised``.
 
     Args:
         journal: How the job stands.
         price: Dollars per item; None if unknown.
         on_event: Who wants to know.
+        on_raised: Called once if the listener raises.
         rate: How many requests the account may make; None if there is no limit.
         now: Seconds that only ever grow.
     """
@@ -34,14 +41,17 @@ class EventReporter:
         journal: Journal,
         price: Decimal | None,
         on_event: Callable[[Event], object] | None,
+        on_raised: Callable[[], object] = lambda: None,
         rate: Rate | None = None,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         self.requests = 0
+        self._calls_left: set[int] = set()
         self.raised: Exception | None = None
         self._journal = journal
         self._price = price
         self._on_event = on_event
+        self._on_raised = on_raised
         self._rate = rate
         self._now = now
         self._settled = 0
@@ -60,10 +70,16 @@ class EventReporter:
             self._told_bytes = now
             self.tell("bytes")
 
-    def left(self) -> None:
-        """Count a request that is about to leave."""
-        self.requests += 1
-        self._last_left = self._now()
+    def observe(self, event: CallEvent, /) -> None:
+        """Count a request that leaves, once however often it is sent, and tell of the event."""
+        number = event.call.number
+        if isinstance(event, RequestLeaving) and event.call.billable:
+            self._last_left = self._now()
+            self.requests += number not in self._calls_left
+            self._calls_left.add(number)
+        elif isinstance(event, CallEnded):
+            self._calls_left.discard(number)
+        self.tell("call", call=event)
 
     def settled(self, count: int) -> None:
         """Count items that have been sent and have a new final status."""
@@ -78,7 +94,14 @@ class EventReporter:
             for row in await self._journal.ask(queries.by_id, ids):
                 self.tell("item", item=row.item)
 
-    def tell(self, name: EventName, *, item: Item | None = None, stop: Stop | None = None) -> None:
+    def tell(
+        self,
+        name: EventName,
+        *,
+        item: Item | None = None,
+        stop: Stop | None = None,
+        call: CallEvent | None = None,
+    ) -> None:
         """Tell that something happened."""
         if self._on_event is None or self.raised is not None:
             return
@@ -89,6 +112,7 @@ class EventReporter:
             counts=tally.counts,
             item=item,
             stop=stop,
+            call=call,
             requests=self.requests,
             bytes_sent=self._bytes_sent,
             bytes_planned=tally.planned_bytes,
@@ -101,6 +125,7 @@ class EventReporter:
             self._on_event(event)
         except Exception as error:
             self.raised = error
+            self._on_raised()
 
     def remaining(self, planned: int, sending: int) -> float | None:
         """Return the seconds that the rest is expected to take; None before anything is known.

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from types import TracebackType
-from typing import TYPE_CHECKING, Literal, Self, cast
+from typing import TYPE_CHECKING, Any, Literal, Self, cast
 
 import attrs
 
@@ -436,7 +436,7 @@ class Job:
                 f"max_cost needs to know what {self.kind.name} costs, which is not documented: "
                 "say it with price"
             )
-        given = attrs.asdict(options, filter=lambda _, value: value is not None) if options else {}
+        given = _given(options)
         told = RunOptions(
             concurrency=_at_least("concurrency", concurrency, 1) or 1,
             batch_size=_at_least("batch_size", batch_size, 1),
@@ -573,6 +573,13 @@ def _own_files(path: str | os.PathLike[str]) -> list[str]:
     name = sqlite.check_name(path)
     files = [name, name + database.PLANNING]
     return [*files, *(f + suffix for f in files for suffix in sqlite.SUFFIXES), name + lock.SUFFIX]
+
+
+def _given(options: CallOptions | None) -> dict[str, Any]:
+    """Return what is set of a call's options."""
+    if options is None:
+        return {}
+    return attrs.asdict(options, recurse=False, filter=lambda _, value: value is not None)
 
 
 def _numbers(which: object) -> list[int]:

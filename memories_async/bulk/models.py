@@ -11,6 +11,7 @@ from typing import Literal, TypeAlias
 import attrs
 
 from memories_async.errors import MemoriesError
+from memories_async.observe.events import Event as CallEvent
 
 
 class Status(enum.StrEnum):
@@ -265,7 +266,7 @@ class Report:
     changed: int | None = None
 
 
-EventName: TypeAlias = Literal["started", "bytes", "item", "stopped", "finished"]
+EventName: TypeAlias = Literal["started", "call", "bytes", "item", "stopped", "finished"]
 
 
 @attrs.frozen(kw_only=True)
@@ -273,12 +274,13 @@ class Event:
     """Something happened in a run; everything a progress display needs is in every one.
 
     Attributes:
-        name: ``started``; ``bytes`` (the network accepted more); ``item`` (one has a new final
-            status); ``stopped`` (nothing further is sent; calls under way still end);
-            ``finished``.
+        name: ``started``; ``call`` (one of the run's calls waited, was sent, throttled, billed or
+            ended); ``bytes`` (the network accepted more); ``item`` (one has a new final status);
+            ``stopped`` (nothing further is sent; calls under way still end); ``finished``.
         counts: The items by status.
         item: For ``item``: which.
         stop: For ``stopped``: why.
+        call: For ``call``: what an observer of the call is told, see ``memories_async.observe``.
         requests: Calls made by this run so far.
         bytes_sent: Bytes accepted in this run so far; an attempt thrown away is taken back.
         bytes_planned: Bytes of the items still to be sent, as far as known.
@@ -293,6 +295,7 @@ class Event:
     counts: Counts
     item: Item | None = None
     stop: Stop | None = None
+    call: CallEvent | None = None
     requests: int = 0
     bytes_sent: int = 0
     bytes_planned: int = 0

@@ -18,7 +18,7 @@ from memories_async.bulk.journal import queries
 from memories_async.bulk.journal.database import Journal
 from memories_async.bulk.journal.rows import JobHeader, Settlement
 from memories_async.bulk.kinds import ItemAnswer, ItemRequest, JobKind
-from memories_async.bulk.models import Event, EventName, Report, Status, Stop, StopReason
+from memories_async.bulk.models import Event, Report, Status, Stop, StopReason
 from memories_async.bulk.preflight import CheckedItem
 from memories_async.bulk.queue import ItemQueue
 from memories_async.config import CallOptions, Rate
@@ -90,9 +90,11 @@ class Run:
         self._header = header
         self._price = price
         self._client = client
-        self._told = told
+        self._events = EventReporter(journal, price, told.on_event, self.stop, rate)
+        observers = (*(told.options.observers or ()), self._events)
+        options = attrs.evolve(told.options, observers=observers)
+        self._told = attrs.evolve(told, options=options)
         self._queue = ItemQueue(journal, kind.rule)
-        self._events = EventReporter(journal, price, told.on_event, rate)
         most = told.batch_size or kind.most
         self._batch_size = 1 if kind.most == 1 else min(most, header.batch_size or most)
         self._stop: Stop | None = None
@@ -110,7 +112,7 @@ class Run:
 
     async def run(self) -> Report:
         """Send what is planned, and return how it went."""
-        self._tell("started")
+        self._events.tell("started")
         try:
             if not self._held:
                 await self._resolve()
@@ -133,7 +135,7 @@ class Run:
                     changed.cancel()  # whoever ends a run does not wait for news
         except BaseExceptionGroup as errors:
             raise _first(errors) from None
-        self._tell("finished")
+        self._events.tell("finished")
         if self._events.raised is not None:
             raise self._events.raised
         news = None if changed.cancelled() else len(changed.result())
@@ -196,7 +198,7 @@ class Run:
         async with self._taking:
             while self._stop is None:
                 left_out = await self._queue.fill(self._batch_size)
-                await self._tell_of(left_out)
+                await self._events.tell_of(left_out)
                 if not self._queue:
                     # What is in hand may fail, and free a duplicate, or have changed.
                     if not self._in_hand:
@@ -323,7 +325,6 @@ class Run:
             self._queued.discard(task)
             self._sending[task] = attempt
             await self._journal.start(attempt.ids)
-            self._events.left()
         if self._held:
             raise _HeldBackError
 
@@ -397,7 +398,7 @@ class Run:
                 waiting |= {task for task, one in self._sending.items() if one.is_waiting}
             for task in waiting - {asyncio.current_task()}:
                 task.cancel()
-        self._tell("stopped", self._stop)
+        self._events.tell("stopped", stop=self._stop)
 
     # --- recording ----------------------------------------------------------------------------
 
@@ -421,7 +422,7 @@ class Run:
         self._let_go(ids)
         if sent:
             self._events.settled(len(settlements))
-        await self._tell_of(ids)
+        await self._events.tell_of(ids)
 
     async def _put_back(self, attempt: _Attempt, settled: Sequence[Settlement] = ()) -> None:
         """Plan a request's items again, but for those that are settled."""
@@ -435,20 +436,7 @@ class Run:
         if back or settled:
             self._queue.put_again(await self._journal.write(change))
             self._let_go(gone)
-            await self._tell_of(gone)
-
-    def _tell(self, name: EventName, stop: Stop | None = None) -> None:
-        self._events.tell(name, stop=stop)
-        self._end_if_told_to()
-
-    async def _tell_of(self, ids: Sequence[int]) -> None:
-        await self._events.tell_of(ids)
-        self._end_if_told_to()
-
-    def _end_if_told_to(self) -> None:
-        """End the run in order where the listener has raised."""
-        if self._events.raised is not None:
-            self.stop()
+            await self._events.tell_of(gone)
 
     async def _watch(self) -> None:
         """Wait for videos to become searchable, one after the other."""

@@ -17,6 +17,7 @@ from memories_async.cli.exit_codes import NoKey
 from memories_async.cli.interrupts import interruptible
 from memories_async.cli.options import CALLING, Calling
 from memories_async.cli.profiles import KeyName, Profile
+from memories_async.cli.terminal.calls import CallLines
 from memories_async.cli.terminal.console import console
 from memories_async.client import Memories
 from memories_async.config import (
@@ -133,6 +134,7 @@ def connect_as(
             options=CallOptions(answer_timeout=calling.answer_timeout),
             rates=rates,
             limiter=limiter_at(calling.limiter),
+            observers=[CallLines()] if calling.verbose else (),
         )
 
 

@@ -82,10 +82,12 @@ class Calling:
         answer_timeout: Seconds to wait for an answer once all is sent (300 if not given).
         limiter: Count the account's calls together with other processes: sqlite:PATH on this
             machine, or redis://HOST, rediss://HOST. MEMORIES_LIMITER is the same.
+        verbose: Say on stderr what each call does: waits, attempts, throttling, and what is billed.
     """
 
     answer_timeout: Seconds | None = None
     limiter: Annotated[str | None, Parameter(env_var="MEMORIES_LIMITER", validator=_LIMITER)] = None
+    verbose: Annotated[bool, Parameter(name=("--verbose", "-v"))] = False
 
 
 CALLING = Calling()

@@ -36,7 +36,7 @@ class Logging:
     def observe(self, event: Event, /) -> None:
         """Write a line."""
         level = logging.INFO if isinstance(event, Throttled) else logging.DEBUG
-        if log.isEnabledFor(level) and (text := _text(event)):
+        if log.isEnabledFor(level) and (text := text_of(event)):
             log.log(level, "%s: %s", event.call.operation, text, extra=fields_of(event))
 
 
@@ -60,7 +60,8 @@ def fields_of(event: Event) -> Mapping[str, object]:
     }
 
 
-def _text(event: Event) -> str:
+def text_of(event: Event) -> str:
+    """Say in a few words what happened; empty where that is said by another event."""
     call = event.call
     match event:
         case CallStarted():

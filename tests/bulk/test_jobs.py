@@ -28,8 +28,10 @@ from memories_async.emulator.handlers import HandlerResult as Reply
 from memories_async.emulator.http import app
 from memories_async.emulator.http.envelopes import HttpResponse as Answer
 from memories_async.emulator.http.envelopes import Reason, Refusal
+from memories_async.observe import Charged, RequestLeaving, Throttled, Waited
 from tests.bulk.conftest import MakeImages
 from tests.bulk.ledgers import MP4, PNG, assert_journal_matches, items_of
+from tests.observe.story import Story
 from tests.virtual_clock import HurriedClock
 
 pytestmark = pytest.mark.anyio
@@ -432,6 +434,56 @@ async def test_events_tell_of_every_item_and_add_up(
     assert events[-1].cost == Decimal("0.0005")
     assert events[-1].remaining == 0
     assert all(before.bytes_sent <= after.bytes_sent for before, after in pairwise(events))
+
+
+async def test_events_tell_what_the_calls_do(
+    emulator: Emulator, images: MakeImages, tmp_path: Path
+) -> None:
+    """The run is an observer of its calls, and passes on what it is told, in order."""
+    emulator.faults.add(Fault(None, Reason.THROTTLED, nth=2))
+    emulator.faults.add(Fault(None, Cut(), moment="processed", nth=5))
+    story, events = Story(), list[Event]()
+    async with (
+        Memories("events", base_url=emulator.url, clock=HurriedClock()) as client,
+        await Job.create(tmp_path / "job", "embed_images", images(4)) as job,
+    ):
+        report = await job.run(
+            client,
+            concurrency=2,
+            on_event=events.append,
+            options=CallOptions(observers=[story]),
+        )
+    told = [event.call for event in events if event.name == "call" and event.call]
+    assert told == story.events
+    story.check()
+    assert any(isinstance(one, Throttled) and one.pause > 0 for one in told)
+    assert any(isinstance(one, Waited) and one.reason == "pause" for one in told)
+    assert story.charged("billed") == report.counts.done == 3
+    assert story.charged("perhaps billed") == report.counts.unknown == 1
+    # However often it is sent, a request is one; and it is counted once it leaves.
+    assert (report.requests, len(emulator.ledger)) == (4, 5)
+    leaving = [event for event in events if isinstance(event.call, RequestLeaving)]
+    assert (leaving[0].requests, leaving[-1].requests) == (1, 4)
+
+
+@pytest.mark.parametrize("kind", [Waited, RequestLeaving, Charged])
+async def test_a_listener_that_raises_at_what_a_call_does_ends_the_run_in_order(
+    emulator: Emulator, images: MakeImages, tmp_path: Path, kind: type
+) -> None:
+    def listen(event: Event) -> None:
+        if isinstance(event.call, kind):
+            raise LookupError("the listener's own")
+
+    rates = {Bucket.EMBEDDING: Rate(100)}
+    async with (
+        Memories("raises", base_url=emulator.url, rates=rates) as client,
+        await Job.create(tmp_path / "job", "embed_images", images(30)) as job,
+    ):
+        with pytest.raises(LookupError):
+            await job.run(client, concurrency=4, on_event=listen)
+        counts = await job.counts()
+        assert (counts.unknown, counts.sending) == (0, 0)
+        assert counts.done == emulator.ledger.billed() == len(emulator.ledger) < 30
 
 
 async def test_the_journal_is_private_and_holds_no_key(

@@ -17,6 +17,7 @@ from memories_async.bulk.journal.database import Journal
 from memories_async.bulk.journal.rows import AnsweredFile
 from memories_async.emulator import Emulator
 from memories_async.emulator.faults import Cut, Hang, InjectedFault
+from memories_async.observe import ObservedCall, RequestLeaving
 from tests.bulk.conftest import MakeImages
 from tests.bulk.ledgers import PNG, items_of
 
@@ -231,7 +232,7 @@ async def test_the_rest_is_foretold_within_a_tenth_from_the_first_tenth_on(
 ) -> None:
     count = 200
     now = 0.0
-    told = EventReporter(Journal(tmp_path / "none"), None, None, rate, lambda: now)
+    told = EventReporter(Journal(tmp_path / "none"), None, None, lambda: None, rate, lambda: now)
     if rate is None:
         starts = [number * latency / 4 for number in range(count)]
     elif burst:
@@ -246,7 +247,7 @@ async def test_the_rest_is_foretold_within_a_tenth_from_the_first_tenth_on(
     for moment, (at, kind) in enumerate(happenings):
         now = at
         if kind == 0:
-            told.left()
+            told.observe(RequestLeaving(call=a_call(left), attempt=1, digest=""))
             left += 1
         else:
             told.settled(1)
@@ -262,6 +263,20 @@ async def test_the_rest_is_foretold_within_a_tenth_from_the_first_tenth_on(
                     now,
                     settled,
                 )
+
+
+def a_call(number: int) -> ObservedCall:
+    return ObservedCall(
+        number=number,
+        operation="embeddings.image",
+        row="embed_image_file",
+        method="POST",
+        path="/",
+        scheme="http",
+        host="localhost",
+        port=80,
+        billable=True,
+    )
 
 
 async def test_a_paced_run_tells_the_pacer_s_time(

@@ -442,6 +442,22 @@ def test_a_rate_paces_a_job_and_its_plan(account: Emulator, run: Run, images: Pa
     assert account.ledger.billed() == 5
 
 
+@pytest.mark.parametrize("option", ["--verbose", "-v"])
+def test_verbose_says_what_each_call_does(account: Emulator, run: Run, images, option, capsys):
+    account.faults.add(Fault(None, Reason.THROTTLED, nth=2))
+    assert run("embed", images, "--json", "--quiet", "--concurrency", "1", option) == Exit.DONE
+    out, err = capsys.readouterr()
+    assert len(rows(out)) == 5
+    lines = err.splitlines()
+    assert all(re.match(r"memories-async: embeddings\.image \d+: ", line) for line in lines)
+    assert sum(line.endswith(": billed") for line in lines) == 5
+    assert any("throttled: the lane pauses for" in line for line in lines)
+    assert any(re.search(r"waited \d+\.\d+ s for a throttled lane", line) for line in lines)
+    assert str(images) not in err
+    assert run("embed", images / "0.png", "--json", "--quiet", option) == Exit.DONE
+    assert "embeddings.image" in capsys.readouterr().err
+
+
 def test_the_messages_speak_of_options(account: Emulator, run: Run, images: Path, capsys):
     account.faults.add(Fault(None, Cut(), moment="processed"))
     assert run("embed", images, "--json") == Exit.UNKNOWN

@@ -70,6 +70,7 @@ WRONG: dict[str, Sequence[str]] = {
     "--top-k": (*NO_COUNT, "1001"),
     "--unique-id": NO_TEXT,
     "--unknown": ("", "resend"),
+    "--verbose": NO_FLAG,
     "--video": NO_TEXT,
     "--wait": NO_FLAG,
     "--what": ("", "done"),
