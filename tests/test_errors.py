@@ -8,8 +8,6 @@ import pickle
 from datetime import UTC, datetime
 from typing import Any
 
-import pytest
-
 import memories_async
 from memories_async import errors
 from memories_async.errors import (
@@ -25,6 +23,7 @@ from memories_async.errors import (
     RateLimited,
     TaskFailed,
 )
+from tests.for_each import for_each
 
 TREE = """
 MemoriesError
@@ -69,6 +68,7 @@ MemoriesError
 """
 
 KINDS = [getattr(errors, name) for name in errors.__all__]
+EACH_KIND = for_each({kind.__name__: kind for kind in KINDS})
 
 MORE: dict[str, dict[str, Any]] = {
     "MediaError": {"problems": ("a.png is empty", "b.png is empty")},
@@ -128,9 +128,15 @@ def test_all_are_public_and_listed() -> None:
     assert found <= set(memories_async.__all__)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("protocol", range(2, pickle.HIGHEST_PROTOCOL + 1))
-def test_pickles_keep_everything(kind: type[MemoriesError], protocol: int) -> None:
+@for_each(
+    {
+        f"{kind.__name__} by protocol {protocol}": (kind, protocol)
+        for kind in KINDS
+        for protocol in range(2, pickle.HIGHEST_PROTOCOL + 1)
+    }
+)
+def test_pickles_keep_everything(row: tuple[type[MemoriesError], int]) -> None:
+    kind, protocol = row
     error = made(kind)
     error.add_note("a note")
     error.advice = "do that"
@@ -142,7 +148,7 @@ def test_pickles_keep_everything(kind: type[MemoriesError], protocol: int) -> No
         assert same.__notes__ == ["a note"]
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@EACH_KIND
 def test_messages_name_operation_attempts_and_advice(kind: type[MemoriesError]) -> None:
     error = made(kind)
     text = str(error)
@@ -155,7 +161,7 @@ def test_messages_name_operation_attempts_and_advice(kind: type[MemoriesError]) 
         assert getattr(error, name) == value
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@EACH_KIND
 def test_a_bare_message_is_enough_to_read(kind: type[MemoriesError]) -> None:
     needed = {
         name: value
@@ -189,7 +195,7 @@ def test_defaults() -> None:
     assert CallbackTimeout("a", task_id="t").task_id == TaskFailed("a", task_id="t").task_id == "t"
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@EACH_KIND
 def test_what_timed_out_is_caught_as_a_timeout(kind: type[MemoriesError]) -> None:
     timeouts = {"StallTimeout", "DeadlineExceeded", "AnswerTimeout", "CallbackTimeout"}
     assert issubclass(kind, TimeoutError) == (kind.__name__ in timeouts | {"ConnectTimeout"})

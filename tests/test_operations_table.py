@@ -13,8 +13,9 @@ from memories_async import Memories, Results, models, operations
 from memories_async._engine.convert import structure
 from memories_async.emulator.handlers import HANDLERS
 from memories_async.operations import OPERATIONS, Body, Operation, Replay, Service
+from tests.for_each import for_each
 
-EACH_ROW = pytest.mark.parametrize("row", OPERATIONS, ids=attrgetter("name"))
+EACH_ROW = for_each({row.name: row for row in OPERATIONS})
 
 
 def test_every_row_is_in_the_table_once() -> None:

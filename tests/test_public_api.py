@@ -16,6 +16,7 @@ import pytest
 import memories_async
 from memories_async import Memories, _exports
 from memories_async.operations import OPERATIONS, PAGES, Service
+from tests.for_each import for_each
 
 
 def test_the_export_list_is_exact_and_sorted() -> None:
@@ -42,7 +43,7 @@ def test_the_version_is_that_of_the_distribution() -> None:
 MODULES = sorted(Path(memories_async.__file__).parent.rglob("*.py"))
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: f"{path.parent.name}.{path.stem}")
+@for_each({str(path): path for path in MODULES})
 def test_every_module_says_in_one_sentence_what_it_is_for(path: Path) -> None:
     doc = ast.get_docstring(ast.parse(path.read_text()))
     assert doc
@@ -80,7 +81,7 @@ def methods() -> Iterator[tuple[str, Callable[..., object]]]:
 
 
 METHODS = dict(methods())
-EACH_METHOD = pytest.mark.parametrize("name", METHODS)
+EACH_METHOD = for_each({name: name for name in METHODS})
 
 
 def section(name: str, title: str) -> str:
@@ -171,8 +172,7 @@ def test_results_are_frozen_and_describe_their_fields() -> None:
             continue
         doc = inspect.getdoc(value) or ""
         for field in attrs.fields(value):
-            own = name in {base.__name__ for base in value.__mro__[:1]} and not field.inherited
-            if own and name not in ("TokenUsage", "Caption"):
+            if not field.inherited and name not in ("TokenUsage", "Caption"):
                 assert re.search(rf"^    {field.name}: \S", doc, re.MULTILINE), (
                     f"{name}.{field.name}"
                 )

@@ -10,6 +10,7 @@ from memories_async import errors
 from memories_async._engine.request import State
 from memories_async._engine.retry import LONGEST_BACKOFF, LONGEST_HINT, Verdict, backoff, judge
 from memories_async.operations import Replay
+from tests.for_each import for_each
 
 READ, BILLED, CREATES = Replay.FREE_READ, Replay.BILLED, Replay.BILLED_CREATES
 NOT_SENT, PARTIAL, SENT = State.NOT_SENT, State.PARTIAL, State.SENT
@@ -77,25 +78,24 @@ RULES: list[tuple[errors.MemoriesError, tuple[State, ...], Verdict, Verdict, Ver
     (api(errors.ServerError, 200), (SENT,), RETRY, UNKNOWN, UNKNOWN),  # 0001 "network abnormal"
     *((error, (NOT_SENT, PARTIAL, SENT), RAISE, RAISE, RAISE) for error in NEVER),
 ]
-ROWS = [
-    pytest.param(error, state, replay, verdict, id=f"{error!r}-{state.name}-{replay.name}")
-    for error, states, *verdicts in RULES
+Row = tuple[errors.MemoriesError, State, Replay, Verdict]
+ROWS: dict[str, Row] = {
+    f"{number}. {error!r}, {state.name}, {replay.name}": (error, state, replay, verdict)
+    for number, (error, states, *verdicts) in enumerate(RULES)
     for state in states
     for replay, verdict in zip((READ, BILLED, CREATES), verdicts, strict=True)
-]
+}
 
 
-@pytest.mark.parametrize(("error", "state", "replay", "verdict"), ROWS)
-def test_the_replay_rule(
-    error: errors.MemoriesError, state: State, replay: Replay, verdict: Verdict
-) -> None:
+@for_each(ROWS)
+def test_the_replay_rule(row: Row) -> None:
+    error, state, replay, verdict = row
     assert judge(error, state, replay, accept_double=False) is verdict
 
 
-@pytest.mark.parametrize(("error", "state", "replay", "verdict"), ROWS)
-def test_accepting_double_billing_makes_a_call_as_free_as_a_read(
-    error: errors.MemoriesError, state: State, replay: Replay, verdict: Verdict
-) -> None:
+@for_each(ROWS)
+def test_accepting_double_billing_makes_a_call_as_free_as_a_read(row: Row) -> None:
+    error, state, replay, _ = row
     accepted = judge(error, state, replay, accept_double=True)
     assert accepted is judge(error, state, READ, accept_double=False)
 
