@@ -61,11 +61,13 @@ class Vector(_Float32):
         except (struct.error, OverflowError):
             raise ValueError(_NOT_FINITE) from None
         high = packed[_HIGH::4]
-        made = cls(array("f", packed))
-        if any(byte in high for byte in _HIGH_OF_HUGE) and not all(map(math.isfinite, made)):
+        made = _from_bytes(packed)
+        huge, infinite = _HIGH_OF_HUGE
+        if (huge in high or infinite in high) and not all(map(math.isfinite, made)):
             raise ValueError(_NOT_FINITE)
         # To Python True is a number, and packs as one: only then are the types looked at.
-        if any(byte in high for byte in _HIGH_OF_BOOL) and bool in map(type, numbers):
+        false, true = _HIGH_OF_BOOL
+        if (false in high or true in high) and bool in map(type, numbers):
             raise ValueError(_NOT_FINITE)
         return made
 

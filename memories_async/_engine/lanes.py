@@ -60,6 +60,7 @@ class Lane:
         self._tolerance = spacing.tolerance / 1e6
         self._freshness = spacing.freshness / 1e6
         self._lines: WeakKeyDictionary[asyncio.AbstractEventLoop, _Line] = WeakKeyDictionary()
+        self._in_line = 0
         self._due = float("-inf")
         self._paused_until = 0.0
         self._pause_ends = float("-inf")
@@ -120,6 +121,11 @@ class Lane:
         return not (self._rate or self._paused_until or self._slowdown)
 
     @property
+    def empty(self) -> bool:
+        """Whether a call may leave at once, uncounted, and nobody stands before it."""
+        return self._free and not self._in_line
+
+    @property
     def _step(self) -> float:
         return max(self._interval, self._slowdown)
 
@@ -137,6 +143,7 @@ class Lane:
             return False
         self._refuse_if_late(self._until_due(line.waiting), until)
         line.waiting += 1
+        self._in_line += 1
         try:
             async with self._first(line.entrance, number, until):
                 while True:
@@ -153,6 +160,7 @@ class Lane:
                 return True
         finally:
             line.waiting -= 1
+            self._in_line -= 1
 
     async def confirm(
         self,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from memories_async._engine import envelope
@@ -139,7 +140,7 @@ def _unknown(
         state=state,
         bytes_sent=transfer.sent,
         elapsed=now - request.started,
-        sent_at=transfer.sent_at,
+        sent_at=None if transfer.sent_at is None else datetime.fromtimestamp(transfer.sent_at, UTC),
         request_digest=request.digest(),
         status=status,
     )

@@ -112,7 +112,8 @@ class Place:
                 service asked for a pause longer than calls wait for.
             DeadlineExceeded: It could have come in time, but what was ahead took longer.
         """
-        self._reserved = await self._timed(self.lane.enter(self._number, self._until))
+        if not self.lane.empty:
+            self._reserved = await self._timed(self.lane.enter(self._number, self._until))
 
     async def confirm(self, before: Callable[[], Awaitable[object]] | None = None) -> None:
         """Count the call, whose first byte leaves as soon as this returns.
@@ -130,7 +131,8 @@ class Place:
         if self._turn is not None:  # the connection that it was counted for had died meanwhile
             await self.release(sent=False)
         self._before = before
-        await self._count()
+        if not self.lane.empty:
+            await self._count()
         if before is not None:
             await self._ask(before)
             if self.stale:

@@ -149,7 +149,9 @@ class Pipeline:
         return await self._within(until, self.http.budget.check(function))
 
     async def _within(self, until: float | None, work: Awaitable[S]) -> S:
-        scope = asyncio.timeout(None if until is None else until - self.clock.monotonic())
+        if until is None:
+            return await work
+        scope = asyncio.timeout(until - self.clock.monotonic())
         try:
             async with scope:
                 return await work

@@ -69,11 +69,12 @@ async def inspect_sources(
     for index, media in enumerate(medias):
         if is_async_file(media.content):
             medias[index] = await opened(media)
+    if not any(_waits(media.content) for media in medias):
+        return await threads.check(functools.partial(inspect_all, medias, rule))
     abandoned = threading.Event()
     try:
         return await threads.check(
-            functools.partial(inspect_all, medias, rule, abandoned),
-            waits=any(_waits(media.content) for media in medias),
+            functools.partial(inspect_all, medias, rule, abandoned), waits=True
         )
     except BaseException:
         abandoned.set()

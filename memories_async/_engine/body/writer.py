@@ -7,14 +7,13 @@ import contextlib
 import time
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Future
-from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Protocol, TypeVar, cast
 
 import attrs
 
 from memories_async._engine.body.budget import UploadBudget, loop_seconds
-from memories_async._engine.body.layout import Recipe
+from memories_async._engine.body.layout import SMALL, Recipe
 from memories_async._engine.body.threads import Threads
 from memories_async._engine.request import ProgressHook, State
 from memories_async.errors import MediaChanged, MediaError, MemoriesError
@@ -62,7 +61,7 @@ class Transfer:
         attempt: Its number, from 1.
         state: What the replay rule goes by.
         sent: Bytes that the connection has accepted.
-        sent_at: When the last byte was handed over.
+        sent_at: When the last byte was handed over, in seconds since 1970.
         failure: What went wrong on our side, where the connection is not to blame.
         on_sent: Called when the state becomes SENT.
     """
@@ -73,7 +72,7 @@ class Transfer:
     on_sent: Callable[[], None] | None = None
     state: State = State.NOT_SENT
     sent: int = 0
-    sent_at: datetime | None = None
+    sent_at: float | None = None
     failure: Exception | None = None
     _told: float = 0.0
 
@@ -88,7 +87,7 @@ class Transfer:
         """Note that from now on a server may have the whole request."""
         if self.state is not State.SENT:
             self.state = State.SENT
-            self.sent_at = datetime.now(UTC)
+            self.sent_at = time.time()
             if self.on_sent is not None:
                 self.on_sent()
 
@@ -120,11 +119,14 @@ async def write(
     try:
         if transfer.attempt > 1:
             transfer.tell()
-        only = recipe.pieces[0] if len(recipe.pieces) == 1 else None
-        if isinstance(only, bytes) and len(only) <= piece_size:
-            # A single write keeps nobody waiting: no clock is asked, which is a system call each.
-            await _hand_over(only, sink, transfer)
-            return
+        if recipe.length is not None and recipe.length <= piece_size + SMALL:
+            parts = [_at_hand(piece, transfer.attempt) for piece in recipe.pieces]
+            if None not in parts:
+                # A piece, its head and its tail at once keep nobody waiting longer than a piece
+                # does: no clock is asked, which is a system call each.
+                for part in parts:
+                    await _hand_over(cast("bytes", part), sink, transfer)
+                return
         writing = _BodyWriter(sink, transfer, budget, piece_size)
         for piece in recipe.pieces:
             if isinstance(piece, bytes):
@@ -138,6 +140,13 @@ async def write(
             transfer.tell()
     finally:
         budget.active -= 1
+
+
+def _at_hand(piece: bytes | Attachment, attempt: int) -> bytes | None:
+    """Return what is in memory of a body's piece; what was prefetched is for the first attempt."""
+    if isinstance(piece, bytes):
+        return piece
+    return piece.prefetched if attempt == 1 else None
 
 
 async def _hand_over(data: bytes | memoryview, sink: Sink, transfer: Transfer) -> None:

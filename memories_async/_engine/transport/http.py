@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import contextlib
 import functools
 import ssl
 from typing import Any, Protocol
@@ -26,8 +25,6 @@ from memories_async.addresses import Proxy
 from memories_async.config import Secret, Settings
 from memories_async.errors import ClosedError, MemoriesError
 from memories_async.operations import Replay
-
-_AT_ONCE: contextlib.nullcontext[None] = contextlib.nullcontext()
 
 
 class _HeaderSecret(str):
@@ -83,11 +80,14 @@ class Http:
         """
         ends = None if within is None else asyncio.get_running_loop().time() + within
         here = await self._sessions.current()
-        try:
-            async with asyncio.timeout_at(ends) if here.places.locked() else _AT_ONCE:
-                await here.places.acquire()
-        except TimeoutError:
-            return Failure(Fault.TIMED_OUT)
+        if ends is None:
+            await here.places.acquire()
+        else:
+            try:
+                async with asyncio.timeout_at(ends):
+                    await here.places.acquire()
+            except TimeoutError:
+                return Failure(Fault.TIMED_OUT)
         try:
             exchange = _Exchange(request, transfer, self.budget, ends, departure)
             return await exchange.run(here.session, self._proxy_for(origin_of(request.url)))
