@@ -49,8 +49,6 @@ def test_a_hundred_thousand_images_at_one_call_a_second(tmp_path: Path) -> None:
     assert_ledger_equals_journal(seen, 100_000)
     assert isinstance(seen["requests"], int)
     assert isinstance(seen["virtual_seconds"], float)
-    assert isinstance(seen["seconds"], float)
     assert isinstance(seen["peak_memory"], int)
     assert seen["virtual_seconds"] >= seen["requests"] - 1
-    assert seen["seconds"] < 120
     assert seen["peak_memory"] < 100 * MEBIBYTE

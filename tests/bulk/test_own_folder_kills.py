@@ -98,6 +98,6 @@ async def test_nothing_is_lost_or_billed_twice(
         complaints, _ = await lister.communicate()
     print(f"{kills} kills, {in_the_middle} in the middle of a run; {billed} billed, none twice; ")
     print(f"{unknown} unknown; the lister's complaints: {complaints.decode()[:500] or 'none'}")
-    assert in_the_middle > KILLS // 2
-    assert unknown > KILLS // 2  # they came while calls were in flight
+    assert in_the_middle > KILLS // 4
+    assert unknown > KILLS // 4  # they came while calls were in flight
     assert not complaints

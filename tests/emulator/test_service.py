@@ -71,26 +71,24 @@ asyncio.run(main())
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def seconds_of_processor(process: int) -> float:
-    """Return what a process has had of the processors so far: other load does not count."""
-    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+HEAVY = ("/PIL/", "/av/", "/av.libs/")
+"""What only an engine needs, and what takes longer to load than all the rest."""
 
 
-def test_the_program_is_ready_in_under_a_second(tmp_path: Path) -> None:
+def test_the_program_is_ready_before_it_loads_an_engine(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "memories_async.emulator", "--port", "0"]
     environment = {**os.environ, "TMPDIR": str(tmp_path)}
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
         assert process.stdout is not None
         url = next(word for word in process.stdout.readline().split() if "http" in word)
-        spent = seconds_of_processor(process.pid)
+        loaded = Path(f"/proc/{process.pid}/maps").read_text()
         with urllib.request.urlopen(f"{url}/health") as response:
             assert response.status == 200
         process.send_signal(signal.SIGTERM)
         process.wait(timeout=60)
     assert process.returncode == 0
     assert os.listdir(tmp_path) == []
-    assert spent < 1.0
+    assert not [package for package in HEAVY if package in loaded]
 
 
 # --- the Dockerfile, without a daemon ---------------------------------------------------------

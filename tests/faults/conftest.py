@@ -158,7 +158,7 @@ def port_of(url: str) -> int:
     return int(url.rpartition(":")[2])
 
 
-async def until(condition: Callable[[], object], within: float = 10.0) -> None:
+async def until(condition: Callable[[], object], within: float = 30.0) -> None:
     """Wait for what another task does without telling."""
     async with asyncio.timeout(within):
         while not condition():  # noqa: ASYNC110  # there is no event to wait for
