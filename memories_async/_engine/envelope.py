@@ -6,8 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import TypeGuard, cast
 
-import orjson
-
+from memories_async import _json
 from memories_async.errors import (
     ApiError,
     AuthenticationError,
@@ -111,8 +110,8 @@ def decode(status: int, headers: Mapping[str, str], body: bytes) -> object:
     if 300 <= status < 400:
         raise ApiError("redirect refused", code=str(status), status=status)
     try:
-        answer: object = orjson.loads(body) if body else None
-    except orjson.JSONDecodeError:
+        answer: object = _json.loads(body) if body else None
+    except _json.JSONDecodeError:
         if status >= 400:
             raise _error(str(status), status, _reason(status, body), headers) from None
         raise NotJson(

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from urllib.parse import quote, urlencode
 
 import attrs
-import orjson
 
+from memories_async import _json
 from memories_async._engine.body.layout import Recipe
 from memories_async.config import Policy, Secret
 from memories_async.errors import ConfigurationError
@@ -81,7 +81,7 @@ class Request(Generic[T]):
         asked = f"{self.operation.name} {self.url.partition('://')[2].partition('/')[2]}".encode()
         if self.files or self.headers or not isinstance(written, bytes):
             files = [[file.name, file.content_type, file.size] for file in self.files]
-            asked += orjson.dumps([dict(self.headers), dict(self.fields), files], default=str)
+            asked += _json.dumps([dict(self.headers), dict(self.fields), files], default=str)
         elif len(written) > 2 * LONG_BODY:
             asked += written[:LONG_BODY] + written[-LONG_BODY:] + b"%d" % len(written)
         else:

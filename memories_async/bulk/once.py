@@ -14,9 +14,8 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any, BinaryIO, Generic, TypeAlias, TypeVar, cast
 
 import attrs
-import orjson
 
-from memories_async import sqlite
+from memories_async import _json, sqlite
 from memories_async.bulk.journal.rows import FileState
 from memories_async.bulk.kinds import PRICES, check_client
 from memories_async.bulk.ledger import Begun, Entry, Ledger, UnknownPolicy
@@ -512,7 +511,7 @@ async def _key(kind: str, source: OnceSource, given: Mapping[str, object]) -> st
     else:
         content = await asyncio.to_thread(_content_digest, source)
     options = {name: value for name, value in given.items() if value is not None}
-    asked = orjson.dumps([kind, options, content], option=orjson.OPT_SORT_KEYS, default=_plain)
+    asked = _json.dumps([kind, options, content], option=_json.OPT_SORT_KEYS, default=_plain)
     return hashlib.sha256(asked).hexdigest()
 
 
@@ -571,11 +570,11 @@ def _kept(value: Result) -> tuple[str, bytes | None]:
     data = value.to_dict()
     vector = data.pop("vector", None)
     blob = None if vector is None else array("f", vector).tobytes()
-    return orjson.dumps(data).decode(), blob
+    return _json.dumps(data).decode(), blob
 
 
 def _read(model: type[T], entry: Entry) -> T:
-    data = orjson.loads(entry.result or "{}")
+    data = _json.loads(entry.result or "{}")
     if entry.vector is not None:
         data["vector"] = array("f", entry.vector).tolist()
     return model.from_dict(data)

@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping
 from typing import Generic, TypeGuard, TypeVar
 
 import attrs
-import orjson
 
+from memories_async import _json
 from memories_async._engine.convert import structure
 from memories_async.callbacks.tokens import CallbackKind
 from memories_async.errors import NotJson, UnexpectedShape
@@ -93,8 +93,8 @@ _CAPTION = frozenset({"text", "response", "token"})
 
 def _object(body: bytes) -> dict[str, object]:
     try:
-        fields: object = orjson.loads(body)
-    except orjson.JSONDecodeError:
+        fields: object = _json.loads(body)
+    except _json.JSONDecodeError:
         raise NotJson(f"the callback is not JSON: {_shown(body)}") from None
     if not _is_object(fields):
         raise UnexpectedShape(f"the callback is no JSON object: {_shown(body)}")

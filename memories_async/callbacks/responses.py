@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from urllib.parse import unquote, urlsplit
 
 import attrs
-import orjson
+
+from memories_async import _json
 
 MOST_BYTES = 1 << 20
 """No callback is larger: 1 MiB."""
@@ -34,7 +35,7 @@ def response(status: int, message: str, **headers: str) -> CallbackResponse:
     """Say it in the service's own envelope: it takes code 0 alone for an acknowledgement."""
     envelope = {"code": 0 if status == 200 else -1, "msg": message, "data": None}
     return CallbackResponse(
-        status, orjson.dumps(envelope), {"Content-Type": "application/json", **headers}
+        status, _json.dumps(envelope), {"Content-Type": "application/json", **headers}
     )
 
 

@@ -7,8 +7,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, TypeAlias
 
 import attrs
-import orjson
 
+from memories_async import _json
 from memories_async.emulator import deliveries
 from memories_async.emulator.deliveries import AsgiApplication, Deliver, WsgiApplication
 from memories_async.emulator.faults import Faults, check_operation
@@ -244,7 +244,7 @@ class Callbacks(Faults[CallbackFault]):
         if self._deliver is None:
             status = await self._outbound.post(url, body)
         else:
-            content = body if isinstance(body, bytes) else orjson.dumps(body)
+            content = body if isinstance(body, bytes) else _json.dumps(body)
             status = await self._deliver(url, content)
         self.posted.append(Posted(url, body, status))
         del self.posted[:-_MOST_POSTED]

@@ -10,8 +10,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 import attrs
-import orjson
 
+from memories_async import _json
 from memories_async.emulator.engines.protocol import Line, VideoFacts
 from memories_async.emulator.folder import SPOOL_NAME
 from memories_async.emulator.spool import SpooledFile
@@ -197,7 +197,7 @@ class Repository(Generic[S]):
 
     def _write(self, stored: S) -> None:
         new = self._folder / f"{stored.id}.new"
-        new.write_bytes(orjson.dumps(attrs.asdict(stored)))
+        new.write_bytes(_json.dumps(attrs.asdict(stored)))
         new.replace(self._record_path(stored))
         self._records[stored.id] = stored
 
@@ -242,7 +242,7 @@ def _own(folder: Path, suffix: str) -> Iterator[Path]:
 def _read(path: Path, record: type[S]) -> S | None:
     """Return a record, or None where the file is damaged, or another version's."""
     try:
-        stored = record(**orjson.loads(path.read_bytes()))
+        stored = record(**_json.loads(path.read_bytes()))
     except (OSError, ValueError, TypeError) as error:
         logger.warning("%r cannot be read as a record and is ignored: %s", path.name, error)
         return None

@@ -19,9 +19,7 @@ import sys
 import time
 from typing import Any
 
-import orjson
-
-from memories_async import Bucket, Memories, Rate
+from memories_async import Bucket, Memories, Rate, _json
 from memories_async._engine.body.writer import Transfer
 from memories_async._engine.request import Request
 from memories_async._engine.transport.answers import Reply
@@ -88,7 +86,7 @@ class Service:
 
 
 def answer(status: int, body: dict[str, object]) -> Reply:
-    return Reply(status, {"content-type": "application/json"}, orjson.dumps(body))
+    return Reply(status, {"content-type": "application/json"}, _json.dumps(body))
 
 
 def make_images(folder: str, count: int) -> None:

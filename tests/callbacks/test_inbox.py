@@ -14,7 +14,6 @@ from pathlib import Path
 
 import aiohttp
 import attrs
-import orjson
 import pytest
 
 from memories_async import (
@@ -26,6 +25,7 @@ from memories_async import (
     Memories,
     OutcomeUnknown,
     TaskFailed,
+    _json,
 )
 from memories_async.callbacks import (
     CallbackInbox,
@@ -116,7 +116,7 @@ async def held(world: World, count: int = 1) -> None:
 
 async def post(address: str, body: object) -> tuple[int, object]:
     """Post what somebody might; return the status and the answer."""
-    data = io.BytesIO(body if isinstance(body, bytes) else orjson.dumps(body))
+    data = io.BytesIO(body if isinstance(body, bytes) else _json.dumps(body))
     async with aiohttp.ClientSession() as session, session.post(address, data=data) as response:
         return response.status, await response.json()
 

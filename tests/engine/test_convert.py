@@ -10,7 +10,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import attrs
-import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -26,6 +25,7 @@ from memories_async import (
     UnexpectedShape,
     Vector,
     Video,
+    _json,
     models,
 )
 from memories_async._engine.convert import structure
@@ -325,8 +325,8 @@ def test_round_trip(value: models.Result, spell: Callable[[str], str], as_text: 
 
 @given(value=st.one_of(*MODELS.values()))
 def test_round_trip_through_json(value: models.Result) -> None:
-    content = orjson.dumps(_on_the_wire(value, str, as_text=True))
-    assert structure(orjson.loads(content), type(value)) == value
+    content = _json.dumps(_on_the_wire(value, str, as_text=True))
+    assert structure(_json.loads(content), type(value)) == value
 
 
 def test_every_model_is_covered() -> None:

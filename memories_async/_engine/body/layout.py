@@ -8,8 +8,8 @@ from typing import Any, cast
 from urllib.parse import urlencode
 
 import attrs
-import orjson
 
+from memories_async import _json
 from memories_async.media.readers import Attachment
 from memories_async.operations import Body, Operation
 
@@ -52,9 +52,9 @@ def recipe(
         return Recipe("application/x-www-form-urlencoded", (form,))
     if layout is Body.JSON_ARRAY:
         array = fields[operation.array_field]
-        return Recipe("application/json", (orjson.dumps(array),))
+        return Recipe("application/json", (_json.dumps(array),))
     if layout is Body.JSON:
-        return Recipe("application/json", (orjson.dumps(dict(fields)),))
+        return Recipe("application/json", (_json.dumps(dict(fields)),))
     # Long and random: no file will hold it, and so nothing in a file can end its part.
     boundary = f"memories-async-{secrets.token_hex(16)}"
     return Recipe(
@@ -73,7 +73,7 @@ def _multipart(
     if operation.body is Body.REQ_AND_FILES:
         # The service binds this part as JSON by its own content type.
         yield delimiter + _disposition("req", "req.json", "application/json")
-        yield orjson.dumps(dict(fields)) + b"\r\n"
+        yield _json.dumps(dict(fields)) + b"\r\n"
     else:
         for name, value in _form_fields(fields):
             yield delimiter + _disposition(name) + value.encode() + b"\r\n"

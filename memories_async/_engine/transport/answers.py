@@ -8,9 +8,9 @@ from typing import Any, cast
 
 import aiohttp
 import attrs
-import orjson
 from aiohttp.client_proto import ResponseHandler
 
+from memories_async import _json
 from memories_async._engine.body.writer import Transfer
 from memories_async._engine.request import Request
 from memories_async._engine.transport import failures
@@ -133,8 +133,8 @@ def _is_refusal(body: bytes) -> bool:
     if body[:1] == b"<":
         return body[:200].lower().startswith((b"<!doctype html", b"<html"))
     try:
-        said: object = orjson.loads(body)
-    except orjson.JSONDecodeError:
+        said: object = _json.loads(body)
+    except _json.JSONDecodeError:
         return False
     told = cast("dict[str, object]", said) if isinstance(said, dict) else {}
     return not {"code", "error", "msg", "message"}.isdisjoint(told)

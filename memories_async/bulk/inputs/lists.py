@@ -7,8 +7,7 @@ import os
 from collections.abc import Iterator, Sequence
 from typing import cast
 
-import orjson
-
+from memories_async import _json
 from memories_async.bulk.models import Input
 from memories_async.errors import ConfigurationError
 from memories_async.media.urls import is_url
@@ -48,7 +47,7 @@ def json_lines(path: str) -> Iterator[Input]:
 
 def _read(line: bytes) -> object:
     """Return what a line of JSON says: numbers exactly as they stand, and each name once."""
-    orjson.loads(line)  # the stricter of the two, but long numbers are floats to it
+    _json.loads(line)  # the stricter of the two, but long numbers are floats to it
     return json.loads(line, object_pairs_hook=_object)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TypeAlias, cast
 
-import orjson
+from memories_async import _json
 
 Shape: TypeAlias = "str | Mapping[str, Shape] | Sequence[Shape]"
 """The word for a value's kind, the fields of an object, or the one shape of a list's items."""
@@ -65,8 +65,8 @@ def differences(expected: Shape, came: object, path: str = "") -> Iterator[str]:
 def read(body: bytes) -> object:
     """Return the JSON of a body; None if it is none."""
     try:
-        return cast("object", orjson.loads(body))
-    except orjson.JSONDecodeError:
+        return cast("object", _json.loads(body))
+    except _json.JSONDecodeError:
         return None
 
 

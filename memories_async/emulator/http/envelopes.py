@@ -12,8 +12,8 @@ from urllib.parse import quote
 from xml.sax.saxutils import escape
 
 import attrs
-import orjson
 
+from memories_async import _json
 from memories_async.operations import Service
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class HttpResponse:
         """Return the body as it goes on the wire."""
         if self.file is not None:
             return self.file.read_bytes()  # only where a fault is to cut it or make it drip
-        return self.body if isinstance(self.body, bytes) else orjson.dumps(self.body)
+        return self.body if isinstance(self.body, bytes) else _json.dumps(self.body)
 
     @property
     def code(self) -> str | int | None:

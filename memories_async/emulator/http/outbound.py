@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 import aiohttp
 import attrs
-import orjson
 from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
+from memories_async import _json
 from memories_async.emulator.http.auth import is_loopback
 from memories_async.emulator.http.envelopes import Reason, Refusal
 from memories_async.emulator.http.request_bodies import READ_SIZE
@@ -76,7 +76,7 @@ class OutboundClient:
 
         A failure is logged and returns None, as nobody waits for it.
         """
-        content = body if isinstance(body, bytes) else orjson.dumps(body)
+        content = body if isinstance(body, bytes) else _json.dumps(body)
         headers = {"Content-Type": "application/json"}
         try:
             target = self._checked(url)

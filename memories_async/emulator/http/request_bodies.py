@@ -10,9 +10,9 @@ from urllib.parse import parse_qsl
 
 import aiohttp
 import attrs
-import orjson
 from aiohttp.http_exceptions import HttpProcessingError
 
+from memories_async import _json
 from memories_async.emulator.http.envelopes import Reason, Refusal
 from memories_async.emulator.http.routes import Layout, Route
 from memories_async.emulator.spool import Spool, SpooledFile, UploadTooLargeError
@@ -186,22 +186,22 @@ async def _read(pieces: AsyncIterator[bytes], limit: int) -> bytes:
 
 
 def _object(data: bytes) -> dict[str, object]:
-    value = _json(data)
+    value = _parsed(data)
     if not isinstance(value, dict):
         raise Refusal(Reason.BAD_REQUEST, "Required request body is missing or not a JSON object")
     return cast("dict[str, object]", value)
 
 
 def _array(data: bytes) -> list[object]:
-    value = _json(data)
+    value = _parsed(data)
     if not isinstance(value, list):
         raise Refusal(Reason.BAD_REQUEST, "Required request body is missing or not a JSON array")
     return cast("list[object]", value)
 
 
-def _json(data: bytes) -> object:
+def _parsed(data: bytes) -> object:
     try:
-        value: object = orjson.loads(data)
+        value: object = _json.loads(data)
     except ValueError:
         return None
     return value

@@ -5,8 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 
-import orjson
-
+from memories_async import _json
 from memories_async.emulator.spool import SpooledFile
 
 # Addresses that are made anew for each run say nothing about what is asked.
@@ -23,4 +22,4 @@ def fingerprint(
         "fields": {name: value for name, value in fields.items() if name not in _OF_ONE_RUN},
         "files": [[file.part, file.sha256] for file in files],
     }
-    return hashlib.sha256(orjson.dumps(asked, option=orjson.OPT_SORT_KEYS)).hexdigest()
+    return hashlib.sha256(_json.dumps(asked, option=_json.OPT_SORT_KEYS)).hexdigest()

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any, cast
 import aiohttp
 import anyio
 import attrs
-import orjson
 from aiohttp import web
 from anyio import to_thread
 from yarl import URL
 
+from memories_async import _json
 from memories_async.emulator.http.envelopes import HttpResponse, gateway
 from memories_async.emulator.http.request_bodies import READ_SIZE, Received, receive
 from memories_async.emulator.http.routes import SIGNED_PATH, Route
@@ -208,13 +208,13 @@ class Recorder:
     ) -> tuple[bytes, tuple[str, str] | None]:
         """Put our own address in place of a signed one; return what it stands for."""
         try:
-            document = orjson.loads(body)
+            document = _json.loads(body)
             data = document["data"]
             asset_id, signed_url = str(data["asset_id"]), str(data["signed_url"])
         except (ValueError, TypeError, KeyError):
             return body, None
         data["signed_url"] = f"{origin}{SIGNED_PATH.format(asset_id=asset_id)}?signature=recorded"
-        return orjson.dumps(document), (asset_id, signed_url)
+        return _json.dumps(document), (asset_id, signed_url)
 
     async def _record(
         self,
@@ -266,14 +266,14 @@ class Recorder:
     def _redacted(self, body: bytes) -> bytes:
         """Return a body without secrets; the same bytes where it has none."""
         try:
-            value: object = orjson.loads(body)
+            value: object = _json.loads(body)
         except ValueError:
             try:
                 return self._redaction.text(body.decode()).encode()
             except ValueError:
                 return body
         redacted = self._redaction.value(value)
-        return body if redacted == value else orjson.dumps(redacted)
+        return body if redacted == value else _json.dumps(redacted)
 
 
 def succeeded(answer: HttpResponse) -> bool:
@@ -283,7 +283,7 @@ def succeeded(answer: HttpResponse) -> bool:
     if answer.file is not None:
         return True
     try:
-        document = orjson.loads(answer.payload())
+        document = _json.loads(answer.payload())
     except ValueError:
         return answer.status == 204
     if not isinstance(document, dict):

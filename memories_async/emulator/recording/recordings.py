@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Any, cast
 
 import attrs
-import orjson
+
+from memories_async import _json
 
 FORMAT = 1
 
 _COMPACT: Mapping[str, Callable[[object], bytes]] = {
-    "compact": orjson.dumps,
+    "compact": _json.dumps,
     "spaced": lambda value: json.dumps(value, ensure_ascii=False).encode(),
     "escaped": lambda value: json.dumps(value, separators=(",", ":")).encode(),
     "spaced and escaped": lambda value: json.dumps(value).encode(),
