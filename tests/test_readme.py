@@ -1,61 +1,28 @@
-"""Every README's examples run as they stand: each in its own process, against the emulator."""
+"""Every README's examples run as they stand, in processes of their own, and type-checkers agree."""
 
 from __future__ import annotations
 
-import ast
+import functools
+import json
+import os
 import re
 import shutil
+import subprocess
 import sys
-import textwrap
+import threading
 from collections.abc import Iterator
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-import anyio
+import pyarrow
 import pytest
+from pyarrow import parquet
 
-import memories_async
 from memories_async.emulator import Emulator
+from tests.callbacks.conftest import free_port
+from tests.readmes import ADDRESS, BUCKET, EXAMPLES, PICTURE, RAY, README, READMES, ROOT, Example
 
-pytestmark = pytest.mark.anyio
-
-ROOT = Path(memories_async.__file__).parent.parent
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-READMES = {
-    path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8")
-    for folder in (ROOT, *(ROOT / name for name in ("memories_async", "examples", "benchmarks")))
-    for path in (folder.glob("README.md") if folder == ROOT else folder.rglob("README.md"))
-}
 MEDIA = ROOT / "examples" / "media"
-
-# What the text around an example says that there is: a client, and something to send.
-SETTING = """
-import asyncio
-import memories_async as package
-async def example():
-    async with package.Memories() as client:
-{film}{example}
-
-asyncio.run(example())
-"""
-FILM = """\
-        video = await client.library.add_video("holiday.mp4")
-        await client.library.wait_until_searchable(video.video_no)
-"""
-BLOCKING_SETTING = "paths = ['photo.jpg', 'two.jpg']\n{example}"
-
-# These need what is not here: public addresses, a Redis server, a job that was interrupted.
-ONLY_COMPILED = ("example.com", "s3://", "inbox.", "redis://", "possible_cost")
-
-
-def blocks(language: str) -> Iterator[tuple[str, str]]:
-    for name, text in READMES.items():
-        for found in re.finditer(rf"^```{language}\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
-            yield name, found[1]
-
-
-EXAMPLES = {
-    f"{name}: {block.strip().splitlines()[-1][:60]}": block for name, block in blocks("python")
-}
 
 
 @pytest.fixture
@@ -67,34 +34,95 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def script(block: str) -> str:
-    if "asyncio.run(" in block:
-        return block
-    if "await" not in block and "async " not in block:
-        return BLOCKING_SETTING.format(example=block)
-    film = FILM if "video." in block else ""  # looking at it takes most of an example's time
-    return SETTING.format(film=film, example=textwrap.indent(block, "        "))
+@pytest.fixture(scope="module")
+def picture() -> Iterator[str]:
+    """Return the address of a picture that is served here."""
+    handler = functools.partial(SimpleHTTPRequestHandler, directory=str(MEDIA))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}/frame-1.3s.jpg"
+        server.shutdown()
+        thread.join()
 
 
-@pytest.mark.parametrize("block", EXAMPLES.values(), ids=EXAMPLES)
-async def test_an_example_runs(block: str, folder: Path) -> None:
-    if any(needed in block for needed in ONLY_COMPILED):
-        compile(block, "README", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
-        return
-    async with Emulator() as emulator:
-        done = await anyio.run_process(
-            [sys.executable, "-c", script(block)],
+@pytest.mark.parametrize(
+    "example",
+    [
+        pytest.param(
+            example,
+            id=example.name,
+            # Ray is in the extras that .ci/run installs for the slow tests.
+            marks=[pytest.mark.slow] if example.setting is RAY else [],
+        )
+        for example in EXAMPLES
+    ],
+)
+def test_an_example_runs(example: Example, folder: Path, picture: str) -> None:
+    port = free_port()
+    there = {ADDRESS: f"http://127.0.0.1:{port}/memories", BUCKET: "", PICTURE: picture}
+    program = example.program
+    for place, instead in there.items():
+        program = program.replace(place, instead)
+    if example.setting is RAY:
+        paths = pyarrow.table({"path": [str(folder / "photo.jpg")]})
+        parquet.write_table(paths, folder / "list.parquet")
+    file = folder / "test_example.py"
+    file.write_text(program, encoding="utf-8")
+    how = (
+        ["-m", "pytest", "-q", "-p", "no:cacheprovider", "-o", "asyncio_mode=auto"]
+        if example.setting.tests
+        else []
+    )
+    with Emulator() as emulator:
+        done = subprocess.run(
+            [sys.executable, *how, str(file)],
             cwd=folder,
             env={
+                "HOME": str(folder),
                 "MEMORIES_API_KEY": "any-key",
                 "MEMORIES_CAPTION_KEY": "any-caption-key",
                 "MEMORIES_BASE_URL": emulator.url,
+                "PORT": str(port),
                 "PYTHONPATH": str(ROOT),
                 "PATH": "",
             },
+            capture_output=True,
+            text=True,
             check=False,
         )
-    assert done.returncode == 0, f"{block}\n{done.stderr.decode()}"
+    assert done.returncode == 0, f"{program}\n{done.stdout}{done.stderr}"
+
+
+# The checkers are in the group "lint", which .ci/run installs for the slow tests.
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("checker", ["mypy", "pyright"])
+def test_both_type_checkers_agree_with_every_example(checker: str, tmp_path: Path) -> None:
+    names = [f"example_{number}.py" for number in range(len(EXAMPLES))]
+    for name, example in zip(names, EXAMPLES, strict=True):
+        (tmp_path / name).write_text(f"# {example.name}\n{example.program}", encoding="utf-8")
+    strict = {
+        "typeCheckingMode": "strict",
+        "pythonVersion": "3.11",
+        "extraPaths": [str(ROOT)],
+        # An example names a result that it does nothing with.
+        "reportUnusedVariable": "none",
+    }
+    (tmp_path / "pyrightconfig.json").write_text(json.dumps(strict))
+    command = {
+        "mypy": ["mypy", "--strict", "--no-incremental", *names],
+        "pyright": ["pyright", "--project", str(tmp_path), "--pythonpath", sys.executable],
+    }[checker]
+    done = subprocess.run(
+        [sys.executable, "-m", *command],
+        cwd=tmp_path,
+        env={**os.environ, "MYPYPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_the_first_two_headings_have_one_command_each() -> None:
