@@ -204,6 +204,8 @@ class Pipeline:
             before: How the attempt before it failed.
         """
         number, waited = (before.number, before.waited + before.sleep) if before else (0, 0.0)
+        if not (self._budgets or watch.observed):
+            return await self._try_once(request, place, watch, number, waited)
         try:
             reserved = reserve(self._budgets, request.operation)
         except MemoriesError as error:
@@ -327,7 +329,7 @@ class Pipeline:
         )
 
 
-@attrs.frozen(eq=False)
+@attrs.define(eq=False)
 class _Departure:
     """The last that an attempt asks: its place for a turn, and the caller; its watch is told."""
 

@@ -90,6 +90,11 @@ class Watch:
             self._started = clock.monotonic()
             self._call = _observed(operation, url)
 
+    @property
+    def observed(self) -> bool:
+        """Whether anybody is told."""
+        return bool(self._observers)
+
     def __enter__(self) -> Self:
         if self._observers:
             self._tell(CallStarted(call=self._call))

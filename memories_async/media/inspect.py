@@ -145,7 +145,7 @@ def inspect_source(
         ConfigurationError: It is not a kind of source.
     """
     media = adapted(source)
-    found = _inspect(media, rule, PREFETCH_SIZE if prefetch else 0, abandoned or threading.Event())
+    found = _inspect(media, rule, PREFETCH_SIZE if prefetch else 0, abandoned)
     try:
         return _checked(found, media.content_type, rule)
     finally:
@@ -193,7 +193,7 @@ def _check_duration(found: _Inspection, noun: str, limit: float) -> None:
 
 
 def _inspect(
-    media: Media, rule: MediaRule, prefetch: int, abandoned: threading.Event
+    media: Media, rule: MediaRule, prefetch: int, abandoned: threading.Event | None
 ) -> _Inspection:
     content = media.content
     if is_picture(content):
@@ -313,7 +313,7 @@ def _label(media: Media, file: object) -> str:
     return media.name or own_name(file) or f"a {type(file).__name__}"
 
 
-def _inspect_file(media: Media, given: object, abandoned: threading.Event) -> _Inspection:
+def _inspect_file(media: Media, given: object, abandoned: threading.Event | None) -> _Inspection:
     label = _label(media, given)
     name = media.name or own_name(given) or ""
     if isinstance(given, io.TextIOBase):
@@ -327,7 +327,9 @@ def _inspect_file(media: Media, given: object, abandoned: threading.Event) -> _I
         raise MediaError(f"{label} is not open for reading: open it with 'rb'")
     start = _start(file, label)
     if start is None:
-        return _inspect_pipe(media, PipeReader(file, label, media.size, abandoned), name)
+        return _inspect_pipe(
+            media, PipeReader(file, label, media.size, abandoned or threading.Event()), name
+        )
     if (descriptor := _regular_descriptor(file)) is not None:
         seen = Fingerprint.of(os.fstat(descriptor))
         end = seen.size

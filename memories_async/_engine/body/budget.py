@@ -6,7 +6,7 @@ import asyncio
 import sys
 import time
 from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TypeVar
 
 import attrs
@@ -102,15 +102,21 @@ class UploadBudget:
         finally:
             own.close()
 
-    @contextmanager
     def reserve_prefetched(
         self, files: Sequence[Attachment]
-    ) -> Generator[Sequence[Attachment], None, None]:
+    ) -> AbstractContextManager[Sequence[Attachment]]:
         """Hold on to what has been prefetched while the memory for it lasts; else let go of it."""
+        if not files:
+            return nullcontext(files)
         size = sum(len(file.prefetched) for file in files if file.prefetched is not None)
         if size > self._prefetch_left:
-            yield [attrs.evolve(file, prefetched=None) for file in files]
-            return
+            return nullcontext([attrs.evolve(file, prefetched=None) for file in files])
+        return self._held(files, size)
+
+    @contextmanager
+    def _held(
+        self, files: Sequence[Attachment], size: int
+    ) -> Generator[Sequence[Attachment], None, None]:
         self._prefetch_left -= size
         try:
             yield files
