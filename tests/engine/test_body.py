@@ -17,12 +17,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from memories_async import Media
-from memories_async._engine.body.layout import SMALL, Recipe, recipe
+from memories_async._engine.body.layout import SMALL, Recipe, _joined, recipe
 from memories_async.media.inspect import inspect_source
 from memories_async.media.readers import Attachment, whole
 from memories_async.media.rules import CAPTION_VIDEO, LIBRARY_IMAGE
 from memories_async.operations import (
     ADD_IMAGES,
+    ADD_VIDEO_URL,
     CAPTION_IMAGE_FILE,
     CAPTION_IMAGE_URL,
     GET_VIDEO,
@@ -279,3 +280,28 @@ def test_a_file_object_is_a_piece_and_can_be_written_again() -> None:
     assert first == second
     assert parts(body)[1].content == data
     assert source.tell() == 6
+
+
+def test_a_form() -> None:
+    body = laid_out(ADD_VIDEO_URL, {"url": "https://a.example/b c&d", "tags": ["a", "b"]})
+    assert body.content_type == "application/x-www-form-urlencoded"
+    assert written(body) == b"url=https%3A%2F%2Fa.example%2Fb+c%26d&tags=a&tags=b"
+
+
+@pytest.mark.parametrize(
+    ("pieces", "joined"),
+    [
+        (["a", "b", "L", "c"], ["ab", "L", "c"]),
+        (["L", "L"], ["L", "L"]),
+        (["L", "a", "b"], ["L", "ab"]),
+        ([], []),
+    ],
+)
+def test_small_pieces_are_joined_and_no_large_one_is_copied(
+    pieces: list[str], joined: list[str]
+) -> None:
+    large = bytes(SMALL + 1)
+    made = [large if piece == "L" else piece.encode() for piece in pieces]
+    found = list(_joined(iter(made)))
+    assert found == [large if piece == "L" else piece.encode() for piece in joined]
+    assert all(piece is large for piece in found if isinstance(piece, bytes) and piece == large)

@@ -358,3 +358,14 @@ def test_any_answer_is_a_model_or_an_unexpected_shape(data: st.DataObject) -> No
     answer = data.draw(st.dictionaries(st.sampled_from(names), _JSON, max_size=6) | _JSON)
     with contextlib.suppress(UnexpectedShape):
         structure(answer, target)
+
+
+def test_what_is_known_fills_what_an_answer_leaves_out() -> None:
+    known = {"video_no": "VI1", "name": "a.mp4"}
+    assert structure({"status": "PARSE"}, Video, known).video_no == "VI1"
+    said = structure({"videoNo": "VI2", "name": None, "status": "PARSE"}, Video, known)
+    assert (said.video_no, said.name) == ("VI2", "a.mp4")
+    both = structure([{"status": "PARSE"}, {"videoNo": "VI3"}], Results[Video], known)
+    assert [video.video_no for video in both] == ["VI1", "VI3"]
+    with pytest.raises(UnexpectedShape):
+        structure("VI1", Video, known)

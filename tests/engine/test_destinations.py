@@ -1,0 +1,55 @@
+"""Where a download may lie: found out before anything is paid for."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from memories_async import MediaError
+from memories_async._engine.transport.downloads import check
+
+
+def nothing(folder: Path) -> None:
+    """Leave the folder as it is."""
+
+
+def a_pipe(folder: Path) -> None:
+    os.mkfifo(folder / "a.mp4")
+
+
+def a_pipe_beside(folder: Path) -> None:
+    os.mkfifo(folder / "a.mp4.part")
+
+
+@pytest.mark.parametrize(
+    ("name", "prepare", "message"),
+    [
+        ("a\0.mp4", nothing, "no file's name has a NUL character"),
+        ("", nothing, "is a directory"),
+        ("none/a.mp4", nothing, "is no directory"),
+        ("a.mp4", a_pipe, "is no regular file, and would be replaced by one"),
+        ("a.mp4", a_pipe_beside, r"a\.mp4\.part cannot be written: it is no regular file"),
+        ("a" * 300, nothing, "cannot be written: File name too long"),
+    ],
+)
+def test_refused(name: str, prepare: Callable[[Path], None], message: str, tmp_path: Path) -> None:
+    prepare(tmp_path)
+    with pytest.raises(MediaError, match=message):
+        check(os.path.join(tmp_path, name))
+
+
+def test_a_folder_that_nobody_may_write_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "access", lambda *asked: False)  # root may write anywhere
+    with pytest.raises(MediaError, match="no permission for"):
+        check(str(tmp_path / "a.mp4"))
+
+
+@pytest.mark.parametrize("there", [(), ("a.mp4",), ("a.mp4.part",)])
+def test_allowed(there: tuple[str, ...], tmp_path: Path) -> None:
+    for name in there:
+        (tmp_path / name).write_bytes(b"old")
+    check(str(tmp_path / "a.mp4"))
+    assert sorted(os.listdir(tmp_path)) == sorted(there)
