@@ -22,13 +22,14 @@ from memories_async.operations import (
     UPLOAD_ASSET,
 )
 from memories_async.parameters import checked
+from memories_async.request_limits import LIMITS
 from memories_async.results import completed
 
 if TYPE_CHECKING:
     from memories_async._engine.dispatch import Dispatcher
 
 
-@checked
+@checked(LIMITS, namespace=True)
 class Assets:
     """Assets; their host wants the general key.
 

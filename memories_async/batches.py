@@ -14,6 +14,7 @@ from memories_async.errors import (
     OutcomeUnknown,
 )
 from memories_async.models import Failed, Outcome, Succeeded
+from memories_async.parameters import unchecked
 
 logger = logging.getLogger(__name__)
 
@@ -52,9 +53,9 @@ async def run(
 
     async def outcome(index: int, item: S) -> Outcome[T]:
         try:
-            return Succeeded(index, item, await call(item))
+            return unchecked(Succeeded, index, item, await call(item))
         except Exception as error:
-            return Failed(index, item, error=error)
+            return unchecked(Failed, index, item, error=error)
 
     iterator = _iterate(items)
     running: list[asyncio.Task[Outcome[T]]] = []  # in the order of the items

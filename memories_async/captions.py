@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, TypeVar, cast
 
 import attrs
 
+from memories_async.arguments import Kind, Problem, is_sequence, means, shown, text_problem
 from memories_async.config import CallOptions
 from memories_async.errors import ConfigurationError
 from memories_async.fields import callback_address, drop_none
@@ -26,6 +27,7 @@ from memories_async.operations import (
     Operation,
 )
 from memories_async.parameters import checked
+from memories_async.request_limits import LIMITS
 
 if TYPE_CHECKING:
     from memories_async._engine.dispatch import Dispatcher
@@ -36,6 +38,7 @@ VIDEO_SYSTEM_PROMPT = "You are a video understanding system."
 """The documentation's own example; the service requires one for videos."""
 
 
+@checked
 @attrs.frozen
 class Person:
     """Someone to recognise in a video.
@@ -43,13 +46,47 @@ class Person:
     Args:
         name: What the caption shall call them.
         url: Public address of a picture of them (PNG or JPEG).
+
+    Raises:
+        ConfigurationError: One of them is no text, or empty.
     """
 
     name: str
     url: str
 
 
-@checked
+def _persons_problem(name: str, persons: Sequence[object]) -> Problem:
+    for index, person in enumerate(persons):
+        if (problem := _person_problem(f"{name}[{index}]", person)) is not None:
+            return problem
+    return None
+
+
+def _person_problem(name: str, person: object) -> Problem:
+    if isinstance(person, Mapping):
+        given = dict(cast("Mapping[object, object]", person))
+    elif hasattr(person, "name") and hasattr(person, "url"):
+        given = {"name": getattr(person, "name", None), "url": getattr(person, "url", None)}
+    else:
+        return f"{name} is {shown(person)}; a Person, or a mapping of name and url, is wanted"
+    for field in ("name", "url"):
+        value = given.pop(field, None)
+        if not isinstance(value, str):
+            return f"{name}.{field} is {shown(value)}; a text is wanted"
+        if (problem := text_problem(f"{name}.{field}", value)) is not None:
+            return problem
+    if given:
+        return f"{name} has {shown(next(iter(given)))}; name and url are what a person has"
+    return None
+
+
+means(
+    Sequence[Person | Mapping[str, str]],
+    Kind("a sequence of persons", is_sequence, _persons_problem),
+)
+
+
+@checked(LIMITS, namespace=True)
 class Captions:
     """Captions of images and videos; the host wants the captioning key.
 
@@ -327,9 +364,9 @@ def _prompts(
 def _persons(persons: Sequence[Person | Mapping[str, str]]) -> dict[str, object]:
     """Name the persons, given as such or as the page writes them."""
     listed = [
-        {"name": person["name"], "url": person["url"]}
+        {"name": str.__str__(person["name"]), "url": str.__str__(person["url"])}
         if isinstance(person, Mapping)
-        else {"name": person.name, "url": person.url}
+        else {"name": str.__str__(person.name), "url": str.__str__(person.url)}
         for person in persons
     ]
     for index, person in enumerate(listed):

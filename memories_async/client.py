@@ -8,13 +8,25 @@ from decimal import Decimal
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
+import attrs
+
 from memories_async._engine.dispatch import Dispatcher, SharedEngine
+from memories_async.arguments import (
+    AMOUNT,
+    ANY_TEXT,
+    CLOCK,
+    COUNT,
+    MAPPING,
+    SECRET,
+    with_methods,
+)
 from memories_async.assets import Assets
 from memories_async.captions import Captions
-from memories_async.config import CallOptions, Rate, Settings, checked_observers
+from memories_async.config import OBSERVERS, CallOptions, Rate, Settings
 from memories_async.embeddings import Embeddings
 from memories_async.library import Library
 from memories_async.operations import Bucket
+from memories_async.parameters import checked
 
 if TYPE_CHECKING:
     import ssl
@@ -25,6 +37,21 @@ if TYPE_CHECKING:
     from memories_async.observe.events import Observer
 
 
+@checked(
+    {
+        "api_key": SECRET,
+        "caption_key": SECRET,
+        "base_url": attrs.evolve(ANY_TEXT, wanted="an http(s) address"),
+        "limiter": with_methods("take", "give_back", wanted="a limiter of memories_async.limiters"),
+        "max_connections": COUNT,
+        "proxy": SECRET,
+        "ssl_context": with_methods("wrap_bio", "get_ca_certs", wanted="an ssl.SSLContext"),
+        "clock": CLOCK,
+        "observers": OBSERVERS,
+        "dollars": AMOUNT,
+        "prices": attrs.evolve(MAPPING, wanted="a mapping of calls to dollars"),
+    }
+)
 class Memories:
     """A client for memories.ai: asyncio in ``memories_async``, blocking in ``memories_async.sync``.
 
@@ -83,6 +110,10 @@ class Memories:
         clock: Clock | None = None,
         observers: Sequence[Observer] = (),
     ) -> None:
+        if os.environ.get("MEMORIES_LOG"):
+            from memories_async.observe.logs import configure_from_environment
+
+            configure_from_environment()
         self._settings = Settings.gather(
             api_key=api_key,
             caption_key=caption_key,
@@ -97,7 +128,7 @@ class Memories:
             limiter=limiter,
             clock=clock,
             ssl_context=ssl_context,
-            observers=_checked_observers(observers),
+            observers=observers,
         )
         self._share(Dispatcher(engine, self._settings.policy))
 
@@ -174,11 +205,3 @@ class Memories:
         Entered once more with ``async with`` (blocking: ``with``), the client connects anew.
         """
         await self._dispatcher.aclose()
-
-
-def _checked_observers(observers: Sequence[Observer]) -> Sequence[Observer]:
-    if os.environ.get("MEMORIES_LOG"):
-        from memories_async.observe.logs import configure_from_environment
-
-        configure_from_environment()
-    return checked_observers("", observers)

@@ -8,15 +8,27 @@ import functools
 import math
 import os
 import re
-import reprlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Literal, cast
 
 import attrs
 
 from memories_async.addresses import Proxy, checked_base_url, proxy_from_environment
+from memories_async.arguments import (
+    ASYNC_HOOK,
+    COUNT,
+    SECONDS,
+    Kind,
+    Problem,
+    hook_problem,
+    instance_of,
+    is_sequence,
+    means,
+    shown,
+)
 from memories_async.errors import ConfigurationError
 from memories_async.operations import Bucket, Service
+from memories_async.parameters import checked
 
 if TYPE_CHECKING:
     from memories_async.observe.events import Observer
@@ -132,11 +144,8 @@ def secret_from_environment(variable: str) -> Secret | None:
     return _secret(os.environ.get(variable), variable)
 
 
-def _given_key(name: str, value: object, variable: str) -> Secret | None:
+def _given_key(value: str | None, variable: str) -> Secret | None:
     """Return the key that an argument holds, else the one of the environment."""
-    if value is not None and not isinstance(value, str):
-        # Of the value its kind alone is shown: read from a file, bytes are the key itself.
-        raise ConfigurationError(f"{name} is of type {type(value).__name__}; a text is wanted")
     return _secret(value, variable) or secret_from_environment(variable)
 
 
@@ -152,6 +161,7 @@ def _secret(value: str | None, variable: str) -> Secret | None:
     return Secret(value, variable)
 
 
+@checked({"calls": COUNT, "burst": COUNT, "seconds": SECONDS})
 @attrs.frozen
 class Rate:
     """So many calls in so many seconds, however the period is laid.
@@ -175,18 +185,6 @@ class Rate:
     burst: int = 1
 
     def __attrs_post_init__(self) -> None:
-        for name, least in (("calls", 1), ("burst", 1)):
-            value: object = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or value < least:
-                raise ConfigurationError(
-                    f"Rate: {name} is {value!r}; a whole number from 1 is wanted"
-                )
-        seconds: object = self.seconds
-        number = isinstance(seconds, int | float) and not isinstance(seconds, bool)
-        if not number or not 0 < self.seconds < math.inf:
-            raise ConfigurationError(
-                f"Rate: seconds is {seconds!r}; a positive number of seconds is wanted"
-            )
         if self.burst > self.calls:
             raise ConfigurationError(
                 f"Rate: burst is {self.burst}, more than the {self.calls} calls of a period"
@@ -214,6 +212,33 @@ DOCUMENTED_RATES: Mapping[Bucket, Rate] = {
 Replaying = Literal["safe", "accept_double_billing"]
 
 
+def _observers_problem(name: str, observers: Sequence[object]) -> Problem:
+    for index, observer in enumerate(observers):
+        observe: object = getattr(observer, "observe", None)
+        if isinstance(observer, type) or not callable(observe):
+            return f"{name}[{index}] is {shown(observer)}, which has no observe()"
+        if (problem := hook_problem(f"{name}[{index}].observe", observe)) is not None:
+            return problem
+    return None
+
+
+OBSERVERS = Kind("a sequence of observers", is_sequence, _observers_problem)
+
+
+@checked(
+    {
+        "deadline": SECONDS,
+        "attempts": COUNT,
+        "retry_time": SECONDS,
+        "connect_timeout": SECONDS,
+        "stall_timeout": SECONDS,
+        "answer_timeout": SECONDS,
+        "before_sending": attrs.evolve(ASYNC_HOOK, wanted="a function to await"),
+        "headers": instance_of(Mapping, wanted="a mapping of names to texts"),
+        "fields": instance_of(Mapping, wanted="a mapping of wire names to values"),
+        "observers": OBSERVERS,
+    }
+)
 @attrs.frozen(kw_only=True)
 class CallOptions:
     """How one call waits and retries; what is left None is as the client was told.
@@ -259,81 +284,13 @@ class CallOptions:
     observers: Sequence[Observer] | None = None
 
     def __attrs_post_init__(self) -> None:
-        for name, (fits, wanted) in _OPTIONS.items():
-            value: object = getattr(self, name)
-            if value is not None and not fits(value):
-                raise ConfigurationError(
-                    f"CallOptions: {name} is {_shown(value)}; {wanted} is wanted"
-                )
         if self.headers is not None:
             object.__setattr__(self, "headers", _checked_headers(self.headers))
         if self.fields is not None:
             object.__setattr__(self, "fields", _checked_fields(self.fields))
         if self.observers is not None:
-            checked = checked_observers("CallOptions: ", self.observers)
-            object.__setattr__(self, "observers", tuple(checked))
+            object.__setattr__(self, "observers", tuple(self.observers))
 
-
-def checked_observers(where: str, observers: Sequence[Observer]) -> Sequence[Observer]:
-    """Return observers, all of which can be told something.
-
-    Args:
-        where: What they were given to, as the message begins.
-        observers: What was given.
-
-    Raises:
-        ConfigurationError: They are no sequence, or one of them is none.
-    """
-    if observers == ():
-        return observers
-    import inspect  # of those that have none, nobody pays for it
-
-    given = cast("object", observers)
-    if not isinstance(given, Sequence) or isinstance(given, str | bytes):
-        raise ConfigurationError(
-            f"{where}observers is {given!r}; a sequence of observers is wanted"
-        )
-    for index, observer in enumerate(observers):
-        observe: object = getattr(observer, "observe", None)
-        name = f"{where}observers[{index}]"
-        if isinstance(observer, type) or not callable(observe):
-            raise ConfigurationError(f"{name} is {observer!r}, which has no observe()")
-        if inspect.iscoroutinefunction(observe):
-            raise ConfigurationError(f"{name}.observe is an async function, which is never awaited")
-    return observers
-
-
-def _shown(value: object) -> str:
-    return reprlib.repr(value)
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _is_seconds(value: Any) -> bool:
-    return _is_number(value) and 0 < value < math.inf
-
-
-_SECONDS = (_is_seconds, "a positive number of seconds")
-_OPTIONS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
-    "deadline": _SECONDS,
-    "attempts": (
-        lambda value: isinstance(value, int) and not isinstance(value, bool) and value > 0,
-        "a whole number from 1",
-    ),
-    "retry_time": _SECONDS,
-    "connect_timeout": _SECONDS,
-    "stall_timeout": _SECONDS,
-    "answer_timeout": _SECONDS,
-    "replay": (
-        lambda value: value in ("safe", "accept_double_billing"),
-        "'safe' or 'accept_double_billing'",
-    ),
-    "before_sending": (callable, "a function to await"),
-    "headers": (lambda value: isinstance(value, Mapping), "a mapping of names to texts"),
-    "fields": (lambda value: isinstance(value, Mapping), "a mapping of wire names to values"),
-}
 
 _HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 # What carries the key, the target or the body, or belongs to one hop of the way.
@@ -347,7 +304,7 @@ _OUR_HEADERS = re.compile(
 def _checked_headers(headers: Mapping[str, str]) -> dict[str, str]:
     for name, value in headers.items():
         if not isinstance(name, str) or not _HEADER.fullmatch(name):
-            raise ConfigurationError(f"CallOptions: headers has {_shown(name)}, no header's name")
+            raise ConfigurationError(f"CallOptions: headers has {shown(name)}, no header's name")
         if _OUR_HEADERS.fullmatch(name):
             raise ConfigurationError(
                 f"CallOptions: headers has {name!r}, which is the client's own to set"
@@ -363,10 +320,10 @@ def _checked_headers(headers: Mapping[str, str]) -> dict[str, str]:
 def _checked_fields(fields: Mapping[str, object]) -> dict[str, object]:
     for name, value in fields.items():
         if not isinstance(name, str) or not name.isprintable() or not name:
-            raise ConfigurationError(f"CallOptions: fields has {_shown(name)}, no field's name")
+            raise ConfigurationError(f"CallOptions: fields has {shown(name)}, no field's name")
         if not _is_plain(value):
             raise ConfigurationError(
-                f"CallOptions: fields[{name!r}] is {_shown(value)}; a text, a number, a flag, or a "
+                f"CallOptions: fields[{name!r}] is {shown(value)}; a text, a number, a flag, or a "
                 "list or mapping of such is wanted"
             )
     return copy.deepcopy(dict(fields))  # what was checked is what is sent
@@ -416,8 +373,6 @@ class Policy:
         """
         if options is None:
             return self
-        if not isinstance(options, CallOptions):
-            raise ConfigurationError(f"options is {_shown(options)}; CallOptions are wanted")
         given = attrs.asdict(options, recurse=False, filter=lambda _, value: value is not None)
         for name in ("headers", "fields"):
             if name in given:
@@ -457,21 +412,16 @@ class Settings:
             ConfigurationError: No key at all, a malformed key or address, or a bad option.
         """
         settings = cls(
-            api_key=_given_key("api_key", api_key, API_KEY_VARIABLE),
-            caption_key=_given_key("caption_key", caption_key, CAPTION_KEY_VARIABLE),
+            api_key=_given_key(api_key, API_KEY_VARIABLE),
+            caption_key=_given_key(caption_key, CAPTION_KEY_VARIABLE),
             base_url=_base_url(base_url),
             policy=Policy().with_options(options),
-            rates={} if rates is None else _checked_rates(rates),
+            rates={} if rates is None else by_bucket(rates),
             max_connections=max_connections,
             proxy=None if proxy is None else Proxy.parse(proxy, "proxy"),
         )
         if settings.api_key is None and settings.caption_key is None:
             raise ConfigurationError(f"no key: pass api_key or set {API_KEY_VARIABLE}")
-        whole = isinstance(max_connections, int) and not isinstance(max_connections, bool)
-        if not whole or max_connections < 1:
-            raise ConfigurationError(
-                f"max_connections is {max_connections!r}; a whole number from 1 is wanted"
-            )
         if rates is None and settings.base_url is None:
             settings = attrs.evolve(settings, rates=DOCUMENTED_RATES)
         return settings
@@ -512,27 +462,36 @@ def _base_url(given: str | None) -> str | None:
     return checked_base_url(address, name) if address else None
 
 
-def _checked_rates(rates: Mapping[Bucket, Rate] | Mapping[str, Rate]) -> dict[Bucket, Rate]:
-    """Return rates by their buckets, which may be named by a text such as ``"embedding"``."""
-    if not isinstance(rates, Mapping):
-        raise ConfigurationError(
-            f"rates is {_shown(rates)}; a mapping of buckets to Rate is wanted"
-        )
-    checked: dict[Bucket, Rate] = {}
-    for name, rate in rates.items():
-        bucket = name if isinstance(name, Bucket) else _BUCKETS.get(_plain_name(name))
-        if bucket is None:
-            raise ConfigurationError(
-                f"rates has {_shown(name)}, no bucket: there are {', '.join(_BUCKETS)}"
-            )
-        if not isinstance(rate, Rate):
-            raise ConfigurationError(f"rates[{name!r}] is {_shown(rate)}; a Rate is wanted")
-        checked[bucket] = rate
-    return checked
-
-
-def _plain_name(name: object) -> str:
-    return name.lower().replace("_", " ").replace("-", " ") if isinstance(name, str) else ""
+def _bucket_of(name: object) -> Bucket | None:
+    """Return a bucket, which may be named by a text such as ``"embedding"``."""
+    if isinstance(name, Bucket) or not isinstance(name, str):
+        return name if isinstance(name, Bucket) else None
+    return _BUCKETS.get(name.lower().replace("_", " ").replace("-", " "))
 
 
 _BUCKETS: Mapping[str, Bucket] = {bucket.value: bucket for bucket in Bucket}
+
+
+def by_bucket(rates: Mapping[Bucket, Rate] | Mapping[str, Rate]) -> dict[Bucket, Rate]:
+    """Return rates by their buckets.
+
+    Args:
+        rates: Checked rates, whose buckets may be named by a text.
+    """
+    return {cast("Bucket", _bucket_of(name)): rate for name, rate in rates.items()}
+
+
+def _rates_problem(name: str, rates: Mapping[object, object]) -> Problem:
+    for bucket, rate in rates.items():
+        if _bucket_of(bucket) is None:
+            return f"{name} has {shown(bucket)}, no bucket: there are {', '.join(_BUCKETS)}"
+        if not isinstance(rate, Rate):
+            return f"{name}[{bucket!r}] is {shown(rate)}; a Rate is wanted"
+    return None
+
+
+RATES = Kind(
+    "a mapping of buckets to Rate", lambda value: isinstance(value, Mapping), _rates_problem
+)
+means(Mapping[Bucket, Rate], RATES)
+means(Mapping[Bucket, Rate] | Mapping[str, Rate], RATES)

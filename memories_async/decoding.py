@@ -1,4 +1,4 @@
-"""From decoded JSON to our values: wire names, numbers sent as text, unknown fields kept."""
+"""From JSON to our values: wire names, numbers sent as text, unknown fields kept."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from typing import TypeVar, cast, get_args, get_origin, get_type_hints
 import attrs
 import cattrs
 
+from memories_async import _json
 from memories_async.errors import UnexpectedShape, quoted
+from memories_async.parameters import unchecked
 from memories_async.vectors import Vector
 
 T = TypeVar("T")
@@ -28,6 +30,31 @@ _WRAPPERS = ("item", "items", "results", "videos", "images", "clips", "resource"
 """Where a list stands that does not stand by itself."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+_ESCAPE = re.compile(
+    r"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"
+    r"|(u[dD][89a-fA-F][0-9a-fA-F]{2})|.)",
+    re.DOTALL,
+)
+"""An escape in JSON; in the group half of a surrogate pair that stands alone."""
+
+
+def read_json(body: bytes) -> object:
+    """Read JSON; what no text can hold in it becomes U+FFFD, as the rest has been paid for.
+
+    A caption that was cut in the middle of an emoji ends in half a surrogate pair, and a gateway
+    may have cut a character's bytes. Nothing else is forgiven.
+
+    Raises:
+        JSONDecodeError: It is not JSON.
+    """
+    try:
+        return _json.loads(body)
+    except _json.JSONDecodeError:
+        text = body.decode("utf-8", "replace")
+        mended = _ESCAPE.sub(lambda found: "\\ufffd" if found[1] else found[0], text)
+        return _json.loads(mended.encode())
 
 
 def decode(data: object, target: type[T]) -> T:
@@ -182,7 +209,7 @@ def _model_hook(model: type[object]) -> Callable[[object, object], object]:
         missing = [name for name in required if arguments.get(name) is None]
         if missing:
             raise ValueError(f"{model.__name__} lacks {', '.join(missing)}")
-        return model(extra=extra, **arguments)  # type: ignore[call-arg]  # read field by field above
+        return unchecked(model, extra=extra, **arguments)  # read field by field above
 
     return structure_model
 

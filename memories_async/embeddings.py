@@ -13,6 +13,7 @@ from memories_async.media.urls import is_url
 from memories_async.models import Embedding, Outcome, Progress, Results
 from memories_async.operations import EMBED_IMAGE_ASSET, EMBED_IMAGE_FILE, EMBED_TEXTS, EMBED_VIDEO
 from memories_async.parameters import checked
+from memories_async.request_limits import LIMITS
 
 if TYPE_CHECKING:
     from memories_async._engine.dispatch import Dispatcher
@@ -23,7 +24,7 @@ DEFAULT_MODEL: ImageModel = "multimodalembedding@001"
 TEXT_MODEL = "gemini-embedding-001"
 
 
-@checked
+@checked(LIMITS, namespace=True)
 class Embeddings:
     """Embedding vectors; their host wants the general key.
 

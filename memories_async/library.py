@@ -42,6 +42,7 @@ from memories_async.operations import (
     Operation,
 )
 from memories_async.parameters import checked
+from memories_async.request_limits import LIMITS, TOGETHER
 
 if TYPE_CHECKING:
     from memories_async._engine.dispatch import Dispatcher
@@ -57,7 +58,7 @@ FilteringLevel = Literal["low", "medium", "high"]
 MOST_HITS: Mapping[SearchBy, int] = {"clip": 1000, "audio": 1000, "caption": 200, "image": 1000}
 
 
-@checked
+@checked(LIMITS, namespace=True, together=TOGETHER)
 class Library:
     """The private library; its host wants the general key.
 

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeAlias, TypeVar
 
 import attrs
 
+from memories_async.arguments import SEQUENCE, TEXTS
+from memories_async.parameters import checked
 from memories_async.results import HttpExchange, Result, Results, wire
 from memories_async.vectors import Vector
 
@@ -46,6 +48,7 @@ FAILED_STATUSES = frozenset({"FAILED", "FAIL", "PARSE_ERROR"})
 """Every spelling of a failed index run that the service is known to use; all are final."""
 
 
+@checked(model=True)
 @attrs.frozen
 class TokenUsage(Result):
     """Tokens that a caption used: what captions are billed by."""
@@ -55,6 +58,7 @@ class TokenUsage(Result):
     total: int = 0
 
 
+@checked(model=True)
 @attrs.frozen
 class Caption(Result):
     """What the service says about an image, several images or a video.
@@ -68,6 +72,7 @@ class Caption(Result):
     tokens: TokenUsage | None = attrs.field(default=None, metadata=wire("token"))
 
 
+@checked(model=True)
 @attrs.frozen
 class CaptionTask(Result):
     """A video caption under way; its result is POSTed to the callback address.
@@ -79,6 +84,7 @@ class CaptionTask(Result):
     task_id: str
 
 
+@checked(model=True)
 @attrs.frozen
 class LibraryImage(Result):
     """An image that is now in the private image library.
@@ -90,6 +96,7 @@ class LibraryImage(Result):
     id: int
 
 
+@checked(model=True)
 @attrs.frozen
 class Clip(Result):
     """A time range of a video that matches the query.
@@ -109,6 +116,7 @@ def _as_vector(numbers: Sequence[float]) -> Vector:
     return numbers if isinstance(numbers, Vector) else Vector(numbers)
 
 
+@checked(model=True)
 @attrs.frozen(repr=False)
 class Embedding(Result):
     """An embedding vector.
@@ -128,6 +136,7 @@ class Embedding(Result):
         return self.vector.__rich_repr__()
 
 
+@checked({"tags": TEXTS}, model=True)
 @attrs.frozen
 class Video(Result):
     """A video of the private library.
@@ -183,6 +192,7 @@ class Video(Result):
         return self.status in FAILED_STATUSES
 
 
+@checked(model=True)
 @attrs.frozen
 class SearchHit(Result):
     """Something in the library that matches a search: a range of a video, or an image.
@@ -216,6 +226,7 @@ class SearchHit(Result):
     longitude: float | None = None
 
 
+@checked(model=True)
 @attrs.frozen
 class TranscriptLine(Result):
     """What is said or seen in one stretch of a video.
@@ -233,6 +244,7 @@ class TranscriptLine(Result):
     index: int | None = None
 
 
+@checked({"lines": SEQUENCE}, model=True)
 @attrs.frozen
 class Transcript(Result):
     """What is said or seen in a video, line by line.
@@ -248,6 +260,7 @@ class Transcript(Result):
     video_no: str | None = None
 
 
+@checked(model=True)
 @attrs.frozen
 class Asset(Result):
     """A file that was uploaded for further use.
@@ -259,6 +272,7 @@ class Asset(Result):
     asset_id: str
 
 
+@checked(model=True)
 @attrs.frozen
 class AssetMetadata(Result):
     """What the service knows of an asset; its other fields are undocumented and in ``extra``.
@@ -280,6 +294,7 @@ class AssetMetadata(Result):
         return self.status in FAILED_STATUSES
 
 
+@checked(model=True)
 @attrs.frozen
 class SignedUpload(Result):
     """Permission to upload one asset to an address.
@@ -295,6 +310,7 @@ class SignedUpload(Result):
     expires_in: int | None = None
 
 
+@checked(model=True)
 @attrs.frozen
 class Download(Result):
     """A file that was downloaded.
@@ -332,6 +348,7 @@ class _Outcome(Generic[T]):
         return object.__new__(cls)
 
 
+@checked(model=True)
 @attrs.frozen
 class Succeeded(_Outcome[T]):
     """An item of a batch whose call succeeded.
@@ -353,6 +370,7 @@ class Succeeded(_Outcome[T]):
         return self.value
 
 
+@checked(model=True)
 @attrs.frozen
 class Failed(_Outcome[Any]):
     """An item of a batch whose call failed; the others go on.
@@ -382,6 +400,7 @@ else:
     Outcome.__name__ = Outcome.__qualname__ = "Outcome"
 
 
+@checked(model=True)
 @attrs.frozen
 class Progress:
     """How much of a request's body the network has accepted.

@@ -1,316 +1,30 @@
-"""What public calls are given, checked by the annotations and the names of their parameters.
+"""What public calls and constructors are given, checked by the annotations of their parameters.
 
-A namespace is marked with ``@checked`` and writes no check itself: before the body of a method
-runs, and so before a file, a thread or a socket is opened, every argument is held against its
-annotation (the type) and against ``LIMITS`` (what a parameter of that name may be anywhere).
+A class or a function is marked with ``@checked`` and writes no check itself: before its body runs,
+and so before a file, a thread or a socket is opened, every argument is held against its annotation
+(the type) and against what the mark says besides (its limit). The annotations are read once.
 """
 
 from __future__ import annotations
 
 import functools
 import inspect
-import math
-import os
-import reprlib
-from collections.abc import (
-    AsyncIterable,
-    AsyncIterator,
-    Awaitable,
-    Callable,
-    Iterable,
-    Mapping,
-    Sequence,
-)
-from datetime import datetime
-from types import NoneType, UnionType
-from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from types import NoneType, SimpleNamespace
+from typing import Any, TypeVar, cast, get_args, get_type_hints, overload
 
 import attrs
 
+from memories_async.arguments import FREE, TEXTS, Kind, Limit, Problem, kinds_of, shown
 from memories_async.errors import ConfigurationError, MemoriesError
-from memories_async.media import Media
-from memories_async.media.source import is_source, path_of
 
-C = TypeVar("C", bound=type)
+C = TypeVar("C", bound=Callable[..., object])
+"""A class or a function."""
 
-Problem = str | None
-"""What is wrong with an argument, by its name; None where nothing is."""
+T = TypeVar("T")
 
-
-@attrs.frozen
-class Kind:
-    """One kind of argument.
-
-    Attributes:
-        wanted: What it is called in a message.
-        fits: Whether a value is of this kind at all.
-        problem: What is wrong with a value of this kind, by its name.
-    """
-
-    wanted: str
-    fits: Callable[[Any], bool]
-    problem: Callable[[str, Any], Problem] = lambda name, value: None
-
-
-# --- the kinds, by annotation -------------------------------------------------------------------
-
-
-def text_problem(name: str, value: str) -> Problem:
-    """Refuse an empty text, and one that cannot be sent."""
-    if not value.strip():
-        return f"the {name} is empty"
-    if not value.isascii():
-        try:
-            value.encode()
-        except UnicodeEncodeError:
-            return f"{name} holds a lone surrogate, which UTF-8 cannot carry"
-    return None
-
-
-def _texts_problem(name: str, values: Sequence[object]) -> Problem:
-    for index, value in enumerate(values):
-        if not isinstance(value, str):
-            return f"{name}[{index}] is {shown(value)}; a text is wanted"
-        if (problem := text_problem(f"{name}[{index}]", value)) is not None:
-            return problem
-    return None
-
-
-def _is_sequence(value: object) -> bool:
-    return isinstance(value, Sequence) and not isinstance(value, str | bytes | bytearray)
-
-
-def _hook_problem(name: str, hook: object) -> Problem:
-    if inspect.iscoroutinefunction(hook) or inspect.iscoroutinefunction(
-        getattr(hook, "__call__", None)  # noqa: B004  # of an object, not of a function
-    ):
-        return f"{name} is an async function, which is never awaited; give a plain function"
-    return None
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _number_problem(name: str, value: float) -> Problem:
-    return None if math.isfinite(value) else f"{name} is {value}; a finite number is wanted"
-
-
-def _integer_problem(name: str, value: int) -> Problem:
-    return None if -(2**63) <= value < 2**63 else f"{name} is too large: 64 bits are what is sent"
-
-
-def _source_problem(name: str, value: object) -> Problem:
-    # A path may hold what is no UTF-8: only an empty one is refused.
-    return f"the {name} is empty" if isinstance(value, str) and not value.strip() else None
-
-
-def _sources_problem(name: str, values: Iterable[object]) -> Problem:
-    if not isinstance(values, Sequence):
-        return None  # looked at one by one, as they are taken
-    for index, value in enumerate(values):
-        if not is_source(value):
-            return f"{name}[{index}] is {shown(value)}; {SOURCE.wanted} is wanted"
-        if (problem := _source_problem(f"{name}[{index}]", value)) is not None:
-            return problem
-    return None
-
-
-def _persons_problem(name: str, persons: Sequence[object]) -> Problem:
-    for index, person in enumerate(persons):
-        if (problem := _person_problem(f"{name}[{index}]", person)) is not None:
-            return problem
-    return None
-
-
-def _person_problem(name: str, person: object) -> Problem:
-    if isinstance(person, Mapping):
-        given = dict(cast("Mapping[object, object]", person))
-    elif hasattr(person, "name") and hasattr(person, "url"):
-        given = {"name": getattr(person, "name", None), "url": getattr(person, "url", None)}
-    else:
-        return f"{name} is {shown(person)}; a Person, or a mapping of name and url, is wanted"
-    for field in ("name", "url"):
-        value = given.pop(field, None)
-        if not isinstance(value, str):
-            return f"{name}.{field} is {shown(value)}; a text is wanted"
-        if (problem := text_problem(f"{name}.{field}", value)) is not None:
-            return problem
-    if given:
-        return f"{name} has {shown(next(iter(given)))}; name and url are what a person has"
-    return None
-
-
-def _is_many(value: object) -> bool:
-    single = isinstance(value, str | bytes | bytearray | memoryview | os.PathLike | Media | Mapping)
-    is_file = callable(getattr(value, "read", None))
-    return isinstance(value, Iterable | AsyncIterable) and not single and not is_file
-
-
-TEXT = Kind("a text", lambda value: isinstance(value, str), text_problem)
-TEXTS = Kind("a sequence of texts", _is_sequence, _texts_problem)
-FLAG = Kind("True or False", lambda value: isinstance(value, bool))
-INTEGER = Kind(
-    "a whole number",
-    lambda value: isinstance(value, int) and not isinstance(value, bool),
-    _integer_problem,
-)
-NUMBER = Kind("a number", _is_number, _number_problem)
-PATH = Kind("a path", lambda value: isinstance(value, str | os.PathLike), _source_problem)
-HOOK = Kind("a function", callable, _hook_problem)
-SOURCE = Kind("an http(s) URL, a path, bytes, a binary file or Media", is_source, _source_problem)
-SOURCES = Kind("a sequence of images or videos", _is_many, _sources_problem)
-MANY = Kind(SOURCES.wanted, _is_many)  # of any length: looked at one by one, as they are taken
-
-PERSONS = Kind("a sequence of persons", _is_sequence, _persons_problem)
-
-_BY_TYPE: Mapping[object, Kind] = {
-    str: TEXT,
-    bool: FLAG,
-    int: INTEGER,
-    float: NUMBER,
-    os.PathLike[str]: PATH,
-    Sequence[str]: TEXTS,
-}
-
-# What a media source is has many types and one meaning: these go by name, not by annotation.
-_BY_NAME: Mapping[str, tuple[Kind, ...]] = {
-    "source": (SOURCE,),
-    "image": (SOURCE,),
-    "sources": (MANY,),
-    "persons": (PERSONS,),
-    "captions.image.source": (SOURCE, SOURCES),
-    "library.add_images.sources": (SOURCE, SOURCES),
-}
-
-
-def shown(value: object) -> str:
-    """Return a value as a message may hold it: not all of a picture, and no key of a client."""
-    return reprlib.repr(value)
-
-
-def _kinds_of(annotation: object) -> tuple[Kind, ...]:
-    if annotation is NoneType:
-        return ()
-    if get_origin(annotation) in (UnionType, Union):
-        return tuple(kind for part in get_args(annotation) for kind in _kinds_of(part))
-    if (kind := _BY_TYPE.get(annotation)) is not None:
-        return (kind,)
-    origin = get_origin(annotation) or annotation
-    if origin is Literal:
-        return (_choice(get_args(annotation)),)
-    if isinstance(origin, type) and issubclass(origin, Callable | Awaitable):  # type: ignore[arg-type]  # an ABC
-        return (HOOK,)
-    if isinstance(origin, type):
-        return (Kind(origin.__name__, lambda value: isinstance(value, origin)),)
-    raise TypeError(f"no kind of argument is known for {annotation}")
-
-
-def _choice(words: tuple[str, ...]) -> Kind:
-    def problem(name: str, value: str) -> Problem:
-        if value in words:
-            return None
-        return text_problem(name, value) or f"{name} is one of {', '.join(words)}, not {value!r}"
-
-    return Kind(f"one of {', '.join(words)}", lambda value: isinstance(value, str), problem)
-
-
-# --- the limits, by name ------------------------------------------------------------------------
-
-
-def between(low: float, high: float) -> Callable[[str, Any], Problem]:
-    """Refuse a number outside its range."""
-
-    def problem(name: str, value: float) -> Problem:
-        if low <= value <= high:
-            return None
-        if high == math.inf:
-            return f"{name} must be at least {low}, not {value}"
-        return f"{name} must be between {low} and {high}, not {value}"
-
-    return problem
-
-
-def at_most(limit: int) -> Callable[[str, Any], Problem]:
-    """Refuse a text that is too long, or too many items."""
-
-    def problem(name: str, value: str | Sequence[object]) -> Problem:
-        if len(value) <= limit:
-            return None
-        if isinstance(value, str):
-            return f"{name} has {len(value)} characters; the limit is {limit}"
-        return f"{name}: {len(value)} given; the limit is {limit}"
-
-    return problem
-
-
-def efforts(name: str, value: int | str) -> Problem:
-    """Refuse what is no effort: the page says "Level 1-10", and -1 is the model's own choice."""
-    if str(value) in ("-1", *map(str, range(1, 11))):
-        return None
-    return f"{name} is 1 to 10, or -1 for the model's own choice, not {shown(value)}"
-
-
-LONGEST_CAMERA_MODEL = 200
-LONGEST_CALLBACK = 299
-TIME_FORMAT = "%Y-%m-%d %H:%M:%S"
-
-
-def written_as_documented(name: str, value: datetime | str) -> Problem:
-    """Refuse a time that the service would refuse."""
-    if isinstance(value, datetime):
-        return a_real_moment(name, value)
-    try:
-        # strptime takes 2025-9-7 as well.
-        exact = datetime.strptime(value, TIME_FORMAT).strftime(TIME_FORMAT) == value
-    except ValueError:
-        exact = False
-    return None if exact else f"{name} is yyyy-MM-dd HH:mm:ss, not {shown(value)}"
-
-
-def a_real_moment(name: str, value: datetime) -> Problem:
-    """Refuse a time that cannot be converted: an offset would lead out of the calendar."""
-    return None if 1 < value.year < 9999 else f"{name} is {value}; a moment of some year is wanted"
-
-
-def no_other_place(name: str, value: str) -> Problem:
-    """Refuse what means another place in a path."""
-    if value.strip() in (".", ".."):
-        return f"{shown(value)} is no {name}: in a path it means another place"
-    return None
-
-
-def no_nul(name: str, value: str | os.PathLike[str]) -> Problem:
-    """Refuse a path that no file can have."""
-    return f"{name} holds a NUL character" if "\0" in path_of(value) else None
-
-
-LIMITS: Mapping[str, Callable[[str, Any], Problem]] = {
-    "asset_id": no_other_place,
-    "camera_model": at_most(LONGEST_CAMERA_MODEL),
-    "concurrency": between(1, math.inf),
-    "datetime_taken": written_as_documented,
-    "destination": no_nul,
-    "dimensionality": between(1, 2**31 - 1),
-    "latitude": between(-90, 90),
-    "longitude": between(-180, 180),
-    "page_size": between(1, math.inf),
-    "persons": at_most(5),
-    "reasoning_effort": efforts,
-    "similarity": between(0, 1),
-    "taken_since": a_real_moment,
-    "top_k": between(1, 1000),
-    "within": between(0, math.inf),
-    "library.add_images.tags": at_most(50),
-    "library.add_video.callback": at_most(LONGEST_CALLBACK),
-    "library.add_video.tags": at_most(20),
-    "library.search.video_nos": at_most(100),
-    "library.search_transcripts.page_size": between(1, 500),
-}
-"""What more is asked of a parameter: in every method, or in the one that is named before it."""
-
-
-# --- applied ------------------------------------------------------------------------------------
+_PLAIN = (str, int, float, bool, NoneType)
 
 
 @attrs.frozen
@@ -327,102 +41,300 @@ class Parameter:
     name: str
     kinds: tuple[Kind, ...]
     optional: bool
-    limit: Callable[[str, Any], Problem] | None
+    limit: Limit | None
 
     def problem(self, value: object) -> Problem:
         """Say what is wrong with a value, if anything."""
+        return self._read(value)[0]
+
+    def read(self, value: object, label: str) -> object:
+        """Return a value as the call takes it.
+
+        Raises:
+            ConfigurationError: It is not what is wanted.
+        """
         if value is None and self.optional:
-            return None
+            return value
+        problem, value = self._read(value)
+        if problem is not None:
+            raise ConfigurationError(problem, operation=label)
+        return value
+
+    def _read(self, value: object) -> tuple[Problem, object]:
+        if value is None and self.optional:
+            return None, value
         for kind in self.kinds:
             if kind.fits(value):
+                if type(value) not in _PLAIN and kind.plain is not None:
+                    value = kind.plain(value)
                 problem = None if self.limit is None else self.limit(self.name, value)
-                return problem or kind.problem(self.name, value)
+                return problem or kind.problem(self.name, value), value
+        return self._misfit(value), value
+
+    def _misfit(self, value: object) -> str:
         if TEXTS in self.kinds and isinstance(value, str):
             return f"{self.name} is a sequence of texts, not one text"
-        wanted = " or ".join(kind.wanted for kind in self.kinds)
+        wanted = " or ".join(kind.wanted for kind in self.kinds) or "None"
+        if any(kind.secret for kind in self.kinds):
+            # Of the value its kind alone is shown: read from a file, bytes are the key itself.
+            return f"{self.name} is of type {type(value).__name__}; {wanted} is wanted"
         return f"{self.name} is {shown(value)}; {wanted} is wanted"
 
 
-def parameters_of(function: Callable[..., object], label: str) -> dict[str, Parameter]:
+Mark = Kind | Limit
+"""What a mark says of a parameter: another kind than its annotation's, or a limit besides."""
+
+
+def parameters_of(
+    function: Callable[..., object],
+    label: str,
+    marks: Mapping[str, Mark],
+    *,
+    model: bool = False,
+    owner: type | None = None,
+) -> dict[str, Parameter]:
     """Return the parameters of a public call, in their order.
 
     Args:
-        function: The method.
-        label: What it is called in messages, and in the tables above.
+        function: The method or function.
+        label: What it is called in messages, and in ``marks``.
+        marks: What more is to be said of a parameter, by ``name`` or by ``label.name``.
+        model: Whether it makes a value that comes from the service, texts and numbers of any kind.
+        owner: The class that it belongs to.
     """
-    hints = get_type_hints(function)
+    given = {
+        name: parameter
+        for name, parameter in inspect.signature(function).parameters.items()
+        if name not in ("self", "cls")
+        and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+    }
+    said = {name: marks.get(f"{label}.{name}") or marks.get(name) for name in given}
+    # What a mark names may be of a type that only checkers import.
+    annotations = {
+        name: parameter.annotation
+        for name, parameter in given.items()
+        if not isinstance(said[name], Kind)
+    }
+    hints = get_type_hints(
+        SimpleNamespace(__annotations__=annotations),
+        globalns=_names_in(owner, function),
+    )
     found: dict[str, Parameter] = {}
-    for name, parameter in inspect.signature(function).parameters.items():
-        if name == "self":
-            continue
-        own = f"{label}.{name}"
-        by_name = _BY_NAME.get(own) or _BY_NAME.get(name)
-        found[name] = Parameter(
-            name,
-            by_name or _kinds_of(hints[name]),
-            parameter.default is None,
-            LIMITS.get(own) or LIMITS.get(name),
+    for name, parameter in given.items():
+        mark = said[name]
+        kinds = (mark,) if isinstance(mark, Kind) else kinds_of(hints[name])
+        if model:
+            kinds = tuple(FREE.get(kind, kind) for kind in kinds)
+        optional = (
+            parameter.default is None
+            or str(parameter.annotation).endswith("| None")
+            or NoneType in get_args(hints.get(name))
         )
+        limit = None if isinstance(mark, Kind) else mark
+        found[name] = Parameter(name, kinds, optional, limit)
     return found
+
+
+def _names_in(owner: type | None, function: Callable[..., object]) -> dict[str, Any]:
+    """Return what annotations may name: what attrs inherits, was annotated in another module."""
+    names: dict[str, Any] = {}
+    for kind in reversed(owner.__mro__ if owner else ()):
+        names |= vars(sys.modules[kind.__module__])
+    return names | vars(sys.modules[function.__module__])
 
 
 class Door:
     """The parameters of one public call, read when it is first called."""
 
-    def __init__(self, function: Callable[..., object], label: str) -> None:
+    def __init__(
+        self,
+        function: Callable[..., object],
+        label: str,
+        marks: Mapping[str, Mark],
+        together: tuple[str, ...] = (),
+        *,
+        model: bool = False,
+        owner: type | None = None,
+    ) -> None:
+        self._model = model
+        self._owner = owner
         self._function = function
+        self._marks = marks
+        self._together = together
         self.label = label
 
     @functools.cached_property
     def parameters(self) -> dict[str, Parameter]:
         """Every parameter by its name, in their order."""
-        return parameters_of(self._function, self.label)
+        return parameters_of(
+            self._function, self.label, self._marks, model=self._model, owner=self._owner
+        )
 
-    def check(self, args: tuple[object, ...], kwargs: Mapping[str, object]) -> None:
+    @functools.cached_property
+    def _positional(self) -> tuple[Parameter, ...]:
+        signature = inspect.signature(self._function)
+        return tuple(
+            parameter
+            for name, parameter in self.parameters.items()
+            if signature.parameters[name].kind is not inspect.Parameter.KEYWORD_ONLY
+        )
+
+    @functools.cached_property
+    def _pair(self) -> tuple[str, ...]:
+        return self._together if self.parameters.keys() >= {*self._together} else ()
+
+    def check(self, args: tuple[object, ...], kwargs: dict[str, object]) -> tuple[object, ...]:
         """Hold what was given against what is wanted.
+
+        Args:
+            args: What was given by position.
+            kwargs: What was given by name; numbers and texts of other types become Python's own.
+
+        Returns:
+            What was given by position, in the same way.
 
         Raises:
             ConfigurationError: One argument is wrong; call, parameter, value and what is allowed
                 are in the message.
         """
-        parameters = self.parameters
-        for parameter, value in zip(parameters.values(), args, strict=False):
-            if (problem := parameter.problem(value)) is not None:
-                raise ConfigurationError(problem, operation=self.label)
+        parameters, label = self.parameters, self.label
+        for index, (parameter, value) in enumerate(zip(self._positional, args, strict=False)):
+            taken = parameter.read(value, label)
+            if taken is not value:
+                args = (*args[:index], taken, *args[index + 1 :])
         for name, value in kwargs.items():
             # An unknown name is for the function itself to refuse, as Python does.
-            if name in parameters and (problem := parameters[name].problem(value)) is not None:
-                raise ConfigurationError(problem, operation=self.label)
-        if "latitude" in parameters and (
-            (kwargs.get("latitude") is None) != (kwargs.get("longitude") is None)
-        ):
-            raise ConfigurationError(
-                "latitude and longitude are given together or not at all", operation=self.label
-            )
+            if value is not None and name in parameters:
+                kwargs[name] = parameters[name].read(value, label)
+            elif name in parameters and not parameters[name].optional:
+                parameters[name].read(value, label)
+        if pair := self._pair:
+            given = [kwargs.get(name) is not None for name in pair]
+            if any(given) and not all(given):
+                raise ConfigurationError(
+                    f"{' and '.join(pair)} are given together or not at all", operation=label
+                )
+        return args
 
 
-def checked(namespace: C) -> C:
-    """Have every public method of a class check what it is given.
+@overload
+def checked(marked: C, /) -> C: ...
+@overload
+def checked(
+    marks: Mapping[str, Mark] = ...,
+    /,
+    *,
+    namespace: bool = ...,
+    model: bool = ...,
+    together: tuple[str, ...] = ...,
+) -> Callable[[C], C]: ...
+def checked(
+    marks: Any = None,
+    /,
+    *,
+    namespace: bool = False,
+    model: bool = False,
+    together: tuple[str, ...] = (),
+) -> Any:
+    """Have a function, or a class's constructor and every public method, check what it is given.
 
     Args:
-        namespace: The class; its name in lower case begins the calls' names.
+        marks: What more is to be said of parameters, by ``name`` or by ``method.name``; or what is
+            to be checked itself, where there is no more to be said.
+        namespace: Whether the class is made by its client alone; its name in lower case begins the
+            calls' names, and what its methods raise before anything was sent is named after them.
+        model: Whether it is a value that comes from the service, texts and numbers of any kind.
+        together: Parameters that are given together or not at all.
     """
-    for name, function in list(vars(namespace).items()):
-        if not name.startswith("_") and inspect.isfunction(function):
-            door = Door(function, f"{namespace.__name__.lower()}.{name}")
-            wrap: Callable[..., Any] = (
-                _awaited if inspect.iscoroutinefunction(function) else _called
-            )
-            setattr(namespace, name, wrap(function, door))
-    return namespace
+    if callable(marks):
+        return checked({})(marks)
+
+    def mark(target: C) -> C:
+        make = functools.partial(_checked_call, marks=marks or {}, together=together, model=model)
+        if not isinstance(target, type):
+            label = target.__qualname__.removesuffix(".__init__").removesuffix(".__new__")
+            return cast("C", make(target, label=label))
+        label = target.__name__.lower() if namespace else target.__name__
+        make = functools.partial(make, owner=target)
+        for name, member in list(vars(target).items()):
+            own = f"{label}.{name}"
+            if name == "__init__" and not namespace:
+                setattr(target, name, make(member, label=target.__name__))
+            elif name.startswith("_"):
+                continue
+            elif isinstance(member, classmethod | staticmethod):
+                setattr(target, name, type(member)(make(member.__func__, label=own)))
+            elif isinstance(member, property) and member.fset is not None:
+                setattr(target, name, member.setter(make(member.fset, label=own)))
+            elif inspect.isfunction(member):
+                setattr(target, name, make(member, label=own, named=namespace))
+        return target
+
+    return mark
+
+
+def unchecked(model: type[T], /, *args: object, **fields: object) -> T:
+    """Make an instance of a checked class of what is known to be right, past the door."""
+    made = object.__new__(model)
+    init: Any = model.__init__
+    getattr(init, "__wrapped__", init)(made, *args, **fields)
+    return made
+
+
+def _checked_call(
+    function: Callable[..., Any],
+    *,
+    label: str,
+    marks: Mapping[str, Mark],
+    together: tuple[str, ...],
+    model: bool,
+    owner: type | None = None,
+    named: bool = False,
+) -> Callable[..., Any]:
+    door = Door(function, label, marks, together, model=model, owner=owner)
+    returned = str(getattr(function, "__annotations__", {}).get("return", ""))
+    if inspect.iscoroutinefunction(function):
+        return _named(function, door) if named else _awaited(function, door)
+    if returned.startswith(("AsyncIterator", "collections.abc.AsyncIterator")):
+        return _iterated(function, door)
+    return _called(function, door)
+
+
+def _called(function: Callable[..., Any], door: Door) -> Callable[..., Any]:
+    first = int(_is_method(function))  # where what is checked begins
+
+    @functools.wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        try:
+            args = (*args[:first], *door.check(args[first:], kwargs))
+        except ConfigurationError as error:
+            raise error.with_traceback(None)  # noqa: B904  # it is the same error
+        return function(*args, **kwargs)
+
+    return call
+
+
+def _is_method(function: Callable[..., Any]) -> bool:
+    return next(iter(inspect.signature(function).parameters), "") in ("self", "cls")
 
 
 def _awaited(function: Callable[..., Awaitable[Any]], door: Door) -> Callable[..., Any]:
     @functools.wraps(function)
     async def call(self: object, /, *args: Any, **kwargs: Any) -> Any:
         try:
-            door.check(args, kwargs)
-            return await function(self, *args, **kwargs)
+            args = door.check(args, kwargs)
+        except ConfigurationError as error:
+            raise error.with_traceback(None)  # noqa: B904  # it is the same error
+        return await function(self, *args, **kwargs)
+
+    return call
+
+
+def _named(function: Callable[..., Awaitable[Any]], door: Door) -> Callable[..., Any]:
+    @functools.wraps(function)
+    async def call(self: object, /, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return await function(self, *door.check(args, kwargs), **kwargs)
         except MemoriesError as error:
             elsewhere = error.operation is not None and not error.operation.startswith(door.label)
             if error.attempts or elsewhere:
@@ -434,13 +346,13 @@ def _awaited(function: Callable[..., Awaitable[Any]], door: Door) -> Callable[..
     return call
 
 
-def _called(
+def _iterated(
     function: Callable[..., AsyncIterator[Any]], door: Door
 ) -> Callable[..., AsyncIterator[Any]]:
     @functools.wraps(function)
     def call(self: object, /, *args: Any, **kwargs: Any) -> AsyncIterator[Any]:
         try:
-            door.check(args, kwargs)
+            args = door.check(args, kwargs)
         except ConfigurationError as error:
             return _Refused(error)
         return function(self, *args, **kwargs)

@@ -11,7 +11,9 @@ from typing import Any, Self, SupportsIndex, TypeVar, cast, get_args, overload
 
 import attrs
 
+from memories_async.arguments import ANYTHING, instance_of
 from memories_async.errors import MemoriesError
+from memories_async.parameters import checked
 from memories_async.vectors import Vector
 
 T = TypeVar("T", covariant=True)
@@ -31,6 +33,7 @@ _OF_THE_CALL: Mapping[str, bool] = {"of_the_call": True}
 """Marks a field that tells of the call, not of the answer: it is in no JSON."""
 
 
+@checked(model=True)
 @attrs.frozen(kw_only=True)
 class HttpExchange:
     """The HTTP exchange that an answer came by.
@@ -57,6 +60,7 @@ class _PydanticSerializer:
         return SchemaSerializer(owner.__get_pydantic_core_schema__(owner, None))
 
 
+@checked({"data": ANYTHING, "text": instance_of(str, bytes, wanted="JSON")}, model=True)
 @attrs.frozen(kw_only=True)
 class Result(Mapping[str, object]):
     """What every answer carries beside its own fields.
@@ -177,6 +181,7 @@ class Results(tuple[T, ...]):
     attempts: int
     http: HttpExchange | None
 
+    @checked(model=True)
     def __new__(  # noqa: D102  # the class says it
         cls,
         items: Iterable[T] = (),

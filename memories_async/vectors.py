@@ -9,6 +9,8 @@ from array import array
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, NoReturn, Self, SupportsIndex, cast, overload
 
+from memories_async.parameters import checked
+
 if TYPE_CHECKING:
     _Float32 = array[float]
 else:  # subscriptable from Python 3.12 on
@@ -37,10 +39,15 @@ class Vector(_Float32):
 
     __slots__ = ()
 
+    @checked
     def __new__(cls, numbers: Iterable[float] = ()) -> Self:  # noqa: D102  # the class says it
         # From an array the buffer is copied at its exact size; from a list number by number.
         made = super().__new__(cls, "f", numbers if isinstance(numbers, array) else list(numbers))
         return cast("Self", made)
+
+    @classmethod
+    def _of(cls, numbers: array[float]) -> Self:
+        return cast("Self", super().__new__(cls, "f", numbers))
 
     @classmethod
     def read(cls, numbers: Sequence[object]) -> Vector:
@@ -77,7 +84,7 @@ class Vector(_Float32):
     def __getitem__(self, index: slice, /) -> Vector: ...
     def __getitem__(self, index: SupportsIndex | slice, /) -> float | Vector:
         found = super().__getitem__(index)
-        return Vector(found) if isinstance(found, array) else found
+        return self._of(found) if isinstance(found, array) else found
 
     def __eq__(self, other: object) -> bool:
         if isinstance(other, list | tuple):
@@ -128,4 +135,4 @@ class _Bare(str):
 
 
 def _from_bytes(packed: bytes) -> Vector:
-    return Vector(array("f", packed))
+    return Vector._of(array("f", packed))

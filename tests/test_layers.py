@@ -22,7 +22,7 @@ LAYERS = (
     {"batches", "polling", "_engine"},
     {"limiters", "observe"},
     {"addresses", "config", "progress", "fields", "sqlite"},
-    {"parameters"},
+    {"request_limits"},
     {"operations"},
     {"media"},
     {"clock"},
@@ -31,6 +31,8 @@ LAYERS = (
     {"decoding"},
     {"vectors"},
     {"sqlite"},
+    {"parameters"},
+    {"arguments"},
     {"errors"},
     {"_version", "_deprecation", "_json"},
 )
@@ -38,8 +40,9 @@ RANK = {room: number for number, layer in enumerate(LAYERS) for room in layer}
 NAMESPACES = {"captions", "library", "embeddings", "assets"}
 
 # The emulator and the client share the table; any other shared mistake would hide itself. JSON is
-# orjson's, or the same by the standard library, which a test compares with orjson.
-SHARED_WITH_THE_EMULATOR = {"operations", "_version", "_json"}
+# orjson's, or the same by the standard library, which a test compares with orjson; how arguments
+# are checked says nothing of the service.
+SHARED_WITH_THE_EMULATOR = {"operations", "_version", "_json", "arguments", "parameters"}
 
 NAMED_FOR_NOTHING = {"utils", "util", "helpers", "helper", "base", "common", "manager", "misc"}
 MODULES_IN_A_FOLDER = 15

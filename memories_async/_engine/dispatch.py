@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import os
-import reprlib
 import sys
 from collections.abc import (
     AsyncIterable,
@@ -194,15 +193,6 @@ class SharedEngine:
         ssl_context: ssl.SSLContext | None,
         observers: Sequence[Observer] = (),
     ) -> None:
-        for name, given, methods, wanted in (
-            ("limiter", limiter, ("take", "give_back"), "a limiter of memories_async.limiters"),
-            ("clock", clock, ("monotonic", "wall", "sleep", "random"), "a Clock"),
-            ("ssl_context", ssl_context, ("wrap_bio", "get_ca_certs"), "an ssl.SSLContext"),
-        ):
-            fits = all(callable(getattr(given, method, None)) for method in methods)
-            if given is not None and (isinstance(given, type) or not fits):
-                shown = reprlib.repr(given)
-                raise ConfigurationError(f"Memories: {name} is {shown}; {wanted} is wanted")
         self.settings = settings
         self.budgets: list[Budget] = []
         self._observers = tuple(observers)

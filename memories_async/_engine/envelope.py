@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import TypeGuard, cast
 
 from memories_async import _json
+from memories_async.decoding import read_json
 from memories_async.errors import (
     ApiError,
     AuthenticationError,
@@ -110,7 +111,7 @@ def decode(status: int, headers: Mapping[str, str], body: bytes) -> object:
     if 300 <= status < 400:
         raise ApiError("redirect refused", code=str(status), status=status)
     try:
-        answer: object = _json.loads(body) if body else None
+        answer = read_json(body) if body else None
     except _json.JSONDecodeError:
         if status >= 400:
             raise _error(str(status), status, _reason(status, body), headers) from None

@@ -28,6 +28,7 @@ from memories_async.errors import (
     UnexpectedShape,
 )
 from memories_async.operations import Answer, Operation, Replay
+from memories_async.parameters import unchecked
 from memories_async.results import HttpExchange, completed
 
 T = TypeVar("T")
@@ -58,7 +59,8 @@ def value_of(request: Request[T], answer: Reply | Saved, number: int, now: float
     """
     operation = request.operation
     value = structure(_data_of(answer, operation), operation.result, request.known)
-    exchange = HttpExchange(
+    exchange = unchecked(
+        HttpExchange,
         status=answer.status,
         headers=answer.headers,
         seconds=now - request.started,

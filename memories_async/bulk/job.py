@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
+import math
 import os
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, cast
 import attrs
 
 from memories_async import sqlite
+from memories_async.arguments import AMOUNT, ANYTHING, COUNT, Kind, between, is_sequence
 from memories_async.bulk import changes, exports, reconcile
 from memories_async.bulk.inputs.find import chunks
 from memories_async.bulk.inputs.selection import Selection
@@ -21,12 +22,13 @@ from memories_async.bulk.inputs.values import kept
 from memories_async.bulk.journal import database, lock, merge, queries
 from memories_async.bulk.journal.database import Journal
 from memories_async.bulk.journal.rows import ItemRow, JobHeader
-from memories_async.bulk.kinds import KINDS, JobKind, check_client
+from memories_async.bulk.kinds import CLIENT, KINDS, JobKind
 from memories_async.bulk.models import Counts, Event, Inputs, Item, Plan, Report, Status
 from memories_async.bulk.plan import Preview
 from memories_async.bulk.runner import BULK_OPTIONS, Run, RunOptions
 from memories_async.config import DOCUMENTED_RATES, CallOptions, Rate
 from memories_async.errors import ConfigurationError, JournalError
+from memories_async.parameters import checked
 
 if TYPE_CHECKING:
     import numpy as np
@@ -37,6 +39,24 @@ if TYPE_CHECKING:
 PAGE = 500
 
 
+def _is_which(value: object) -> bool:
+    return isinstance(value, str) or is_sequence(value)
+
+
+@checked(
+    {
+        "inputs": ANYTHING,  # as they are taken
+        "client": CLIENT,
+        "price": AMOUNT,
+        "max_cost": AMOUNT,
+        "concurrency": COUNT,
+        "batch_size": COUNT,
+        "max_failures": COUNT,
+        "max_items": between(0, math.inf),
+        "paths": Kind("a sequence of paths", is_sequence),
+        "which": Kind("a status, 'changed' or numbers of items", _is_which),
+    }
+)
 class Job:
     """A bulk job: inputs of one kind, each sent once, in as many runs as it takes.
 
@@ -423,13 +443,6 @@ class Job:
             JournalError: The journal cannot be written, e.g. because the disk is full; nothing
                 was sent that is not in it.
         """
-        if unknown not in ("keep", "retry", "skip") or failed not in ("keep", "retry"):
-            raise ConfigurationError("unknown is keep, retry or skip; failed is keep or retry")
-        check_client("run", client)
-        if on_event is not None and not callable(on_event):
-            raise ConfigurationError(f"on_event is {on_event!r}; a function is wanted")
-        if on_event is not None and inspect.iscoroutinefunction(on_event):
-            raise ConfigurationError("on_event is called, not awaited: it cannot be an async def")
         dollars = _dollars("max_cost", max_cost)
         if dollars is not None and self.price is None and price is None:
             raise ConfigurationError(

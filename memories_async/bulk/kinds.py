@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar, cast
 
 import attrs
 
+from memories_async.arguments import Kind
 from memories_async.bulk.models import Item
 from memories_async.bulk.options import check_options
 from memories_async.captions import Person
@@ -170,22 +171,16 @@ def _settings(client: Memories) -> _Settings | None:
     return cast("_Settings | None", getattr(client, "_settings", None))
 
 
-def check_client(call: str, client: object) -> None:
-    """Refuse what is no client before any item is held against it.
+def _is_client(value: object) -> bool:
+    one_of = any(hasattr(value, name) for name in ("captions", "embeddings", "library"))
+    return one_of and not isinstance(value, type) and not hasattr(value, "__enter__")
 
-    The blocking client is refused too: it would wait for its own loop to go on, and that loop for
-    the journal's, which is waiting for it.
 
-    Raises:
-        ConfigurationError: It is none, or the blocking one.
-    """
-    one_of = any(hasattr(client, name) for name in ("captions", "embeddings", "library"))
-    if isinstance(client, type) or hasattr(client, "__enter__") or not one_of:
-        kind = client.__qualname__ if isinstance(client, type) else type(client).__qualname__
-        raise ConfigurationError(
-            f"{call}: client is {kind}; an instance of memories_async.Memories is wanted (the "
-            "blocking client goes with memories_async.sync.Job)"
-        )
+CLIENT = Kind(
+    "an instance of memories_async.Memories (the blocking client goes with "
+    "memories_async.sync.Job)",
+    _is_client,
+)
 
 
 def content_tag(sha256: str) -> str:

@@ -10,8 +10,10 @@ from typing import Literal, TypeAlias
 
 import attrs
 
+from memories_async.arguments import instance_of
 from memories_async.errors import MemoriesError
 from memories_async.observe.events import Event as CallEvent
+from memories_async.parameters import checked
 
 
 class Status(enum.StrEnum):
@@ -32,6 +34,7 @@ class Status(enum.StrEnum):
     """A duplicate of another item, or an unknown one that was given up."""
 
 
+@checked({"source": instance_of(str, PathLike, wanted="a path or a URL")})
 @attrs.frozen
 class Input:
     """One thing to send, with what applies to it alone.

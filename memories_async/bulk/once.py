@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Generic, TypeAlias, TypeVar, ca
 import attrs
 
 from memories_async import _json, sqlite
+from memories_async.arguments import AMOUNT, seconds_from, with_methods
 from memories_async.bulk.journal.rows import FileState
-from memories_async.bulk.kinds import PRICES, check_client
+from memories_async.bulk.kinds import CLIENT, PRICES
 from memories_async.bulk.ledger import Begun, Entry, Ledger, UnknownPolicy
 from memories_async.bulk.models import Status
 from memories_async.bulk.preflight import fingerprint
@@ -41,6 +42,7 @@ from memories_async.models import (
     Result,
     Video,
 )
+from memories_async.parameters import checked
 
 if TYPE_CHECKING:
     from memories_async.client import Memories
@@ -48,6 +50,7 @@ if TYPE_CHECKING:
 T = TypeVar("T", bound=Result)
 
 
+@checked
 @attrs.frozen
 class Openable:
     """Something that can be opened as often as needed, e.g. an object in a store.
@@ -64,6 +67,7 @@ class Openable:
 OnceSource: TypeAlias = str | os.PathLike[str] | bytes | Openable
 """What can be sent once: something whose content can be looked at before it is sent."""
 
+LEDGER = with_methods("begin", "settle", "totals", wanted="a ledger, e.g. SqliteLedger(path)")
 READ = 1024 * 1024
 LOOK_AGAIN = 0.25
 """Seconds between two looks at an item that another worker is sending."""
@@ -126,6 +130,15 @@ class Once:
         ConfigurationError: A bad argument.
     """
 
+    @checked(
+        {
+            "client": CLIENT,
+            "ledger": LEDGER,
+            "max_cost": AMOUNT,
+            "price": AMOUNT,
+            "patience": seconds_from(0),
+        }
+    )
     def __init__(
         self,
         client: Memories,
@@ -137,9 +150,6 @@ class Once:
         patience: float = 5.0,
         options: CallOptions | None = None,
     ) -> None:
-        if unknown not in ("keep", "retry"):
-            raise ConfigurationError(f"Once: unknown is {unknown!r}; keep or retry is wanted")
-        check_client("Once", client)
         self._client = client
         self._ledger = ledger
         self._unknown: UnknownPolicy = unknown

@@ -11,7 +11,7 @@ import attrs
 
 from memories_async.errors import ConfigurationError
 from memories_async.media.urls import is_url
-from memories_async.parameters import TIME_FORMAT
+from memories_async.request_limits import TIME_FORMAT
 
 
 @attrs.frozen

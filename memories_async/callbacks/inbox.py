@@ -13,7 +13,14 @@ from datetime import UTC, datetime
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, cast
 
-from memories_async.callbacks.checks import check, check_seconds, check_text, check_texts
+from memories_async.arguments import (
+    ANYTHING,
+    CLOCK,
+    SECRET,
+    Kind,
+    instance_of,
+    seconds_from,
+)
 from memories_async.callbacks.payloads import READERS, read_caption, read_video
 from memories_async.callbacks.responses import (
     ACKNOWLEDGED,
@@ -49,7 +56,8 @@ from memories_async.errors import (
 )
 from memories_async.media.urls import check_url
 from memories_async.models import CaptionTask
-from memories_async.parameters import LONGEST_CALLBACK, shown
+from memories_async.parameters import checked
+from memories_async.request_limits import LONGEST_CALLBACK
 
 if TYPE_CHECKING:
     from memories_async.clock import Clock
@@ -64,6 +72,24 @@ REPEAT_SECONDS = 60.0
 LOOK_AGAIN_SECONDS = 0.1
 
 
+@checked(
+    {
+        "store": instance_of(Store, wanted="a store, e.g. SqliteStore(path)"),
+        "secret": SECRET,
+        "clock": CLOCK,
+        "send": Kind(
+            "a function that hands the video in, "
+            "lambda url: client.captions.submit_video(…, callback=url),",
+            callable,
+        ),
+        "task": instance_of(CaptionTask, str, wanted="a CaptionTask, or its task_id,"),
+        "timeout": seconds_from(0),
+        # What strangers post is answered, whatever it is.
+        "CallbackInbox.receive.path": ANYTHING,
+        "CallbackInbox.receive.body": ANYTHING,
+        "CallbackInbox.receive.peer": ANYTHING,
+    }
+)
 class CallbackInbox:
     """Receives the results that the service posts, and hands each to whoever awaits it.
 
@@ -96,9 +122,6 @@ class CallbackInbox:
         allow_from: Collection[str] = (),
         clock: Clock | None = None,
     ) -> None:
-        check_text("CallbackInbox", "address", address)
-        check("CallbackInbox", "store", store, Store, "a store, e.g. SqliteStore(path)")
-        check_texts("CallbackInbox", "allow_from", allow_from)
         self._address = _checked_address(address)
         self._store = store
         self._given = _checked_secret(secret)
@@ -156,13 +179,6 @@ class CallbackInbox:
             StoreUnavailable: The store cannot be reached. If that is before ``send`` was called,
                 nothing was handed in; else the error carries a note with the task's id.
         """
-        if not callable(send):
-            raise ConfigurationError(
-                f"submit: send is {shown(send)}; a function is wanted that hands the video in: "
-                "lambda url: client.captions.submit_video(…, callback=url)"
-            )
-        if key is not None:
-            check_text("submit", "key", key)
         secret = await self._sealing_key(anew=True)
         kind = CallbackKind.CAPTION
         token = new_token(kind) if key is None else token_for(kind, key, secret)
@@ -213,7 +229,7 @@ class CallbackInbox:
         Returns:
             The time, in UTC; None if no such task is known, or not any more.
         """
-        opened = await self._store.opened(_storable("submitted_at", task))
+        opened = await self._store.opened(_storable(task))
         return None if opened is None else datetime.fromtimestamp(opened, UTC)
 
     async def result(self, task: CaptionTask | str, *, timeout: float | None = 900.0) -> Caption:
@@ -230,8 +246,7 @@ class CallbackInbox:
             CallbackTimeout: No callback came in time; a later one is still kept.
             TaskFailed: The service called back to say that the task failed.
         """
-        check_seconds("result", "timeout", timeout, optional=True)
-        task_id = _storable("result", task)
+        task_id = _storable(task)
         delivery = await self._wait(task_id, timeout)
         if delivery is None:
             raise CallbackTimeout(
@@ -275,8 +290,6 @@ class CallbackInbox:
             CallbackTimeout: No callback came in time; a later one is still kept.
             TaskFailed: Indexing failed for good.
         """
-        check_text("video", "address", address)
-        check_seconds("video", "timeout", timeout, optional=True)
         opened = await self._unseal(last_segment(address))
         if opened is None or opened[0] is not CallbackKind.VIDEO:
             raise ConfigurationError("this inbox made no such address for a video")
@@ -396,9 +409,8 @@ class CallbackInbox:
         return delivery
 
 
-def _storable(call: str, task: CaptionTask | str) -> str:
+def _storable(task: CaptionTask | str) -> str:
     """Return a task's name as a store can take it, whatever a stranger has put into an address."""
-    check(call, "task", task, (CaptionTask, str), "a CaptionTask, or its task_id,")
     task_id = task if isinstance(task, str) else task.task_id
     return task_id.encode("utf-8", "replace").decode()
 
@@ -426,7 +438,6 @@ def _checked_address(address: str) -> str:
 def _checked_secret(secret: str | None) -> Secret | None:
     if secret is None:
         return secret_from_environment(SECRET_VARIABLE)
-    check_text("CallbackInbox", "secret", secret)
     if len(secret) < SHORTEST_SECRET:
         raise ConfigurationError(f"the inbox's secret has less than {SHORTEST_SECRET} characters")
     return Secret(secret, SECRET_VARIABLE)

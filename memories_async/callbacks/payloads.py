@@ -15,6 +15,7 @@ import attrs
 from memories_async import _json
 from memories_async._engine.convert import structure
 from memories_async.callbacks.tokens import CallbackKind
+from memories_async.decoding import read_json
 from memories_async.errors import NotJson, UnexpectedShape
 from memories_async.models import Caption, Video
 
@@ -93,7 +94,7 @@ _CAPTION = frozenset({"text", "response", "token"})
 
 def _object(body: bytes) -> dict[str, object]:
     try:
-        fields: object = _json.loads(body)
+        fields = read_json(body)
     except _json.JSONDecodeError:
         raise NotJson(f"the callback is not JSON: {_shown(body)}") from None
     if not _is_object(fields):

@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from urllib.parse import unquote, urlsplit
 
 import attrs
 
 from memories_async import _json
+from memories_async.arguments import Kind
+
+
+def _is_inbox(value: object, *, awaited: bool) -> bool:
+    receive: object = getattr(value, "receive", None)
+    is_one = callable(receive) and not isinstance(value, type)
+    return is_one and inspect.iscoroutinefunction(receive) is awaited
+
+
+INBOX = Kind("a CallbackInbox", lambda value: _is_inbox(value, awaited=True))
+BLOCKING_INBOX = Kind(
+    "a CallbackInbox of memories_async.sync", lambda value: _is_inbox(value, awaited=False)
+)
 
 MOST_BYTES = 1 << 20
 """No callback is larger: 1 MiB."""

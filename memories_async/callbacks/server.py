@@ -8,8 +8,9 @@ import socket
 from collections.abc import AsyncGenerator
 from typing import TYPE_CHECKING
 
-from memories_async.callbacks.checks import check, check_text
-from memories_async.errors import ConfigurationError
+from memories_async.arguments import PORT
+from memories_async.callbacks.responses import INBOX
+from memories_async.parameters import checked
 
 if TYPE_CHECKING:
     from memories_async.callbacks.inbox import CallbackInbox
@@ -18,6 +19,7 @@ DEFAULT_PORT = 8766
 BACKLOG = 128
 
 
+@checked({"inbox": INBOX, "port": PORT})
 @contextlib.asynccontextmanager
 async def serve(
     inbox: CallbackInbox, *, host: str = "127.0.0.1", port: int = DEFAULT_PORT
@@ -41,11 +43,6 @@ async def serve(
         OSError: The port is taken.
     """
     from memories_async.callbacks.connections import accepting
-
-    check_text("serve", "host", host)
-    check("serve", "port", port, int, "0 to 65535")
-    if isinstance(port, bool) or not 0 <= port < 1 << 16:
-        raise ConfigurationError(f"serve: port is {port}; 0 to 65535 is wanted")
 
     loop = asyncio.get_running_loop()
     family, *_ = (await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM))[0]

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, cast
 
 from memories_async.errors import ConfigurationError
-from memories_async.parameters import TIME_FORMAT
+from memories_async.request_limits import TIME_FORMAT
 
 if TYPE_CHECKING:
     from cyclopts import Token

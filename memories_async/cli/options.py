@@ -8,7 +8,7 @@ import attrs
 from cyclopts import Parameter
 
 from memories_async.cli import checks
-from memories_async.parameters import LONGEST_CAMERA_MODEL
+from memories_async.request_limits import LONGEST_CAMERA_MODEL
 
 MediaKind: TypeAlias = Literal["image", "video"]
 

@@ -11,7 +11,7 @@ import mimetypes
 import os
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Self, TypeVar, TypeVarTuple, Unpack
 
@@ -20,6 +20,16 @@ from aiohttp import web
 from anyio import CapacityLimiter, to_thread
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
+from memories_async.arguments import (
+    COUNT,
+    FREE_TEXT,
+    PORT,
+    SECONDS,
+    SECRET,
+    instance_of,
+    seconds_from,
+    with_methods,
+)
 from memories_async.emulator.answers import Answers
 from memories_async.emulator.callbacks import Callbacks
 from memories_async.emulator.clock import AdjustableClock
@@ -35,9 +45,10 @@ from memories_async.emulator.recording.recorder import Recorder
 from memories_async.emulator.recording.recordings import Recordings
 from memories_async.emulator.recording.replayer import Replayer
 from memories_async.emulator.store import MediaStore, StoredAsset, new_asset_id
+from memories_async.parameters import checked
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Collection, Coroutine
+    from collections.abc import Coroutine
 
     from memories_async.emulator.engines.protocol import Engine
     from memories_async.operations import Bucket
@@ -94,6 +105,21 @@ class Emulator:
         callbacks: What was posted to callback addresses, and what goes wrong there on request.
     """
 
+    @checked(
+        {
+            "engine": with_methods("embed_image", wanted="an engine"),
+            "host": FREE_TEXT,
+            "port": PORT,
+            "api_key": SECRET,
+            "caption_key": SECRET,
+            "fetch_limit": COUNT,
+            "upload_limit": COUNT,
+            "limits": instance_of(Mapping, wanted="a mapping of buckets to RateLimit"),
+            "batch_limit": COUNT,
+            "index_seconds": seconds_from(0),
+            "engine_seconds": SECONDS,
+        }
+    )
     def __init__(
         self,
         engine: Engine | None = None,
@@ -127,8 +153,6 @@ class Emulator:
             raise ValueError("record and replay are for two runs, one after the other")
         if upstream is not None and record is None:
             raise ValueError("upstream is where requests are sent on to while they are recorded")
-        if otherwise not in ("refuse", "engine"):
-            raise ValueError(f"otherwise is {otherwise!r}: 'refuse' or 'engine' is wanted")
         self._record = None if record is None else Recordings(Path(record))
         self._upstream = upstream
         self._replay = None if replay is None else Recordings(Path(replay))

@@ -7,16 +7,24 @@ import math
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, TypeVar, cast
 
+import attrs
+
+from memories_async.arguments import ANY_TEXT, SECONDS, SECRET
 from memories_async.clock import Clock
 from memories_async.config import Rate
 from memories_async.errors import ConfigurationError, LimiterUnavailable
 from memories_async.limiters.rule import Spacing, Turn
-from memories_async.limiters.threads import Take, checked_patience
+from memories_async.limiters.threads import Take
+from memories_async.parameters import checked
 
 if TYPE_CHECKING:
     from redis import Redis
 
 T = TypeVar("T")
+
+_ADDRESS = "redis://[user:password@]host[:port][/database], rediss:// or unix://"
+
+_URL = attrs.evolve(SECRET, wanted=_ADDRESS)
 
 
 class RedisLimiter:
@@ -36,12 +44,13 @@ class RedisLimiter:
         ImportError: The extra ``[redis]`` is not installed.
     """
 
+    @checked(
+        {"url": attrs.evolve(SECRET, wanted=_ADDRESS), "prefix": ANY_TEXT, "patience": SECONDS}
+    )
     def __init__(self, url: str, *, prefix: str = "memories-async", patience: float = 2.0) -> None:
-        if not isinstance(cast("object", prefix), str):
-            raise ConfigurationError(f"RedisLimiter: prefix is {prefix!r}; a text is wanted")
         self._url = url
         self._prefix = prefix
-        self._patience = checked_patience("RedisLimiter", patience)
+        self._patience = patience
         self._redis = self._client()
 
     def __repr__(self) -> str:
@@ -75,8 +84,7 @@ class RedisLimiter:
         except (RedisError, ValueError, TypeError, AttributeError):
             # What it was is not quoted: a password may stand where a port was expected.
             raise ConfigurationError(
-                "RedisLimiter: url is no address of a Redis server; "
-                "redis://[user:password@]host[:port][/database], rediss:// or unix:// is wanted"
+                f"RedisLimiter: url is no address of a Redis server; {_ADDRESS} is wanted"
             ) from None
         return client
 

@@ -7,14 +7,16 @@ import contextlib
 import os
 import sqlite3
 from collections.abc import Callable
-from typing import TypeVar, cast
+from typing import TypeVar
 
 from memories_async import sqlite
+from memories_async.arguments import SECONDS, path_problem, shown
 from memories_async.clock import Clock
 from memories_async.config import Rate
-from memories_async.errors import ConfigurationError, LimiterUnavailable
+from memories_async.errors import LimiterUnavailable
 from memories_async.limiters.rule import Count, Spacing, Turn, microseconds
-from memories_async.limiters.threads import Take, checked_patience, lock_held_across_forks
+from memories_async.limiters.threads import Take, lock_held_across_forks
+from memories_async.parameters import checked
 
 T = TypeVar("T")
 
@@ -29,6 +31,15 @@ _SCHEMA = sqlite.Schema(
         " WITHOUT ROWID",
     ),
 )
+
+
+def _shared_file(name: str, path: str | os.PathLike[str]) -> str | None:
+    if path_problem(name, path) is None and os.fsdecode(path) != ":memory:":
+        return None
+    return (
+        f"{name} is {shown(path)}; the name of a file that processes share is wanted (within one "
+        "process use MemoryLimiter)"
+    )
 
 
 class SqliteLimiter:
@@ -48,16 +59,10 @@ class SqliteLimiter:
             from the first call, if the file is something else.
     """
 
+    @checked({"path": _shared_file, "patience": SECONDS})
     def __init__(self, path: str | os.PathLike[str], *, patience: float = 5.0) -> None:
-        given = cast("object", path)
-        name = os.fspath(path) if isinstance(given, str | os.PathLike) else None
-        if not isinstance(name, str) or name in ("", ":memory:") or "\0" in name:
-            raise ConfigurationError(
-                f"SqliteLimiter: path is {given!r}; the name of a file that processes share is "
-                "wanted (within one process use MemoryLimiter)"
-            )
-        self._path = name
-        self._patience = checked_patience("SqliteLimiter", patience)
+        self._path = os.fsdecode(path)
+        self._patience = patience
 
     def __repr__(self) -> str:
         return f"SqliteLimiter({self._path!r})"

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import math
 import os
 import threading
 from collections.abc import Callable
-from typing import Final, cast
+from typing import Final
 
 from memories_async.clock import Clock
 from memories_async.config import Rate
-from memories_async.errors import ConfigurationError, LimiterUnavailable
+from memories_async.errors import LimiterUnavailable
 from memories_async.limiters.rule import Spacing, Turn
 
 _RETAKES: Final = 3
@@ -85,17 +84,3 @@ class Take:
     def _discard(self, turn: Turn) -> None:
         with contextlib.suppress(LimiterUnavailable):
             self._give_back(turn)
-
-
-def checked_patience(limiter: str, seconds: object) -> float:
-    """Return the seconds after which a store counts as lost.
-
-    Raises:
-        ConfigurationError: It is no positive number.
-    """
-    number = isinstance(seconds, int | float) and not isinstance(seconds, bool)
-    if not number or not 0 < cast("float", seconds) < math.inf:
-        raise ConfigurationError(
-            f"{limiter}: patience is {seconds!r}; a positive number of seconds is wanted"
-        )
-    return cast("float", seconds)

@@ -7,7 +7,7 @@ import io
 import os
 import weakref
 from collections.abc import AsyncIterable, AsyncIterator, MutableMapping
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
@@ -16,9 +16,9 @@ from memories_async.media.formats import HEAD_SIZE
 from memories_async.media.readers import READ_SIZE, as_bytes, position, unreadable
 from memories_async.media.source import (
     KINDS,
-    Content,
     Media,
     Source,
+    attribute,
     is_file,
     is_named,
     is_picture,
@@ -27,6 +27,7 @@ from memories_async.media.source import (
     path_of,
 )
 from memories_async.media.urls import is_url
+from memories_async.parameters import unchecked
 
 if TYPE_CHECKING:
     import asyncio
@@ -41,9 +42,9 @@ def adapted(source: Source) -> Media:
     """
     if is_named(source):
         name, named, *content_type = source
-        media = Media(named, name, content_type[0] if content_type else None)
+        media = unchecked(Media, named, name, content_type[0] if content_type else None)
     else:
-        media = source if isinstance(source, Media) else Media(cast("Content", source))
+        media = source if isinstance(source, Media) else unchecked(Media, source)
     content: object = media.content
     if isinstance(content, bytes):
         return media
@@ -85,7 +86,7 @@ def _copied(content: object) -> bytes:
 
 def is_async_file(content: object) -> bool:
     """Tell whether an object's ``read`` is to be awaited."""
-    return inspect.iscoroutinefunction(getattr(content, "read", None))
+    return inspect.iscoroutinefunction(attribute(content, "read"))
 
 
 async def opened(media: Media) -> Media:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import io
 import os
 import sys
-from collections.abc import AsyncIterable, Awaitable, Iterable, Mapping
+from collections.abc import AsyncIterable, Awaitable, Iterable, Mapping, Sequence
 from typing import BinaryIO, Protocol, TypeAlias, TypeGuard, cast
 
 import attrs
 
+from memories_async.arguments import INTEGER, Kind, Problem, is_blank, means, shown
 from memories_async.errors import ConfigurationError
+from memories_async.parameters import checked
 
 KINDS = (
     "an http(s) URL, a path, bytes or another buffer, a binary file object, a (name, content) "
@@ -62,6 +64,54 @@ Content: TypeAlias = (
 )
 
 
+def attribute(value: object, name: str) -> object:
+    """Return what a caller's object has by a name; None where that fails, in whatever way."""
+    try:
+        return getattr(value, name, None)
+    except Exception:  # a caller's object may raise anything
+        return None
+
+
+def _is_content(value: object) -> bool:
+    return is_source(value) and not isinstance(value, Media | tuple)
+
+
+def _source_problem(name: str, value: object) -> Problem:
+    # A path may hold what is no UTF-8: only an empty one is refused.
+    return f"the {name} is empty" if isinstance(value, str) and is_blank(value) else None
+
+
+def _plain_source(value: object) -> object:
+    return str.__str__(value) if isinstance(value, str) else value
+
+
+def _sources_problem(name: str, values: Iterable[object]) -> Problem:
+    if not isinstance(values, Sequence):
+        return None  # looked at one by one, as they are taken
+    for index, value in enumerate(values):
+        if not is_source(value):
+            return f"{name}[{index}] is {shown(value)}; {SOURCE.wanted} is wanted"
+        if (problem := _source_problem(f"{name}[{index}]", value)) is not None:
+            return problem
+    return None
+
+
+def _is_many(value: object) -> bool:
+    single = isinstance(value, str | bytes | bytearray | memoryview | os.PathLike | Media | Mapping)
+    is_file = callable(attribute(value, "read"))
+    return isinstance(value, Iterable | AsyncIterable) and not single and not is_file
+
+
+_CONTENT = Kind(
+    "a path, bytes or another buffer, a binary file object, an upload with .file, a PIL image or "
+    "an async iterable of bytes",
+    _is_content,
+)
+_NAME = Kind("a text", lambda value: isinstance(value, str), plain=str.__str__)  # cleaned when sent
+_SIZE = Kind("a number of bytes", lambda value: INTEGER.fits(value) and value >= 0, plain=int)
+
+
+@checked({"content": _CONTENT, "name": _NAME, "content_type": _NAME, "size": _SIZE})
 @attrs.frozen
 class Media:
     """Something to upload whose name and type are given by hand.
@@ -79,15 +129,6 @@ class Media:
     name: str | None = None
     content_type: str | None = None
     size: int | None = None
-
-    def __attrs_post_init__(self) -> None:
-        for field in ("name", "content_type"):
-            text: object = getattr(self, field)
-            if text is not None and not isinstance(text, str):
-                raise ConfigurationError(f"Media: {field} is {text!r}; a text is wanted")
-        size: object = self.size
-        if size is not None and (type(size) is not int or size < 0):
-            raise ConfigurationError(f"Media: size is {size!r}; a number of bytes is wanted")
 
 
 Named: TypeAlias = (
@@ -109,6 +150,22 @@ Source: TypeAlias = Content | Named | Media
 """
 
 
+SOURCE = Kind(
+    "an http(s) URL, a path, bytes, a binary file or Media",
+    lambda value: is_source(value),
+    _source_problem,
+    _plain_source,
+)
+SOURCES = Kind("a sequence of images or videos", _is_many, _sources_problem)
+MANY = Kind(SOURCES.wanted, _is_many)
+"""Of any length: looked at one by one, as they are taken."""
+
+means(Source, SOURCE)
+means(Sequence[Source], SOURCES)
+means(Iterable[Source], SOURCES)
+means(Iterable[Source] | AsyncIterable[Source], MANY)
+
+
 def is_named(source: object) -> TypeGuard[Named]:
     """Tell whether a tuple is one file with its name; any other tuple is a sequence of sources."""
     if not isinstance(source, tuple):
@@ -124,13 +181,13 @@ def is_named(source: object) -> TypeGuard[Named]:
 
 def is_file(source: object) -> bool:
     """Tell whether an object is something to read from, or wraps that."""
-    return callable(getattr(source, "read", None)) or is_upload(source)
+    return callable(attribute(source, "read")) or is_upload(source)
 
 
 def is_upload(source: object) -> TypeGuard[Upload]:
     """Tell whether an object is a form's file, which holds its bytes in ``file``."""
-    file = getattr(source, "file", None)
-    return callable(getattr(file, "read", None)) and hasattr(source, "filename")
+    file = attribute(source, "file")
+    return callable(attribute(file, "read")) and hasattr(source, "filename")
 
 
 def is_picture(content: object) -> TypeGuard[Picture]:
@@ -144,8 +201,8 @@ def is_picture(content: object) -> TypeGuard[Picture]:
 def own_name(file: object) -> str | None:
     """Return the name that a file object gives itself, if any."""
     # A web framework's upload has a filename, and its name may be that of the form's field.
-    name: object = None if isinstance(file, io.IOBase) else getattr(file, "filename", None)
-    name = name or getattr(file, "name", None)
+    name = None if isinstance(file, io.IOBase) else attribute(file, "filename")
+    name = name or attribute(file, "name")
     return name if isinstance(name, str) else None
 
 

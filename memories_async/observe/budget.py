@@ -131,7 +131,9 @@ def _amount(name: str, value: object) -> Decimal:
     except (TypeError, ValueError, InvalidOperation):
         amount = Decimal("NaN")
     if not amount.is_finite() or amount < 0:
-        raise ConfigurationError(f"budget: {name} is {value!r}; an amount from 0 is wanted")
+        raise ConfigurationError(
+            f"budget: {name} is {value!r}; a number of dollars from 0 is wanted"
+        )
     return amount
 
 

@@ -14,9 +14,11 @@ from typing import Final, Literal, TypeAlias, cast
 
 import attrs
 
+from memories_async.arguments import MAPPING
 from memories_async.errors import ConfigurationError
 from memories_async.observe.events import AttemptEnded, Charged, Event, RequestLeaving
 from memories_async.observe.prices import PRICES
+from memories_async.parameters import checked
 
 ReceiptStatus: TypeAlias = Literal["billed", "perhaps billed", "not billed"]
 
@@ -67,6 +69,7 @@ class Receipts:
         ConfigurationError: It cannot be written to.
     """
 
+    @checked
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self._path = os.fspath(path)
         self._lock = threading.Lock()
@@ -144,6 +147,7 @@ class _AppendOnly:
             os.close(self._descriptor)
 
 
+@checked
 def read_receipts(path: str | os.PathLike[str]) -> list[Receipt]:
     """Return what a file of receipts says, in the order in which the requests left.
 
@@ -152,7 +156,7 @@ def read_receipts(path: str | os.PathLike[str]) -> list[Receipt]:
 
     Raises:
         OSError: It cannot be read.
-        ConfigurationError: It is no file of receipts.
+        ConfigurationError: The path is none, or the file none of receipts.
     """
     found: dict[str, Receipt] = {}
     broken = 0
@@ -206,6 +210,7 @@ class Total:
     dollars: Decimal | None
 
 
+@checked({"prices": attrs.evolve(MAPPING, wanted="a mapping of calls to dollars")})
 def totals(
     receipts: Iterable[Receipt], prices: Mapping[str, Decimal] | None = None
 ) -> Iterator[Total]:
@@ -214,6 +219,9 @@ def totals(
     Args:
         receipts: What was read.
         prices: Dollars per success by public method, before and beside the documented ones.
+
+    Raises:
+        ConfigurationError: An argument is none of these.
     """
     known = {**PRICES, **(prices or {})}
     counts: collections.Counter[tuple[str, str, ReceiptStatus]] = collections.Counter(

@@ -11,6 +11,7 @@ from opentelemetry.trace import Span, SpanKind, Status, StatusCode, TracerProvid
 from opentelemetry.util.types import AttributeValue
 
 from memories_async._version import __version__
+from memories_async.arguments import with_methods
 from memories_async.observe.events import (
     AttemptEnded,
     AttemptStarted,
@@ -22,6 +23,7 @@ from memories_async.observe.events import (
     Throttled,
     Waited,
 )
+from memories_async.parameters import checked
 
 NAME: Final = "memories_async"
 
@@ -65,6 +67,12 @@ class OpenTelemetryObserver:
         meter_provider: Where metrics go; by default the global one.
     """
 
+    @checked(
+        {
+            "tracer_provider": with_methods("get_tracer", wanted="a TracerProvider"),
+            "meter_provider": with_methods("get_meter", wanted="a MeterProvider"),
+        }
+    )
     def __init__(
         self,
         tracer_provider: TracerProvider | None = None,

@@ -15,6 +15,7 @@ from memories_async.clock import Clock, SystemClock
 from memories_async.config import Rate
 from memories_async.errors import ConfigurationError, LedgerUnavailable, LimiterUnavailable
 from memories_async.limiters import MemoryLimiter, Turn
+from memories_async.parameters import checked
 
 NAMESPACE: Final = "memories-async"
 """Ray's namespace of the actors that all workers share."""
@@ -147,6 +148,7 @@ class RayLedger:
             ``~/.local/state/memories-async/ray``.
     """
 
+    @checked
     def __init__(self, job: str, path: str | os.PathLike[str] | None = None) -> None:
         if not job or not job.isprintable() or "/" in job:
             raise ConfigurationError(f"RayLedger: job is {job!r}; a name without / is wanted")

@@ -13,15 +13,18 @@ from urllib.parse import urlsplit
 
 import attrs
 
+from memories_async.arguments import AMOUNT, COUNT, with_methods
 from memories_async.bulk.kinds import KINDS
 from memories_async.bulk.ledger import Entry, Ledger, Totals, UnknownPolicy
 from memories_async.bulk.models import Status
-from memories_async.bulk.once import Once, OnceSource, Openable, Record, limit_of
+from memories_async.bulk.once import LEDGER, Once, OnceSource, Openable, Record, limit_of
 from memories_async.client import Memories
 from memories_async.config import Rate
 from memories_async.errors import ConfigurationError
 from memories_async.operations import Bucket
+from memories_async.parameters import Mark, checked
 from memories_async.ray.actors import RayLedger, RayLimiter, installed
+from memories_async.request_limits import efforts
 
 if TYPE_CHECKING:
     from ray.data import Dataset
@@ -33,6 +36,19 @@ DIMENSIONS: Final[Mapping[str, int]] = {"multimodalembedding@001": 1408, "mobile
 _BATCH: Final = 32
 
 
+_MARKS: Mapping[str, Mark] = {
+    "dataset": with_methods("map_batches", wanted="a Dataset of Ray"),
+    "ledger": LEDGER,
+    "dimensions": COUNT,
+    "concurrency": COUNT,
+    "in_flight": COUNT,
+    "max_cost": AMOUNT,
+    "price": AMOUNT,
+    "reasoning_effort": efforts,
+}
+
+
+@checked(_MARKS)
 def embed_images(
     dataset: Dataset,
     *,
@@ -87,6 +103,7 @@ def embed_images(
     )
 
 
+@checked(_MARKS)
 def caption_images(
     dataset: Dataset,
     prompt: str,
@@ -139,6 +156,7 @@ def caption_images(
     )
 
 
+@checked(_MARKS)
 def caption_videos(
     dataset: Dataset,
     prompt: str,
@@ -193,6 +211,7 @@ def caption_videos(
     )
 
 
+@checked(_MARKS)
 def add_images(
     dataset: Dataset,
     *,
@@ -238,6 +257,7 @@ def add_images(
     )
 
 
+@checked(_MARKS)
 def add_videos(
     dataset: Dataset,
     *,
@@ -285,6 +305,7 @@ def add_videos(
     )
 
 
+@checked(_MARKS)
 def report(job: str, *, ledger: Ledger | None = None) -> Totals:
     """Say what has become of a job's calls, also while it runs.
 
@@ -302,6 +323,7 @@ def report(job: str, *, ledger: Ledger | None = None) -> Totals:
     return asyncio.run(_closing(ledger or RayLedger(job), lambda ledger: ledger.totals()))
 
 
+@checked(_MARKS)
 def results(job: str, *, ledger: Ledger | None = None) -> Iterator[tuple[str, Entry]]:
     """Return all that the ledger knows of a job: what was paid for can always be read again.
 

@@ -184,7 +184,7 @@ async def test_an_async_listener_is_refused_at_once(
     async def listener(event: object) -> None: ...
 
     async with await Job.create(tmp_path / "job", "embed_images", images(1)) as job:
-        with pytest.raises(ConfigurationError, match="async def"):
+        with pytest.raises(ConfigurationError, match="async"):
             await job.run(client, on_event=listener)
 
 

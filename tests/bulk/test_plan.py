@@ -362,5 +362,5 @@ async def test_a_shard_that_is_none_is_refused(
 ) -> None:
     with pytest.raises(ConfigurationError, match="shard"):
         await Job.create(tmp_path / "job", "embed_images", images(1), shard=shard)  # type: ignore[arg-type]  # wrong on purpose
-    with pytest.raises(ConfigurationError, match="pattern"):
+    with pytest.raises(ConfigurationError, match="include"):
         await Job.create(tmp_path / "job", "embed_images", images(1), include=[7])  # type: ignore[list-item]  # wrong on purpose

@@ -46,7 +46,7 @@ async def test_what_no_job_can_be_made_of(
 
 @pytest.mark.parametrize("path", [5, "", None])
 async def test_what_is_no_file_to_open(path: Any) -> None:
-    with pytest.raises(ConfigurationError, match="no name of a file"):
+    with pytest.raises(ConfigurationError, match="path"):
         await Job.open(path)
 
 

@@ -623,24 +623,27 @@ async def test_when_a_task_was_submitted(world: World) -> None:
         (lambda: CallbackInbox(None, store=MemoryStore()), "address is None; a text is wanted"),
         (lambda: CallbackInbox(ADDRESS, store="callbacks.db"), "store is 'callbacks.db'; a store"),
         (lambda: CallbackInbox(ADDRESS, store=None), "store is None; a store"),
-        (lambda: CallbackInbox(ADDRESS, store=MemoryStore(), secret=5), "secret is 5; a text"),
+        (
+            lambda: CallbackInbox(ADDRESS, store=MemoryStore(), secret=5),
+            "secret is of type int",
+        ),
         (
             lambda: CallbackInbox(ADDRESS, store=MemoryStore(), allow_from="203.0.113.0/24"),
             "allow_from is '203.0.113.0/24'; a list",
         ),
         (
             lambda: CallbackInbox(ADDRESS, store=MemoryStore(), allow_from=[5]),
-            "allow_from is 5; a text",
+            "allow_from[0] is 5; a text",
         ),
         (lambda: SqliteStore(5), "path is 5; a path is wanted"),
-        (lambda: SqliteStore(""), "path is ''; no file"),
-        (lambda: SqliteStore("a\0b"), "no file can be called so"),
-        (lambda: SqliteStore("x.db", kept="week"), "kept is 'week'; seconds are wanted"),
-        (lambda: SqliteStore("x.db", kept=float("nan")), "kept is nan; seconds"),
-        (lambda: MemoryStore(kept=-1), "kept is -1; seconds are wanted, at least 0"),
+        (lambda: SqliteStore(""), "the path is empty"),
+        (lambda: SqliteStore("a\0b"), "path holds a NUL"),
+        (lambda: SqliteStore("x.db", kept="week"), "kept is 'week'; a number of seconds"),
+        (lambda: SqliteStore("x.db", kept=float("nan")), "kept is nan; a number of seconds"),
+        (lambda: MemoryStore(kept=-1), "kept is -1; a number of seconds from 0"),
         (lambda: RedisStore(None), "url is None; a text"),
-        (lambda: RedisStore("redis://127.0.0.1", kept=0.2), "at least 1"),
-        (lambda: RedisStore("redis://127.0.0.1", prefix=""), "prefix is empty"),
+        (lambda: RedisStore("redis://127.0.0.1", kept=0.2), "seconds from 1"),
+        (lambda: RedisStore("redis://127.0.0.1", prefix=""), "the prefix is empty"),
     ],
 )
 def test_what_an_inbox_is_made_of_is_checked(make: Callable[[], object], why: str) -> None:
@@ -652,14 +655,17 @@ def test_what_an_inbox_is_made_of_is_checked(make: Callable[[], object], why: st
     ("call", "why"),
     [
         (lambda inbox: inbox.result(None), "result: task is None; a CaptionTask, or its task_id"),
-        (lambda inbox: inbox.result("a", timeout="5"), "result: timeout is '5'; seconds"),
-        (lambda inbox: inbox.result("a", timeout=-1), "result: timeout is -1; seconds"),
-        (lambda inbox: inbox.result("a", timeout=True), "result: timeout is True; seconds"),
+        (
+            lambda inbox: inbox.result("a", timeout="5"),
+            "result: timeout is '5'; a number",
+        ),
+        (lambda inbox: inbox.result("a", timeout=-1), "result: timeout is -1; a number"),
+        (lambda inbox: inbox.result("a", timeout=True), "result: timeout is True; a number"),
         (lambda inbox: inbox.submitted_at(5), "submitted_at: task is 5; a CaptionTask"),
         (lambda inbox: inbox.video(None), "video: address is None; a text"),
         (lambda inbox: inbox.submit(None), "submit: send is None; a function"),
         (lambda inbox: inbox.submit(print, key=5), "submit: key is 5; a text"),
-        (lambda inbox: inbox.submit(print, key=" "), "submit: key is empty"),
+        (lambda inbox: inbox.submit(print, key=" "), "submit: the key is empty"),
     ],
 )
 async def test_what_an_inbox_is_asked_is_checked(

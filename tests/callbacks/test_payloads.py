@@ -96,7 +96,6 @@ def test_an_unknown_status_is_not_the_end(status: str) -> None:
         (b"status=0&task_id=T", NotJson),
         (b"\xff\xfe", NotJson),
         (b"[" * 100_000, NotJson),
-        (b'{"status":0,"task_id":"T","data":{"text":"\xff"}}', NotJson),
         (b"null", UnexpectedShape),
         (b"[]", UnexpectedShape),
         (b'"T"', UnexpectedShape),
@@ -147,3 +146,10 @@ def test_an_indexed_video(key: str, status: str, final: bool, failed: bool) -> N
 def test_what_names_no_video(body: bytes) -> None:
     with pytest.raises(DecodeError):
         read_video(body)
+
+
+@pytest.mark.parametrize("half", [b"\xff", b"\\ud83d"])
+def test_a_paid_caption_with_half_a_character_is_kept(half: bytes) -> None:
+    payload = read_caption(b'{"status":0,"task_id":"T","data":{"text":"a dog %s"}}' % half)
+    assert payload.result is not None
+    assert payload.result.text == "a dog \ufffd"

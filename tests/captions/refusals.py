@@ -33,7 +33,9 @@ REFUSALS: tuple[Refusal, ...] = (
     refusal("captions.video", FILM, "", says="the prompt is empty"),
     refusal("captions.video", FILM, "What?", system_prompt="", says="the system_prompt is empty"),
     refusal("captions.video", FILM, "Who?", persons=[ALICE] * 6, says=("persons: 6", "limit is 5")),
-    refusal("captions.video", FILM, "Who?", persons=[ALICE, Person("", URL)], says="persons[1]"),
+    refusal(
+        "captions.video", FILM, "Who?", persons=[ALICE, {"name": "", "url": URL}], says="persons[1]"
+    ),
     refusal(
         "captions.video", FILM, "Who?", persons=[Person("A", "alice.jpg")], says="persons[0].url"
     ),

@@ -314,8 +314,6 @@ def test_redirects_are_refused(status: int) -> None:
         pytest.param(b'{"code":' * 100_000, id="nested objects"),
         pytest.param(b'{"code":"0000","data":NaN}', id="NaN"),
         pytest.param(b'{"code":"0000","data":Infinity}', id="infinity"),
-        pytest.param(b'{"code":"0000","data":"\xff\xfe"}', id="bad UTF-8"),
-        pytest.param(b'{"code":"0000","data":"\\ud800"}', id="lone surrogate"),
         pytest.param(b'{"code":"0000","data":{"text":"A m', id="cut off"),
         pytest.param(b"0" * 5000, id="many zeros"),
         pytest.param(b"\0", id="NUL"),
@@ -328,6 +326,24 @@ def test_not_json(content: bytes) -> None:
     assert len(caught.value.snippet) <= 200
     assert caught.value.snippet.isprintable()
     assert "HTTP 200, text/html" in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("inside", "text"),
+    [
+        (b"a \xff\xfe b", "a \ufffd\ufffd b"),
+        (b"a \\ud83d", "a \ufffd"),
+        (b"a \\uDE00 b", "a \ufffd b"),
+        (b"\\ud83d\\ud83d\\ude00", "\ufffd\U0001f600"),  # half a pair, and a whole one
+        (b"\\\\ud83d \xff", "\\ud83d \ufffd"),  # a backslash, and letters after it
+        (b"\\ud83d \\n \\u0041", "\ufffd \n A"),
+        (b"\xf0\x9f\x98", "\ufffd"),  # an emoji cut in its bytes
+        ("é\U0001f600".encode(), "é\U0001f600"),  # exact where it can be
+    ],
+)
+def test_what_no_text_can_hold_costs_one_character(inside: bytes, text: str) -> None:
+    """It has been paid for."""
+    assert decode(200, JSON, b'{"code":"0000","data":{"text":"%s"}}' % inside) == {"text": text}
 
 
 @pytest.mark.parametrize(

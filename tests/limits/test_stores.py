@@ -371,7 +371,7 @@ def test_patience_is_a_number_of_seconds(patience: float, tmp_path: Path) -> Non
     ],
 )
 def test_what_is_no_address_of_redis_is_refused_and_not_quoted(url: str) -> None:
-    with pytest.raises(ConfigurationError, match="RedisLimiter: url is no address") as caught:
+    with pytest.raises(ConfigurationError, match=r"RedisLimiter: url is .*redis://") as caught:
         RedisLimiter(url)
     assert "hunter2" not in str(caught.value)
     assert caught.value.__cause__ is None

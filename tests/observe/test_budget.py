@@ -119,7 +119,9 @@ async def test_a_price_that_is_not_documented_must_be_said(stage: Stage) -> None
 
 @pytest.mark.parametrize("dollars", [-1, float("nan"), float("inf"), "much", None, True, b"5", [5]])
 def test_an_amount_that_is_none(dollars: float) -> None:
-    with pytest.raises(ConfigurationError, match=r"budget: dollars is .*; an amount from 0"):
+    with pytest.raises(
+        ConfigurationError, match=r"budget: dollars is .*; a number of dollars from 0"
+    ):
         Memories("k").budget(dollars=dollars)
 
 

@@ -27,6 +27,7 @@ from memories_async.media.readers import (
     whole,
 )
 from memories_async.models import Progress
+from memories_async.parameters import unchecked
 
 T = TypeVar("T")
 
@@ -103,7 +104,7 @@ class Transfer:
     def tell(self) -> None:
         """Tell the caller where the upload stands."""
         if self.on_progress is not None:
-            self.on_progress(Progress(self.sent, self.total, self.attempt))
+            self.on_progress(unchecked(Progress, self.sent, self.total, self.attempt))
 
 
 async def write(

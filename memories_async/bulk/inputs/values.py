@@ -12,7 +12,7 @@ from uuid import UUID
 
 from memories_async.captions import Person
 from memories_async.errors import ConfigurationError
-from memories_async.parameters import TIME_FORMAT
+from memories_async.request_limits import TIME_FORMAT
 
 
 def kept(values: Mapping[str, object]) -> dict[str, object]:

@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import attrs
 
+from memories_async.arguments import SECRET
 from memories_async.bulk.ledger import entries
 from memories_async.bulk.ledger.entries import Begun, Entry, Totals, UnknownPolicy
 from memories_async.bulk.models import Status
 from memories_async.errors import ConfigurationError, LedgerUnavailable
+from memories_async.parameters import checked
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -35,11 +37,10 @@ class RedisLedger:
         ConfigurationError: The address is none, or ``job`` is empty.
     """
 
+    @checked({"url": attrs.evolve(SECRET, wanted="redis://, rediss:// or unix://")})
     def __init__(self, url: str, *, job: str) -> None:
         if not url.startswith(("redis://", "rediss://", "unix://")):
             raise ConfigurationError("RedisLedger: url must begin with redis:// or rediss://")
-        if not job:
-            raise ConfigurationError("RedisLedger: job is empty")
         self.job = job
         self._url = url
         self._name = f"memories-async:ledger:{job}"

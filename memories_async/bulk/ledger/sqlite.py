@@ -20,6 +20,7 @@ from memories_async.bulk.ledger.entries import Begun, Entry, Totals, UnknownPoli
 from memories_async.bulk.ledger.groups import Groups
 from memories_async.bulk.models import Status
 from memories_async.errors import LedgerUnavailable
+from memories_async.parameters import checked
 
 T = TypeVar("T")
 
@@ -51,6 +52,7 @@ class SqliteLedger:
         path: The file; made where there is none, readable by its owner only.
     """
 
+    @checked
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path: str = os.path.abspath(os.fspath(path))
         self._thread: ThreadPoolExecutor | None = None

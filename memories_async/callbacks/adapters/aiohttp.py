@@ -6,7 +6,8 @@ import contextlib
 import functools
 from typing import TYPE_CHECKING
 
-from memories_async.callbacks.responses import MOST_BYTES, refuse
+from memories_async.callbacks.responses import INBOX, MOST_BYTES, refuse
+from memories_async.parameters import checked
 
 if TYPE_CHECKING:
     from aiohttp import web
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from memories_async.callbacks.inbox import CallbackInbox
 
 
+@checked({"inbox": INBOX})
 def aiohttp_app(inbox: CallbackInbox) -> web.Application:
     """Return an application that receives for an inbox.
 
@@ -21,6 +23,9 @@ def aiohttp_app(inbox: CallbackInbox) -> web.Application:
 
     Args:
         inbox: The inbox; closing it stays with you.
+
+    Raises:
+        ConfigurationError: The inbox is none.
     """
     from aiohttp import web
 

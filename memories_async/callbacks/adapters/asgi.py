@@ -5,7 +5,14 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
-from memories_async.callbacks.responses import MOST_BYTES, CallbackResponse, path_of, refuse
+from memories_async.callbacks.responses import (
+    INBOX,
+    MOST_BYTES,
+    CallbackResponse,
+    path_of,
+    refuse,
+)
+from memories_async.parameters import checked
 
 if TYPE_CHECKING:
     from memories_async.callbacks.inbox import CallbackInbox
@@ -17,6 +24,7 @@ Send: TypeAlias = Callable[[Message], Awaitable[None]]
 Asgi: TypeAlias = Callable[[Message, Receive, Send], Awaitable[None]]
 
 
+@checked({"inbox": INBOX})
 def asgi_app(inbox: CallbackInbox, otherwise: Asgi | None = None) -> Asgi:
     """Return an ASGI application that receives for an inbox.
 
@@ -26,6 +34,9 @@ def asgi_app(inbox: CallbackInbox, otherwise: Asgi | None = None) -> Asgi:
     Args:
         inbox: The inbox; closing it stays with you.
         otherwise: The application for every path that is not below the inbox's address.
+
+    Raises:
+        ConfigurationError: The inbox is none, or the application no function.
     """
     below = path_of(inbox.address) + "/"
 

@@ -7,13 +7,16 @@ from collections.abc import Iterable
 from http import HTTPStatus
 from typing import TYPE_CHECKING, cast
 
+from memories_async.arguments import HOOK
 from memories_async.callbacks.responses import (
+    BLOCKING_INBOX,
     MOST_BYTES,
     NO_LENGTH,
     CallbackResponse,
     path_of,
     refuse,
 )
+from memories_async.parameters import checked
 
 if TYPE_CHECKING:
     from wsgiref.types import InputStream, StartResponse, WSGIApplication, WSGIEnvironment
@@ -21,6 +24,7 @@ if TYPE_CHECKING:
     from memories_async.sync import CallbackInbox
 
 
+@checked({"inbox": BLOCKING_INBOX, "otherwise": HOOK})
 def wsgi_app(inbox: CallbackInbox, otherwise: WSGIApplication | None = None) -> WSGIApplication:
     """Return a WSGI application that receives for an inbox.
 
@@ -30,6 +34,9 @@ def wsgi_app(inbox: CallbackInbox, otherwise: WSGIApplication | None = None) -> 
     Args:
         inbox: The blocking inbox, of ``memories_async.sync``; closing it stays with you.
         otherwise: The application for every path that is not below the inbox's address.
+
+    Raises:
+        ConfigurationError: The inbox is none, or of the other colour; or the application none.
     """
     below = path_of(inbox.address) + "/"
 

@@ -9,9 +9,10 @@ from collections.abc import AsyncGenerator
 
 import attrs
 
-from memories_async.callbacks.checks import check_seconds
+from memories_async.arguments import seconds_from
 from memories_async.callbacks.stores.notify import Subscribers
 from memories_async.callbacks.stores.protocol import KEPT, Delivery, DeliveryStatus
+from memories_async.parameters import checked
 
 
 @attrs.define
@@ -28,8 +29,8 @@ class MemoryStore:
         kept: Seconds that tasks and results are kept (default a week).
     """
 
+    @checked({"kept": seconds_from(0)})
     def __init__(self, *, kept: float = KEPT) -> None:
-        check_seconds("MemoryStore", "kept", kept)
         self._kept = kept
         self._lock = threading.Lock()
         self._secret: str | None = None

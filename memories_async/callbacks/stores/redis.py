@@ -9,10 +9,11 @@ import weakref
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable
 from typing import TYPE_CHECKING, cast
 
-from memories_async.callbacks.checks import check_seconds, check_text
+from memories_async.arguments import seconds_from
 from memories_async.callbacks.stores.notify import Subscribers
 from memories_async.callbacks.stores.protocol import KEPT, Delivery, DeliveryStatus
 from memories_async.errors import ConfigurationError, StoreUnavailable
+from memories_async.parameters import checked
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -122,12 +123,10 @@ class RedisStore:
         ConfigurationError: The package ``redis`` is not installed, or the URL is none of its.
     """
 
+    @checked({"kept": seconds_from(1)})
     def __init__(
         self, url: str, *, prefix: str = "{memories-callbacks}:", kept: float = KEPT
     ) -> None:
-        check_text("RedisStore", "url", url)
-        check_text("RedisStore", "prefix", prefix)
-        check_seconds("RedisStore", "kept", kept, least=1)
         try:
             from redis.asyncio.connection import parse_url
         except ImportError:

@@ -15,10 +15,11 @@ from collections.abc import AsyncGenerator, Callable, Generator
 from queue import Empty, SimpleQueue
 from typing import Concatenate, Final, ParamSpec, TypeVar, cast
 
-from memories_async.callbacks.checks import check_path, check_seconds
+from memories_async.arguments import seconds_from
 from memories_async.callbacks.stores.notify import Subscribers
 from memories_async.callbacks.stores.protocol import KEPT, Delivery, DeliveryStatus
 from memories_async.errors import MemoriesError, StoreUnavailable
+from memories_async.parameters import checked
 from memories_async.sqlite import Schema, connect
 
 P = ParamSpec("P")
@@ -74,9 +75,8 @@ class SqliteStore:
         kept: Seconds that tasks and results are kept (default a week).
     """
 
+    @checked({"kept": seconds_from(0)})
     def __init__(self, path: str | os.PathLike[str], *, kept: float = KEPT) -> None:
-        check_path("SqliteStore", "path", path)
-        check_seconds("SqliteStore", "kept", kept)
         self._path: str = os.path.abspath(path)
         self._kept = kept
         self._subscribers = Subscribers()

@@ -1,0 +1,254 @@
+"""Every public class and function, with arguments of wrong types: refused where it is made."""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+import importlib
+import inspect
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from memories_async import ConfigurationError
+from memories_async.arguments import ANYTHING
+from memories_async.parameters import Door, Parameter
+
+PACKAGES = (
+    "memories_async",
+    "memories_async.sync",
+    "memories_async.bulk",
+    "memories_async.bulk.ledger",
+    "memories_async.callbacks",
+    "memories_async.emulator",
+    "memories_async.limiters",
+    "memories_async.media",
+    "memories_async.observe",
+    "memories_async.observe.telemetry",
+    "memories_async.ray",
+)
+"""All that is public, beside the namespaces: those have a test of their own."""
+
+NOT_HANDED_IN: Mapping[str, str] = {
+    # What only the package makes, and hands out.
+    **dict.fromkeys(
+        ("Counts", "Event", "Item", "Plan", "PlannedInput", "Record", "Report", "Stop", "JobKind"),
+        "a job's own values",
+    ),
+    **dict.fromkeys(("Entry", "Totals"), "a ledger's own values"),
+    **dict.fromkeys(("CallbackResponse", "Delivery"), "an inbox's own values"),
+    **dict.fromkeys(
+        ("AttemptEnded", "AttemptStarted", "CallEnded", "CallStarted", "Charged", "ObservedCall"),
+        "told to observers",
+    ),
+    **dict.fromkeys(("RequestLeaving", "Throttled", "Waited"), "told to observers"),
+    **dict.fromkeys(("Receipt", "Total"), "read from a file of receipts"),
+    **dict.fromkeys(("Spacing", "Turn"), "between a limiter and the engine"),
+    "MediaRule": "a row of the table of operations",
+    "Outcome": "makes a Succeeded or a Failed, which check",
+    # The emulator's kit speaks for itself, and to tests only: mistakes there fail the test.
+    **dict.fromkeys(
+        ("AdjustableClock", "Answers", "CallbackFault", "Callbacks", "ChosenAnswer", "Cut"),
+        "the emulator's kit",
+    ),
+    **dict.fromkeys(
+        ("Drip", "Dropped", "Early", "Faults", "FileEntry", "Forged", "Hang", "Held", "Hit"),
+        "the emulator's kit",
+    ),
+    **dict.fromkeys(
+        ("HttpResponse", "InjectedFault", "Late", "LedgerEntry", "Line", "Overtaken", "Posted"),
+        "the emulator's kit",
+    ),
+    **dict.fromkeys(
+        ("RateLimit", "Raw", "ReferencePerson", "Repeated", "RequestLedger", "Rewritten"),
+        "the emulator's kit",
+    ),
+    **dict.fromkeys(("VideoFacts", "gateway"), "the emulator's kit"),
+}
+"""Public names whose arguments nobody hands in by mistake, with the reason."""
+
+ONLY_MADE: Mapping[str, str] = {
+    # Their methods are called by the engine, with what it has checked, for every request.
+    **dict.fromkeys(("MemoryLimiter", "RedisLimiter", "SqliteLimiter", "RayLimiter"), "a limiter"),
+    **dict.fromkeys(("RedisLedger", "SqliteLedger", "RayLedger"), "a ledger"),
+    **dict.fromkeys(("MemoryStore", "RedisStore", "SqliteStore"), "a store"),
+    **dict.fromkeys(("Receipts", "OpenTelemetryObserver"), "an observer"),
+    "Once": "its methods return what was wrong in a Record, and raise nothing",
+    "Vector": "a sequence, whose methods are array's",
+    "Results": "a sequence, whose methods are tuple's",
+    "Emulator": "its methods are for tests",
+}
+
+BLOCKING = "memories_async.sync"
+
+WRONG = object()
+"""Of no type that any parameter takes, but for those that take anything."""
+
+ANYTHING_GOES: Mapping[str, str] = {
+    "Succeeded.source": "the item of a batch, whatever it was",
+    "Succeeded.value": "whatever the call returned",
+    "Failed.source": "the item of a batch, whatever it was",
+    "Result.from_dict.data": "decoded JSON: what is wrong with it is an UnexpectedShape",
+    "CallbackInbox.receive.path": "a stranger's: answered, whatever it is",
+    "CallbackInbox.receive.body": "a stranger's: answered, whatever it is",
+    "CallbackInbox.receive.peer": "a stranger's: answered, whatever it is",
+    **dict.fromkeys(
+        ("Job.create.inputs", "Job.add.inputs", "Job.plan.inputs"),
+        "looked at one by one, as they are taken: tests/bulk/test_wrong_arguments.py",
+    ),
+}
+
+
+def door_of(function: object) -> Door | None:
+    """Return the door before a function, if there is one."""
+    cells = getattr(getattr(function, "__func__", function), "__closure__", None) or ()
+    found = [cell.cell_contents for cell in cells if isinstance(cell.cell_contents, Door)]
+    return found[0] if found else None
+
+
+def makers(kind: type) -> Iterator[Callable[..., object]]:
+    """Yield what makes an instance of a class: its own, not object's."""
+    for name in ("__init__", "__new__"):
+        own = inspect.getattr_static(kind, name)
+        own = getattr(own, "__func__", own)
+        if inspect.isfunction(own) and len(inspect.signature(own).parameters) > 1:
+            yield own
+            return
+
+
+def public() -> Iterator[tuple[str, Callable[..., object]]]:
+    """Yield every function, constructor and method that the package's users call, by its name."""
+    for package in PACKAGES:
+        module = importlib.import_module(package)
+        names = getattr(module, "__all__", None) or [
+            name for name, value in vars(module).items() if _is_own_class(value, package)
+        ]
+        for name in names:
+            value = getattr(module, name)
+            if name in NOT_HANDED_IN or package == BLOCKING:
+                continue
+            if inspect.isfunction(value):
+                yield name, value
+            elif inspect.isclass(value) and not _is_no_input(value):
+                yield from ((name, maker) for maker in makers(value))
+                if name not in ONLY_MADE:
+                    yield from (
+                        (f"{name}.{method}", function)
+                        for method, function in vars(value).items()
+                        if not method.startswith("_")
+                        and callable(getattr(function, "__func__", function))
+                        and not isinstance(function, property)
+                    )
+
+
+def _is_own_class(value: object, package: str) -> bool:
+    return inspect.isclass(value) and value.__module__ == package and value.__name__[0] != "_"
+
+
+def _is_no_input(value: type) -> bool:
+    is_protocol = getattr(value, "_is_protocol", False)
+    return is_protocol or issubclass(value, enum.Enum | BaseException)
+
+
+CALLS = dict(public())
+PARAMETERS = {
+    f"{call}.{name}": (call, name)
+    for call, function in CALLS.items()
+    for name, parameter in inspect.signature(
+        getattr(function, "__func__", function)
+    ).parameters.items()
+    if name not in ("self", "cls")
+    and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+}
+
+
+def test_there_are_many() -> None:
+    assert len(CALLS) > 50
+    assert len(PARAMETERS) > 250
+    assert set(ANYTHING_GOES) <= set(PARAMETERS)
+
+
+def checked(call: str, name: str) -> Parameter:
+    door = door_of(CALLS[call])
+    assert door is not None, f"{call} does not check what it is given"
+    return door.parameters[name]
+
+
+@pytest.mark.parametrize("parameter", PARAMETERS)
+def test_what_is_of_another_type_is_refused_by_name(parameter: str) -> None:
+    """At the door, and so before the body has opened or sent anything."""
+    call, name = PARAMETERS[parameter]
+    kind = checked(call, name)
+    if ANYTHING in kind.kinds:
+        assert parameter in ANYTHING_GOES, "say why anything goes, or what is wanted"
+        return
+    problem = kind.problem(WRONG)
+    assert problem is not None
+    assert name in problem
+    assert "wanted" in problem
+    assert len(problem) < 300
+    if kind.optional:
+        assert kind.problem(None) is None
+    elif parameter not in ("Failed.value", "Succeeded.error"):  # None is all that they may be
+        assert name in (kind.problem(None) or "")
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_the_door_stands_before_the_call(call: str) -> None:
+    """What the table says is what happens: with each argument wrong, the call itself refuses."""
+    function = CALLS[call]
+    plain = getattr(function, "__func__", function)
+    names = [name for (of, name) in PARAMETERS.values() if of == call]
+    if not names:
+        return
+    wrong = dict.fromkeys(names, WRONG)
+    first = [None] if next(iter(inspect.signature(plain).parameters)) in ("self", "cls") else []
+    if all(f"{call}.{name}" in ANYTHING_GOES for name in names):
+        return
+
+    def make() -> None:
+        returned: Any = plain(*first, **wrong)
+        if inspect.iscoroutine(returned):
+            asyncio.run(cast("Any", returned))
+        elif isinstance(returned, AsyncIterator):
+            asyncio.run(cast("Any", anext(returned)))
+
+    with pytest.raises(ConfigurationError) as caught:
+        make()
+    assert str(caught.value).startswith(f"{call}: ") or call.startswith("Result")
+    assert any(name in str(caught.value) for name in names)
+    assert caught.value.attempts == 0
+    frames = str(caught.traceback[-1].path)
+    assert Path(frames).name == "parameters.py"
+
+
+BLOCKING_CALLS: tuple[tuple[str, Callable[[Any], object]], ...] = (
+    ("Memories: api_key", lambda sync: sync.Memories(5)),
+    ("Memories: options", lambda sync: sync.Memories("k", options={"deadline": 3})),
+    ("Memories: observers", lambda sync: sync.Memories("k", observers=5)),
+    ("Memories.with_options: options", lambda sync: sync.Memories("k").with_options(5)),
+    ("Memories.budget: dollars", lambda sync: sync.Memories("k").budget(dollars="many")),
+    ("CallbackInbox: address", lambda sync: sync.CallbackInbox(5, store=5)),
+    ("CallbackInbox: store", lambda sync: sync.CallbackInbox("https://example.com", store=5)),
+    ("Job.create: path", lambda sync: sync.Job.create(5, "embed_images", "photos")),
+    ("Job.create: kind", lambda sync: sync.Job.create("a.job", 5, "photos")),
+    ("Job.open: path", lambda sync: sync.Job.open(None)),
+    ("Job.merge: paths", lambda sync: sync.Job.merge("a.job", "b.job")),
+)
+
+
+@pytest.mark.parametrize(("says", "make"), BLOCKING_CALLS)
+def test_the_blocking_classes_refuse_the_same(
+    says: str, make: Callable[[Any], object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigurationError, match=says):
+        make(importlib.import_module("memories_async.sync"))
+    assert not list(tmp_path.iterdir())
+
+
+def test_no_other_class_is_blocking() -> None:
+    """These three hand everything on to the others, whose doors are tested above."""
+    assert set(importlib.import_module(BLOCKING).__all__) == {"CallbackInbox", "Job", "Memories"}
