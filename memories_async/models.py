@@ -244,6 +244,10 @@ class TranscriptLine(Result):
     index: int | None = None
 
 
+def _as_lines(lines: Iterable[TranscriptLine]) -> Results[TranscriptLine]:
+    return Results(lines)
+
+
 @checked({"lines": SEQUENCE}, model=True)
 @attrs.frozen
 class Transcript(Result):
@@ -255,7 +259,7 @@ class Transcript(Result):
     """
 
     lines: Results[TranscriptLine] = attrs.field(
-        converter=Results[TranscriptLine], metadata=wire("transcriptions")
+        converter=_as_lines, metadata=wire("transcriptions")
     )
     video_no: str | None = None
 
