@@ -3,9 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Sequence
-from typing import Any, TypeVar, cast
+from collections import deque
+from collections.abc import (
+    AsyncIterable,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterable,
+    Iterator,
+    Sequence,
+)
+from typing import Any, Generic, TypeVar, cast
 
 from memories_async.errors import (
     ConfigurationError,
@@ -57,36 +67,41 @@ async def run(
         except Exception as error:
             return unchecked(Failed, index, item, error=error)
 
-    iterator = _iterate(items)
-    running: list[asyncio.Task[Outcome[T]]] = []  # in the order of the items
-    fetching: asyncio.Task[tuple[S] | None] | None = None
-    exhausted = False
+    source = _Source(items)
+    running: dict[asyncio.Task[Outcome[T]], None] = {}  # in the order of the items
+    finished: deque[asyncio.Task[Outcome[T]]] = deque()  # in the order in which they end
+    changed = asyncio.Event()
+
+    def ended(task: asyncio.Task[Outcome[T]]) -> None:
+        if not ordered:
+            finished.append(task)
+        changed.set()
+
     taken = 0
     try:
         while True:
-            if fetching is None and not exhausted and len(running) < concurrency:
-                # A task of its own: results go on being yielded while a slow source thinks.
-                fetching = asyncio.create_task(_fetch(iterator))
-            ready = next((task for task in running[: 1 if ordered else None] if task.done()), None)
-            if ready is not None and (fetching is None or not fetching.done()):
-                running.remove(ready)
+            if ordered:
+                ready = next((task for task in itertools.islice(running, 1) if task.done()), None)
+            else:
+                ready = finished.popleft() if finished else None
+            if ready is not None:
+                del running[ready]
                 yield ready.result()
                 continue
-            if fetching is not None and fetching.done():
-                fetched, fetching = fetching.result(), None
-                if fetched is None:
-                    exhausted = True
-                else:
-                    call_of_item = outcome(taken, fetched[0])
-                    running.append(asyncio.create_task(call_of_item, name=f"item {taken}"))
-                    taken += 1
+            if len(running) < concurrency and (item := source.take(changed.set)) is not None:
+                task = asyncio.create_task(outcome(taken, item[0]), name=f"item {taken}")
+                task.add_done_callback(ended)
+                running[task] = None
+                taken += 1
+                if len(running) < concurrency:
+                    await asyncio.sleep(0)  # a slow source holds up no call that has been taken
                 continue
-            if fetching is None and not running:
+            if source.exhausted and not running:
                 return
-            watched = [*running[: 1 if ordered else None], *([fetching] if fetching else [])]
-            await asyncio.wait(watched, return_when=asyncio.FIRST_COMPLETED)
+            changed.clear()
+            await changed.wait()
     except BaseException as error:
-        await _cancelled([*running, *([fetching] if fetching else [])])
+        await _cancelled([*running, *source.fetching])
         # Whatever of these was paid for, nobody will be given it any more.
         notes = [f"{task.get_name()}: {note}" for task in running for note in left_behind(task)]
         if len(notes) > MOST_NOTES:
@@ -98,9 +113,6 @@ async def run(
             for note in notes:
                 error.add_note(note)
         raise
-    finally:
-        if (close := getattr(iterator, "aclose", None)) is not None:
-            await close()
 
 
 def left_behind(task: asyncio.Task[Any]) -> list[str]:
@@ -143,16 +155,58 @@ async def _cancelled(tasks: Sequence[asyncio.Task[Any]]) -> None:
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def _fetch(iterator: AsyncIterator[S]) -> tuple[S] | None:
+class _Source(Generic[S]):
+    """Items, taken one by one as there is room for them.
+
+    Args:
+        items: A plain iterable is asked at once. What is awaited is awaited in a task of its own,
+            and results go on being yielded while it thinks.
+    """
+
+    def __init__(self, items: Iterable[S] | AsyncIterable[S]) -> None:
+        self._items = items
+        self._iterator: Iterator[S] | None = None
+        self._async_iterator: AsyncIterator[S] | None = None
+        self._fetching: asyncio.Task[tuple[S] | None] | None = None
+        self.exhausted = False
+
+    @property
+    def fetching(self) -> list[asyncio.Task[tuple[S] | None]]:
+        """The task that awaits the next item, if one does."""
+        return [] if self._fetching is None else [self._fetching]
+
+    def take(self, tell: Callable[[], object]) -> tuple[S] | None:
+        """Return the next item; None if there is none, or none yet.
+
+        Args:
+            tell: Called when one that had to be awaited has come.
+        """
+        if self.exhausted:
+            return None
+        return self._awaited(tell) if isinstance(self._items, AsyncIterable) else self._at_hand()
+
+    def _at_hand(self) -> tuple[S] | None:
+        if self._iterator is None:
+            self._iterator = iter(cast("Iterable[S]", self._items))
+        for item in self._iterator:
+            return (item,)
+        self.exhausted = True
+        return None
+
+    def _awaited(self, tell: Callable[[], object]) -> tuple[S] | None:
+        if self._fetching is None:
+            if self._async_iterator is None:
+                self._async_iterator = aiter(cast("AsyncIterable[S]", self._items))
+            self._fetching = asyncio.create_task(_next(self._async_iterator))
+            self._fetching.add_done_callback(lambda _: tell())
+        if not self._fetching.done():
+            return None
+        fetched, self._fetching = self._fetching.result(), None
+        self.exhausted = fetched is None
+        return fetched
+
+
+async def _next(iterator: AsyncIterator[S]) -> tuple[S] | None:
     async for item in iterator:
         return (item,)
     return None
-
-
-async def _iterate(items: Iterable[S] | AsyncIterable[S]) -> AsyncIterator[S]:
-    if isinstance(items, AsyncIterable):
-        async for item in items:
-            yield item
-    else:
-        for item in items:
-            yield item
