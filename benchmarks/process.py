@@ -40,6 +40,7 @@ class Job:
         count: How many calls.
         at_once: How many of them at once.
         beside: Whether small calls are made beside them.
+        uvloop: Whether uvloop's event loop runs them.
     """
 
     client: str
@@ -49,6 +50,7 @@ class Job:
     count: int = 1
     at_once: int = 1
     beside: bool = False
+    uvloop: bool = False
 
 
 def cpu_seconds() -> float:
@@ -140,7 +142,13 @@ async def measure(job: Job, target: Target) -> Sample:
 def main() -> None:
     """Run the job that the arguments give."""
     target, job = (json.loads(argument) for argument in sys.argv[1:3])
-    print(json.dumps(asyncio.run(measure(Job(**job), Target(**target)))), flush=True)
+    factory = None
+    if job["uvloop"]:
+        import uvloop
+
+        factory = uvloop.new_event_loop
+    with asyncio.Runner(loop_factory=factory) as runner:
+        print(json.dumps(runner.run(measure(Job(**job), Target(**target)))), flush=True)
     os._exit(0)  # the peers' sessions are not ours to close
 
 
