@@ -1,5 +1,6 @@
 """The blocking twins: ``Memories``, ``CallbackInbox`` and ``Job`` without ``await``."""
 
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 from memories_async.sync._client import Memories
@@ -11,14 +12,13 @@ if TYPE_CHECKING:
 __all__ = ["CallbackInbox", "Job", "Memories"]
 
 
+_LATE = {"CallbackInbox": "_inbox", "Job": "_job"}
+"""What few programs need is imported for those alone."""
+
+
 def __getattr__(name: str) -> object:
-    """Import what few programs need only for those that do."""
-    if name == "CallbackInbox":
-        from memories_async.sync._inbox import CallbackInbox
-
-        return CallbackInbox
-    if name == "Job":
-        from memories_async.sync._job import Job
-
-        return Job
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name not in _LATE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    found: object = getattr(import_module(f"memories_async.sync.{_LATE[name]}"), name)
+    globals()[name] = found
+    return found
