@@ -14,6 +14,9 @@ pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 RATE = Rate(100, 20)
 """So long a period that the guard is wider than what a machine adds to a call's way."""
 SECONDS = 30.0
+HARDLY_LESS = 0.9
+"""Of what the rate allows: a busy machine takes a second of the 30. What the rule itself gives away
+is 2 % at most, on a virtual clock (tests/limits/test_stores.py)."""
 
 
 @pytest.fixture(params=["memory", "sqlite", "redis"])
@@ -30,12 +33,12 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 async def test_one_process(store: str) -> None:
     seen = await seen_by_a_server(store, RATE, 1, SECONDS)
     assert seen.most <= RATE.calls, seen
-    assert seen.share >= 0.98, seen
+    assert seen.share >= HARDLY_LESS, seen
 
 
 @pytest.mark.parametrize("store", ["sqlite", "redis"], indirect=True)
 async def test_four_processes(store: str) -> None:
     seen = await seen_by_a_server(store, RATE, 4, SECONDS)
     assert seen.most <= RATE.calls, seen
-    assert seen.share >= 0.98, seen
-    assert seen.fewest >= 0.5, "every process gets its turns"
+    assert seen.share >= HARDLY_LESS, seen
+    assert seen.fewest >= 0.25, "every process gets its turns"
