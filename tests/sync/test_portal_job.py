@@ -42,6 +42,7 @@ def test_the_first_ctrl_c_lets_the_calls_in_flight_end(emulator: Emulator) -> No
     with Child("run_a_job_until_ctrl_c", emulator.url) as child:
         for _ in range(8):
             child.listen()
+        emulator.latency = 0.5  # seconds until all are done, however late the signal comes
         child.process.send_signal(signal.SIGINT)
         while not (line := child.listen()).startswith("interrupted"):
             assert line
@@ -53,7 +54,7 @@ def test_the_first_ctrl_c_lets_the_calls_in_flight_end(emulator: Emulator) -> No
 
 
 def test_a_job_is_stopped_from_another_thread(emulator: Emulator) -> None:
-    emulator.latency = 0.05
+    emulator.latency = 0.3
     with Child("stop_a_job_from_another_thread", emulator.url) as child:
         assert child.listen() == "begun"
         child.say("stop")
