@@ -73,9 +73,9 @@ def is_blank(text: str) -> bool:
 
 def text_problem(name: str, value: str) -> Problem:
     """Refuse an empty text, and one that cannot be sent."""
-    if is_blank(value):
-        return f"the {name} is empty"
-    return any_text_problem(name, value)
+    if (problem := any_text_problem(name, value)) is not None:
+        return problem
+    return f"the {name} is empty" if is_blank(value) else None
 
 
 def any_text_problem(name: str, value: str) -> Problem:

@@ -6,7 +6,15 @@ import math
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
-from memories_async.arguments import Limit, Problem, at_most, between, is_blank, shown
+from memories_async.arguments import (
+    Limit,
+    Problem,
+    any_text_problem,
+    at_most,
+    between,
+    is_blank,
+    shown,
+)
 from memories_async.parameters import Mark
 
 LONGEST_CAMERA_MODEL = 200
@@ -42,7 +50,9 @@ def an_identifier(name: str, value: str) -> Problem:
     """Refuse what identifies nothing, or means another place in a path."""
     if value.strip() in (".", ".."):
         return f"{shown(value)} is no {name}: in a path it means another place"
-    if not is_blank(value) and (value != value.strip() or not value.isprintable()):
+    if is_blank(value) or any_text_problem(name, value):
+        return None  # said of every text
+    if value != value.strip() or not value.isprintable():
         return f"{name} is {value!r}; there are spaces or unprintable characters in or around it"
     return None
 

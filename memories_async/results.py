@@ -7,7 +7,7 @@ import json
 import reprlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import Any, Self, SupportsIndex, TypeVar, cast, get_args, overload
+from typing import Any, NoReturn, Self, SupportsIndex, TypeVar, cast, get_args, overload
 
 import attrs
 
@@ -29,6 +29,37 @@ def wire(*names: str) -> dict[str, tuple[str, ...]]:
     return {"wire": names}
 
 
+class _Fixed(dict[str, V]):
+    """A mapping that cannot be changed, as what holds it cannot; a dict to all who read it."""
+
+    __slots__ = ()
+
+    def _refuse(self, *_: object, **__: object) -> NoReturn:
+        """Refuse: what the service said cannot be changed."""
+        raise TypeError("what a result holds cannot be changed: take a copy, dict(...)")
+
+    __setitem__ = __delitem__ = __ior__ = _refuse
+    clear = pop = popitem = setdefault = update = _refuse
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _Fixed, (dict(self),)
+
+    def __copy__(self) -> Self:
+        return self
+
+    def copy(self) -> dict[str, V]:
+        """Return a dict that can be changed."""
+        return dict(self)
+
+
+def _fixed(given: Mapping[str, object]) -> Mapping[str, object]:
+    return given if type(given) is _Fixed else _Fixed(given)
+
+
+def _fixed_texts(given: Mapping[str, str]) -> Mapping[str, str]:
+    return given if type(given) is _Fixed else _Fixed(given)
+
+
 _OF_THE_CALL: Mapping[str, bool] = {"of_the_call": True}
 """Marks a field that tells of the call, not of the answer: it is in no JSON."""
 
@@ -46,7 +77,7 @@ class HttpExchange:
     """
 
     status: int
-    headers: Mapping[str, str] = attrs.field(factory=dict[str, str])
+    headers: Mapping[str, str] = attrs.field(default=_Fixed[str](), converter=_fixed_texts)
     seconds: float = 0.0
     digest: str = ""
 
@@ -76,7 +107,8 @@ class Result(Mapping[str, object]):
     """
 
     extra: Mapping[str, object] = attrs.field(
-        factory=dict[str, object],
+        default=_Fixed[object](),
+        converter=_fixed,
         hash=False,  # so that a set holds results; what is equal has the same hash anyway
         repr=False,
         metadata=_OF_THE_CALL,
@@ -191,7 +223,7 @@ class Results(tuple[T, ...]):
         http: HttpExchange | None = None,
     ) -> Self:
         self = super().__new__(cls, items)
-        self.__dict__.update(extra=extra or {}, attempts=attempts, http=http)
+        self.__dict__.update(extra=_fixed(extra or {}), attempts=attempts, http=http)
         return self
 
     @property

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import enum
 import inspect
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from datetime import UTC, datetime
+from decimal import Decimal
+from fractions import Fraction
 from operator import attrgetter
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
 import memories_async
@@ -30,7 +34,7 @@ class AsyncHook:
     async def __call__(self, progress: object) -> None: ...
 
 
-NO_TEXT: tuple[object, ...] = (None, 5, b"x", ["x"], object(), "", " \n", "\ud800")
+NO_TEXT: tuple[object, ...] = (None, 5, b"x", ["x"], object(), "", " \n", "\u200b", "\ud800")
 NO_OPTIONAL_TEXT = NO_TEXT[1:]
 NO_FLAG: tuple[object, ...] = (None, "yes", "False", 0, 1, [])
 NO_NUMBER: tuple[object, ...] = ("5", b"5", True, [5], float("nan"), float("inf"), 1e400, object())
@@ -93,9 +97,9 @@ WRONG: Mapping[str, tuple[object, ...]] = {
     "texts": (None, 5, b"x", "", [""], ["x", None], {"x"}, iter("x")),
     "thinking": NO_FLAG,
     "top_k": (*NO_INTEGER, 0, 1001),
-    "unique_id": NO_OPTIONAL_TEXT,
-    "video_no": NO_TEXT,
-    "video_nos": NO_TEXTS,
+    "unique_id": (*NO_OPTIONAL_TEXT, "me ", "me\u200b"),
+    "video_no": (*NO_TEXT, " VI1", "VI1\n", "VI\x001", "..", "."),
+    "video_nos": (*NO_TEXTS, [" VI1"], ["VI1", "VI2\n"]),
     "video_transcription_prompt": NO_OPTIONAL_TEXT,
     "within": (None, *NO_NUMBER, -1),
 }
@@ -347,3 +351,48 @@ def test_what_is_natural_is_taken() -> None:
         parameters = doors(CALLS[call])
         for name, value in given.items():
             assert parameters[name].problem(value) is None, (call, name)
+
+
+class Word(enum.Enum):
+    LOW = "low"
+
+
+class Named(str, enum.Enum):  # noqa: UP042  # as code from before Python 3.11 has them
+    LOW = "low"
+
+
+class Number(enum.IntEnum):
+    TEN = 10
+
+
+@pytest.mark.parametrize(
+    ("parameter", "given", "sent"),
+    [
+        ("library.search.top_k", np.int64(5), 5),
+        ("library.search.top_k", Number.TEN, 10),
+        ("library.search.latitude", np.float32(1.5), 1.5),
+        ("library.search.latitude", np.float64(1.5), 1.5),
+        ("library.search.latitude", np.int8(3), 3),
+        ("library.search.latitude", Fraction(1, 2), 0.5),
+        ("library.search.filtering_level", Named.LOW, "low"),
+        ("library.search.query", Named.LOW, "low"),
+        ("library.search.query", np.str_("low"), "low"),
+        ("captions.image.reasoning_effort", Number.TEN, 10),
+        ("library.add_images.tags", [Named.LOW, "b"], ["low", "b"]),
+    ],
+)
+def test_values_of_other_kinds_are_sent_as_python_s_own(
+    parameter: str, given: object, sent: object
+) -> None:
+    call, name = PARAMETERS[parameter]
+    taken = doors(CALLS[call])[name].read(given, call)
+    assert taken == sent
+    assert type(taken) is type(sent)
+    if isinstance(taken, list):
+        assert {type(item) for item in taken} == {str}
+
+
+@pytest.mark.parametrize("value", [np.bool_(True), Word.LOW, np.float64(5), 5 + 0j, Decimal(5)])
+def test_what_is_no_whole_number_is_refused(value: object) -> None:
+    with pytest.raises(ConfigurationError, match="a whole number is wanted"):
+        doors(CALLS["library.search"])["top_k"].read(value, "library.search")

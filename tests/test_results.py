@@ -471,3 +471,28 @@ def test_a_set_holds_results() -> None:
 def test_json_nested_too_deeply_is_refused_as_json() -> None:
     with pytest.raises(ValueError, match="nested too deeply"):
         Caption.from_json('{"text": "x", "more": ' + "[" * 100_000 + "]" * 100_000 + "}")
+
+
+def test_what_came_beside_the_fields_cannot_be_changed() -> None:
+    given = {"more": 1}
+    clip = Clip(start_time=1.0, end_time=2.0, score=0.5, extra=given)
+    given["more"] = 2
+    assert clip.extra == {"more": 1}
+    extra: Any = clip.extra
+    for change in (
+        lambda: extra.update(more=3),
+        lambda: extra.pop("more"),
+        lambda: extra.__setitem__("more", 3),
+        lambda: extra.__ior__({"more": 3}),
+        lambda: extra.clear(),
+    ):
+        with pytest.raises(TypeError, match="cannot be changed"):
+            change()
+    for same in (pickle.loads(pickle.dumps(clip)), copy.deepcopy(clip), copy.copy(clip)):
+        assert same == clip
+        assert same.extra == {"more": 1}
+    assert json.loads(json.dumps(extra)) == {"more": 1}
+    assert dict(extra) | {"more": 4} == {"more": 4}
+    results: Any = Results([clip], extra={"total": 1})
+    with pytest.raises(TypeError, match="cannot be changed"):
+        results.extra["total"] = 2

@@ -528,3 +528,30 @@ def test_a_path_of_bytes_is_a_path(tmp_path: Path) -> None:
 def test_pillow_may_just_be_imported_by_another_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "PIL.Image", types.ModuleType("PIL.Image"))
     assert not is_picture(b"no picture")
+
+
+class _Broken:
+    """Whatever it is asked for, it raises."""
+
+    def __getattr__(self, name: str) -> object:
+        raise RuntimeError(f"nothing to say of {name}")
+
+
+class _BrokenRead:
+    @property
+    def read(self) -> object:
+        raise RuntimeError("not now")
+
+
+def _released() -> memoryview:
+    view = memoryview(PNG)
+    view.release()
+    return view
+
+
+@pytest.mark.parametrize("make", [_Broken, _BrokenRead, _released])
+async def test_objects_that_raise_when_they_are_looked_at(
+    make: Callable[[], Any], budget: UploadBudget
+) -> None:
+    with pytest.raises((ConfigurationError, MediaError)):
+        await sent(make(), budget)

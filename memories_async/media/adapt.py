@@ -69,6 +69,8 @@ def _copied(content: object) -> bytes:
     except TypeError:
         kind = type(content).__name__
         raise ConfigurationError(f"a source is {KINDS}, not {kind}") from None
+    except (ValueError, BufferError) as error:  # released, or closed
+        raise unreadable(f"a {type(content).__name__}", error) from None
     if view.ndim > 1:
         raise ConfigurationError(
             f"a {type(content).__name__} of {view.ndim} dimensions is no image file: encode it, "

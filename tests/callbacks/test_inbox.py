@@ -11,6 +11,7 @@ import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import attrs
@@ -27,12 +28,16 @@ from memories_async import (
     TaskFailed,
     _json,
 )
+from memories_async import sync as blocking
 from memories_async.callbacks import (
     CallbackInbox,
     MemoryStore,
     RedisStore,
     SqliteStore,
+    aiohttp_app,
+    asgi_app,
     serve,
+    wsgi_app,
 )
 from memories_async.callbacks import inbox as inbox_module
 from memories_async.emulator import (
@@ -681,3 +686,16 @@ async def test_a_port_that_is_none_is_refused(port: int) -> None:
     with pytest.raises(ConfigurationError, match="0 to 65535"):
         async with serve(inbox, port=port):
             raise AssertionError
+
+
+def test_an_inbox_of_the_other_colour_is_refused() -> None:
+    """Mounted, it would answer every callback with an error, and lose it."""
+    asyncio_inbox = CallbackInbox(ADDRESS, store=MemoryStore())
+    with blocking.CallbackInbox(ADDRESS, store=MemoryStore()) as blocking_inbox:
+        for mount in (asgi_app, aiohttp_app):
+            wrong: Any = blocking_inbox
+            with pytest.raises(ConfigurationError, match=r"inbox is .* a CallbackInbox is"):
+                mount(wrong)
+        other: Any = asyncio_inbox
+        with pytest.raises(ConfigurationError, match=r"a CallbackInbox of memories_async\.sync"):
+            wsgi_app(other)

@@ -64,6 +64,25 @@ async def test_a_hook_that_raises_before_the_end_has_cost_nothing(
     assert server.requests == []
 
 
+@pytest.mark.parametrize("at_the_end", [True, False])
+async def test_a_hook_that_raises_a_cancellation_ends_the_call_with_it(
+    at_the_end: bool, server: RawServer, tmp_path: Path
+) -> None:
+    """It is no unknown outcome: nothing but the hook's own exception tells why the call ended."""
+    film = tmp_path / "film.mp4"
+    film.write_bytes(b"\0\0\0\x18ftypmp42" + bytes(2_000_000))
+
+    def cancel(progress: Progress) -> None:
+        if not at_the_end or progress.sent == progress.total:
+            raise asyncio.CancelledError
+
+    async with Memories(KEY, caption_key=KEY, base_url=server.url) as client:
+        with pytest.raises(asyncio.CancelledError) as caught:
+            await client.captions.video(film, "What?", on_progress=cancel)
+    assert ("billed" in str(getattr(caught.value, "__notes__", ""))) is at_the_end
+    assert at_the_end or server.requests == []
+
+
 @pytest.mark.parametrize("billed", [True, False])
 async def test_a_cancellation_in_the_very_moment_of_the_answer_is_told_of_the_bill(
     billed: bool,

@@ -74,7 +74,7 @@ class Transfer:
     state: State = State.NOT_SENT
     sent: int = 0
     sent_at: float | None = None
-    failure: Exception | None = None
+    failure: BaseException | None = None
     _told: float = 0.0
 
     def handing_over(self, size: int) -> None:
@@ -104,7 +104,12 @@ class Transfer:
     def tell(self) -> None:
         """Tell the caller where the upload stands."""
         if self.on_progress is not None:
-            self.on_progress(unchecked(Progress, self.sent, self.total, self.attempt))
+            try:
+                self.on_progress(unchecked(Progress, self.sent, self.total, self.attempt))
+            except asyncio.CancelledError as error:
+                # The hook's own: raised on, it would read as if this write had been cancelled.
+                self.failure = error
+                raise RuntimeError("the hook on progress was cancelled") from error
 
 
 async def write(

@@ -208,7 +208,7 @@ class _Exchange:
         except (aiohttp.ClientError, ConnectionError):
             raise
         except Exception as error:
-            self.transfer.failure = error
+            self.transfer.failure = self.transfer.failure or error
             raise
         if body.length is None and connection.answered:
             await connection.hold()  # what ends a chunked body has not been written
