@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Final, Literal, Self
 from urllib.parse import urlsplit
@@ -241,16 +242,23 @@ def certainty_of(
 
 
 def _observed(operation: Operation[Any], url: str) -> ObservedCall:
-    parts = urlsplit(url)
-    path = operation.path
+    scheme, _, rest = url.partition("://")
     return ObservedCall(
-        number=next(_NUMBERS),
-        operation=operation.call,
-        row=operation.name,
-        method=operation.method,
-        path=path,
-        scheme=parts.scheme,
-        host=parts.hostname or "",
-        port=parts.port or _PORTS.get(parts.scheme, 0),
-        billable=operation.replay is not Replay.FREE_READ,
+        number=next(_NUMBERS), **_of_each_call(operation, scheme, rest.partition("/")[0])
     )
+
+
+@functools.lru_cache(maxsize=256)
+def _of_each_call(operation: Operation[Any], scheme: str, server: str) -> Mapping[str, Any]:
+    """Return what every call of an operation says of itself."""
+    parts = urlsplit(f"{scheme}://{server}")
+    return {
+        "operation": operation.call,
+        "row": operation.name,
+        "method": operation.method,
+        "path": operation.path,
+        "scheme": parts.scheme,
+        "host": parts.hostname or "",
+        "port": parts.port or _PORTS.get(parts.scheme, 0),
+        "billable": operation.replay is not Replay.FREE_READ,
+    }

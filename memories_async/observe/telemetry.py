@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Mapping
+from typing import Final, TypeAlias
 
 import attrs
-from opentelemetry import context, metrics, trace
+from opentelemetry import metrics, trace
 from opentelemetry.metrics import MeterProvider
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode, TracerProvider
 from opentelemetry.util.types import AttributeValue
@@ -17,6 +18,7 @@ from memories_async.observe.events import (
     AttemptStarted,
     CallEnded,
     CallStarted,
+    Certainty,
     Charged,
     Event,
     ObservedCall,
@@ -49,10 +51,23 @@ _DURATION_BOUNDARIES: Final = (
 """The HTTP conventions' own, and beyond them what a long video takes."""
 
 
+Attributes: TypeAlias = "Mapping[str, AttributeValue]"
+
+
 @attrs.define
 class _OpenCall:
     span: Span
     attempt: Span | None = None
+    charged: Certainty | None = None
+
+
+@attrs.frozen
+class _Server:
+    """What is the same of every attempt at an operation: built once, for the SDK copies it."""
+
+    name: str
+    of_spans: Attributes
+    of_metrics: Attributes
 
 
 class OpenTelemetryObserver:
@@ -98,55 +113,61 @@ class OpenTelemetryObserver:
             explicit_bucket_boundaries_advisory=_DURATION_BOUNDARIES,
         )
         self._open: dict[int, _OpenCall] = {}
+        self._servers: dict[tuple[str, str, int], _Server] = {}
 
     def __reduce__(self) -> tuple[object, ...]:
         return OpenTelemetryObserver, ()  # elsewhere, the providers are those of that place
 
     def observe(self, event: Event, /) -> None:
         """Open or close a span, or count."""
-        call = event.call
         if isinstance(event, CallStarted):
-            attributes: dict[str, AttributeValue] = {"memories.operation": call.operation}
-            span = self._tracer.start_span(call.operation, attributes=attributes)
+            call = event.call
+            span = self._tracer.start_span(
+                call.operation, attributes={"memories.operation": call.operation}
+            )
             self._open[call.number] = _OpenCall(span)
-            return
-        opened = self._open.get(call.number)
-        if opened is None:
-            return
+        elif opened := self._open.get(event.call.number):
+            self._go_on(opened, event)
+
+    def _go_on(self, opened: _OpenCall, event: Event) -> None:
         match event:
+            case AttemptStarted():
+                opened.attempt = self._attempt(opened.span, event)
+            case Charged():
+                opened.charged = event.certainty
+                self._billed.add(
+                    1,
+                    {
+                        "memories.operation": event.call.operation,
+                        "memories.certainty": event.certainty,
+                    },
+                )
+            case AttemptEnded():
+                self._end_attempt(opened, event)
+            case CallEnded():
+                del self._open[event.call.number]
+                _end_call(opened, event)
             case Waited():
                 self._wait.record(
                     event.seconds,
-                    {"memories.operation": call.operation, "memories.reason": event.reason},
+                    {"memories.operation": event.call.operation, "memories.reason": event.reason},
                 )
                 opened.span.add_event(
                     "waited", {"memories.reason": event.reason, "memories.seconds": event.seconds}
                 )
-            case AttemptStarted():
-                opened.attempt = self._attempt(opened.span, call, event.attempt)
             case Throttled():
                 opened.span.add_event("throttled", {"memories.seconds": event.pause})
-            case Charged():
-                self._billed.add(
-                    1,
-                    {"memories.operation": call.operation, "memories.certainty": event.certainty},
-                )
-                opened.span.set_attribute("memories.billed", event.certainty)
-            case AttemptEnded():
-                self._end_attempt(opened, event)
-            case CallEnded():
-                del self._open[call.number]
-                _end(opened.span, event.error, {"memories.attempts": event.attempts})
             case _:
                 pass
 
-    def _attempt(self, parent: Span, call: ObservedCall, attempt: int) -> Span:
-        attributes = _server(call) | {"url.scheme": call.scheme, "url.template": call.path}
-        if attempt > 1:
-            attributes["http.request.resend_count"] = attempt - 1
+    def _attempt(self, parent: Span, event: AttemptStarted) -> Span:
+        server = self._server(event.call)
+        attributes = server.of_spans
+        if event.attempt > 1:
+            attributes = {**attributes, "http.request.resend_count": event.attempt - 1}
         return self._tracer.start_span(
-            f"{call.method} {call.path}",
-            context=trace.set_span_in_context(parent, context.get_current()),
+            server.name,
+            context=trace.set_span_in_context(parent),
             kind=SpanKind.CLIENT,
             attributes=attributes,
         )
@@ -155,33 +176,51 @@ class OpenTelemetryObserver:
         span, opened.attempt = opened.attempt, None
         if span is None:
             return
-        answer: dict[str, AttributeValue] = {}
+        measured = {**self._server(event.call).of_metrics}
         if event.status is not None:
-            answer["http.response.status_code"] = event.status
-        own: dict[str, AttributeValue] = {
-            "memories.state": event.state,
-            "memories.verdict": event.verdict,
-            "http.request.body.size": event.sent,
-        }
-        if event.code is not None:
-            own["memories.code"] = event.code
-        _end(span, event.error, answer | own)
-        failed = {} if event.error is None else {"error.type": event.error}
-        self._duration.record(event.seconds, _server(event.call) | answer | failed)
+            measured["http.response.status_code"] = event.status
+        if event.error is not None:
+            measured["error.type"] = event.error
+        if span.is_recording():
+            attributes: dict[str, AttributeValue] = {
+                "memories.state": event.state,
+                "memories.verdict": event.verdict,
+                "http.request.body.size": event.sent,
+            }
+            if event.status is not None:
+                attributes["http.response.status_code"] = event.status
+            if event.code is not None:
+                attributes["memories.code"] = event.code
+            _mark(span, attributes, event.error)
+        span.end()
+        self._duration.record(event.seconds, measured)
+
+    def _server(self, call: ObservedCall) -> _Server:
+        key = call.row, call.host, call.port
+        server = self._servers.get(key)
+        if server is None:
+            measured: dict[str, AttributeValue] = {
+                "http.request.method": call.method,
+                "server.address": call.host,
+                "server.port": call.port,
+            }
+            spans = {**measured, "url.scheme": call.scheme, "url.template": call.path}
+            server = self._servers[key] = _Server(f"{call.method} {call.path}", spans, measured)
+        return server
 
 
-def _server(call: ObservedCall) -> dict[str, AttributeValue]:
-    return {
-        "http.request.method": call.method,
-        "server.address": call.host,
-        "server.port": call.port,
-    }
+def _end_call(opened: _OpenCall, event: CallEnded) -> None:
+    if opened.span.is_recording():
+        attributes: dict[str, AttributeValue] = {"memories.attempts": event.attempts}
+        if opened.charged is not None:
+            attributes["memories.billed"] = opened.charged
+        _mark(opened.span, attributes, event.error)
+    opened.span.end()
 
 
-def _end(span: Span, error: str | None, attributes: dict[str, AttributeValue]) -> None:
-    span.set_attributes(attributes)
+def _mark(span: Span, attributes: dict[str, AttributeValue], error: str | None) -> None:
     if error is not None:
         # By our exception: a throttle that came as HTTP 200 is no success.
-        span.set_attribute("error.type", error)
+        attributes["error.type"] = error
         span.set_status(Status(StatusCode.ERROR))
-    span.end()
+    span.set_attributes(attributes)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import http.server
 import json
 import socket
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from email.utils import format_datetime
 from pathlib import Path
 
@@ -16,8 +19,10 @@ from memories_async.cli.doctor.findings import Health
 from memories_async.cli.doctor.shapes import differences, shape_of
 from memories_async.cli.exit_codes import Exit
 from memories_async.emulator import Emulator, HttpResponse, InjectedFault, Reason
+from memories_async.emulator.engines.hashing import HashEngine
 from memories_async.media.formats import detect
 from memories_async.operations import OPERATIONS, Replay
+from memories_async.sync import Memories
 from tests.cli.conftest import Run
 
 CAPTION = {
@@ -43,6 +48,54 @@ def test_all_is_well(account: Emulator, run: Run, capsys):
     assert err == ""
 
 
+@pytest.fixture
+def public(request: pytest.FixtureRequest) -> Iterator[str]:
+    """A place at which a picture and a video lie, and to which results may be posted."""
+    posted: list[bytes] = []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            content = media.video(1) if self.path.endswith(".mp4") else media.picture(1)
+            self.send_response(200)
+            self.send_header("Content-Type", "video/mp4" if ".mp4" in self.path else "image/png")
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        def do_POST(self) -> None:
+            posted.append(self.rfile.read(int(self.headers["Content-Length"])))
+            self.send_response(204)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+def addresses(public: str) -> tuple[str, ...]:
+    return (
+        f"--image-url={public}/a.png",
+        f"--video-url={public}/a.mp4",
+        f"--callback-url={public}/done",
+    )
+
+
+FREE = {row.name for row in OPERATIONS if row.replay is Replay.FREE_READ}
+BY_ADDRESS = {
+    "caption_image_url",
+    "caption_video_url",
+    "submit_video_url",
+    "submit_video_file",
+    "add_video_url",
+}
+
+
 def test_live_asks_every_billed_call_once_and_finds_no_difference(
     account: Emulator, run: Run, capsys
 ):
@@ -50,22 +103,27 @@ def test_live_asks_every_billed_call_once_and_finds_no_difference(
     out, err = capsys.readouterr()
     found = findings(out)
     assert {row["health"] for row in found.values()} <= {"ok", "skipped"}
-    assert "before: the calls cost $0.001001, and 5 of them have no published price" in err
-    assert found["cost"]["message"].startswith("$0.001001 by the published prices")
+    assert "before: the calls cost $0.001103, and 5 of them have no published price" in err
+    assert found["cost"]["message"].startswith("$0.001103 by the published prices")
     asked = [entry.operation for entry in account.ledger if entry.billed]
-    assert len(asked) == len(set(asked)) == account.ledger.billed()
-    # Without a public address of ours, and beside another way in to the same call.
-    unasked = {
-        "caption_image_url",
-        "caption_video_url",
-        "submit_video_url",
-        "submit_video_file",
-        "embed_image_asset",
-        "add_video_url",
-        "sign_upload",
-    }
-    free = {row.name for row in OPERATIONS if row.replay is Replay.FREE_READ}
-    assert {row.name for row in OPERATIONS} - free - unasked <= set(asked)
+    assert sorted(asked) == sorted({row.name for row in OPERATIONS} - FREE - BY_ADDRESS)
+    assert found["captions.submit_video"]["message"] == "--callback-url is not given"
+    assert found["library.add_video (by address)"]["message"] == "--video-url is not given"
+
+
+def test_with_public_addresses_every_operation_of_the_table_is_asked(
+    account: Emulator, run: Run, public: str, capsys
+):
+    assert run("doctor", "--live", "--json", *addresses(public)) == Exit.DONE
+    out, err = capsys.readouterr()
+    found = findings(out)
+    problems = {name: row for name, row in found.items() if row["health"] not in ("ok", "skipped")}
+    assert not problems
+    assert "before: the calls cost $0.001603, and 9 of them have no published price" in err
+    billed = [entry.operation for entry in account.ledger if entry.billed]
+    assert sorted(billed) == sorted({row.name for row in OPERATIONS} - FREE)
+    free = {entry.operation for entry in account.ledger if entry.operation and not entry.billed}
+    assert free == FREE, "and every free one"
 
 
 def test_what_was_added_is_removed(account: Emulator, run: Run, capsys):
@@ -166,6 +224,102 @@ def test_ten_differences_at_once(account: Emulator, run: Run, capsys):
         "data.asset_id: is missing",
     ):
         assert difference in out, difference
+
+
+def test_a_recording_is_a_test_case(
+    account: Emulator, run: Run, public: str, tmp_path: Path, monkeypatch, capsys
+):
+    """What the live run heard is asked again: without keys, without the service, for nothing."""
+    folder = tmp_path / "recordings"
+    assert run("doctor", "--live", "--record", folder, "--json", *addresses(public)) == Exit.DONE
+    live = findings(capsys.readouterr().out)
+    asked = {entry.operation for entry in account.ledger}
+    before = len(account.ledger)
+    for name in ("API_KEY", "CAPTION_KEY", "BASE_URL"):
+        monkeypatch.delenv(f"MEMORIES_{name}")
+    assert run("doctor", "--replay", folder, "--json") == Exit.DONE
+    replayed = findings(capsys.readouterr().out)
+    calls = {name for name, row in live.items() if row["health"] == "ok" and "." in name}
+    assert {name for name, row in replayed.items() if row["health"] == "ok"} >= calls - {
+        name for name in live if name.startswith(("name ", "connection "))
+    }
+    assert len(account.ledger) == before
+    kept = [path for path in folder.iterdir() if path.suffix == ".json"]
+    assert {json.loads(path.read_bytes())["operation"] for path in kept} == asked - {None}
+    everything = b"".join(path.read_bytes() for path in folder.iterdir())
+    assert b"SENTINEL" not in everything
+    assert b"signature=" not in everything.replace(b"signature=recorded", b"")
+
+
+def test_what_an_emulator_replays_of_it_is_decoded_by_our_models(
+    account: Emulator, run: Run, tmp_path: Path, capsys
+):
+    """As somebody's own test would: the recording is one of `memories-async emulator --replay`."""
+    folder = tmp_path / "recordings"
+    assert run("doctor", "--live", "--record", folder, "--quiet") == Exit.DONE
+    with (
+        Emulator(HashEngine(), replay=folder) as emulator,
+        Memories("any", caption_key="any", base_url=emulator.url) as client,
+    ):
+        videos = list(client.library.videos(page_size=1))
+        vectors = client.embeddings.text("a red bar")
+        emulator.assert_billed(0)
+    assert videos == []
+    assert len(vectors[0].vector) > 100
+
+
+def test_a_recording_shows_how_a_later_version_would_differ(
+    account: Emulator, run: Run, tmp_path: Path, capsys
+):
+    folder = tmp_path / "recordings"
+    changed = HttpResponse(body=json.dumps({**CAPTION, "traceId": "x"}).encode())
+    account.faults.add(InjectedFault("caption_image_file", changed))
+    for arguments in (("--live", "--record", folder), ("--replay", folder)):
+        assert run("doctor", *arguments, "--json", "--quiet") == Exit.FAILED
+        row = findings(capsys.readouterr().out)["captions.image"]
+        assert row["differences"] == ["traceId: is new (text)"]
+
+
+def test_what_was_not_recorded_is_skipped_by_name(
+    account: Emulator, run: Run, tmp_path: Path, monkeypatch, capsys
+):
+    folder = tmp_path / "recordings"
+    monkeypatch.delenv("MEMORIES_CAPTION_KEY")
+    assert run("doctor", "--live", "--record", folder, "--quiet", "--max-cost", "0.001") == 0
+    capsys.readouterr()
+    assert run("doctor", "--replay", folder, "--json") == Exit.DONE
+    found = findings(capsys.readouterr().out)
+    assert found["captions.image"]["message"] == "the recording has no answer to it"
+    assert found["library.add_video"]["health"] == "ok"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--record", "new"), "--record is for --live"),
+        (("--image-url", "https://a.example/a.png"), "--image-url is for --live"),
+        (("--live", "--replay", "old"), "--replay is for a run of its own"),
+        (("--live", "--record", "full"), "full is not empty; a new folder is wanted"),
+        (("--replay", "full"), "--replay: full holds nothing that memories-async doctor"),
+        (("--replay", "nowhere"), "--replay: nowhere holds nothing"),
+    ],
+)
+def test_folders_that_do_not_fit(account: Emulator, run: Run, arguments, message, capsys):
+    Path("full").mkdir()
+    Path("full", "note.txt").touch()
+    assert run("doctor", *arguments) == Exit.USAGE
+    assert message in capsys.readouterr().err
+    assert account.ledger.billed() == 0
+
+
+@pytest.mark.parametrize("cost", ["0", "0.0001", "0.0051", "0.01", "0.02"])
+def test_no_more_than_max_cost_is_spent(account: Emulator, run: Run, cost: str, capsys):
+    """Counted with the ledger, a call without a published price as the doctor says that it is."""
+    assert run("doctor", "--live", "--max-cost", cost, "--json") in (Exit.DONE, Exit.FAILED)
+    steps = {step.name: step for step in live.BILLED}
+    found = findings(capsys.readouterr().out)
+    made = [steps[name] for name, row in found.items() if name in steps and row["health"] == "ok"]
+    assert sum(step.counted for step in made) <= Decimal(cost)
 
 
 def test_max_cost_is_kept(account: Emulator, run: Run, capsys):

@@ -22,12 +22,14 @@ NO_NUMBER = ("", " ", "abc", "nan", "inf", "-inf", "1,5", "0x10", *NOT_PLAIN)
 NO_COUNT = ("", "abc", "0", "-1", "1.5", "1e3", "nan", "9" * 12, "9" * 5000, *NOT_PLAIN)
 NO_DOLLARS = (*NO_NUMBER, "-0.01", "$5")
 NO_FLAG = ("maybe", "2")
+NO_ADDRESS = (*NO_TEXT, "a.png", "ftp://example.com/a.png", "https://", "https://a b")
 NO_MOMENT = ("", "yesterday", "2025-9-7 22:52:00", "2025-09-07", "2025-09-07 25:00:00")
 
 WRONG: dict[str, Sequence[str]] = {
     "--answer-timeout": (*NO_NUMBER, "0", "-1"),
     "--as": ("", "picture", "Image "),
     "--by": ("", "words"),
+    "--callback-url": NO_ADDRESS,
     "--camera-model": (*NO_TEXT, "x" * 201),
     "--concurrency": (*NO_COUNT, "1001"),
     "--datetime-taken": NO_MOMENT,
@@ -37,6 +39,7 @@ WRONG: dict[str, Sequence[str]] = {
     "--failed": ("", "skip"),
     "--force": NO_FLAG,
     "--image": NO_FILE,
+    "--image-url": NO_ADDRESS,
     "--include": NO_TEXT,
     "--into": NO_FILE,
     "--job": NO_FILE,
@@ -60,6 +63,8 @@ WRONG: dict[str, Sequence[str]] = {
     "--quiet": NO_FLAG,
     "--rate": (*NO_TEXT, "0", "-1", "fast", "1/0", "1/2/3", "1.5", "nan", *NOT_PLAIN, "1/\u0663"),
     "--reasoning-effort": ("", "0", "11", "-2", "1.5", "high", *NOT_PLAIN),
+    "--record": NO_FILE,
+    "--replay": NO_FILE,
     "--shard": (*NO_TEXT, "3", "0/3", "4/3", "a/b", "1/0", "1/1_0", "\u0661/\u0663"),
     "--similarity": (*NO_NUMBER, "-0.1", "1.1"),
     "--status": ("", "finished"),
@@ -72,6 +77,7 @@ WRONG: dict[str, Sequence[str]] = {
     "--unknown": ("", "resend"),
     "--verbose": NO_FLAG,
     "--video": NO_TEXT,
+    "--video-url": NO_ADDRESS,
     "--wait": NO_FLAG,
     "--what": ("", "done"),
     "--yes": NO_FLAG,

@@ -54,7 +54,18 @@ def _page(item: Shape) -> Shape:
     return {"videos": [item], **numbers, "total_count": "text"}
 
 
+_TRANSCRIPT: Shape = {
+    "videoNo": "text",
+    "transcriptions": [
+        {"index": "number", "content": "text", "startTime": "text", "endTime": "text"}
+    ],
+}
+
 ANSWERS: Mapping[str, Known] = {
+    "caption_image_url": _captioned({"text": "text", "token": _TOKEN}),
+    "caption_video_url": _captioned({"data": {"text": "text"}, "token": _TOKEN}),
+    "submit_video_file": _captioned({"task_id": "text"}),
+    "submit_video_url": _captioned({"task_id": "text"}),
     "caption_image_file": _captioned({"text": "text", "token": _TOKEN}),
     "caption_image_base64": _captioned({"text": "text", "token": _TOKEN}),
     "caption_video_file": _captioned({"data": {"text": "text"}, "token": _TOKEN}),
@@ -77,6 +88,15 @@ ANSWERS: Mapping[str, Known] = {
         }
     ),
     "delete_videos": _library("null"),
+    "add_video_url": _library(
+        {"videoNo": "text", "videoName": "text", "videoStatus": "text", "uploadTime": "text"}
+    ),
+    "get_audio_transcript": _library("null"),
+    "get_video_captions": _library(_TRANSCRIPT),
+    "embed_image_asset": _intelligence({"embedding": ["number"]}),
+    "sign_upload": _intelligence(
+        {"asset_id": "text", "signed_url": "text", "expires_in?": "number"}
+    ),
     "embed_image_file": _intelligence({"embedding": ["number"]}),
     "embed_texts": _intelligence([{"embedding": ["number"]}]),
     "upload_asset": _intelligence({"asset_id": "text"}),

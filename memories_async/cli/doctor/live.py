@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import time
+import os
+import tempfile
+import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any, cast
@@ -18,11 +20,13 @@ from memories_async._engine.transport.http import Http
 from memories_async.cli.doctor import media
 from memories_async.cli.doctor.findings import Finding, Health
 from memories_async.cli.doctor.known import ANSWERS
+from memories_async.cli.doctor.recording import Destination
 from memories_async.cli.doctor.shapes import differences, read
 from memories_async.cli.profiles import KeyName
 from memories_async.cli.terms import in_options
 from memories_async.client import Memories
-from memories_async.errors import MemoriesError, NotFound
+from memories_async.emulator.recording.replayer import NOT_RECORDED
+from memories_async.errors import ApiError, MemoriesError, NotFound
 from memories_async.operations import Operation
 
 NAMESPACE = "memories-async-doctor"
@@ -61,22 +65,45 @@ class HeardMemories(Memories):
 
 @attrs.define
 class Findings:
-    """What the steps before have found, for those after them."""
+    """What the steps before have found, for those after them.
 
+    Attributes:
+        seed: What the media of the next step are made of.
+        image_url: A picture at a public address, if the user named one.
+        video_url: A video at a public address, if the user named one.
+        callback_url: Where results may be posted, if the user named it.
+        video_no: A video of the library.
+        asset_id: A video that was uploaded as an asset.
+        picture_id: A picture that was uploaded as an asset.
+    """
+
+    seed: int
+    image_url: str = ""
+    video_url: str = ""
+    callback_url: str = ""
     video_no: str = ""
     asset_id: str = ""
-    seed: int = attrs.field(factory=lambda: time.time_ns() % 2**32)
+    picture_id: str = ""
 
     def picture(self) -> bytes:
         """Return a picture that nobody has seen."""
-        self.seed += 1
         return media.picture(self.seed)
 
     def video(self) -> bytes:
         """Return a video that nobody has seen."""
-        self.seed += 1
         return media.video(self.seed)
 
+    def lacks(self, needs: Sequence[str]) -> str:
+        """Return the first of what is needed that was not found, or nothing."""
+        return next((name for name in needs if not getattr(self, name)), "")
+
+
+GIVEN: Mapping[str, str] = {
+    "image_url": "--image-url",
+    "video_url": "--video-url",
+    "callback_url": "--callback-url",
+}
+"""What no step finds: the options that name it."""
 
 Call = Callable[[Memories, Findings], Awaitable[object]]
 
@@ -90,14 +117,14 @@ class Step:
         call: Makes it.
         key: Which key it wants.
         dollars: What it costs; None where the service publishes no price.
-        needs: What a step before must have found.
+        needs: What a step before must have found, or the user must have named.
     """
 
     name: str
     call: Call
     key: KeyName = "api_key"
     dollars: Decimal | None = Decimal(0)
-    needs: str = ""
+    needs: Sequence[str] = ()
 
     @property
     def counted(self) -> Decimal:
@@ -132,6 +159,20 @@ async def _clips(client: Memories, found: Findings) -> None:
     )
 
 
+async def _transcript(client: Memories, found: Findings) -> None:
+    await client.library.audio_transcript(found.video_no, unique_id=NAMESPACE)
+
+
+async def _captions(client: Memories, found: Findings) -> None:
+    await client.library.video_captions(found.video_no, unique_id=NAMESPACE)
+
+
+async def _download(client: Memories, found: Findings) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        copy = os.path.join(folder, "doctor.mp4")
+        await client.library.download(found.video_no, copy, unique_id=NAMESPACE)
+
+
 async def _transcripts(client: Memories, _: Findings) -> None:
     async for _hit in client.library.search_transcripts("hello", unique_id=NAMESPACE):
         return
@@ -146,14 +187,31 @@ async def _asset(client: Memories, found: Findings) -> None:
     found.asset_id = (await client.assets.upload(named)).asset_id
 
 
+async def _signed_asset(client: Memories, found: Findings) -> None:
+    named = ("doctor.png", found.picture(), "image/png")
+    found.picture_id = (await client.assets.upload(named, signed=True)).asset_id
+
+
+async def _asset_download(client: Memories, found: Findings) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        await client.assets.download(found.asset_id, os.path.join(folder, "doctor.mp4"))
+
+
+async def _video_by_address(client: Memories, found: Findings) -> None:
+    video = await client.library.add_video(found.video_url, unique_id=NAMESPACE)
+    found.video_no = video.video_no
+
+
 FREE: Sequence[Step] = (
     Step("library.videos", _list),
-    Step("library.video", _video, needs="video_no"),
+    Step("library.video", _video, needs=("video_no",)),
 )
 """Calls that cost nothing and change nothing."""
 
 _SEARCH = Decimal("0.0001")  # $0.1 per 1,000
 _IMAGE = Decimal("0.0001")
+_VIDEO = Decimal("0.0005")  # $0.5 per 1,000 minutes
+_BYTES = Decimal("0.000001")  # $0.12 per GB
 
 BILLED: Sequence[Step] = (
     Step(
@@ -177,13 +235,45 @@ BILLED: Sequence[Step] = (
         None,
     ),
     Step(
+        "captions.image (by address)",
+        lambda client, found: client.captions.image(found.image_url, "One word: what is it?"),
+        "caption_key",
+        None,
+        ("image_url",),
+    ),
+    Step(
+        "captions.video (by address)",
+        lambda client, found: client.captions.video(found.video_url, "One word: what moves?"),
+        "caption_key",
+        None,
+        ("video_url",),
+    ),
+    Step(
+        "captions.submit_video",
+        lambda client, found: client.captions.submit_video(
+            found.video(), "One word: what moves?", callback=found.callback_url
+        ),
+        "caption_key",
+        None,
+        ("callback_url",),
+    ),
+    Step(
+        "captions.submit_video (by address)",
+        lambda client, found: client.captions.submit_video(
+            found.video_url, "One word: what moves?", callback=found.callback_url
+        ),
+        "caption_key",
+        None,
+        ("callback_url", "video_url"),
+    ),
+    Step(
         "library.add_images",
         lambda client, found: client.library.add_images(found.picture(), unique_id=NAMESPACE),
         dollars=None,
     ),
-    Step("library.add_video", _add_video, dollars=Decimal("0.0005")),  # $0.5 per 1,000 minutes
-    Step("library.wait_until_searchable", _indexed, needs="video_no"),
-    Step("library.search_clips", _clips, dollars=_SEARCH, needs="video_no"),
+    Step("library.add_video", _add_video, dollars=_VIDEO),
+    Step("library.wait_until_searchable", _indexed, needs=("video_no",)),
+    Step("library.search_clips", _clips, dollars=_SEARCH, needs=("video_no",)),
     Step(
         "library.search",
         lambda client, _: client.library.search("a red bar", unique_id=NAMESPACE),
@@ -195,7 +285,17 @@ BILLED: Sequence[Step] = (
         dollars=_SEARCH,
     ),
     Step("library.search_transcripts", _transcripts, dollars=_SEARCH),
-    Step("library.delete_videos", _delete, needs="video_no"),
+    Step("library.audio_transcript", _transcript, needs=("video_no",)),
+    Step("library.video_captions", _captions, needs=("video_no",)),
+    Step("library.download", _download, dollars=_BYTES, needs=("video_no",)),
+    Step("library.delete_videos", _delete, needs=("video_no",)),
+    Step(
+        "library.add_video (by address)",
+        _video_by_address,
+        dollars=_VIDEO,
+        needs=("video_url",),
+    ),
+    Step("library.delete_videos (by address)", _delete, needs=("video_url", "video_no")),
     Step(
         "embeddings.image",
         lambda client, found: client.embeddings.image(found.picture()),
@@ -210,22 +310,33 @@ BILLED: Sequence[Step] = (
     Step(
         "assets.metadata",
         lambda client, found: client.assets.metadata(found.asset_id),
-        needs="asset_id",
+        needs=("asset_id",),
     ),
     Step(
         "embeddings.video",
         lambda client, found: client.embeddings.video(found.asset_id),
         dollars=None,
-        needs="asset_id",
+        needs=("asset_id",),
+    ),
+    Step("assets.download", _asset_download, dollars=_BYTES, needs=("asset_id",)),
+    Step("assets.upload (signed)", _signed_asset),
+    Step(
+        "embeddings.image (by asset)",
+        lambda client, found: client.embeddings.image(asset_id=found.picture_id),
+        dollars=_IMAGE,
+        needs=("picture_id",),
     ),
 )
-"""Every billed call that needs no public address of ours, in the order in which they can be made;
-the free ones between them prepare the next or clean up."""
+"""Every billed call in the order in which they can be made; the free ones between them prepare the
+next, clean up, or are made since what they need is there."""
 
 
-def cost_of(steps: Sequence[Step], keys: Mapping[KeyName, str]) -> tuple[Decimal, int]:
+def cost_of(
+    steps: Sequence[Step], keys: Mapping[KeyName, str], addresses: Mapping[str, str]
+) -> tuple[Decimal, int]:
     """Return the published price of the steps that can be made, and how many have none."""
-    made = [step for step in steps if step.key in keys]
+    missing = GIVEN.keys() - addresses.keys()
+    made = [step for step in steps if step.key in keys and not missing & {*step.needs}]
     published = sum((step.dollars for step in made if step.dollars is not None), Decimal(0))
     return published, sum(step.dollars is None for step in made)
 
@@ -233,7 +344,7 @@ def cost_of(steps: Sequence[Step], keys: Mapping[KeyName, str]) -> tuple[Decimal
 async def examine(
     client: HeardMemories,
     steps: Sequence[Step],
-    keys: Mapping[KeyName, str],
+    there: Destination,
     budget: Decimal,
     spent: Callable[[Step], object],
 ) -> AsyncIterator[Finding]:
@@ -242,17 +353,22 @@ async def examine(
     Args:
         client: Whose account pays.
         steps: The calls.
-        keys: The keys that are known.
+        there: Where they go.
         budget: Dollars that the calls may cost.
         spent: Told of each call that was made.
     """
     heard = await client.hear()
-    found, left = Findings(), budget
+    found, left = Findings(there.seed, **there.addresses), budget
     for step in steps:
-        if step.key not in keys:
+        # By the step's name: the same media again, whatever other steps were made.
+        found.seed = (there.seed + zlib.crc32(step.name.encode())) % 2**32
+        lacking = found.lacks(step.needs)
+        if step.key not in there.account.keys:
             yield Finding(step.name, Health.SKIPPED, f"there is no {step.key}")
-        elif step.needs and not getattr(found, step.needs):
-            yield Finding(step.name, Health.SKIPPED, f"there is no {step.needs} to ask for")
+        elif lacking in GIVEN:
+            yield Finding(step.name, Health.SKIPPED, f"{GIVEN[lacking]} is not given")
+        elif lacking:
+            yield Finding(step.name, Health.SKIPPED, f"there is no {lacking} to ask for")
         elif step.counted > left:
             yield Finding(step.name, Health.SKIPPED, "--max-cost does not cover it")
         else:
@@ -273,6 +389,8 @@ async def _made(
         error = None if step in FREE else refusal
     except MemoriesError as refusal:
         error = refusal
+    if isinstance(error, ApiError) and NOT_RECORDED in error.message:
+        return Finding(step.name, Health.SKIPPED, "the recording has no answer to it")
     seconds = asyncio.get_running_loop().time() - started
     drift = [text for operation, reply in heard for text in _drift(operation, reply)]
     drift = list(dict.fromkeys(drift))

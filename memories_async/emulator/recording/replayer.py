@@ -13,6 +13,10 @@ ORIGIN = "http://emulator.invalid"
 """Stands in recordings for the address at which the emulator itself can be reached."""
 
 
+NOT_RECORDED = "not recorded"
+"""How the refusal of what was never asked begins."""
+
+
 class Replayer:
     """Answers from recordings: of several answers to one request the next, and then the last.
 
@@ -51,6 +55,6 @@ class Replayer:
         digest = fingerprint(method, path, request.fields, request.files)[:16]
         files = "".join(f", {file.part} {file.sha256[:12]}" for file in request.files)
         return (
-            f"not recorded: {call} ({method} {path}, fingerprint {digest}{files}); "
+            f"{NOT_RECORDED}: {call} ({method} {path}, fingerprint {digest}{files}); "
             "record it, or let the engine answer what is not recorded"
         )
