@@ -86,7 +86,8 @@ class Preview:
             if item.status is Status.PLANNED or item.status in self._again:
                 planned.append(row)
                 continue
-            if item.sha256 is not None and item.status not in (Status.FAILED, Status.SKIPPED):
+            original = item.status is not Status.FAILED and item.duplicate_of is None
+            if item.sha256 is not None and original:
                 key = _key(item.options), item.size or 0
                 self._sized.setdefault(key, []).append((item.source, item.sha256))
             reason, message = _KEPT.get(item.status, UnsentReason.DONE), item.error or ""

@@ -275,7 +275,8 @@ class Run:
                 task.uncancel()  # it was the run itself that ended this request
                 return []
             raise
-        except JournalError:
+        except JournalError as error:
+            error.operation, error.attempts = None, 0  # it is the job's: no request has left
             raise
         except MemoriesError as error:
             return await self._judge(attempt, error)

@@ -17,7 +17,16 @@ from memories_async import (
     Memories,
     Rate,
 )
-from memories_async.bulk import KINDS, Event, Input, Job, JournalError, Status, StopReason
+from memories_async.bulk import (
+    KINDS,
+    Event,
+    Input,
+    Job,
+    JournalError,
+    Status,
+    StopReason,
+    UnsentReason,
+)
 from memories_async.emulator import Emulator
 from memories_async.emulator.engines.hashing import HashEngine
 from memories_async.emulator.faults import Cut
@@ -339,6 +348,42 @@ async def test_unknown_items_are_what_the_user_says(
     assert row.status == status
     assert emulator.ledger.billed() == billed
     assert second.possible_cost == Decimal("0.0001")  # what may have been paid stays in sight
+
+
+@pytest.mark.parametrize("which", [[1], [2], [3], "skipped"])
+async def test_what_was_given_up_is_not_sent_under_another_name_until_it_is_asked_for(
+    emulator: Emulator,
+    client: Memories,
+    images: MakeImages,
+    tmp_path: Path,
+    which: str | list[int],
+) -> None:
+    """The content may have been billed; a retry of whichever of its names sends it once for all."""
+    folder = images(1)
+    content = (folder / "0000.png").read_bytes()
+    (folder / "0001.png").write_bytes(content)
+    emulator.faults.add(Fault(None, Cut(), moment="processed"))
+    async with await Job.create(tmp_path / "job", "embed_images", folder) as job:
+        assert (await job.run(client)).counts.unknown == 1
+        await job.run(client, unknown="skip")
+        (folder / "0002.png").write_bytes(content)
+        assert [one.reason for one in (await job.plan(folder)).inputs] == [
+            UnsentReason.SKIPPED,
+            UnsentReason.DUPLICATE,
+            UnsentReason.DUPLICATE,
+        ]
+        assert await job.add(folder) == 1
+        assert (await job.run(client)).counts.skipped == 3
+        assert emulator.ledger.billed() == 1
+        assert await job.retry(which) >= 1
+        report = await job.run(client)
+        vectors = [item.vector async for item in job.items()]
+    assert (report.counts.done, report.counts.skipped) == (1, 2)
+    assert vectors[0] is not None
+    assert vectors == [vectors[0]] * 3
+    assert emulator.ledger.billed() == 2
+    assert report.cost == Decimal("0.0001")
+    assert report.possible_cost == Decimal("0.0001")
 
 
 async def test_an_answer_that_cannot_be_read_is_unknown(

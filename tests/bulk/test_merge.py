@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 from decimal import Decimal
 from pathlib import Path
 
@@ -85,6 +86,39 @@ async def test_the_best_that_is_known_of_an_input_is_kept_and_all_that_was_paid_
         report = await job.run(client)
         assert report.cost == Decimal("0.0003")
         assert report.requests == 0
+
+
+@pytest.mark.parametrize("run_on", ["none", "original", "copy", "both"])
+async def test_a_copy_of_a_job_is_not_merged_with_it(
+    run_on: str, emulator: Emulator, client: Memories, images: MakeImages, tmp_path: Path
+) -> None:
+    """What was billed once would count twice; and the two stay as they are."""
+    folder = images(4)
+    original, copy = tmp_path / "original", tmp_path / "copy"
+    async with await Job.create(original, "embed_images", folder) as job:
+        await job.run(client, max_items=2, concurrency=1)
+    shutil.copy(original, copy)
+    for path in (original, copy):
+        if run_on in (path.name, "both"):
+            async with await Job.open(path) as job:
+                await job.add([Input(folder / "0000.png", extra={"row": path.name})])
+                await job.run(client, max_items=1)
+    with pytest.raises(ConfigurationError, match=r"copies of one job.*merge the one that was run"):
+        await Job.merge([original, copy], tmp_path / "whole")
+    assert not (tmp_path / "whole").exists()
+    async with await Job.open(copy) as job:
+        assert (await job.run(client)).counts.planned == 0
+
+
+async def test_shards_that_were_planned_at_one_instant_are_no_copies(
+    images: MakeImages, tmp_path: Path
+) -> None:
+    paths = [tmp_path / f"shard {number}" for number in (1, 2)]
+    for number, path in enumerate(paths, 1):
+        async with await Job.create(path, "embed_images", images(9), shard=(number, 2)) as job:
+            await job._journal.write(lambda db: db.execute("UPDATE job SET created = 1e9").rowcount)
+    async with await Job.merge(paths, tmp_path / "whole") as job:
+        assert (await job.counts()).total == 9
 
 
 async def test_jobs_that_do_not_belong_together_are_refused(

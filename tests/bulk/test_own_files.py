@@ -152,7 +152,21 @@ async def test_a_file_that_is_taken_away_ends_its_run(
                 path.mkdir()
 
     job = await Job.create(path, "embed_images", images(6))
-    with pytest.raises(JournalError, match="deleted, moved or replaced"):
+    with pytest.raises(JournalError, match="deleted, moved or replaced") as caught:
         await job.run(client, concurrency=1, on_event=take_away)
     await job.aclose()
-    assert emulator.ledger.billed() <= 2
+    billed = emulator.ledger.billed()
+    assert billed <= 2
+    # No request was made that there could have been attempts of.
+    assert "attempt" not in str(caught.value)
+    assert str(caught.value).startswith(str(path))
+    if how != "replaced":  # what stands there now is somebody else's
+        left = {"images"} if how == "deleted" else {"images", "elsewhere"}
+        assert set(os.listdir(tmp_path)) == left
+    if how != "deleted":  # where it is now, it is whole, and goes on
+        async with await Job.open(tmp_path / "elsewhere") as job:
+            assert (await job.counts()).done == billed
+            assert (await job.run(client)).counts.done == emulator.ledger.billed() == 6
+    if how != "replaced":
+        async with await Job.create(path, "embed_images", tmp_path / "images") as job:
+            assert (await job.counts()).planned == 6

@@ -263,7 +263,7 @@ class Journal:
     def _refuse_what_is_there(self) -> None:
         if os.path.lexists(self.path) and (os.path.islink(self.path) or _size(self.path)):
             raise ConfigurationError(f"{self.path} exists already")
-        for suffix in sqlite.SUFFIXES:
+        for suffix in ("-wal", "-journal"):  # the third has nothing that is not in these
             if _size(self.path + suffix):
                 raise ConfigurationError(
                     f"{self.path}{suffix} is left of a job whose file is gone, and may hold "
@@ -430,9 +430,19 @@ class Journal:
                     db = self._writer()
                     queries.write_log(db, WHOLE)
                     sqlite.checkpoint(db)
+                if not os.path.lexists(self.path):
+                    self._clear_old_place()
         finally:
             self._lock = None
             held.release()
+
+    def _clear_old_place(self) -> None:
+        """Delete what SQLite leaves beside the old name of a file that was moved or deleted."""
+        self._close_connection()
+        if not _size(f"{self.path}-wal"):  # all of it is in the file, wherever that is
+            for suffix in sqlite.SUFFIXES:
+                with contextlib.suppress(OSError):
+                    os.unlink(self.path + suffix)
 
     def _checkpoint(self, db: sqlite3.Connection) -> None:
         """Take the log into the file, and have the file say that it needs the log to come.

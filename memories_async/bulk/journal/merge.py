@@ -39,7 +39,9 @@ async def merge(
     target = Journal(into)
     async with AsyncExitStack() as stack:
         sources = [await _held(stack, path, target.path) for path in paths]
-        header = _common([await source.ask(queries.read_header) for source in sources], paths)
+        headers = [await source.ask(queries.read_header) for source in sources]
+        header = _common(headers, paths)
+        await _refuse_copies(sources, headers)
         try:
             await target.create()
             await target.ask(queries.write_header, header)
@@ -66,6 +68,20 @@ def _refuse_twice(paths: Sequence[str | os.PathLike[str]]) -> None:
             if (status.st_dev, status.st_ino) in seen:
                 raise ConfigurationError(f"{os.fspath(path)} is named twice")
             seen.add((status.st_dev, status.st_ino))
+
+
+async def _refuse_copies(sources: Sequence[Journal], headers: Sequence[JobHeader]) -> None:
+    """Refuse a job's file beside its copy: nothing tells which of their answers are one bill."""
+    made: dict[tuple[object, object], str] = {}
+    for source, header in zip(sources, headers, strict=True):
+        # Shards that ten machines planned at one instant have no input in common.
+        first = header.created_at, await source.ask(merging.first_input)
+        other = made.setdefault(first, source.path)
+        if other != source.path:
+            raise ConfigurationError(
+                f"{source.path} and {other} are copies of one job, and what is in both would count "
+                "twice: merge the one that was run last, and export the other's results"
+            )
 
 
 async def _held(stack: AsyncExitStack, path: str | os.PathLike[str], into: str) -> Journal:

@@ -48,6 +48,14 @@ def page_of(db: sqlite3.Connection, after: int, limit: int) -> list[MergedItem]:
     ]
 
 
+def first_input(db: sqlite3.Connection) -> tuple[object, ...] | None:
+    """Return what a job was given first: the same in each copy of its file, whatever came later."""
+    query = """SELECT item.source, variant.options, item.extra
+        FROM item JOIN variant ON variant.id = item.variant ORDER BY item.id LIMIT 1"""
+    found: tuple[object, ...] | None = db.execute(query).fetchone()
+    return found
+
+
 def requests_of(db: sqlite3.Connection) -> int:
     """Return how many requests a job has made."""
     return int(db.execute("SELECT requests FROM job").fetchone()[0])

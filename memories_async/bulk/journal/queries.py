@@ -189,11 +189,14 @@ def note_content(db: sqlite3.Connection, found: FileContent) -> tuple[int | None
     if found.sha256 is None:
         return None, []
     freed = [] if before in (None, found.sha256) else free_duplicates(db, found.id)
-    # One that failed has no answer to give, and may have failed because its file is gone.
+    # One that failed has no answer to give, and may have failed because its file is gone. One that
+    # was given up has none either, but its content may have been billed.
+    # Of two that are planned, the second is the duplicate: the first may have others.
     original = db.execute(
-        """SELECT id FROM item WHERE sha256 = ? AND variant = ? AND id <> ?
-        AND status NOT IN ('skipped', 'failed') ORDER BY id LIMIT 1""",
-        (found.sha256, variant, found.id),
+        """SELECT id FROM item
+        WHERE sha256 = ? AND variant = ? AND id <> ? AND duplicate_of IS NULL AND status <> 'failed'
+        AND (status <> 'planned' OR id < ?) ORDER BY status = 'skipped', id LIMIT 1""",
+        (found.sha256, variant, found.id, found.id),
     ).fetchone()
     if original is None:
         return None, freed
@@ -295,7 +298,11 @@ def doubt_planned(db: sqlite3.Connection) -> int:
 
 
 def resolve_unknown(db: sqlite3.Connection, status: Status) -> int:
-    """Plan all unknown items again, or skip them; return how many."""
+    """Plan all unknown items again, or skip them; return how many.
+
+    The duplicates of one that is given up are not sent in its place: what may have been billed is
+    the content, whatever its name. A retry sends it again, for all of them.
+    """
     error = "given up: it may have been billed" if status is Status.SKIPPED else None
     return db.execute(
         """UPDATE item SET status = ?, error = ifnull(?, error), doubtful = doubtful + 1
@@ -319,10 +326,16 @@ def retry_by_id(db: sqlite3.Connection, ids: Iterable[int]) -> int:
     """Plan items again, whatever became of them, unless they are under way; return how many.
 
     Their files are read anew, which forgetting the time sees to. The digest stays, as it tells
-    whether the duplicates that had the old answer may have the new one.
+    whether the duplicates that had the old answer may have the new one. A duplicate of an item that
+    was given up brings that one along, whose answer will be its own too.
     """
     changed = 0
-    for id in ids:
+    given_up = """SELECT original.id FROM item JOIN item AS original
+        ON original.id = item.duplicate_of AND original.status = 'skipped' WHERE item.id = ?"""
+    wanted = dict.fromkeys(ids)
+    for id in list(wanted):
+        wanted.update((original, None) for (original,) in db.execute(given_up, (id,)))
+    for id in wanted:
         changed += db.execute(
             """UPDATE item SET doubtful = doubtful + (status = 'unknown'), status = 'planned',
             duplicate_of = NULL, error = NULL, details = NULL, waiting = 0, mtime = NULL
