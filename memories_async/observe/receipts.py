@@ -129,15 +129,17 @@ class _AppendOnly:
 
     def __init__(self, path: str) -> None:
         flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | getattr(os, "O_CLOEXEC", 0)
-        flags |= getattr(os, "O_NOFOLLOW", 0)
+        flags |= getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
         try:
             self._descriptor = os.open(path, flags, 0o600)
         except OSError as error:
             raise ConfigurationError(f"receipts cannot be written to {path}: {error}") from None
         size = os.fstat(self._descriptor).st_size
         # A line that a full disk cut short shall not take the next one with it.
-        if size and os.pread(self._descriptor, 1, size - 1) != _NEWLINE:
-            os.write(self._descriptor, _NEWLINE)
+        if size:
+            os.lseek(self._descriptor, -1, os.SEEK_END)  # Windows has no pread
+            if os.read(self._descriptor, 1) != _NEWLINE:
+                os.write(self._descriptor, _NEWLINE)
 
     def append(self, line: bytes) -> None:
         os.write(self._descriptor, line + _NEWLINE)
