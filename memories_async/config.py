@@ -75,7 +75,17 @@ class Secret:
                 data = data.replace(packed, _MASK)
         # Echoed in JSON, a URL or a page, any of its characters may be spelled in another way.
         escaped = b"\\" in data or b"%" in data or b"&" in data or b"\0" in data
-        return _spellings(self._value).sub(_MASK, data) if escaped else data
+        if escaped or any(unseen in data for unseen in _UNSEEN):
+            data = _spellings(self._value).sub(_MASK, data)
+        # Refusals are short; of what is long, a vector above all, each search costs time.
+        if len(data) > _LONGEST_REFUSAL or len(self._value) < _LONG_KEY:
+            return data
+        lower = data.lower()
+        if self._value[:_PART].lower().encode() in lower:
+            data = _beginnings(self._value).sub(_MASK, data)
+        if self._value[: -_PART - 1 : -1].lower().encode() in lower:
+            data = _beginnings(self._value[::-1]).sub(_MASK, data)
+        return data
 
     def __repr__(self) -> str:
         return (
@@ -96,6 +106,13 @@ class Secret:
 
 
 _MASK = "…".encode()
+_UNSEEN = tuple("\u200b \u200c \u200d \u2060 \ufeff \u00ad".encode().split())
+"""Characters that nobody sees, and that may stand between those of a key."""
+_LONGEST_REFUSAL = 8192
+_LONG_KEY = 16
+"""A shorter key may have words in it: parts of it are not looked for."""
+_PART = 8
+"""So many first characters of a key are as good as the key, to who has seen the rest elsewhere."""
 
 
 @functools.lru_cache(maxsize=16)
@@ -121,7 +138,7 @@ def _packed(key: str) -> tuple[tuple[bytes, bytes], ...]:
 def _spellings(key: str) -> re.Pattern[bytes]:
     """Match a key of which any character may be escaped, as JSON, URLs, HTML and programs do it.
 
-    Between them may be NULs: so UTF-16 looks to who reads it as bytes.
+    Between them may be NULs, as UTF-16 looks to who reads it as bytes, and what nobody sees.
     """
     from html.entities import html5  # late: few answers hold what may be an escape
 
@@ -136,7 +153,18 @@ def _spellings(key: str) -> re.Pattern[bytes]:
         entity = rf"#(?:0*{number}|[xX]0*{digits});{names}"
         return rf"(?:{itself}|\\{{1,4}}(?:{escape})|%(?:25)*{digits}|&(?:{entity}))"
 
-    return re.compile("\0*".join(map(spelled, key)).encode())
+    between = rb"(?:\0|\\{1,4}u(?:200[b-dB-D]|2060|[fF][eE][fF][fF]|00[aA][dD])|%s)*"
+    between %= b"|".join(_UNSEEN)
+    return re.compile(between.join(spelled(character).encode() for character in key))
+
+
+@functools.lru_cache(maxsize=16)
+def _beginnings(key: str) -> re.Pattern[bytes]:
+    """Match a key that was cut, whatever its letters' case: its beginning, as long as it goes."""
+    whole = ""
+    for character in reversed(key[_PART:]):
+        whole = f"(?:{re.escape(character)}{whole})?"
+    return re.compile(f"{re.escape(key[:_PART])}{whole}".encode(), re.IGNORECASE)
 
 
 def secret_from_environment(variable: str) -> Secret | None:

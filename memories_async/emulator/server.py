@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import functools
 import hashlib
-import importlib.util
+import logging
 import mimetypes
 import os
 import secrets
@@ -34,12 +34,14 @@ from memories_async.emulator.answers import Answers
 from memories_async.emulator.callbacks import Callbacks
 from memories_async.emulator.clock import AdjustableClock
 from memories_async.emulator.context import Context, Timing
+from memories_async.emulator.engines.installed import default_engine
 from memories_async.emulator.faults import Faults, InjectedFault, check_operation
 from memories_async.emulator.folder import kept, temporary
 from memories_async.emulator.handlers.file_checks import CAPTION_VIDEO_BYTES, MB
 from memories_async.emulator.http.app import App
 from memories_async.emulator.http.auth import Keys, RateLimit, RateLimiter, is_loopback
 from memories_async.emulator.http.outbound import OutboundClient
+from memories_async.emulator.http.protocol_log import ProtocolLog
 from memories_async.emulator.ledger import RequestLedger
 from memories_async.emulator.recording.recorder import Recorder
 from memories_async.emulator.recording.recordings import Recordings
@@ -57,7 +59,6 @@ T = TypeVar("T")
 Arguments = TypeVarTuple("Arguments")
 
 _DISK_THREADS = 4
-_PICTURE_PACKAGES = ("PIL", "av", "numpy")
 
 
 class Emulator:
@@ -350,7 +351,11 @@ class Emulator:
                 stopped=stopped,
             )
             runner = web.AppRunner(
-                app.application(), access_log=None, shutdown_timeout=0.1, auto_decompress=False
+                app.application(),
+                access_log=None,
+                logger=ProtocolLog(logging.getLogger(__name__)),
+                shutdown_timeout=0.1,
+                auto_decompress=False,
             )
             await runner.setup()
             cleanup.push_async_callback(runner.cleanup)
@@ -418,14 +423,3 @@ class Emulator:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-
-
-def default_engine() -> Engine:
-    """Return the engine that the installed packages allow: pixels, else hashes."""
-    if all(importlib.util.find_spec(package) for package in _PICTURE_PACKAGES):
-        from memories_async.emulator.engines.pixels import PixelEngine
-
-        return PixelEngine()
-    from memories_async.emulator.engines.hashing import HashEngine
-
-    return HashEngine()

@@ -362,6 +362,35 @@ async def test_a_service_that_is_down_is_no_recording(
     assert "library.videos could not be sent on" in caplog.text
 
 
+async def test_the_service_is_reached_by_the_environment_s_proxy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[bytes] = []
+
+    async def proxy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append(await reader.readuntil(b"\r\n"))
+        await reader.readuntil(b"{}")
+        writer.write(
+            b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 15\r\n\r\n"
+            b'{"code":"0000"}'
+        )
+        writer.close()
+
+    server = await asyncio.start_server(proxy, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{port}")
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    async with (
+        server,
+        Emulator(HashEngine(), record=tmp_path, upstream="http://service.invalid") as recorder,
+    ):
+        status, answer = await raw(recorder, "POST", "/serve/api/v1/list_videos", json={})
+    assert (status, answer) == (200, b'{"code":"0000"}')
+    assert asked == [b"POST http://service.invalid/serve/api/v1/list_videos HTTP/1.1\r\n"]
+    assert len(files_in(tmp_path)) == 1
+
+
 async def test_an_application_that_leaves_is_no_recording(tmp_path: Path) -> None:
     async with recording(tmp_path) as (real, recorder):
         host, port = recorder.url.removeprefix("http://").split(":")
@@ -459,6 +488,26 @@ def test_recording_and_replaying_from_the_command_line(tmp_path: Path) -> None:
     assert json.loads(first)["code"] == 200
     with program("--replay", str(folder), folder=tmp_path) as (replay, _):
         assert ask(replay) == first
+
+
+def test_what_was_recorded_before_a_kill_can_be_replayed(tmp_path: Path) -> None:
+    """Killed while it records, and with what a write that was cut leaves behind."""
+    folder = tmp_path / "recordings"
+
+    def ask(url: str, text: str) -> bytes:
+        body = {"input": [text], "model": "gemini-embedding-001"}
+        address = f"{url}/serve/api/v2/embeddings/text"
+        return requests.post(address, json=body, headers={"Authorization": KEY}, timeout=60).content
+
+    with (
+        program(folder=tmp_path) as (real, _),
+        program("--record", str(folder), "--upstream", real, folder=tmp_path) as (recorder, pid),
+    ):
+        answers = {text: ask(recorder, text) for text in ("one", "two", "three")}
+        os.kill(pid, signal.SIGKILL)
+    (folder / ".embed_texts-0123456789abcdef.0123abcd").write_bytes(b'{"format": 1, "oper')
+    with program("--replay", str(folder), folder=tmp_path) as (replay, _):
+        assert {text: ask(replay, text) for text in answers} == answers
 
 
 def memory_peak(process: int) -> int:

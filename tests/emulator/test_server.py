@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import asyncio
 import re
 import signal
 import socket
@@ -16,7 +17,8 @@ import pytest
 from memories_async import emulator
 from memories_async.emulator import Emulator
 from memories_async.emulator.__main__ import main
-from memories_async.emulator.server import default_engine
+from memories_async.emulator.engines.hashing import HashEngine
+from memories_async.emulator.engines.installed import default_engine
 from tests.emulator.conftest import (
     MP4,
     PNG,
@@ -200,3 +202,32 @@ def test_the_program_refuses_to_be_reached_from_elsewhere(
     monkeypatch.delenv("MEMORIES_EMULATOR_KEY", raising=False)
     assert main(["--host", "0.0.0.0", "--allow-remote"]) == 2
     assert "0.0.0.0 is not loopback" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"GET / HTTP/9.9\r\n\r\n",
+        b"POST /v1/understand/uploadImg HTTP/1.1\r\nContent-Length: many\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: x\r\nforged\nlines: 1\r\n\r\n",
+        b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: x\r\nA: " + b"x" * 100_000 + b"\r\n\r\n",
+    ],
+)
+async def test_a_request_that_is_no_http_is_one_line(
+    sent: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with Emulator(HashEngine()) as emulator:
+        host, port = emulator.url.removeprefix("http://").split(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        try:
+            writer.write(sent)
+            assert b" 400 " in await reader.read(4096)
+        finally:
+            writer.transport.abort()
+    [record] = [record for record in caplog.records if record.name.startswith("memories_async")]
+    assert record.getMessage().startswith("A request that is no HTTP was refused (400): ")
+    assert record.exc_info is None
+    assert len(record.getMessage().splitlines()) == 1
+    assert len(record.getMessage()) < 300
+    assert not [record for record in caplog.records if record.exc_info]

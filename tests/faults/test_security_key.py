@@ -7,9 +7,11 @@ import asyncio
 import base64
 import faulthandler
 import io
+import json
 import logging
 import os
 import pickle
+import re
 import traceback
 import warnings
 from collections.abc import Awaitable, Coroutine, Iterator
@@ -347,6 +349,36 @@ def test_a_key_that_is_echoed_in_another_spelling_is_hidden(echo: bytes) -> None
     inside = SENTINEL[6:-6].encode()
     assert inside not in hidden.replace(b"\0", b"")
     assert base64.b64encode(inside) not in hidden
+
+
+@pytest.mark.parametrize(
+    "echo",
+    [
+        SENTINEL[:8],
+        SENTINEL[:-1],
+        f"{SENTINEL[: len(SENTINEL) // 2]}...",
+        SENTINEL.upper(),
+        SENTINEL.lower(),
+        SENTINEL.swapcase()[:12],
+        SENTINEL[::-1],
+        SENTINEL[::-1].lower(),
+        "\u200b".join(SENTINEL),
+        "\ufeff".join(SENTINEL),
+        f"{SENTINEL[:9]}\u00ad{SENTINEL[9:]}",
+        json.dumps("\u200d".join(SENTINEL)),
+    ],
+)
+def test_a_key_that_is_cut_turned_or_written_otherwise_is_hidden(echo: str) -> None:
+    hidden = Secret(SENTINEL, "V").hide(f"no such key: {echo}!".encode()).decode()
+    assert "…" in hidden
+    for part in (SENTINEL[:8], SENTINEL[:8:-1][:8]):
+        assert part.lower() not in re.sub(r"[\u200b\u200d\ufeff\u00ad]", "", hidden).lower()
+    assert len(hidden) < 30
+
+
+def test_words_that_a_short_key_begins_with_stay() -> None:
+    said = b"a password is asked for"
+    assert Secret("password1234", "V").hide(said) == said
 
 
 def test_what_holds_no_key_stays_as_it_is() -> None:

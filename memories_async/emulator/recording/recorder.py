@@ -9,6 +9,7 @@ import secrets
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
+from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 import anyio
@@ -18,6 +19,7 @@ from anyio import to_thread
 from yarl import URL
 
 from memories_async import _json
+from memories_async.emulator.http.auth import is_loopback
 from memories_async.emulator.http.envelopes import HttpResponse, gateway
 from memories_async.emulator.http.request_bodies import READ_SIZE, Received, receive
 from memories_async.emulator.http.routes import SIGNED_PATH, Route
@@ -154,7 +156,12 @@ class Recorder:
             )
         body = pipe if request.body_exists else None
         async with self._session.request(
-            request.method, target, data=body, headers=headers, allow_redirects=False
+            request.method,
+            target,
+            data=body,
+            headers=headers,
+            allow_redirects=False,
+            proxy=_proxy_to(target),
         ) as response:
             found = {name.lower(): text for name, text in response.headers.items()}
             is_file = row.answer is Answer.FILE and "json" not in response.content_type
@@ -274,6 +281,12 @@ class Recorder:
                 return body
         redacted = self._redaction.value(value)
         return body if redacted == value else _json.dumps(redacted)
+
+
+def _proxy_to(target: URL) -> str | None:
+    """Return the environment's proxy for an address; aiohttp's own way would read ``~/.netrc``."""
+    host = target.host or ""
+    return None if is_loopback(host) or proxy_bypass(host) else getproxies().get(target.scheme)
 
 
 def succeeded(answer: HttpResponse) -> bool:
