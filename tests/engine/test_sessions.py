@@ -1,16 +1,21 @@
-"""How many connections a client may have, and what tells one request from another."""
+"""Connections and threads that a client may have, and what tells one request from another."""
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import resource
 import sys
+import threading
 from collections.abc import Mapping
 
 import attrs
 import orjson
 import pytest
 
+from memories_async import Caption
 from memories_async._engine.body.layout import Recipe
+from memories_async._engine.body.threads import Threads
 from memories_async._engine.request import LONG_BODY, Request
 from memories_async._engine.transport.payload import _unacknowledged
 from memories_async._engine.transport.sessions import OTHER_FILES, affordable
@@ -38,7 +43,7 @@ def test_without_a_socket_nothing_is_unacknowledged() -> None:
     assert _unacknowledged(None) == 0
 
 
-def asked(fields: Mapping[str, object]) -> Request[object]:
+def asked(fields: Mapping[str, object]) -> Request[Caption]:
     body = Recipe("application/json", (orjson.dumps(dict(fields)),))
     url = "https://a.example/v1/x"
     return Request(
@@ -66,3 +71,26 @@ def test_a_fingerprint_tells_long_bodies_apart_by_both_ends_and_their_length() -
     assert asked({"image": middle}).digest() == asked({"image": middle}).digest()
     elsewhere = attrs.evolve(asked({"image": middle}), url="https://b.example/v1/x")
     assert elsewhere.digest() == asked({"image": middle}).digest(), "one request at two addresses"
+
+
+def test_a_thread_outlives_the_loop_that_waited_for_it() -> None:
+    """What it brings then is nobody's, and the next loop gets its own."""
+    threads = Threads(1, "test")
+    entered, let_go = threading.Event(), threading.Event()
+
+    def hang() -> None:
+        entered.set()
+        let_go.wait(20)
+
+    loop = asyncio.new_event_loop()
+    waiting = loop.create_task(threads.run(hang))
+    while not entered.is_set():
+        loop.run_until_complete(asyncio.sleep(0.001))
+    waiting.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        loop.run_until_complete(waiting)
+    loop.close()
+    let_go.set()
+    assert asyncio.run(threads.run(lambda: 7)) == 7
+    assert not threads._results
+    threads.close()
