@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 import random
-import shutil
 import signal
-import subprocess
 import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -17,7 +16,8 @@ from memories_async.bulk import Item, Job, Status
 from memories_async.cli.exit_codes import Exit
 from memories_async.emulator import Emulator, InjectedFault
 from tests.cli.conftest import PNG
-from tests.cli.terminal import COMMAND, wait_until
+from tests.cli.forked import Server
+from tests.cli.terminal import wait_until
 
 pytestmark = [
     pytest.mark.slow,
@@ -27,8 +27,8 @@ pytestmark = [
 
 ITEMS = 300
 IN_FLIGHT = 8
-TERMINATIONS = int(os.environ.get("MEMORIES_TERMINATIONS", "3"))
-KILLS = int(os.environ.get("MEMORIES_KILLS", "10"))
+TERMINATIONS = int(os.environ.get("MEMORIES_TERMINATIONS", "20"))
+KILLS = int(os.environ.get("MEMORIES_KILLS", "100"))
 
 
 @pytest.fixture
@@ -40,12 +40,16 @@ def many(tmp_path: Path) -> Path:
     return folder
 
 
-def start(folder: Path, job: Path) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
-        [*COMMAND, "embed", str(folder), "--job", str(job), "--concurrency", str(IN_FLIGHT)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-    )
+@pytest.fixture
+def server(account: Emulator, tmp_path: Path) -> Iterator[Server]:
+    """What starts commands in processes of their own, with the environment of the test."""
+    server = Server(tmp_path)
+    yield server
+    server.close()
+
+
+def embed(folder: Path, job: Path) -> Sequence[object]:
+    return ["embed", folder, "--job", job, "--concurrency", IN_FLIGHT]
 
 
 def items_of(job: Path) -> list[Item]:
@@ -63,7 +67,7 @@ def billed_of(emulator: Emulator) -> list[str]:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_job_that_is_told_to_end_loses_nothing(
-    account: Emulator, many: Path, tmp_path: Path, number: signal.Signals
+    account: Emulator, server: Server, many: Path, tmp_path: Path, number: signal.Signals
 ):
     """In the middle of 300 items, 8 in flight: no doubt is left, and the books agree."""
     seed = random.Random(number)  # the moments, not a secret
@@ -72,15 +76,15 @@ def test_a_job_that_is_told_to_end_loses_nothing(
         account.faults.clear()
         account.faults.add(InjectedFault(None, None, times=None, moment="body", latency=0.05))
         job = tmp_path / "job.sqlite"
-        one = start(many, job)
+        server.start(embed(many, job))
         after = seed.randrange(1, ITEMS - 3 * IN_FLIGHT)
         wait_until(lambda after=after: account.ledger.billed() >= after)
-        one.send_signal(number)
-        _, err = one.communicate(timeout=60)
+        server.send(number)
+        status, err = server.end()
         items = items_of(job)
         done = [item for item in items if item.status is Status.DONE]
         assert (
-            one.returncode
+            status
             == {
                 signal.SIGTERM: Exit.TERMINATED,
                 signal.SIGINT: Exit.INTERRUPTED,
@@ -89,35 +93,46 @@ def test_a_job_that_is_told_to_end_loses_nothing(
         ), err
         assert {item.status for item in items} == {Status.DONE, Status.PLANNED}
         assert sorted(item.sha256 or "" for item in done) == sorted(billed_of(account))
-        assert f"{len(done)} done, {ITEMS - len(done)} planned" in err.decode()
-        assert "to go on: memories-async jobs resume" in err.decode()
+        assert f"{len(done)} done, {ITEMS - len(done)} planned" in err
+        assert "to go on: memories-async jobs resume" in err
         job.unlink()
 
 
-def test_a_job_that_is_killed_bills_nothing_twice(account: Emulator, many: Path, tmp_path: Path):
+def test_a_job_that_is_killed_bills_nothing_twice(
+    account: Emulator, server: Server, many: Path, tmp_path: Path
+):
     """Killed again and again at random moments, then run to its end."""
     account.faults.add(InjectedFault(None, None, times=None, moment="body", latency=0.02))
     seed = random.Random(1)  # the moments, not a secret
     job = tmp_path / "job.sqlite"
-    for _ in range(KILLS):
-        one = start(many, job)
-        if account.ledger.billed() < ITEMS - 2 * IN_FLIGHT:
-            after = account.ledger.billed() + seed.randrange(0, 12)
-            wait_until(lambda one=one, most=after: account.ledger.billed() >= most or one.poll())
-        else:
-            wait_until(lambda: job.exists())
-        one.send_signal(signal.SIGKILL)
-        one.communicate(timeout=60)
-    last = start(many, job)
-    _, err = last.communicate(timeout=120)
+    killed = 0
+    while killed < KILLS:
+        # A job of so many items bears some thirty kills; then comes the next.
+        server.start(embed(many, job))
+        after = account.ledger.billed() + seed.randrange(0, 12)
+        if after > ITEMS - 4 * IN_FLIGHT:
+            check_the_end(account, server, many, job, killed)
+            account.ledger.clear()
+            job.unlink()
+            continue
+        wait_until(lambda most=after: account.ledger.billed() >= most)
+        server.send(signal.SIGKILL)
+        assert server.end()[0] == -signal.SIGKILL
+        killed += 1
+    server.start(embed(many, job))
+    check_the_end(account, server, many, job, killed)
+
+
+def check_the_end(account: Emulator, server: Server, many: Path, job: Path, killed: int) -> None:
+    """Let a job's last run end, and compare its file with what was paid for."""
+    status, err = server.end()
     items = items_of(job)
     unknown = [item for item in items if item.status is Status.UNKNOWN]
-    assert last.returncode == (Exit.UNKNOWN if unknown else Exit.DONE), err
+    assert status == (Exit.UNKNOWN if unknown else Exit.DONE), err
     assert {item.status for item in items} <= {Status.DONE, Status.UNKNOWN}
-    assert len(unknown) <= KILLS * IN_FLIGHT
+    assert len(unknown) <= killed * IN_FLIGHT
     paid = billed_of(account)
     assert len(paid) == len(set(paid))
     known = {item.sha256 for item in items}
     assert set(paid) <= known
     assert len(items) == ITEMS
-    shutil.rmtree(many)
