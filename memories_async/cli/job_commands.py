@@ -36,7 +36,7 @@ from memories_async.cli.terminal.output import Output
 from memories_async.cli.terminal.progress import duration
 from memories_async.cli.terms import in_options
 from memories_async.config import CallOptions, Rate
-from memories_async.errors import ConfigurationError
+from memories_async.errors import ConfigurationError, JournalError
 from memories_async.operations import Bucket
 
 _CAPTIONING = frozenset({Bucket.CAPTION_IMAGE, Bucket.CAPTION_VIDEO})
@@ -198,6 +198,14 @@ async def go(job: Job, who: Account, running: Running, shared: Shared, calling: 
                     )
         except asyncio.CancelledError:
             return _aborted(name, await job.counts())
+        except JournalError as error:
+            counts = await job.counts()
+            if not counts.sending + counts.unknown:
+                raise
+            # What was answered and could not be written down has been billed all the same.
+            console.say(in_options(str(error)))
+            _advise_unknown(name, attrs.evolve(counts, unknown=counts.unknown + counts.sending))
+            return Exit.UNKNOWN
         except StdoutLost as error:
             lost = error
     status = Exit.DONE if report is None else await _conclude(job, report, running, output)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import re
 import signal
+import sqlite3
 from pathlib import Path
 
 import pytest
 
+from memories_async.bulk.journal import queries
 from memories_async.cli.app import application
 from memories_async.cli.exit_codes import Exit
 from memories_async.emulator import Cut, Emulator, Hang, Reason
@@ -107,6 +109,26 @@ def test_files_that_changed_since_they_were_answered(account, run: Run, home, im
     assert run("jobs", "retry", name, "--what", "changed") == Exit.DONE
     assert "has changed since" not in capsys.readouterr().err
     assert account.ledger.billed() == 6
+
+
+def test_an_answer_that_cannot_be_written_down_may_have_been_billed(
+    account: Emulator, run: Run, home: Path, images: Path, capsys, monkeypatch
+):
+    """The disk is full when the first answer comes: it was billed, and the status says so."""
+
+    def full(*_: object) -> None:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(queries, "settle", full)
+        assert run("embed", images, "--concurrency", "1", "--quiet") == Exit.UNKNOWN
+    err = capsys.readouterr().err
+    assert "disk is full" in err
+    assert "1 may have been billed although no answer came" in err
+    assert account.ledger.billed() == 1
+    (name,) = jobs(home)
+    assert run("jobs", "resume", name, "--quiet") == Exit.UNKNOWN
+    assert account.ledger.billed() == 5
 
 
 def test_limits_and_resume(account: Emulator, run: Run, home: Path, images: Path, capsys):
