@@ -70,6 +70,8 @@ SHORTEST_SECRET = 16
 REPEAT_SECONDS = 60.0
 """How long a repeated submission waits for the first one to come to something."""
 LOOK_AGAIN_SECONDS = 0.1
+MOST_DOUBTFUL = 10_000
+"""Submissions without a known task that are remembered; beyond, the oldest are waited for again."""
 
 
 @checked(
@@ -128,6 +130,8 @@ class CallbackInbox:
         self._kept: Secret | None = None
         """The store's, as it was read last."""
         self._networks = _networks(allow_from)
+        self._doubtful: dict[str, None] = {}
+        """Tokens of repeatable submissions that have ended, and whose task nobody will tell."""
         self._clock = clock or SystemClock()
 
     def __repr__(self) -> str:
@@ -174,8 +178,8 @@ class CallbackInbox:
 
         Raises:
             ConfigurationError: What ``send`` returned is no task.
-            OutcomeUnknown: A submission with this key began and has not been heard of for a
-                minute: it may have been billed.
+            OutcomeUnknown: A submission with this key ended without a task being known, or began
+                and has not been heard of for a minute: it may have been billed.
             StoreUnavailable: The store cannot be reached. If that is before ``send`` was called,
                 nothing was handed in; else the error carries a note with the task's id.
         """
@@ -191,8 +195,11 @@ class CallbackInbox:
         except BaseException as error:
             if _came_to_nothing(error):
                 await asyncio.shield(self._store.forget(token))
+            else:
+                self._doubt(token)
             raise
         if not isinstance(task, CaptionTask):
+            self._doubt(token)
             raise ConfigurationError(
                 f"what was given to submit returned {type(task).__name__}: it is to return what "
                 "captions.submit_video returns"
@@ -200,6 +207,7 @@ class CallbackInbox:
         try:
             matched = await self._store.bind(token, task.task_id, self._clock.wall())
         except BaseException as error:
+            self._doubt(token)
             error.add_note(f"task {task.task_id} was accepted, and its result can not be matched")
             raise
         if not matched:
@@ -214,11 +222,17 @@ class CallbackInbox:
         while not await self._store.open(token, None, self._clock.wall()):
             if name := await self._store.name_of(token):
                 return name
-            if waited >= REPEAT_SECONDS:
+            if waited >= REPEAT_SECONDS or token in self._doubtful:
                 raise OutcomeUnknown("an earlier submission with this key was not heard of again")
             await self._clock.sleep(LOOK_AGAIN_SECONDS)
             waited += LOOK_AGAIN_SECONDS
         return None
+
+    def _doubt(self, token: str) -> None:
+        """Let a repeated submission, to this worker, wait for nothing."""
+        self._doubtful[token] = None
+        if len(self._doubtful) > MOST_DOUBTFUL:
+            del self._doubtful[next(iter(self._doubtful))]
 
     async def submitted_at(self, task: CaptionTask | str) -> datetime | None:
         """Tell when a task was submitted, in any worker.

@@ -11,7 +11,7 @@ import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import aiohttp
 import attrs
@@ -25,6 +25,7 @@ from memories_async import (
     Media,
     Memories,
     OutcomeUnknown,
+    StoreUnavailable,
     TaskFailed,
     _json,
 )
@@ -609,6 +610,34 @@ async def test_after_one_of_unknown_outcome_nothing_is_sent(
     with pytest.raises(OutcomeUnknown, match="not heard of again"):
         await submit_with(world, world.worker(), "a click")
     assert len(world.emulator.ledger) == 1
+
+
+@pytest.mark.parametrize("fate", ["no task", "lost", "unmatched"])
+async def test_the_worker_that_saw_it_end_without_a_task_waits_for_nothing(
+    world: World, monkeypatch: pytest.MonkeyPatch, fate: str
+) -> None:
+    """Seen: a repeat waited a minute for a submission that had ended before its eyes."""
+    sent: list[str] = []
+
+    async def hand_in(url: str) -> object:
+        sent.append(url)
+        if fate == "lost":
+            raise OutcomeUnknown("lost")
+        return CaptionTask(task_id="a task") if fate == "unmatched" else None
+
+    async def sleep(_: float) -> None:
+        raise AssertionError("there is nothing to wait for")
+
+    async def bind(*_: object) -> bool:
+        raise StoreUnavailable("gone")
+
+    monkeypatch.setattr(world.inbox._store, "bind", bind)
+    monkeypatch.setattr(world.clock, "sleep", sleep)
+    with pytest.raises((ConfigurationError, OutcomeUnknown, StoreUnavailable)):
+        await world.inbox.submit(cast("Any", hand_in), key="a click")
+    with pytest.raises(OutcomeUnknown, match="earlier submission"):
+        await world.inbox.submit(cast("Any", hand_in), key="a click")
+    assert len(sent) == 1
 
 
 @IN_EVERY_STORE

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import attrs
 
-from memories_async import CallOptions, Media, Memories
+from memories_async import CallOptions, Media, Memories, Outcome
 from memories_async.emulator.engines.hashing import HashEngine
-from memories_async.operations import Bucket
+from tests.simulation.invariants import Request
 from tests.simulation.world import World
 
 PNG = b"\x89PNG\r\n\x1a\n" + b"\0\0\0\rIHDR\0\0\0\1\0\0\0\1\x08\2\0\0\0" + b"\x90wS\xde"
@@ -55,19 +56,34 @@ class Call:
 
     Attributes:
         number: Its place in the life; its tag is made of it.
-        contents: What is sent, by which the ledger's entries are told apart.
+        contents: What is sent.
+        spare: What a file holds once it has changed.
+        cancel_after: Seconds after which it is cancelled.
+        hook: What its hooks do: raise, or wait before it is sent.
+        requests: What is asked of the service: one for all contents, or one for each.
+        outcomes: What became of a batch's items, as they came.
     """
 
     number: int
     kind: Kind
     contents: list[bytes]
+    spare: bytes
     options: CallOptions
     cancel_after: float | None = None
-    raises_in_hook: bool = False
+    hook: Literal["", "raises at its end", "waits", "raises before"] = ""
+    requests: list[Request] = attrs.field(factory=list)
+    outcomes: list[Outcome[Any]] = attrs.field(factory=list)
     started: float = 0.0
-    ended: float = 0.0
-    error: BaseException | None = None
-    attempts: int = 0
+
+    def __attrs_post_init__(self) -> None:
+        marks = [digest(content) for content in self.contents]
+        groups = [[mark] for mark in marks] if self.kind.batch else [[*marks, self.tag]]
+        self.requests = [
+            Request(f"{self}, item {number}" if self.kind.batch else str(self), frozenset(group))
+            for number, group in enumerate(groups)
+        ]
+        for request in self.requests:
+            request.costs = self.kind.costs
 
     @property
     def tag(self) -> str:
@@ -89,19 +105,25 @@ class Kind:
         send: Makes the call; returns its result.
         expected: What the result must echo.
         seen: What of a result is compared with that.
-        bucket: The limit it counts against.
-        billed: Whether a success costs money.
+        costs: Whether a success costs money.
         head: How each content begins.
+        files: How many contents it sends.
+        batch: Whether each of these is a request of its own.
     """
 
     name: str
     send: Send
     expected: Callable[[Call], Any]
     seen: Callable[[Any], Any]
-    bucket: Bucket
-    billed: bool = True
+    costs: bool = True
     head: bytes = PNG
     files: int = 1
+    batch: bool = False
+
+
+def digest(content: bytes) -> str:
+    """Return what the service's ledger says of a file."""
+    return hashlib.sha256(content).hexdigest()
 
 
 def _file(call: Call, world: World, index: int = 0, suffix: str = ".png") -> Path:
@@ -159,20 +181,50 @@ async def _search(client: Memories, call: Call, world: World, hook: Any) -> Any:
     return await client.library.search(call.tag, options=call.options)
 
 
+async def _embed_many(client: Memories, call: Call, world: World, hook: Any) -> Any:
+    async for outcome in client.embeddings.images(
+        call.contents, concurrency=2, ordered=call.number % 2 == 0, options=call.options
+    ):
+        call.outcomes.append(outcome)
+    return call.outcomes
+
+
+async def _caption_changing(client: Memories, call: Call, world: World, hook: Any) -> Any:
+    """Send a file that becomes another one once its first bytes have left."""
+    path = _file(call, world)
+
+    def changing(progress: Any) -> None:
+        if progress.sent and path.read_bytes() != call.spare:
+            path.write_bytes(call.spare)
+            status = path.stat()  # within one tick of the file system's clock nobody sees it
+            os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns + 1_000_000_000))
+        hook(progress)
+
+    return await client.captions.image(path, call.tag, on_progress=changing, options=call.options)
+
+
+async def _download(client: Memories, call: Call, world: World, hook: Any) -> Any:
+    path = world.folder / f"{call.tag}.downloaded"
+    try:
+        await client.assets.download(world.asset[0], path, on_progress=hook, options=call.options)
+    except BaseException:
+        world.check(not path.exists(), f"{call}: half of a file is in place")
+        raise
+    return path.read_bytes() == world.asset[1]
+
+
 KINDS = (
     Kind(
         "captions.image of bytes",
         _caption_bytes,
         lambda call: echo(call.tag, *call.contents),
         lambda result: result.text,
-        Bucket.CAPTION_IMAGE,
     ),
     Kind(
         "captions.image of three files",
         _caption_paths,
         lambda call: echo(call.tag, *call.contents),
         lambda result: result.text,
-        Bucket.CAPTION_IMAGE,
         files=3,
     ),
     Kind(
@@ -180,7 +232,6 @@ KINDS = (
         _caption_video,
         lambda call: echo(call.tag, *call.contents),
         lambda result: result.text,
-        Bucket.CAPTION_VIDEO,
         head=MP4,
     ),
     Kind(
@@ -188,7 +239,6 @@ KINDS = (
         _caption_stream,
         lambda call: echo(call.tag, *call.contents),
         lambda result: result.text,
-        Bucket.CAPTION_VIDEO,
         head=MP4,
     ),
     Kind(
@@ -196,28 +246,24 @@ KINDS = (
         _embed_path,
         lambda call: vector(call.contents[0]),
         lambda result: list(result.vector),
-        Bucket.EMBEDDING,
     ),
     Kind(
         "embeddings.image of a file object",
         _embed_file,
         lambda call: vector(call.contents[0]),
         lambda result: list(result.vector),
-        Bucket.EMBEDDING,
     ),
     Kind(
         "embeddings.text",
         _embed_text,
         lambda call: [vector(call.tag)],
         lambda results: [list(result.vector) for result in results],
-        Bucket.EMBEDDING,
     ),
     Kind(
         "library.add_images",
         _add_images,
         lambda call: len(call.contents),
         len,
-        Bucket.IMAGE_UPLOAD,
         files=2,
     ),
     Kind(
@@ -225,6 +271,22 @@ KINDS = (
         _search,
         lambda call: 0,
         len,
-        Bucket.SEARCH,
     ),
+    Kind(
+        "embeddings.images",
+        _embed_many,
+        lambda call: [(number, vector(content)) for number, content in enumerate(call.contents)],
+        lambda outcomes: sorted(
+            (outcome.index, list(outcome.value.vector)) for outcome in outcomes if outcome.value
+        ),
+        files=5,
+        batch=True,
+    ),
+    Kind(
+        "captions.image of a file that changes",
+        _caption_changing,
+        lambda call: echo(call.tag, *call.contents),
+        lambda result: result.text,
+    ),
+    Kind("assets.download", _download, lambda call: True, bool, costs=False, files=0),
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import contextvars
+import gc
 import itertools
 import random
 import selectors
@@ -12,12 +13,15 @@ import socket
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, TypeVar
 
+from tests.simulation.invariants import BrokenInvariantError
 from tests.simulation.network import Network
 
 T = TypeVar("T")
 
 WALL_CLOCK = 1_790_000_000.0
 """What a life's wall clock shows when it begins."""
+COLLECTED_EVERY = 1000
+"""Turns of the loop after which garbage is collected, at the same moments of the same life."""
 LONGEST_THREAD = 0.05
 """Virtual seconds that work in a thread may take: a hop to a busy disk."""
 
@@ -70,6 +74,8 @@ class SimulatedLoop(asyncio.SelectorEventLoop):
         self.now = 0.0
         self.wall_offset = WALL_CLOCK
         self.turns = 0
+        self.broken = ""
+        """What must never be so, and was: the life ends before its next step."""
         self._chance = chance
         self.network = Network(self, chance, tell)
         super().__init__(_Selector(self))
@@ -83,9 +89,17 @@ class SimulatedLoop(asyncio.SelectorEventLoop):
         """Return what the wall clock shows; it may jump."""
         return self.now + self.wall_offset
 
+    def oversleep(self, seconds: float) -> None:
+        """Let time pass while a thread sleeps, which here is everybody's."""
+        self.now += seconds
+
     def pass_time(self, timeout: float | None) -> None:
         """Let time pass until the next timer, and draw who goes first."""
         self.turns += 1
+        if self.turns % COLLECTED_EVERY == 0:
+            gc.collect()
+        if self.broken:
+            raise BrokenInvariantError(self.broken)
         if timeout is None:
             raise StuckError("nobody can ever wake up again")
         self.now += max(timeout, 0.0)
@@ -107,7 +121,9 @@ class SimulatedLoop(asyncio.SelectorEventLoop):
         """Do the work inline, at a drawn moment."""
         return asyncio.wrap_future(self.work(func, *args), loop=self)
 
-    def work(self, func: Callable[..., T], *args: Any) -> concurrent.futures.Future[T]:
+    def work(
+        self, func: Callable[..., T], *args: Any, longest: float = LONGEST_THREAD
+    ) -> concurrent.futures.Future[T]:
         """Do blocking work at a drawn moment, as a thread would."""
         future: concurrent.futures.Future[T] = concurrent.futures.Future()
         context = contextvars.copy_context()
@@ -121,7 +137,7 @@ class SimulatedLoop(asyncio.SelectorEventLoop):
                 else:
                     future.set_result(result)
 
-        self.call_later(self._chance.random() * LONGEST_THREAD, run)
+        self.call_later(self._chance.random() * longest, run)
         return future
 
     # --- the network --------------------------------------------------------------------------
@@ -133,7 +149,7 @@ class SimulatedLoop(asyncio.SelectorEventLoop):
         await self.network.connect(sock, address)
 
     async def create_connection(self, protocol_factory: Any, *_: Any, **named: Any) -> Any:
-        return self.network.open(protocol_factory, named["sock"])
+        return await self.network.open(protocol_factory, named.pop("sock"), **named)
 
     async def create_server(self, protocol_factory: Any, *where: Any, **_: Any) -> Any:
         return self.network.listen(protocol_factory, *where)

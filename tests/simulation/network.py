@@ -6,9 +6,12 @@ import asyncio
 import random
 import socket
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
+
+if TYPE_CHECKING:
+    from tests.simulation.encryption import Encryption
 
 REFUSED = ConnectionRefusedError(111, "refused")
 WINDOW = 256 * 1024
@@ -28,6 +31,9 @@ class Weather:
         refusals: A connection is refused.
         black_holes: Nothing ever answers a connection's first packet.
         lost_names: The resolver fails.
+        slow_readers: A connection's end takes in only some kilobytes a second.
+        broken_handshakes: TLS is never agreed on: the other side resets, or says nothing more.
+        outage: From when to when no connection's first packet is answered.
         splits: Bytes arrive in pieces of a drawn size instead of as they were written.
     """
 
@@ -39,6 +45,9 @@ class Weather:
     refusals: float = 0.0
     black_holes: float = 0.0
     lost_names: float = 0.0
+    slow_readers: float = 0.0
+    broken_handshakes: float = 0.0
+    outage: tuple[float, float] = (0.0, 0.0)
     splits: float = 0.5
 
 
@@ -52,19 +61,24 @@ UNASKED_THROTTLE = (
 )
 
 
+_feed: Any = asyncio.protocols._feed_data_to_buffered_proto  # type: ignore[attr-defined]  # TLS's
+
+
 class Network:
     """Everything between two sockets."""
 
     def __init__(self, loop: Any, chance: random.Random, tell: Callable[[str], None]) -> None:
         self.weather = Weather()
         self.names: dict[str, list[str]] = {}
-        self.first_bytes: list[tuple[float, str]] = []
-        """When each request's first byte was written, with its first line."""
+        self.on_request: Callable[[str, int, str], None] = lambda host, port, line: None
+        """Told of each request whose first byte is written: where to, and its first line."""
         self._loop = loop
         self._chance = chance
         self._tell = tell
         self._listeners: dict[int, Callable[[], asyncio.Protocol]] = {}
-        self._targets: dict[int, int] = {}
+        self._targets: dict[int, tuple[str, int]] = {}
+        self._encrypted: dict[int, Encryption] = {}
+        self._cut_off: set[str] = set()
         self._ports = iter(range(20_000, 60_000))
         self._numbers = iter(range(1, 1_000_000))
         self.ends: set[End] = set()
@@ -93,30 +107,56 @@ class Network:
     async def connect(self, sock: socket.socket, address: tuple[str, int]) -> None:
         """Make the first contact with a listener."""
         await asyncio.sleep(self._chance.random() * self.weather.latency)
-        if self.happens(self.weather.black_holes):
+        begins, ends = self.weather.outage
+        outage = begins <= self._loop.now < ends
+        if outage or self.happens(self.weather.black_holes):
             self._tell("network: a connection meets a black hole")
             await asyncio.sleep(1e6)
-        if address[1] not in self._listeners or self.happens(self.weather.refusals):
+        host, port = address[:2]
+        refused = host in self._cut_off or port not in self._listeners
+        if refused or self.happens(self.weather.refusals):
             self._tell("network: a connection is refused")
             raise ConnectionRefusedError(111, "refused")
-        self._targets[sock.fileno()] = address[1]
+        self._targets[sock.fileno()] = host, port
 
-    def open(
-        self, protocol_factory: Callable[[], asyncio.Protocol], sock: socket.socket
-    ) -> tuple[asyncio.Transport, asyncio.Protocol]:
-        """Join a socket that has made contact to its listener."""
-        port = self._targets.pop(sock.fileno())
+    async def open(
+        self, protocol_factory: Callable[[], Any], sock: socket.socket, **named: Any
+    ) -> tuple[asyncio.BaseTransport, asyncio.BaseProtocol]:
+        """Join a socket that has made contact to its listener, and agree on TLS if asked to."""
+        host, port = self._targets.pop(sock.fileno())
         if port not in self._listeners:
             raise ConnectionRefusedError(111, "refused")
-        number = next(self._numbers)
-        client = End(self, f"connection {number}", protocol_factory(), sock)
-        server = End(self, f"connection {number}, server", self._listeners[port](), None)
+        name = f"connection {next(self._numbers)}"
+        protocol, theirs = protocol_factory(), self._listeners[port]()
+        client = End(self, name, protocol, sock, (host, port))
+        server = End(self, f"{name}, server", theirs, None, (host, port))
         client.peer, server.peer = server, client
         self._plan(client, server)
         self.ends |= {client, server}
-        server.protocol.connection_made(server)
-        client.protocol.connection_made(client)
-        return client, client.protocol
+        if port not in self._encrypted:
+            server.protocol.connection_made(server)
+            client.protocol.connection_made(client)
+            return client, client.protocol
+        return await self._encrypted[port].agree(client, server, protocol, theirs, **named)
+
+    def encrypt(self, port: int, encryption: Encryption) -> None:
+        """Let a listener be reached by TLS alone."""
+        self._encrypted[port] = encryption
+
+    def cut_off(self, host: str) -> None:
+        """Lose whoever talks to a host, as if their process had been killed."""
+        self._cut_off.add(host)
+        for end in sorted(self.ends, key=lambda end: end.name):
+            if end.host == host and end.is_client:
+                end.abort()
+
+    def note(self, end: End, data: Any) -> None:
+        """Look at what a client's end is to send, as it was before it was encrypted."""
+        head = bytes(data[:200])
+        if end.is_client and head.startswith((b"GET /", b"POST /")):
+            line = head.partition(b"\r\n")[0].decode("ascii", "replace")
+            self._tell(f"{end.name}: {line}")
+            self.on_request(end.host, end.port, line)
 
     def _plan(self, client: End, server: End) -> None:
         if self.happens(self.weather.resets):
@@ -130,6 +170,11 @@ class Network:
             server.unasked = self._chance.choice([UNASKED_ANSWER, UNASKED_THROTTLE])
         if self.happens(self.weather.half_closes):
             server.half_closes = True
+        if self.happens(self.weather.slow_readers):
+            slow = self._chance.choice([client, server])
+            slow.bytes_a_second = self._chance.choice([2_000, 20_000])
+        if self.happens(self.weather.broken_handshakes):
+            client.breaks_handshake = self._chance.choice(["reset", "silence"])
 
     def listen(self, protocol_factory: Any, host: str, port: int = 0) -> Listener:
         """Take connections from now on."""
@@ -167,11 +212,26 @@ class End(asyncio.Transport):
     """One end of a connection: what is written here arrives at the peer, later and in pieces."""
 
     def __init__(
-        self, network: Network, name: str, protocol: asyncio.Protocol, sock: socket.socket | None
+        self,
+        network: Network,
+        name: str,
+        protocol: Any,
+        sock: socket.socket | None,
+        address: tuple[str, int],
     ) -> None:
         super().__init__()
         self.peer: End
         self.protocol = protocol
+        self.handler = protocol
+        """What the connection is for, above TLS."""
+        self.name = name
+        self.host, self.port = address
+        self.is_client = sock is not None
+        self.upper: asyncio.WriteTransport = self
+        """What the protocol writes to: another one where TLS lies between."""
+        self.agreeing = False
+        self.breaks_handshake = ""
+        self.bytes_a_second: int | None = None
         self.breaks_after: int | None = None
         self.stalls_after: int | None = None
         self.stall = 0.0
@@ -179,7 +239,6 @@ class End(asyncio.Transport):
         self.half_closes = False
         self._network = network
         self._loop = network._loop
-        self._name = name
         self._socket = sock
         self._outgoing = bytearray()
         self._arrived = bytearray()
@@ -191,7 +250,7 @@ class End(asyncio.Transport):
         self._paused = False
         self._high, self._low = 64 * 1024, 16 * 1024
         self._moving: asyncio.TimerHandle | None = None
-        self._request_begins = True
+        self._idle = True
 
     # --- what asyncio's transports have -------------------------------------------------------
 
@@ -207,7 +266,7 @@ class End(asyncio.Transport):
         return self.protocol
 
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
-        self.protocol = protocol  # type: ignore[assignment]  # streams set only streams' protocols
+        self.protocol = protocol
 
     def is_closing(self) -> bool:
         return self._closing
@@ -239,11 +298,9 @@ class End(asyncio.Transport):
     def write(self, data: Any) -> None:
         if self._closing or not data:
             return
-        if self._socket is not None and self._request_begins:
-            self._request_begins = False
-            line = bytes(data[:200]).partition(b"\r\n")[0].decode("ascii", "replace")
-            self._network.first_bytes.append((self._loop.now, line))
-            self._network._tell(f"{self._name}: {line}")
+        self._idle = False
+        if self.upper is self:
+            self._network.note(self, data)
         self._outgoing += data
         if len(self._outgoing) > self._high and not self._paused:
             self._paused = True
@@ -264,6 +321,9 @@ class End(asyncio.Transport):
             self._end(None)
             self.peer._break(ConnectionResetError(104, "Connection reset by peer"))
 
+    def _force_close(self, error: Exception | None) -> None:
+        self.abort()  # what asyncio's TLS asks of the transport beneath it
+
     # --- how bytes travel ---------------------------------------------------------------------
 
     def _move_soon(self, delay: float | None = None) -> None:
@@ -278,20 +338,38 @@ class End(asyncio.Transport):
             return
         room = WINDOW - len(self.peer._arrived) if not self.peer._reading else len(self._outgoing)
         size = min(len(self._outgoing), max(room, 0))
+        if self.agreeing or self.peer.agreeing:
+            # Its records' lengths are not the same twice, so neither are parts of them.
+            self._agree(size)
+            return
+        if self.peer.bytes_a_second is not None:
+            size = min(size, self.peer.bytes_a_second)
         if size and self._network.happens(self._network.weather.splits):
             size = self._network._chance.randint(1, size)
         if self.stalls_after is not None and self._moved + size > self.stalls_after:
             self.stalls_after = None
-            self._network._tell(f"{self._name}: nothing moves for {self.stall:g} s")
+            self._network._tell(f"{self.name}: nothing moves for {self.stall:g} s")
             self._move_soon(self.stall)
             return
         if self.breaks_after is not None and self._moved + size > self.breaks_after:
-            self._network._tell(f"{self._name}: reset")
+            self._network._tell(f"{self.name}: reset")
             self._break(ConnectionResetError(104, "Connection reset by peer"))
             self.peer._break(ConnectionResetError(104, "Connection reset by peer"))
             return
+        self._moved += size
+        self._hand_over(size)
+
+    def _agree(self, size: int) -> None:
+        """Let a step of the handshake pass, unless it is one of those that come to nothing."""
+        if self.is_client or not self.peer.breaks_handshake:
+            self._hand_over(size)
+        elif self.peer.breaks_handshake == "reset" or self._closing:
+            self._network._tell(f"{self.name}: reset while TLS is agreed on")
+            self._break(ConnectionResetError(104, "Connection reset by peer"))
+            self.peer._break(ConnectionResetError(104, "Connection reset by peer"))
+
+    def _hand_over(self, size: int) -> None:
         if size:
-            self._moved += size
             self.peer._arrived += self._outgoing[:size]
             del self._outgoing[:size]
             self._loop.call_soon(self.peer._deliver)
@@ -300,7 +378,7 @@ class End(asyncio.Transport):
                 self.protocol.resume_writing()
         if self._outgoing:
             if size:
-                self._move_soon()
+                self._move_soon(None if self.peer.bytes_a_second is None else 1.0)
             return  # a peer that does not read wakes us when it does
         if self._closing:
             self.peer._end_of_file = True
@@ -314,10 +392,14 @@ class End(asyncio.Transport):
         if self._arrived and self._reading:
             data = bytes(self._arrived)
             self._arrived.clear()
-            self._request_begins = True  # an answer has begun: what we write next is a request
-            self.protocol.data_received(data)
+            self._idle = True  # an answer has begun: what we write next is a request
+            if isinstance(self.protocol, asyncio.BufferedProtocol):
+                _feed(self.protocol, data)
+            else:
+                self.protocol.data_received(data)
             self.peer._move_soon()
-            self._mischief()
+            if not (self.agreeing or self.peer.agreeing):
+                self._mischief()
         if self._end_of_file and not (self._arrived or self._closing):
             if self.protocol.eof_received():
                 return
@@ -337,12 +419,15 @@ class End(asyncio.Transport):
 
     def _say_unasked(self, data: bytes) -> None:
         client = self.peer
-        busy = client._outgoing or self._outgoing or self._arrived or not client._request_begins
+        answering = self.handler._waiter is None  # aiohttp's own: it waits for the next request
+        busy = client._outgoing or self._outgoing or self._arrived or not client._idle or answering
         # Only where the client is idle: what comes while a request is under way is its answer,
         # as far as anybody can know.
         if not (busy or self._closing or client._closing):
-            self._network._tell(f"{self._name}: says something unasked")
-            client._arrived += data
+            self._network._tell(f"{self.name}: says something unasked")
+            self.upper.write(data)
+            client._arrived += self._outgoing
+            self._outgoing.clear()
             client._deliver()
 
     def _break(self, error: Exception) -> None:
