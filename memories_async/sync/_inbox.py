@@ -104,8 +104,8 @@ class CallbackInbox:
 
         Raises:
             ConfigurationError: What ``send`` returned is no task.
-            OutcomeUnknown: A submission with this key began and has not been heard of for a
-                minute: it may have been billed.
+            OutcomeUnknown: A submission with this key ended without a task being known, or began
+                and has not been heard of for a minute: it may have been billed.
             StoreUnavailable: The store cannot be reached. If that is before ``send`` was called,
                 nothing was handed in; else the error carries a note with the task's id.
         """
