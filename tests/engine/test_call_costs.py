@@ -40,7 +40,7 @@ async def client() -> AsyncIterator[Memories]:
 
 
 async def test_python_functions_of_a_small_call(client: Memories) -> None:
-    """Ours alone; what aiohttp calls is aiohttp's. 136 on Python 3.11 when this was written."""
+    """Ours alone; what aiohttp calls is aiohttp's. 146 on Python 3.11 when this was written."""
     counts = Counter[str]()
 
     def count(frame: FrameType, event: str, argument: object) -> None:
@@ -54,7 +54,7 @@ async def test_python_functions_of_a_small_call(client: Memories) -> None:
             await client.embeddings.image(asset_id="re_1")
     finally:
         sys.setprofile(None)
-    assert sum(counts.values()) / CALLS <= 150, counts.most_common(40)
+    assert sum(counts.values()) / CALLS <= 165, counts.most_common(40)
 
 
 async def test_a_call_leaves_nothing_to_the_collector(client: Memories, tmp_path: Path) -> None:
