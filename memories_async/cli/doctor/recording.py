@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -38,7 +38,7 @@ class Destination:
 @contextlib.asynccontextmanager
 async def recorded(
     account: Account, addresses: Mapping[str, str], folder: str | None
-) -> AsyncIterator[Destination]:
+) -> AsyncGenerator[Destination, None]:
     """Let calls go to the service, and keep its answers in a folder if one is named.
 
     Raises:
@@ -57,7 +57,7 @@ async def recorded(
 
 
 @contextlib.asynccontextmanager
-async def replayed(folder: str) -> AsyncIterator[Destination]:
+async def replayed(folder: str) -> AsyncGenerator[Destination, None]:
     """Let the same calls go to what was recorded of them: without keys, network and bill.
 
     Raises:
