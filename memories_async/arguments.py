@@ -73,6 +73,8 @@ def is_blank(text: str) -> bool:
 
 def text_problem(name: str, value: str) -> Problem:
     """Refuse an empty text, and one that cannot be sent."""
+    if value.isascii() and value.strip():
+        return None
     if (problem := any_text_problem(name, value)) is not None:
         return problem
     return f"the {name} is empty" if is_blank(value) else None

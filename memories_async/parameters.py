@@ -45,7 +45,11 @@ class Parameter:
 
     def problem(self, value: object) -> Problem:
         """Say what is wrong with a value, if anything."""
-        return self._read(value)[0]
+        try:
+            self.read(value, self.name)
+        except ConfigurationError as error:
+            return error.message
+        return None
 
     def read(self, value: object, label: str) -> object:
         """Return a value as the call takes it.
@@ -55,21 +59,18 @@ class Parameter:
         """
         if value is None and self.optional:
             return value
-        problem, value = self._read(value)
+        for kind in self.kinds:
+            if kind.fits(value):
+                if kind.plain is not None and type(value) not in _PLAIN:
+                    value = kind.plain(value)
+                problem = None if self.limit is None else self.limit(self.name, value)
+                problem = problem or kind.problem(self.name, value)
+                break
+        else:
+            problem = self._misfit(value)
         if problem is not None:
             raise ConfigurationError(problem, operation=label)
         return value
-
-    def _read(self, value: object) -> tuple[Problem, object]:
-        if value is None and self.optional:
-            return None, value
-        for kind in self.kinds:
-            if kind.fits(value):
-                if type(value) not in _PLAIN and kind.plain is not None:
-                    value = kind.plain(value)
-                problem = None if self.limit is None else self.limit(self.name, value)
-                return problem or kind.problem(self.name, value), value
-        return self._misfit(value), value
 
     def _misfit(self, value: object) -> str:
         if TEXTS in self.kinds and isinstance(value, str):
@@ -198,16 +199,15 @@ class Door:
                 are in the message.
         """
         parameters, label = self.parameters, self.label
-        for index, (parameter, value) in enumerate(zip(self._positional, args, strict=False)):
-            taken = parameter.read(value, label)
-            if taken is not value:
-                args = (*args[:index], taken, *args[index + 1 :])
+        if args:
+            places = zip(self._positional, args, strict=False)
+            taken = [place.read(value, label) for place, value in places]
+            args = (*taken, *args[len(taken) :])
         for name, value in kwargs.items():
+            parameter = parameters.get(name)
             # An unknown name is for the function itself to refuse, as Python does.
-            if value is not None and name in parameters:
-                kwargs[name] = parameters[name].read(value, label)
-            elif name in parameters and not parameters[name].optional:
-                parameters[name].read(value, label)
+            if parameter is not None:
+                kwargs[name] = parameter.read(value, label)
         if pair := self._pair:
             given = [kwargs.get(name) is not None for name in pair]
             if any(given) and not all(given):
