@@ -7,7 +7,6 @@ import math
 import numbers
 import os
 import reprlib
-from array import array
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from decimal import Decimal, InvalidOperation
 from types import NoneType, UnionType
@@ -193,6 +192,10 @@ def _is_numbers(value: object) -> bool:
     return isinstance(value, Iterable) and not isinstance(value, str | bytes | bytearray | Mapping)
 
 
+def _plain_numbers(values: Iterable[object]) -> Iterable[object]:
+    return values if isinstance(values, Sequence) else list(values)
+
+
 def _mapping_problem(name: str, value: Mapping[object, object]) -> Problem:
     for key in value:
         if not isinstance(key, str):
@@ -221,7 +224,7 @@ NUMBERS = Kind(
     "numbers",
     _is_numbers,
     _numbers_problem,
-    lambda values: values if isinstance(values, array | list | tuple) else list(values),
+    _plain_numbers,
 )
 MAPPING = Kind("a mapping", lambda value: isinstance(value, Mapping), _mapping_problem)
 SEQUENCE = Kind("a sequence", is_sequence)

@@ -263,12 +263,13 @@ def checked(
             elif name.startswith("_"):
                 continue
             elif isinstance(member, classmethod | staticmethod):
-                setattr(target, name, type(member)(make(member.__func__, label=own)))
+                kind: Any = type(cast("object", member))
+                setattr(target, name, kind(make(cast("Any", member).__func__, label=own)))
             elif isinstance(member, property) and member.fset is not None:
                 setattr(target, name, member.setter(make(member.fset, label=own)))
             elif inspect.isfunction(member):
                 setattr(target, name, make(member, label=own, named=namespace))
-        return target
+        return cast("C", target)
 
     return mark
 

@@ -7,7 +7,17 @@ import json
 import reprlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import Any, NoReturn, Self, SupportsIndex, TypeVar, cast, get_args, overload
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    NoReturn,
+    Self,
+    SupportsIndex,
+    TypeVar,
+    cast,
+    get_args,
+    overload,
+)
 
 import attrs
 
@@ -34,12 +44,14 @@ class _Fixed(dict[str, V]):
 
     __slots__ = ()
 
-    def _refuse(self, *_: object, **__: object) -> NoReturn:
-        """Refuse: what the service said cannot be changed."""
-        raise TypeError("what a result holds cannot be changed: take a copy, dict(...)")
+    if not TYPE_CHECKING:  # a checker holds them against dict's own
 
-    __setitem__ = __delitem__ = __ior__ = _refuse
-    clear = pop = popitem = setdefault = update = _refuse
+        def _refuse(self, *_: object, **__: object) -> NoReturn:
+            """Refuse: what the service said cannot be changed."""
+            raise TypeError("what a result holds cannot be changed: take a copy, dict(...)")
+
+        __setitem__ = __delitem__ = __ior__ = _refuse
+        clear = pop = popitem = setdefault = update = _refuse
 
     def __reduce__(self) -> tuple[object, ...]:
         return _Fixed, (dict(self),)
@@ -53,11 +65,11 @@ class _Fixed(dict[str, V]):
 
 
 def _fixed(given: Mapping[str, object]) -> Mapping[str, object]:
-    return given if type(given) is _Fixed else _Fixed(given)
+    return given if isinstance(given, _Fixed) else _Fixed[object](given)
 
 
 def _fixed_texts(given: Mapping[str, str]) -> Mapping[str, str]:
-    return given if type(given) is _Fixed else _Fixed(given)
+    return given if isinstance(given, _Fixed) else _Fixed[str](given)
 
 
 _OF_THE_CALL: Mapping[str, bool] = {"of_the_call": True}

@@ -46,10 +46,6 @@ class Vector(_Float32):
         return cast("Self", made)
 
     @classmethod
-    def _of(cls, numbers: array[float]) -> Self:
-        return cast("Self", super().__new__(cls, "f", numbers))
-
-    @classmethod
     def read(cls, numbers: Sequence[object]) -> Vector:
         """Make a vector of what an answer holds.
 
@@ -84,7 +80,7 @@ class Vector(_Float32):
     def __getitem__(self, index: slice, /) -> Vector: ...
     def __getitem__(self, index: SupportsIndex | slice, /) -> float | Vector:
         found = super().__getitem__(index)
-        return self._of(found) if isinstance(found, array) else found
+        return _of(found) if isinstance(found, array) else found
 
     def __eq__(self, other: object) -> bool:
         if isinstance(other, list | tuple):
@@ -135,4 +131,9 @@ class _Bare(str):
 
 
 def _from_bytes(packed: bytes) -> Vector:
-    return Vector._of(array("f", packed))
+    return _of(array("f", packed))
+
+
+def _of(numbers: array[float]) -> Vector:
+    """Make a vector of what is one."""
+    return cast("Vector", _Float32.__new__(Vector, "f", numbers))
