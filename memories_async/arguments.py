@@ -313,10 +313,11 @@ def kinds_of(annotation: object) -> tuple[Kind, ...]:
         return (MAPPING,)
     if issubclass(origin, Sequence) and origin is not tuple:
         return (SEQUENCE,)
-    return (instance_of(origin, wanted=_NAMES.get(origin)),)
+    known: type[object] = cast("Any", origin)
+    return (instance_of(known, wanted=_NAMES.get(known)),)
 
 
-_NAMES: Mapping[type, str] = {Iterable: "an iterable", Mapping: "a mapping"}
+_NAMES: Mapping[type[object], str] = {Iterable: "an iterable", Mapping: "a mapping"}
 
 
 def one_of(*words: str) -> Kind:

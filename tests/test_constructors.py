@@ -213,7 +213,7 @@ def test_the_door_stands_before_the_call(call: str) -> None:
         if inspect.iscoroutine(returned):
             asyncio.run(cast("Any", returned))
         elif isinstance(returned, AsyncIterator):
-            asyncio.run(cast("Any", anext(returned)))
+            asyncio.run(anext(cast("Any", returned)))
 
     with pytest.raises(ConfigurationError) as caught:
         make()
