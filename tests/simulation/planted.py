@@ -19,6 +19,7 @@ from memories_async._engine.body.writer import Transfer
 from memories_async._engine.request import State
 from memories_async._engine.retry import Verdict
 from memories_async._engine.transport import downloads, http, payload, sessions
+from memories_async._engine.transport.answers import Reply
 from memories_async.bulk.journal import database, queries
 from memories_async.callbacks import inbox
 from memories_async.callbacks.inbox import CallbackInbox
@@ -138,6 +139,14 @@ async def _place_kept(self: http.Http, *arguments: Any, **named: Any) -> Any:
     here = await self._sessions.current()
     with patch.object(here.places, "release", _nothing):
         return await _EXCHANGE(self, *arguments, **named)
+
+
+async def _believing(self: http.Http, request: Any, transfer: Transfer, **named: Any) -> Any:
+    """Take an answer for this request's, even if that has not left."""
+    outcome = await _EXCHANGE(self, request, transfer, **named)
+    if isinstance(outcome, Reply):
+        transfer.whole()
+    return outcome
 
 
 async def _any_time(self: pipeline.Pipeline, until: float | None, work: Any) -> Any:
@@ -266,8 +275,9 @@ PLANTED: dict[str, Planted] = {
             (sessions._Connector, "_release", _TCP._release),
             (http, "is_quiet", _connected),
             (payload.Connection, "answered", False),
+            (http.Http, "exchange", _believing),
         ),
-        None,
+        2,
     ),
     "a peer that stalls is waited for": Planted(
         _replacing((payload.Connection, "_watch", _nothing)), 0
