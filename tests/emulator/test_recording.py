@@ -22,6 +22,7 @@ import requests
 from memories_async import Memories
 from memories_async.emulator import Emulator, InjectedFault, RateLimit, Reason
 from memories_async.emulator.engines.hashing import HashEngine
+from memories_async.emulator.recording import recorder
 from memories_async.emulator.recording.recordings import Recordings
 from memories_async.emulator.recording.redaction import Redaction
 from memories_async.errors import ConfigurationError
@@ -360,6 +361,30 @@ async def test_a_service_that_is_down_is_no_recording(
         assert recorder.ledger.billed() == 0
     assert files_in(tmp_path) == []
     assert "library.videos could not be sent on" in caplog.text
+
+
+async def test_an_answer_that_is_quicker_than_the_reader_is_recorded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answered = asyncio.Event()
+
+    async def asked(self: recorder.Recorder, *arguments: Any) -> Any:
+        answer = await ask(self, *arguments)
+        asyncio.get_running_loop().call_later(0.01, answered.set)
+        return answer
+
+    async def received(*arguments: Any, **options: Any) -> Any:
+        found = await receive(*arguments, **options)
+        await answered.wait()
+        return found
+
+    ask, receive = recorder.Recorder._ask, recorder.receive
+    monkeypatch.setattr(recorder.Recorder, "_ask", asked)
+    monkeypatch.setattr(recorder, "receive", received)
+    async with recording(tmp_path) as (_, between), client_for(between) as client:
+        await client.embeddings.image(PNG)
+        between.assert_billed(1)
+    assert len(files_in(tmp_path)) == 1
 
 
 async def test_the_service_is_reached_by_the_environment_s_proxy(

@@ -126,6 +126,9 @@ class Recorder:
             reading = asyncio.create_task(receive(teed, route, spool, keep=_NOTHING_KEPT))
             try:
                 await asyncio.wait((reading, asking), return_when=asyncio.FIRST_COMPLETED)
+                if request.content.is_eof():
+                    # All of it went on, and the service may be quicker than what is done here.
+                    await asyncio.wait((reading,))
                 if reading.done():
                     received = reading.result()
                     await pipe.end()
