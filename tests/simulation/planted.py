@@ -261,7 +261,7 @@ PLANTED: dict[str, Planted] = {
         _replacing((http._Exchange, "_limit", _no_answer_timer)), 0
     ),
     "a connection may take for ever": Planted(
-        _replacing((http._Exchange, "connecting", _nothing)), None
+        _replacing((http._Exchange, "connecting", _nothing)), 6
     ),
     "files are looked at beyond the deadline": Planted(
         _replacing((pipeline.Pipeline, "_within", _any_time)), 2
@@ -313,7 +313,7 @@ PLANTED: dict[str, Planted] = {
         _replacing((database.Journal, "_commit", _committed_together)), 0
     ),
     "a job sends what is not written down": Planted(
-        _replacing((database.Journal, "start", _nothing_async)), None
+        _replacing((database.Journal, "start", _nothing_async)), 22
     ),
     "a job forgets what was billed": Planted(_replacing((queries, "tally", _unpaid)), 0),
     "a job gives an item another's vector": Planted(
