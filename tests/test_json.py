@@ -233,7 +233,7 @@ VALUES: tuple[object, ...] = (
     {"b": 1, "a": {"d": 1, "c": 2}, "é": 1, "Z": 2, "\U0001f600": 3, "\uffff": 4, "": 5},
     nested(200),
     nested(254),
-    nested(255),
+    # nested(255): orjson before 3.11 takes it, later ones refuse it
     nested(300),
     CIRCLE,
 )
