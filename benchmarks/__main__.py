@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from pathlib import Path
 
-from benchmarks import chart, report
+from benchmarks import chart, report, scale
 from benchmarks.process import MEBIBYTE
 from benchmarks.report import Table
 from benchmarks.rounds import files, running_sink
@@ -45,6 +46,9 @@ def run(given: argparse.Namespace) -> list[Table]:
 
 
 def main() -> None:
+    if sys.argv[1:2] == ["scale"]:  # over clusters, each with processes of its own
+        scale.main(sys.argv[2:])
+        return
     given = arguments()
     if given.results:
         tables, machine = report.from_json(json.loads(given.results.read_text()))

@@ -1,4 +1,4 @@
-"""``python -m benchmarks.scale``: asked N, paid M, with workers killed and answers lost.
+"""``python -m benchmarks scale``: asked N, paid M, with workers killed and answers lost.
 
 Each way to embed or caption the same images over a cluster runs with the same seed of misfortunes:
 so many workers killed, so many answers lost after the service had billed them.
@@ -13,6 +13,7 @@ import json
 import os
 import random
 import signal
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -23,7 +24,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from benchmarks.report import machine, machine_line
-from memories_async import Memories
 from memories_async.bulk import RedisLedger, SqliteLedger
 from memories_async.bulk.ledger import Entry, Ledger
 from memories_async.bulk.models import Status
@@ -115,11 +115,28 @@ except Exception as error:
 print(json.dumps(statuses))
 """
 
+ONE_PROCESS = """
+import asyncio, json, os, sys
+from memories_async import Memories
+from memories_async.bulk import Once, SqliteLedger
+async def main():
+    places = asyncio.Semaphore(12)
+    async with Memories() as client:
+        once = Once(client, SqliteLedger(os.environ["XDG_STATE_HOME"] + "/once.ledger"))
+        async def one(path):
+            async with places:
+                return (await once.embed_image(path)).status.value
+        rows = json.load(open(sys.argv[1]))
+        return await asyncio.gather(*(one(row["path"]) for row in rows))
+print(json.dumps(asyncio.run(main())))
+"""
+
 WAYS = {
     "plain map_batches over our client": PLAIN,
     "Ray's HTTP stage": HTTP_STAGE,
     "Daft with two retries": DAFT,
     "memories_async.ray": OURS,
+    "one process over `Once`, not killed": ONE_PROCESS,
 }
 
 
@@ -157,12 +174,7 @@ def run(way: str, items: int, kills: int, seed: int) -> dict[str, object]:
     chance = random.Random(seed)
     with tempfile.TemporaryDirectory() as name, running_emulator() as emulator:
         folder = Path(name)
-        rows = []
-        for number in range(items):
-            path = folder / f"{number}.png"
-            path.write_bytes(PNG + f"{seed} {number}".encode())
-            rows.append({"path": str(path), "number": number})
-        (folder / "rows.json").write_text(json.dumps(rows))
+        rows = images(folder, items, seed)
         emulator.faults.add(
             *(
                 InjectedFault(None, Cut(), nth=nth, moment="processed")
@@ -178,7 +190,7 @@ def run(way: str, items: int, kills: int, seed: int) -> dict[str, object]:
             "PYTHONPATH": os.getcwd(),
             "RAY_USAGE_STATS_ENABLED": "0",
         }
-        command = [sys.executable, "-c", WAYS[way], str(folder / "rows.json"), "scale"]
+        command = [sys.executable, "-c", WAYS[way], str(rows), "scale"]
         began = time.monotonic()
         with subprocess.Popen(
             command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -212,6 +224,24 @@ def run(way: str, items: int, kills: int, seed: int) -> dict[str, object]:
             "workers killed": killed,
             "seconds": round(seconds, 1),
         }
+
+
+def summary(rows: Sequence[dict[str, object]]) -> list[dict[str, object]]:
+    """Return for each way the median of its seeds, and in brackets the least and the most."""
+
+    def spread(values: Sequence[object]) -> str:
+        numbers = sorted(float(str(value)) for value in values)
+        middle, least, most = statistics.median(numbers), numbers[0], numbers[-1]
+        return f"{middle:g}" if least == most else f"{middle:g} ({least:g}-{most:g})"
+
+    ways: dict[object, list[dict[str, object]]] = {}
+    for row in rows:
+        ways.setdefault(row["way"], []).append(row)
+    counted = [name for name in rows[0] if name not in ("seed", "way")]
+    return [
+        {"way": way, **{name: spread([row[name] for row in runs]) for name in counted}}
+        for way, runs in ways.items()
+    ]
 
 
 def as_table(rows: Sequence[dict[str, object]]) -> str:
@@ -255,78 +285,79 @@ def ledgers(redis: str | None) -> Iterator[tuple[str, float]]:
         ray.shutdown()
 
 
-def overhead(items: int) -> str:
-    """Say how much longer a cluster takes than one process at the same limit."""
-    seconds = {}
-    limit = "from memories_async import Bucket, Rate\n"
-    limited = OURS.replace(
+def overhead(items: int, rounds: int) -> str:
+    """Say how much longer a cluster takes than one process at the same limit.
+
+    From the first request that the service saw to the last: what starting Ray takes is not in it.
+    """
+    limited = "from memories_async import Bucket, Rate\n" + OURS.replace(
         "concurrency=3", f"concurrency=3, rates={{Bucket.EMBEDDING: Rate({LIMIT})}}"
     )
-    with tempfile.TemporaryDirectory() as name, running_emulator() as emulator:
-        folder = Path(name)
-        rows = []
-        for number in range(items):
-            path = folder / f"{number}.png"
-            path.write_bytes(PNG + str(number).encode())
-            rows.append({"path": str(path), "number": number})
-        (folder / "rows.json").write_text(json.dumps(rows))
-        os.environ |= {
-            "MEMORIES_API_KEY": "key",
-            "MEMORIES_BASE_URL": emulator.url,
-            "XDG_STATE_HOME": name,
-            "PYTHONPATH": os.getcwd(),
-        }
-
-        async def one_process() -> None:
-            from memories_async import Bucket, Rate
-
-            async with Memories(rates={Bucket.EMBEDDING: Rate(LIMIT)}) as client:
-                paths = [row["path"] for row in rows]
-                async for _ in client.embeddings.images(paths, concurrency=12):
-                    pass
-
-        for way in ("one process", "three Ray actors"):
-            emulator.ledger.clear()
-            if way == "one process":
-                asyncio.run(one_process())
-            else:
-                command = [
-                    sys.executable,
-                    "-c",
-                    limit + limited,
-                    str(folder / "rows.json"),
-                    "limit",
-                ]
-                subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-            moments = [entry.started_at for entry in emulator.ledger]
-            seconds[way] = max(moments) - min(moments)
-    ratio = seconds["three Ray actors"] / seconds["one process"]
+    single = "from memories_async import Bucket, Rate\n" + ONE_PROCESS.replace(
+        "Memories()", f"Memories(rates={{Bucket.EMBEDDING: Rate({LIMIT})}})"
+    )
+    ways = {"one process": single, "three Ray actors": limited}
+    seconds: dict[str, list[float]] = {way: [] for way in ways}
+    for number in range(rounds):
+        for way, script in ways.items():
+            with tempfile.TemporaryDirectory() as name, running_emulator() as emulator:
+                rows = images(Path(name), items, number)
+                environment = os.environ | {
+                    "MEMORIES_API_KEY": "key",
+                    "MEMORIES_BASE_URL": emulator.url,
+                    "XDG_STATE_HOME": name,
+                    "PYTHONPATH": os.getcwd(),
+                    "RAY_USAGE_STATS_ENABLED": "0",
+                }
+                command = [sys.executable, "-c", script, str(rows), "limit"]
+                subprocess.run(command, env=environment, check=True, stdout=subprocess.DEVNULL)
+                moments = [entry.started_at for entry in emulator.ledger]
+                assert len(moments) == items
+                seconds[way].append(max(moments) - min(moments))
+    pairs = zip(*seconds.values(), strict=True)
+    ratios = sorted(actors / process for process, actors in pairs)
+    middles = {way: statistics.median(taken) for way, taken in seconds.items()}
+    told = ", ".join(f"{way} {middle:.2f} s" for way, middle in middles.items())
     return (
-        f"{items} calls at {LIMIT} a second, first to last: one process "
-        f"{seconds['one process']:.1f} s, three Ray actors {seconds['three Ray actors']:.1f} s "
-        f"({ratio:.3f} times)"
+        f"{items} calls at {LIMIT} a second, first request to last, medians of {rounds} rounds: "
+        f"{told}; {statistics.median(ratios):.3f} times ({ratios[0]:.3f}-{ratios[-1]:.3f})"
     )
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.scale", description=__doc__)
-    parser.add_argument("--items", type=int, default=1000)
-    parser.add_argument("--kills", type=int, default=4)
+def images(folder: Path, count: int, seed: int) -> Path:
+    """Write so many images; return a file that lists them."""
+    rows = []
+    for number in range(count):
+        path = folder / f"{number}.png"
+        path.write_bytes(PNG + f"{seed} {number}".encode())
+        rows.append({"path": str(path), "number": number})
+    listed = folder / "rows.json"
+    listed.write_text(json.dumps(rows))
+    return listed
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks scale", description=__doc__)
+    parser.add_argument("--items", type=int, default=1000, help="images asked for (1000)")
+    parser.add_argument("--kills", type=int, default=4, help="workers killed in a run (4)")
     parser.add_argument("--seeds", type=int, nargs="*", default=[1, 2, 3])
+    parser.add_argument("--rounds", type=int, default=3, help="of the comparison at a limit (3)")
     parser.add_argument("--ways", nargs="*", default=list(WAYS), choices=list(WAYS))
     parser.add_argument("--redis", help="an address, to measure its ledger too")
-    parser.add_argument("--only-ledgers", action="store_true")
-    given = parser.parse_args()
-    if not given.only_ledgers:
+    parser.add_argument("--only", choices=("ways", "overhead", "ledgers"))
+    given = parser.parse_args(arguments)
+    if given.only in (None, "ways"):
         rows = []
-        for way in given.ways:
-            for seed in given.seeds:
+        for seed in given.seeds:
+            for way in given.ways:
                 rows.append({"seed": seed, **run(way, given.items, given.kills, seed)})
                 print(rows[-1], file=sys.stderr, flush=True)
-        print(as_table(rows), end="\n\n")
-        print(overhead(given.items // 2), end="\n\n")
-    for home, speed in ledgers(given.redis):
-        print(f"ledger, {home}: {speed:.0f} entries a second (begin and settle, 64 at once)")
+        print(as_table(rows), as_table(summary(rows)), sep="\n\n", end="\n\n")
+    if given.only in (None, "overhead"):
+        print(overhead(given.items // 5, given.rounds), end="\n\n")
+    if given.only in (None, "ledgers"):
+        for home, speed in ledgers(given.redis):
+            print(f"ledger, {home}: {speed:.0f} entries a second (begin and settle, 64 at once)")
     print(machine_line(machine()))
 
 
