@@ -27,7 +27,7 @@ from cyclopts import (
 
 from memories_async._version import __version__
 from memories_async.cli import without_extra
-from memories_async.cli.checks import NoSuchOptionError, UnfitError
+from memories_async.cli.checks import NoSuchOptionError, UnfitError, with_address
 from memories_async.cli.exit_codes import Exit, exit_for
 from memories_async.cli.interrupts import HeldBackError, interrupts
 from memories_async.cli.terminal.console import StdoutLost, console, on_a_line, printable
@@ -80,6 +80,7 @@ def application() -> App:
 def command(tokens: Sequence[str]) -> Callable[[], int]:
     """Parse the arguments, and return the command that they ask for, loaded."""
     console.prepare()
+    tokens = with_address(tokens)
     if any(_KEY_OPTION.match(token) for token in tokens):
         return functools.partial(
             _refuse,

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 MOST = 10**9
 """More of anything than a command can have."""
 
+LOCAL_CLUSTER = "local"
+"""What ``--ray`` without an address stands for: a cluster of this machine, for this command."""
+_CLUSTER = r"local|auto|ray://\S+|[\w.-]+:\d{1,5}|\[[0-9a-fA-F:]+\]:\d{1,5}"
+
 Check = Callable[[object, object], None]
 """What cyclopts calls with a value's type and the value."""
 
@@ -153,6 +157,7 @@ effort = _check(_no_effort)
 moment = _check(_no_moment)
 shard = _check(_no_shard)
 path = _check(_no_path)
+cluster = matches(_CLUSTER, "auto, HOST:PORT or ray://HOST:PORT, or no address at all,")
 
 
 def sources(kind: object, value: object) -> None:
@@ -161,6 +166,18 @@ def sources(kind: object, value: object) -> None:
     for one in cast("list[str]", value) if isinstance(value, list) else ():
         if one.startswith("-") and one != "-" and not os.path.lexists(one):
             raise NoSuchOptionError(one.partition("=")[0])
+
+
+def with_address(tokens: Sequence[str]) -> list[str]:
+    """Return arguments in which every ``--ray`` has a value: its address may be left out."""
+    ours = list(tokens[: tokens.index("--")] if "--" in tokens else tokens)
+    given = [
+        f"{word}={LOCAL_CLUSTER}"
+        if word == "--ray" and not re.fullmatch(_CLUSTER, following)
+        else word
+        for word, following in zip(ours, [*ours[1:], ""], strict=True)
+    ]
+    return given + list(tokens[len(ours) :])
 
 
 def together(first: str, one: object, second: str, other: object) -> None:

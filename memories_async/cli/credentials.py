@@ -119,23 +119,38 @@ def connect_as(
     rates: Mapping[Bucket, Rate] | None = None,
 ) -> Client:
     """Return a client of some kind; see ``connect``."""
-    keys = dict(account.keys)
-    if needed not in keys:
-        keys[needed] = ask(needed, account.origin)
-    for key in keys.values():
-        console.hide(key)
-    if rates is not None and account.base_url is None:
-        rates = {**DOCUMENTED_RATES, **rates}
+    keys = with_key(account, needed).keys
     with _environment_hidden():
         return kind(
             keys.get("api_key"),
             caption_key=keys.get("caption_key"),
             base_url=account.base_url,
             options=CallOptions(answer_timeout=calling.answer_timeout),
-            rates=rates,
+            rates=rates_of(account, rates),
             limiter=limiter_at(calling.limiter),
             observers=[CallLines()] if calling.verbose else (),
         )
+
+
+def with_key(account: Account, needed: KeyName) -> Account:
+    """Return an account that has a key, asked for if nobody has it and someone is there.
+
+    Raises:
+        NoKey: There is no key and no terminal to ask at.
+    """
+    if needed not in account.keys:
+        keys = {**account.keys, needed: ask(needed, account.origin)}
+        account = attrs.evolve(account, keys=keys)
+    for key in account.keys.values():
+        console.hide(key)
+    return account
+
+
+def rates_of(account: Account, rates: Mapping[Bucket, Rate] | None) -> Mapping[Bucket, Rate] | None:
+    """Return an account's limits, some of which are not the documented ones."""
+    if rates is None or account.base_url is not None:
+        return rates
+    return {**DOCUMENTED_RATES, **rates}
 
 
 def limiter_at(address: str | None) -> Limiter | None:

@@ -15,7 +15,8 @@ from typing import TypedDict
 import attrs
 
 from memories_async.bulk import Counts, Event, Input, Item, Job, Report, Status, StopReason, exports
-from memories_async.cli.credentials import Account, account, connect
+from memories_async.cli import cluster
+from memories_async.cli.credentials import Account, account, connect, rates_of, with_key
 from memories_async.cli.exit_codes import Exit
 from memories_async.cli.interrupts import AGAIN, interrupts
 from memories_async.cli.job_files import find, folder, name_of, place_of
@@ -28,7 +29,7 @@ from memories_async.cli.job_rows import (
     state,
     text_of,
 )
-from memories_async.cli.options import CALLING, Calling, Making, Running, Shared
+from memories_async.cli.options import CALLING, RUNNING, Calling, Making, Running, Shared
 from memories_async.cli.profiles import KeyName
 from memories_async.cli.sources import inputs_of
 from memories_async.cli.terminal.console import StdoutLost, console
@@ -58,6 +59,7 @@ async def start(
     calling: Calling = CALLING,
 ) -> int:
     """Make the job that the arguments ask for, or find it if they asked before, and run it."""
+    cluster.refuse(running, calling)
     who = account(shared.profile)
     _refuse_to_replace(running.output, sources)
     options = {name: value for name, value in options.items() if value is not None}
@@ -153,6 +155,7 @@ async def _preview(
 
 async def go(job: Job, who: Account, running: Running, shared: Shared, calling: Calling) -> Exit:
     """Run a job, or only say what a run would do, and return the exit status."""
+    cluster.refuse(running, calling)
     output = Output.of(shared)
     if running.dry_run:
         return await _preview(job, running, shared)
@@ -171,7 +174,14 @@ async def go(job: Job, who: Account, running: Running, shared: Shared, calling: 
     name = name_of(job.path)
     needed: KeyName = "caption_key" if job.kind.bucket in _CAPTIONING else "api_key"
     rates = None if rate is None else {job.kind.bucket: rate}
-    async with connect(who, needed, calling, rates) as client:
+    who = with_key(who, needed)
+    sends = counts.planned or "retry" in (running.unknown, running.failed)
+    async with (
+        connect(who, needed, calling, rates) as local,
+        cluster.caller(
+            local, who, rates_of(who, rates), running if sends else RUNNING, output
+        ) as client,
+    ):
         output.note(f"job {name}: {counts.planned} of {counts.total} items to send")
         report: Report | None = None
         lost: StdoutLost | None = None

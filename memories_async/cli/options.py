@@ -109,6 +109,8 @@ class Running:
         unknown: What to do with items that may have been billed although no answer came.
         failed: What to do with items that failed in an earlier run.
         output: Write the results to this file (.jsonl, .csv or .parquet) and not to stdout.
+        ray: Have the calls made by the workers of a Ray cluster: one that is started on this
+            machine, or the one at auto, HOST:PORT or ray://HOST:PORT.
     """
 
     dry_run: bool = False
@@ -120,6 +122,7 @@ class Running:
     unknown: Literal["keep", "retry", "skip"] = "keep"
     failed: Literal["keep", "retry"] = "keep"
     output: Annotated[str | None, Parameter(name=("--output", "-o"), validator=_RESULTS)] = None
+    ray: Annotated[str | None, Parameter(validator=checks.cluster)] = None
 
 
 RUNNING = Running()

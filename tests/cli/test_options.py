@@ -62,6 +62,7 @@ WRONG: dict[str, Sequence[str]] = {
     "--qa": NO_FLAG,
     "--quiet": NO_FLAG,
     "--rate": (*NO_TEXT, "0", "-1", "fast", "1/0", "1/2/3", "1.5", "nan", *NOT_PLAIN, "1/\u0663"),
+    "--ray": ("", "10.0.0.1:", "http://10.0.0.1:1", "ray://", " "),
     "--reasoning-effort": ("", "0", "11", "-2", "1.5", "high", *NOT_PLAIN),
     "--record": NO_FILE,
     "--replay": NO_FILE,

@@ -90,6 +90,19 @@ def cluster(service: Emulator, state: Path) -> Iterator[Any]:
             os.environ[name] = value
 
 
+def processes(title: bytes) -> list[int]:
+    """Return the processes of a title: Ray gives its workers such."""
+    found: list[int] = []
+    for name in os.listdir("/proc"):
+        try:
+            read = Path(f"/proc/{name}/cmdline").read_bytes() if name.isdigit() else b""
+        except OSError:
+            continue
+        if title in read:
+            found.append(int(name))
+    return found
+
+
 MakeRows = Callable[..., list[dict[str, Any]]]
 
 

@@ -30,7 +30,7 @@ from memories_async.ray import (
 )
 from tests.bulk.ledgers import PNG
 from tests.containers import mp4
-from tests.ray.conftest import MakeRows
+from tests.ray.conftest import MakeRows, processes
 
 pytestmark = [
     pytest.mark.slow,
@@ -128,19 +128,6 @@ def test_lost_answers_and_throttling(cluster: Any, emulator: Emulator, rows: Mak
     assert max(billed(emulator).values()) == 1
 
 
-def workers() -> list[int]:
-    """Return the processes that send: Ray gives its workers titles."""
-    found = []
-    for name in os.listdir("/proc"):
-        try:
-            title = Path(f"/proc/{name}/cmdline").read_bytes() if name.isdigit() else b""
-        except OSError:
-            continue
-        if WORKER in title:
-            found.append(int(name))
-    return found
-
-
 class Killer(threading.Thread):
     """Kills a worker now and then, while there is something to send."""
 
@@ -156,7 +143,7 @@ class Killer(threading.Thread):
         for count in self._at:
             while len(self._emulator.ledger) < count:
                 time.sleep(0.01)
-            if found := workers():
+            if found := processes(WORKER):
                 os.kill(self._chance.choice(found), signal.SIGKILL)
                 self.killed += 1
 

@@ -83,6 +83,8 @@ async def caption(
             "persons": [attrs.asdict(person) for person in persons] or None,
         }
         return await start(f"caption_{kind}s", sources, options, making, running, shared, calling)
+    if running.ray is not None:
+        raise ConfigurationError("--together is one call: it does not go with --ray")
     if kind == "image" and persons:
         raise ConfigurationError("--person is for videos")
     if kind == "video" and together:

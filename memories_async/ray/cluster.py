@@ -1,0 +1,383 @@
+"""A client whose billed calls are made by the workers of a Ray cluster, each asked for once."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import hashlib
+import os
+import secrets
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping
+from typing import Any, Final, TypeAlias, cast
+
+import attrs
+
+from memories_async.client import Memories
+from memories_async.config import (
+    API_KEY_VARIABLE,
+    BASE_URL_VARIABLE,
+    CAPTION_KEY_VARIABLE,
+    CallOptions,
+    Rate,
+)
+from memories_async.errors import ConfigurationError, MemoriesError, OutcomeUnknown
+from memories_async.models import Progress
+from memories_async.operations import Bucket
+from memories_async.ray.actors import RayLimiter, installed
+
+LOCAL: Final = "local"
+"""The address that stands for a cluster of this machine's own, for as long as it is used."""
+
+ACCOUNT_VARIABLES: Final = (API_KEY_VARIABLE, CAPTION_KEY_VARIABLE, BASE_URL_VARIABLE)
+_BILLED: Final[Mapping[str, frozenset[str]]] = {
+    "captions": frozenset({"image", "video"}),
+    "embeddings": frozenset({"image"}),
+    "library": frozenset({"add_images", "add_video"}),
+}
+_LIVES: Final = 20
+"""How often a call that certainly had not left goes to a worker that lives, when its own died."""
+_LAST_WORDS: Final = 5.0
+"""Seconds that a worker has to say whether a cancelled call had left."""
+_MAY_HAVE_LEFT: Final = "the request may have left the worker: it may have been billed"
+
+Environment: TypeAlias = Mapping[str, str]
+
+
+@contextlib.asynccontextmanager
+async def cluster_of(
+    client: Memories,
+    account: Environment,
+    *,
+    address: str = LOCAL,
+    workers: int = 4,
+    rates: Mapping[Bucket, Rate] | None = None,
+) -> AsyncGenerator[Memories]:
+    """Give a client for ``Job.run`` whose billed calls a cluster's workers make.
+
+    The job's journal stays the record: what it has not noted is not sent, and Ray repeats nothing.
+    Files are opened by the workers, under the paths that the job knows.
+
+    Args:
+        client: Makes the calls that cost nothing.
+        account: The variables of the environment that say the account. A cluster that is started
+            here is given them; elsewhere the nodes must have the same.
+        address: ``local`` starts a cluster; ``auto``, ``HOST:PORT`` or ``ray://HOST:PORT`` is one.
+        workers: Processes that send.
+        rates: The account's limits where they are not the documented ones.
+
+    Raises:
+        ConfigurationError: Ray is not installed or cannot be reached, or its workers have another
+            account's key or address.
+    """
+    ray = installed()
+    # In a thread: it takes seconds, and in the main one Ray would take SIGTERM for itself.
+    await asyncio.to_thread(_connect, ray, address, account)
+    try:
+        hands = [_Worker(ray, rates) for _ in range(workers)]
+        await asyncio.gather(*(hand.check(_digest(account)) for hand in hands))
+        yield cast("Memories", _ClusterClient(client, hands))
+    finally:
+        await asyncio.to_thread(ray.shutdown)
+
+
+def _connect(ray: Any, address: str, account: Environment) -> None:
+    quiet = {"log_to_driver": False, "logging_level": "ERROR"}
+    with _environment(account if address == LOCAL else {}):
+        try:
+            if address == LOCAL:
+                ray.init(address=LOCAL, include_dashboard=False, **quiet)
+            else:
+                ray.init(address=address, **quiet)
+        except Exception as error:  # Ray, grpc and the system raise what they like
+            first = str(error).strip().partition("\n")[0]
+            raise ConfigurationError(f"no Ray cluster at {address}: {first}") from None
+
+
+@contextlib.contextmanager
+def _environment(account: Environment) -> Generator[None]:
+    """Let what is started meanwhile inherit an account, and nothing of another one."""
+    if not account:
+        yield
+        return
+    names = (*ACCOUNT_VARIABLES, "RAY_USAGE_STATS_ENABLED")
+    before = {name: os.environ.pop(name) for name in names if name in os.environ}
+    os.environ.update({"RAY_USAGE_STATS_ENABLED": "0", **before, **account})
+    for name in set(ACCOUNT_VARIABLES) - account.keys():
+        os.environ.pop(name, None)
+    try:
+        yield
+    finally:
+        for name in names:
+            os.environ.pop(name, None)
+        os.environ.update(before)
+
+
+def _digest(account: Environment) -> str:
+    said = "\n".join(account.get(name, "") for name in ACCOUNT_VARIABLES)
+    return hashlib.sha256(said.encode()).hexdigest()
+
+
+# --- on this side -------------------------------------------------------------------------------
+
+
+@attrs.frozen
+class _Called:
+    """One call, as plain values that Ray can carry."""
+
+    place: tuple[str, str]
+    arguments: tuple[object, ...]
+    fields: Mapping[str, object]
+    options: CallOptions
+
+
+@attrs.frozen
+class _Said:
+    """What came of a call: a value, an error, or that it was cancelled and had left or not."""
+
+    value: object = None
+    error: Exception | None = None
+    cancelled: bool = False
+    left: bool = False
+    sent: int = 0
+
+
+class _ClusterClient:
+    """Looks like a client; what it does not send to the cluster, the real one does."""
+
+    def __init__(self, client: Memories, hands: list[_Worker]) -> None:
+        self._client = client
+        self._hands = hands
+
+    def __getattr__(self, name: str) -> object:
+        found = getattr(self._client, name)
+        return _Namespace(found, name, self._call) if name in _BILLED else found
+
+    async def _call(
+        self,
+        place: tuple[str, str],
+        *arguments: object,
+        options: CallOptions,
+        on_progress: Callable[[Progress], object],
+        **fields: object,
+    ) -> object:
+        plain = attrs.evolve(options, before_sending=None)
+        called = _Called(place, arguments, fields, plain)
+        hand = min(self._hands, key=lambda hand: hand.calls)
+        return await hand.call(called, options.before_sending, on_progress)
+
+
+@attrs.frozen
+class _Namespace:
+    """One namespace of a client."""
+
+    _real: object
+    _name: str
+    _call: Callable[..., Awaitable[object]]
+
+    def __getattr__(self, name: str) -> object:
+        if name not in _BILLED[self._name]:
+            return getattr(self._real, name)
+        return functools.partial(self._call, (self._name, name))
+
+
+class _Worker:
+    """A worker as it is seen from here."""
+
+    def __init__(self, ray: Any, rates: Mapping[Bucket, Rate] | None) -> None:
+        self.calls = 0
+        self._ray = ray
+        # A worker that dies is started anew, but Ray asks for no call a second time.
+        self._actor = (
+            ray.remote(_Hand)
+            .options(
+                num_cpus=0.1,
+                max_concurrency=1000,
+                max_restarts=-1,
+                max_task_retries=0,
+                scheduling_strategy="SPREAD",
+            )
+            .remote(rates)
+        )
+
+    async def check(self, digest: str) -> None:
+        """Wait until it lives, and look whether it has the same account.
+
+        Raises:
+            ConfigurationError: It has another, or cannot be started.
+        """
+        if await self._asked("account") != digest:
+            raise ConfigurationError(
+                "the cluster's workers have another key or address than this machine: set "
+                f"{', '.join(ACCOUNT_VARIABLES)} alike wherever Ray runs"
+            )
+
+    async def _asked(self, question: str) -> object:
+        """Ask something that costs nothing, as often as the worker has to be started for it."""
+        method = getattr(self._actor, question).options(max_task_retries=-1)
+        try:
+            return await method.remote()
+        except self._ray.exceptions.RayError as error:
+            why = str(error).strip().partition("\n")[0]
+            raise ConfigurationError(f"a worker of the cluster cannot be started: {why}") from None
+
+    async def call(
+        self,
+        called: _Called,
+        before: Callable[[], Awaitable[object]] | None,
+        on_progress: Callable[[Progress], object],
+    ) -> object:
+        """Have a call made.
+
+        Raises:
+            OutcomeUnknown: The worker died, and it may have left.
+            MemoriesError: What came of it there, or what ``before`` raised here.
+        """
+        self.calls += 1
+        try:
+            for _ in range(_LIVES):
+                sending = _Sending(self._actor, called, before, on_progress)
+                try:
+                    said = await sending.run()
+                except self._ray.exceptions.RayError:
+                    if sending.may_have_left:
+                        raise OutcomeUnknown(f"the worker died: {_MAY_HAVE_LEFT}") from None
+                    await self._asked("account")  # until it lives again
+                    continue
+                if said.error is not None:
+                    raise said.error
+                on_progress(Progress(said.sent, said.sent))
+                return said.value
+        finally:
+            self.calls -= 1
+        raise ConfigurationError(f"workers of the cluster died {_LIVES} times before they sent")
+
+
+class _Sending:
+    """One call under way on a worker."""
+
+    def __init__(
+        self,
+        actor: Any,
+        called: _Called,
+        before: Callable[[], Awaitable[object]] | None,
+        on_progress: Callable[[Progress], object],
+    ) -> None:
+        self.may_have_left = False
+        self._actor, self._called = actor, called
+        self._before, self._on_progress = before, on_progress
+        self._id = secrets.token_hex(8)
+
+    async def run(self) -> _Said:
+        """Wait for what comes of it, and give leave at its first byte."""
+        answer = self._actor.call.remote(self._id, self._called)
+        try:
+            while await self._actor.wants_leave.remote(self._id):
+                await self._give_leave()
+            return cast("_Said", await answer)
+        except asyncio.CancelledError as error:
+            self._actor.cancel.remote(self._id)
+            if await self._had_left(answer):
+                error.add_note(_MAY_HAVE_LEFT)
+            raise
+
+    async def _give_leave(self) -> None:
+        try:
+            if self._before is not None:
+                await self._before()
+        except BaseException:
+            self._actor.leave.remote(self._id, granted=False)
+            raise
+        self.may_have_left = True
+        self._on_progress(Progress(1, None))  # from here on nobody may say that no byte has left
+        self._actor.leave.remote(self._id, granted=True)
+
+    async def _had_left(self, answer: Any) -> bool:
+        if not self.may_have_left:
+            return False
+        with contextlib.suppress(Exception):
+            async with asyncio.timeout(_LAST_WORDS):
+                said = cast("_Said", await answer)
+                return said.left or not said.cancelled
+        return True
+
+
+# --- on the worker ------------------------------------------------------------------------------
+
+
+class _Call:
+    """A call on the worker: it asks for leave, and is told."""
+
+    def __init__(self) -> None:
+        self.wants_leave: asyncio.Queue[bool] = asyncio.Queue()
+        self.leave: asyncio.Queue[bool] = asyncio.Queue()
+        self.task: asyncio.Future[object] | None = None
+
+
+class _RefusedError(Exception):
+    """The other side does not let a request leave."""
+
+
+class _Hand:
+    """The actor that sends; it keeps one client."""
+
+    def __init__(self, rates: Mapping[Bucket, Rate] | None) -> None:
+        self._rates = rates
+        self._client: Memories | None = None
+        self._calls: dict[str, _Call] = {}
+
+    async def account(self) -> str:
+        """Return a digest of whose account this worker uses; never the key."""
+        return _digest({name: os.environ.get(name, "") for name in ACCOUNT_VARIABLES})
+
+    async def call(self, id: str, called: _Called) -> _Said:
+        """Make a call, once leave is given; raises nothing."""
+        call = self._calls.setdefault(id, _Call())
+        sent = 0
+
+        async def before_sending() -> None:
+            call.wants_leave.put_nowait(True)
+            if not await call.leave.get():
+                raise _RefusedError
+
+        def on_progress(progress: Progress) -> None:
+            nonlocal sent
+            sent = progress.sent
+
+        options = attrs.evolve(called.options, before_sending=before_sending)
+        namespace, method = called.place
+        try:
+            if self._client is None:
+                self._client = Memories(limiter=RayLimiter(), rates=self._rates)
+            make = getattr(getattr(self._client, namespace), method)
+            making = make(
+                *called.arguments, **called.fields, options=options, on_progress=on_progress
+            )
+            call.task = task = asyncio.ensure_future(cast("Awaitable[object]", making))
+            return _Said(value=await task, sent=sent)
+        except asyncio.CancelledError as error:
+            return _Said(cancelled=True, left=bool(getattr(error, "__notes__", None)))
+        except MemoriesError as error:
+            return _Said(error=error, sent=sent)
+        except Exception as error:
+            # Its class may be unknown on the other side, and Ray would take that for its own fault.
+            return _Said(error=RuntimeError(f"{type(error).__name__}: {error}"), sent=sent)
+        finally:
+            call.wants_leave.put_nowait(False)
+
+    async def wants_leave(self, id: str) -> bool:
+        """Wait until a call wants to send its first byte; False once it is over."""
+        wants = await self._calls.setdefault(id, _Call()).wants_leave.get()
+        if not wants:
+            del self._calls[id]
+        return wants
+
+    async def leave(self, id: str, *, granted: bool) -> None:
+        """Let a call send its first byte, or not."""
+        self._calls.setdefault(id, _Call()).leave.put_nowait(granted)
+
+    async def cancel(self, id: str) -> None:
+        """Cancel a call, if it is under way."""
+        call = self._calls.get(id)
+        if call is not None and call.task is not None:
+            call.task.cancel()
