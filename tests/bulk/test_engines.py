@@ -36,6 +36,8 @@ def test_a_recipe_pays_once(name: str, images: MakeImages, tmp_path: Path) -> No
             done = run(name, folder, tmp_path, emulator)
             assert done.returncode == 0, done.stderr
             assert "20 done" in done.stdout, done.stdout + done.stderr
+            if name == "celery_worker":  # a real worker, and results that came through its backend
+                assert f"20 embeddings, {20 * 1408} numbers" in done.stdout
         paid = Counter(entry.files[0].sha256 for entry in emulator.ledger if entry.billed)
     assert len(paid) == 20
     assert set(paid.values()) == {1}
