@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import importlib
-import os
-import threading
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, BinaryIO, Final, TypeVar, cast
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import attrs
 
 from memories_async.arguments import AMOUNT, COUNT, with_methods
 from memories_async.bulk.kinds import KINDS
 from memories_async.bulk.ledger import Entry, Ledger, Totals, UnknownPolicy
+<<<<<<< HEAD
 from memories_async.bulk.models import Status
 from memories_async.bulk.once import LEDGER, Once, OnceSource, Openable, Record, limit_of
 from memories_async.client import Memories
@@ -25,6 +23,14 @@ from memories_async.operations import Bucket
 from memories_async.parameters import Mark, checked
 from memories_async.ray.actors import RayLedger, RayLimiter, installed
 from memories_async.request_limits import efforts
+=======
+from memories_async.bulk.once import limit_of
+from memories_async.config import Rate
+from memories_async.errors import ConfigurationError
+from memories_async.operations import Bucket
+from memories_async.ray.actors import RayLedger, installed
+from memories_async.ray.workers import ADDED, RowPlan, RowSettings, RowWorker
+>>>>>>> e29464b (The workers of Ray's actors are a module of their own; rows of Arrow's types; stdout is kept for results where Ray writes too)
 
 if TYPE_CHECKING:
     from ray.data import Dataset
@@ -68,7 +74,8 @@ def embed_images(
 
     Args:
         dataset: Rows; all their columns come back, with ``status``, ``error``, ``attempts``,
-            ``replayed``, ``key``, ``model`` and ``vector`` added.
+            ``replayed``, ``key``, ``model`` and ``vector`` added, or replaced where there are
+            columns of these names.
         source: The column that holds paths, or addresses of any filesystem that pyarrow opens
             (``s3://…``), or bytes.
         job: What the calls belong to: the same name finds what was paid for before.
@@ -97,8 +104,8 @@ def embed_images(
         raise ConfigurationError(f"embed_images: dimensions is wanted for the model {model!r}")
     return _mapped(
         dataset,
-        _Plan("embed_images", source, job, {"model": model}, dimensions),
-        _Shared(ledger, rates, unknown, max_cost, price, in_flight),
+        RowPlan("embed_images", source, job, {"model": model}, dimensions),
+        RowSettings(ledger, rates, unknown, max_cost, price, in_flight),
         concurrency,
     )
 
@@ -150,8 +157,8 @@ def caption_images(
     options = _prompts(prompt, system_prompt, thinking, qa, reasoning_effort)
     return _mapped(
         dataset,
-        _Plan("caption_images", source, job, options),
-        _Shared(ledger, rates, unknown, max_cost, price, in_flight),
+        RowPlan("caption_images", source, job, options),
+        RowSettings(ledger, rates, unknown, max_cost, price, in_flight),
         concurrency,
     )
 
@@ -205,8 +212,8 @@ def caption_videos(
     options = _prompts(prompt, system_prompt, thinking, qa, reasoning_effort)
     return _mapped(
         dataset,
-        _Plan("caption_videos", source, job, options),
-        _Shared(ledger, rates, unknown, max_cost, price, in_flight),
+        RowPlan("caption_videos", source, job, options),
+        RowSettings(ledger, rates, unknown, max_cost, price, in_flight),
         concurrency,
     )
 
@@ -251,8 +258,8 @@ def add_images(
     """
     return _mapped(
         dataset,
-        _Plan("add_images", source, job, _given(unique_id=unique_id, tags=list(tags) or None)),
-        _Shared(ledger, rates, unknown, max_cost, price, in_flight),
+        RowPlan("add_images", source, job, _given(unique_id=unique_id, tags=list(tags) or None)),
+        RowSettings(ledger, rates, unknown, max_cost, price, in_flight),
         concurrency,
     )
 
@@ -299,8 +306,8 @@ def add_videos(
     """
     return _mapped(
         dataset,
-        _Plan("add_videos", source, job, _given(unique_id=unique_id, tags=list(tags) or None)),
-        _Shared(ledger, rates, unknown, max_cost, price, in_flight),
+        RowPlan("add_videos", source, job, _given(unique_id=unique_id, tags=list(tags) or None)),
+        RowSettings(ledger, rates, unknown, max_cost, price, in_flight),
         concurrency,
     )
 
@@ -345,162 +352,26 @@ def results(job: str, *, ledger: Ledger | None = None) -> Iterator[tuple[str, En
     return iter(asyncio.run(_closing(ledger or RayLedger(job), collect)))
 
 
-# --- the dataset --------------------------------------------------------------------------------
-
-
-@attrs.frozen
-class _Plan:
-    """What is done with each row, as plain values that Ray can carry."""
-
-    kind: str
-    source: str
-    job: str
-    options: Mapping[str, object]
-    dimensions: int = 0
-
-
-@attrs.frozen
-class _Shared:
-    """What all workers share; None stands for the default."""
-
-    ledger: Ledger | None
-    rates: Mapping[Bucket, Rate] | None
-    unknown: UnknownPolicy
-    max_cost: Decimal | float | str | None
-    price: Decimal | float | str | None
-    in_flight: int
-
-
-def _mapped(dataset: Dataset, plan: _Plan, shared: _Shared, concurrency: int) -> Dataset:
+def _mapped(dataset: Dataset, plan: RowPlan, shared: RowSettings, concurrency: int) -> Dataset:
     for name, number in (("concurrency", concurrency), ("in_flight", shared.in_flight)):
         if number < 1:
             raise ConfigurationError(f"{plan.kind}: {name} is {number}; 1 or more is wanted")
+    if plan.source in (*ADDED, *KINDS[plan.kind].columns):
+        raise ConfigurationError(
+            f"{plan.kind}: source is {plan.source!r}, a column that is added: rename it"
+        )
     ray = installed()
     importlib.import_module("ray.data")
     limit_of(plan.kind, shared.max_cost, shared.price)  # a bad budget is told before anything runs
     shared = attrs.evolve(shared, ledger=shared.ledger or RayLedger(plan.job))
     return dataset.map_batches(  # pyright: ignore[reportUnknownMemberType]  # partly annotated
-        _Worker,
+        RowWorker,
         fn_constructor_args=(plan, shared),
         batch_size=_BATCH,
         batch_format="pyarrow",
         compute=ray.data.ActorPoolStrategy(size=concurrency),
         num_cpus=0.1,  # it waits for the service and for its turn
     )
-
-
-class _Worker:
-    """One actor's client; what is raised here would be run again by Ray, so nothing is."""
-
-    def __init__(self, plan: _Plan, shared: _Shared) -> None:
-        self._plan, self._shared = plan, shared
-        self._loop = asyncio.new_event_loop()
-        # A thread of its own: Ray may call us inside a loop that is already running.
-        threading.Thread(target=self._loop.run_forever, daemon=True).start()
-        self._once = self._run(self._start())
-
-    async def _start(self) -> Once:
-        assert self._shared.ledger is not None
-        client = Memories(limiter=RayLimiter(), rates=self._shared.rates)
-        return Once(
-            client,
-            self._shared.ledger,
-            unknown=self._shared.unknown,
-            max_cost=self._shared.max_cost,
-            price=self._shared.price,
-        )
-
-    def __call__(self, batch: Any) -> Any:
-        sources = batch.column(self._plan.source).to_pylist()
-        records = self._run(self._send(sources))
-        for name, column in _columns(self._plan, records).items():
-            if name in batch.column_names:
-                batch = batch.drop_columns([name])
-            batch = batch.append_column(name, column)
-        return batch
-
-    async def _send(self, sources: Sequence[object]) -> list[Record[Any]]:
-        places = asyncio.Semaphore(self._shared.in_flight)
-        return await asyncio.gather(*(self._one(source, places) for source in sources))
-
-    async def _one(self, source: object, places: asyncio.Semaphore) -> Record[Any]:
-        try:
-            call = getattr(self._once, _METHODS[self._plan.kind])
-            async with places:
-                return cast("Record[Any]", await call(_opened(source), **self._plan.options))
-        except Exception as error:
-            return Record(status=Status.PLANNED, error=f"{type(error).__name__}: {error}")
-
-    def _run(self, work: Coroutine[Any, Any, T]) -> T:
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
-
-
-_METHODS: Mapping[str, str] = {
-    "embed_images": "embed_image",
-    "caption_images": "caption_image",
-    "caption_videos": "caption_video",
-    "add_images": "add_image",
-    "add_videos": "add_video",
-}
-assert _METHODS.keys() == KINDS.keys()
-
-
-def _opened(source: object) -> OnceSource:
-    """Return what a cell stands for; pyarrow opens what is neither path, bytes nor web address."""
-    if isinstance(source, str) and "://" in source:
-        parts = urlsplit(source)
-        if parts.scheme not in ("http", "https"):
-            return Openable(os.path.basename(parts.path), _Opener(source))
-    return cast("OnceSource", source)
-
-
-@attrs.frozen
-class _Opener:
-    """Opens an address that pyarrow knows the filesystem of."""
-
-    address: str
-
-    def __call__(self) -> BinaryIO:
-        fs: Any = importlib.import_module("pyarrow.fs")
-        try:
-            filesystem, path = fs.FileSystem.from_uri(self.address)
-            return cast("BinaryIO", filesystem.open_input_file(path))
-        except ValueError as error:
-            raise OSError(f"{self.address}: {error}") from None
-
-
-def _columns(plan: _Plan, records: Sequence[Record[Any]]) -> dict[str, Any]:
-    arrow: Any = importlib.import_module("pyarrow")
-    columns: dict[str, Any] = {
-        "status": arrow.array([record.status.value for record in records], arrow.string()),
-        "error": arrow.array([record.error for record in records], arrow.string()),
-        "attempts": arrow.array([record.attempts for record in records], arrow.int32()),
-        "replayed": arrow.array([record.replayed for record in records], arrow.bool_()),
-        "key": arrow.array([record.key for record in records], arrow.string()),
-    }
-    types: dict[str, Any] = {
-        "string": arrow.string(),
-        "int64": arrow.int64(),
-        "vector": arrow.list_(arrow.float32(), plan.dimensions),
-    }
-    for name, kind in KINDS[plan.kind].columns.items():
-        read = _FIELDS[name]
-        cells = [None if record.value is None else read(record.value) for record in records]
-        columns[name] = arrow.array(cells, types[kind])
-    return columns
-
-
-_FIELDS: Mapping[str, Callable[[Any], object]] = {
-    "model": lambda value: value.model,
-    "vector": lambda value: list(value.vector),
-    "text": lambda value: value.text,
-    "input_tokens": lambda value: value.tokens and value.tokens.input,
-    "output_tokens": lambda value: value.tokens and value.tokens.output,
-    "image_id": lambda value: value.id,
-    "video_no": lambda value: value.video_no,
-    "video_name": lambda value: value.name,
-    "video_status": lambda value: value.status,
-}
 
 
 async def _closing(ledger: Ledger, work: Callable[[Ledger], Coroutine[Any, Any, T]]) -> T:

@@ -25,7 +25,7 @@ HAND = b"ray::_Hand"
 
 def command(emulator: Emulator, home: Path, *arguments: object) -> subprocess.Popen[str]:
     environment = os.environ | {
-        "HOME": str(home),
+        # Not HOME: it has the token by which Ray lets its own user in.
         "XDG_STATE_HOME": str(home / "state"),
         "XDG_CONFIG_HOME": str(home / "config"),
         "MEMORIES_API_KEY": "key",
@@ -97,10 +97,10 @@ def test_another_account_is_refused(
     folder = Path(rows(1)[0]["path"]).parent
     address = cluster.get_runtime_context().gcs_address
     asked = ("embed", folder, "--ray", address)
-    environment = {"MEMORIES_API_KEY": "somebody else's"}
+    environment = {"MEMORIES_API_KEY": "somebody-elses"}
     said = subprocess.run(
         [sys.executable, "-m", "memories_async", *map(str, asked)],
-        env=os.environ | environment | {"HOME": str(tmp_path), "XDG_STATE_HOME": str(tmp_path)},
+        env=os.environ | environment | {"XDG_STATE_HOME": str(tmp_path)},
         capture_output=True,
         text=True,
         check=False,
@@ -168,6 +168,6 @@ def test_the_first_signal_lets_what_is_in_flight_end(
     assert status == 143, said
     assert {row["status"] for row in printed} == {"done"}
     assert len(printed) == emulator.ledger.billed() < 100
-    assert ended(command(emulator, home, "embed", folder, "--ray", "--quiet"))[0] == 0
+    assert ended(command(emulator, home, "embed", folder, "--ray", "--json"))[0] == 0
     assert set(billed(emulator).values()) == {1}
     assert emulator.ledger.billed() == 100
