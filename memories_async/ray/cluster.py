@@ -161,7 +161,8 @@ class _ClusterClient:
         on_progress: Callable[[Progress], object],
         **fields: object,
     ) -> object:
-        plain = attrs.evolve(options, before_sending=None)
+        # What listens to the call is here, and not there.
+        plain = attrs.evolve(options, before_sending=None, observers=None)
         called = _Called(place, arguments, fields, plain)
         hand = min(self._hands, key=lambda hand: hand.calls)
         return await hand.call(called, options.before_sending, on_progress)

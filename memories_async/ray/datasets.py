@@ -13,24 +13,14 @@ import attrs
 from memories_async.arguments import AMOUNT, COUNT, with_methods
 from memories_async.bulk.kinds import KINDS
 from memories_async.bulk.ledger import Entry, Ledger, Totals, UnknownPolicy
-<<<<<<< HEAD
-from memories_async.bulk.models import Status
-from memories_async.bulk.once import LEDGER, Once, OnceSource, Openable, Record, limit_of
-from memories_async.client import Memories
+from memories_async.bulk.once import LEDGER, limit_of
 from memories_async.config import Rate
 from memories_async.errors import ConfigurationError
 from memories_async.operations import Bucket
 from memories_async.parameters import Mark, checked
-from memories_async.ray.actors import RayLedger, RayLimiter, installed
-from memories_async.request_limits import efforts
-=======
-from memories_async.bulk.once import limit_of
-from memories_async.config import Rate
-from memories_async.errors import ConfigurationError
-from memories_async.operations import Bucket
 from memories_async.ray.actors import RayLedger, installed
 from memories_async.ray.workers import ADDED, RowPlan, RowSettings, RowWorker
->>>>>>> e29464b (The workers of Ray's actors are a module of their own; rows of Arrow's types; stdout is kept for results where Ray writes too)
+from memories_async.request_limits import efforts
 
 if TYPE_CHECKING:
     from ray.data import Dataset
