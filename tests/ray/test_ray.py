@@ -18,10 +18,8 @@ import pytest
 
 from memories_async import Bucket, ConfigurationError, Rate
 from memories_async.bulk import SqliteLedger, Status
-from memories_async.bulk.ledger import Begun, Totals
 from memories_async.emulator import Cut, Emulator, InjectedFault, Reason
 from memories_async.ray import (
-    RayLedger,
     add_images,
     add_videos,
     caption_images,
@@ -93,49 +91,6 @@ def test_every_kind(cluster: Any, emulator: Emulator, tmp_path: Path) -> None:
     [told] = caption_videos(films, "What?", job="films", concurrency=1).take_all()
     assert told["text"], told["error"]
     assert emulator.ledger.billed() == 4
-
-
-def test_arrow_s_types_and_what_is_no_picture(cluster: Any, emulator: Emulator) -> None:
-    import pyarrow
-
-    contents = [PNG + b"arrow 1", PNG + b"arrow 2", None]
-    large = pyarrow.array(contents, pyarrow.large_binary())
-    coded = pyarrow.array(contents, pyarrow.binary()).dictionary_encode()
-    listed = pyarrow.array([[content] for content in contents], pyarrow.list_(pyarrow.binary()))
-    for name, column, done in (("large", large, 2), ("coded", coded, 2), ("listed", listed, 0)):
-        table = pyarrow.table({"content": column, "error": [name] * 3})
-        rows = embed_images(
-            cluster.data.from_arrow(table), source="content", job="arrow", concurrency=1
-        ).take_all()
-        assert Counter(row["status"] for row in rows) == {"done": done, "failed": 3 - done}
-        assert all((row["error"] is None) == (row["status"] == "done") for row in rows)
-    assert emulator.ledger.billed() == 2
-
-
-def test_another_size_of_vector_fails_no_other_row(
-    cluster: Any, emulator: Emulator, rows: MakeRows
-) -> None:
-    answered = embed_images(
-        dataset(cluster, rows(2), 1), job="sizes", dimensions=7, concurrency=1
-    ).take_all()
-    assert [row["vector"] for row in answered] == [None, None]
-    assert all("1408 numbers" in row["error"] for row in answered)
-    assert report("sizes").done == 2
-
-
-def test_an_acknowledged_begin_outlives_its_actor(cluster: Any, emulator: Emulator) -> None:
-    async def across_a_kill() -> None:
-        ledger = RayLedger("killed actor")
-        said, _ = await ledger.begin("a", "one")
-        assert said is Begun.SEND
-        actors = processes(b"ray::_LedgerActor")
-        assert actors
-        for actor in actors:
-            os.kill(actor, signal.SIGKILL)
-        assert (await RayLedger("killed actor").begin("a", "two"))[0] is Begun.UNKNOWN
-        assert await ledger.totals() == Totals(unknown=1)
-
-    asyncio.run(across_a_kill())
 
 
 def test_the_account_s_limit_holds_for_all_workers(
