@@ -15,7 +15,7 @@ from typing import TypedDict
 import attrs
 
 from memories_async.bulk import Counts, Event, Input, Item, Job, Report, Status, StopReason, exports
-from memories_async.cli import cluster
+from memories_async.cli.commands import cluster
 from memories_async.cli.credentials import Account, account, connect, rates_of, with_key
 from memories_async.cli.exit_codes import Exit
 from memories_async.cli.interrupts import AGAIN, interrupts
