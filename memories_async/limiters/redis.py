@@ -44,9 +44,7 @@ class RedisLimiter:
         ImportError: The extra ``[redis]`` is not installed.
     """
 
-    @checked(
-        {"url": attrs.evolve(SECRET, wanted=_ADDRESS), "prefix": ANY_TEXT, "patience": SECONDS}
-    )
+    @checked({"url": _URL, "prefix": ANY_TEXT, "patience": SECONDS})
     def __init__(self, url: str, *, prefix: str = "memories-async", patience: float = 2.0) -> None:
         self._url = url
         self._prefix = prefix
@@ -154,5 +152,5 @@ _GIVE_BACK = f"""{_BEFORE}
 if due == argument then due = due - interval end
 {_AFTER}"""
 _PAUSE = f"""{_BEFORE}
-due = math.max(due, now + argument + tolerance)
+due = math.max(due + 1, now + argument + tolerance)
 {_AFTER}"""

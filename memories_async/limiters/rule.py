@@ -146,7 +146,8 @@ class Count:
     def pause(self, spacing: Spacing, seconds: float) -> Count:
         """Return what to keep if nothing may go for so long."""
         until = self.seen + math.ceil(seconds * 1e6) + spacing.tolerance
-        return Count(max(self.due, until), self.seen)
+        # Never just the latest permit's stamp: giving that back would take the pause back, too.
+        return Count(max(self.due + 1, until), self.seen)
 
 
 def microseconds(clock: Clock) -> int:

@@ -35,6 +35,11 @@ class Home(Protocol):
     clock: HurriedClock
     lane: str
 
+    @property
+    def elapsed(self) -> float:
+        """Seconds that passed by the store's clock without being moved."""
+        ...
+
     async def take(self, rate: Rate) -> Turn:
         """Take a permit of the home's lane."""
         ...
@@ -53,6 +58,10 @@ class InMemory:
         self.limiter: PausableLimiter = MemoryLimiter()
         self.clock = HurriedClock()
         self.lane = "account:bucket"
+
+    @property
+    def elapsed(self) -> float:
+        return 0.0
 
     async def take(self, rate: Rate) -> Turn:
         return await self.limiter.take(self.lane, rate, self.clock)
@@ -81,6 +90,11 @@ class InRedis(InMemory):
         self.lane = uuid.uuid4().hex
         self._redis: Any = redis.Redis.from_url(url)
         self._moved = 0
+        self._began = time.monotonic()
+
+    @property
+    def elapsed(self) -> float:
+        return time.monotonic() - self._began
 
     async def take(self, rate: Rate) -> Turn:
         turn = await super().take(rate)
@@ -96,6 +110,16 @@ class InRedis(InMemory):
             if self._redis.hexists(key, field):
                 self._redis.hincrby(key, field, -microseconds)
         self._redis.persist(key)
+
+
+Moment = tuple[float, float]
+"""Between which times something happened; a store's own clock cannot be asked in between."""
+
+
+def assert_no_window_holds_more(calls: list[Moment], rate: Rate) -> None:
+    """Of one call more than the rate allows, the last comes a period after the first."""
+    for (earliest, _), (_, latest) in zip(calls, calls[rate.calls :], strict=False):
+        assert latest - earliest >= rate.seconds
 
 
 def most_in_a_window(times: list[float], seconds: float) -> int:
