@@ -63,7 +63,8 @@ async def run(
 
     async def outcome(index: int, item: S) -> Outcome[T]:
         try:
-            return unchecked(Succeeded, index, item, await call(item))
+            make = cast("type[Succeeded[T]]", Succeeded)
+            return unchecked(make, index, item, await call(item))
         except Exception as error:
             return unchecked(Failed, index, item, error=error)
 

@@ -74,9 +74,9 @@ async def cluster_of(
     # In a thread: it takes seconds, and in the main one Ray would take SIGTERM for itself.
     await asyncio.to_thread(_connect, ray, address, account)
     try:
-        hands = [_Worker(ray, rates) for _ in range(workers)]
-        await asyncio.gather(*(hand.check(_digest(account)) for hand in hands))
-        yield cast("Memories", _ClusterClient(client, hands))
+        pool = [_Worker(ray, rates) for _ in range(workers)]
+        await asyncio.gather(*(worker.check(_digest(account)) for worker in pool))
+        yield cast("Memories", _ClusterClient(client, pool))
     finally:
         await asyncio.to_thread(ray.shutdown)
 
@@ -145,9 +145,9 @@ class _Said:
 class _ClusterClient:
     """Looks like a client; what it does not send to the cluster, the real one does."""
 
-    def __init__(self, client: Memories, hands: list[_Worker]) -> None:
+    def __init__(self, client: Memories, pool: list[_Worker]) -> None:
         self._client = client
-        self._hands = hands
+        self._pool = pool
 
     def __getattr__(self, name: str) -> object:
         found = getattr(self._client, name)
@@ -164,8 +164,8 @@ class _ClusterClient:
         # What listens to the call is here, and not there.
         plain = attrs.evolve(options, before_sending=None, observers=None)
         called = _Called(place, arguments, fields, plain)
-        hand = min(self._hands, key=lambda hand: hand.calls)
-        return await hand.call(called, options.before_sending, on_progress)
+        worker = min(self._pool, key=lambda worker: worker.calls)
+        return await worker.call(called, options.before_sending, on_progress)
 
 
 @attrs.frozen
@@ -190,7 +190,7 @@ class _Worker:
         self._ray = ray
         # A worker that dies is started anew, but Ray asks for no call a second time.
         self._actor = (
-            ray.remote(_Hand)
+            ray.remote(_Caller)
             .options(
                 num_cpus=0.1,
                 max_concurrency=1000,
@@ -319,7 +319,7 @@ class _RefusedError(Exception):
     """The other side does not let a request leave."""
 
 
-class _Hand:
+class _Caller:
     """The actor that sends; it keeps one client."""
 
     def __init__(self, rates: Mapping[Bucket, Rate] | None) -> None:

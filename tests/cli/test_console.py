@@ -282,3 +282,22 @@ def test_interrupted_before_anything_is_loaded(account: Emulator, image: Path):
         assert b"Traceback" not in err
         assert process.returncode in (Exit.INTERRUPTED, Exit.UNKNOWN, -signal.SIGINT)
     assert not account.ledger.billed()
+
+
+ALONE = """
+import os
+from memories_async.cli.terminal.console import console
+with console.alone_on_stdout():
+    print("a library's own words", flush=True)
+    os.write(1, b"native words\\n")
+    console.print("row")
+print("afterwards")
+"""
+
+
+def test_what_others_print_among_the_results_goes_to_stderr() -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", ALONE], capture_output=True, text=True, check=True
+    )
+    assert ended.stdout == "row\nafterwards\n"
+    assert ended.stderr == "a library's own words\nnative words\n"

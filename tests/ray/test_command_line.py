@@ -16,9 +16,11 @@ import pytest
 
 from memories_async.emulator import Emulator, InjectedFault, Reason
 from tests.bulk.ledgers import PNG
-from tests.ray.conftest import MakeRows
+from tests.ray.conftest import MakeRows, processes
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
+
+WORKER = b"ray::_Caller"
 
 
 def command(emulator: Emulator, home: Path, *arguments: object) -> subprocess.Popen[str]:
@@ -124,6 +126,32 @@ def test_other_kinds(cluster: Any, emulator: Emulator, tmp_path: Path) -> None:
     status, printed, said = ended(command(emulator, home, *asked))
     assert (status, len(printed)) == (0, 3), said
     assert all(row["image_id"] > 2**53 for row in printed)
+
+
+def test_killed_workers_cost_nothing_twice(
+    emulator: Emulator, rows: MakeRows, tmp_path: Path
+) -> None:
+    emulator.faults.add(InjectedFault(None, None, times=None, latency=0.05, moment="processed"))
+    folder = Path(rows(120)[0]["path"]).parent
+    home = tmp_path / "home"
+    process = command(emulator, home, "embed", folder, "--ray", "--json", "--concurrency", 6)
+    killed = 0
+    for count in (20, 60, 90):
+        while len(emulator.ledger) < count and process.poll() is None:
+            time.sleep(0.01)
+        for worker in processes(WORKER)[:1]:
+            os.kill(worker, signal.SIGKILL)
+            killed += 1
+    status, printed, said = ended(process)
+    statuses = Counter(row["status"] for row in printed)
+    assert killed, "nobody was killed"
+    assert set(billed(emulator).values()) == {1}, "billed twice"
+    assert statuses["done"] + statuses["unknown"] == 120, (statuses, said)
+    assert statuses["unknown"] <= killed * 6, "more than were under way"
+    assert status == (3 if statuses["unknown"] else 0)
+    before = len(emulator.ledger)
+    ended(command(emulator, home, "embed", folder, "--ray", "--json"))
+    assert len(emulator.ledger) == before, "what was done or unknown was sent again"
 
 
 def test_the_first_signal_lets_what_is_in_flight_end(

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
-import os
-import sys
-from collections.abc import AsyncGenerator, Generator, Mapping
-from typing import IO
+from collections.abc import AsyncGenerator, Mapping
 
 from memories_async.cli.checks import LOCAL_CLUSTER
 from memories_async.cli.credentials import VARIABLES, Account
 from memories_async.cli.options import Calling, Running
+from memories_async.cli.terminal.console import console
 from memories_async.cli.terminal.output import Output
 from memories_async.client import Memories
 from memories_async.config import BASE_URL_VARIABLE, Rate
@@ -62,7 +60,7 @@ async def caller(
     account = {VARIABLES[name]: key for name, key in who.keys.items()}
     if who.base_url is not None:
         account[BASE_URL_VARIABLE] = who.base_url
-    with _results_alone():
+    with console.alone_on_stdout():
         async with cluster_of(
             client,
             account,
@@ -71,31 +69,3 @@ async def caller(
             rates=rates,
         ) as found:
             yield found
-
-
-@contextlib.contextmanager
-def _results_alone() -> Generator[None]:
-    """Keep stdout for the results: Ray's native code writes there too, e.g. when a worker dies."""
-    before = sys.stdout
-    if before is None or not _is(before, 1):
-        yield
-        return
-    before.flush()
-    own = os.dup(1)
-    os.dup2(2, 1)
-    alone = open(own, "w", encoding=before.encoding, errors=before.errors)  # noqa: SIM115  # may be given up
-    sys.stdout = alone
-    try:
-        yield
-    finally:
-        os.dup2(own, 1)
-        if sys.stdout is alone:  # else it was given up, as nobody reads it
-            sys.stdout = before
-            alone.close()
-
-
-def _is(stream: IO[str], descriptor: int) -> bool:
-    try:
-        return stream.fileno() == descriptor
-    except (OSError, ValueError):
-        return False

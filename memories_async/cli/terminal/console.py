@@ -59,6 +59,8 @@ class Console:
         self._status = ""
         self._secrets: set[str] = set()
         self._writing = threading.Lock()
+        self._alone = False
+        self._results: TextIO | None = None
 
     def prepare(self) -> None:
         """Escape what an encoding cannot say, and keep files from getting a standard number."""
@@ -89,15 +91,43 @@ class Console:
         Raises:
             StdoutLost: It cannot be written.
         """
-        with self._around_status(sys.stdout):
+        stdout = self._results if self._alone else sys.stdout
+        with self._around_status(stdout):
             try:
-                if sys.stdout is None:
+                if stdout is None:
                     raise OSError("it is closed")
                 with self._writing:
-                    print(self.hidden(text), flush=True)
+                    print(self.hidden(text), file=stdout, flush=True)
             except (OSError, ValueError) as error:
-                sys.stdout = _abandoned(sys.stdout)
+                if self._alone:
+                    self._results = _abandoned(stdout)
+                else:
+                    sys.stdout = _abandoned(stdout)
                 raise StdoutLost(f"stdout cannot be written: {error}") from error
+
+    @contextlib.contextmanager
+    def alone_on_stdout(self) -> Generator[None]:
+        """Send what others print on stdout meanwhile, native code too, to stderr.
+
+        Ray does, from threads of its own, when a worker dies: between a row and its line feed.
+        """
+        stdout = sys.stdout
+        if not _is(stdout, 1) or not _is(sys.stderr, 2):
+            yield
+            return
+        stdout.flush()
+        descriptor = os.dup(1)
+        os.dup2(2, 1)
+        encoding, errors = stdout.encoding, stdout.errors
+        with open(descriptor, "w", encoding=encoding, errors=errors) as self._results:
+            self._alone, sys.stdout = True, sys.stderr
+            try:
+                yield
+            finally:
+                os.dup2(descriptor, 1)
+                # It is given up where nobody reads it any more.
+                sys.stdout = stdout if self._results else _abandoned(stdout)
+                self._alone, self._results = False, None
 
     def say(self, message: str) -> None:
         """Print one line for people on stderr; if nobody is there to read it, it is not missed."""
@@ -188,6 +218,13 @@ async def in_thread(work: Callable[[], T]) -> T:
 
     threading.Thread(target=run, daemon=True).start()
     return await done
+
+
+def _is(stream: TextIO | None, descriptor: int) -> bool:
+    try:
+        return stream is not None and stream.fileno() == descriptor
+    except (OSError, ValueError):
+        return False
 
 
 def _abandoned(stream: TextIO | None) -> TextIO:
