@@ -6,6 +6,8 @@ import asyncio
 import gc
 import logging
 import os
+import signal
+import threading
 import time
 from collections.abc import Iterator
 
@@ -15,6 +17,13 @@ import pytest
 # How long an example takes says more of the machine's load than of what is tested.
 hypothesis.settings.register_profile("loaded machine", deadline=None)
 hypothesis.settings.load_profile("loaded machine")
+
+# A shell's background job ignores Ctrl-C, and what nohup starts SIGHUP: the processes that tests
+# start would inherit that, and the command line leaves ignored what was.
+if threading.current_thread() is threading.main_thread():
+    for name, action in {"SIGINT": signal.default_int_handler, "SIGHUP": signal.SIG_DFL}.items():
+        if (number := getattr(signal, name, None)) and signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, action)
 
 LONGEST_CALLBACK = 1.0
 """Seconds that one callback may hold the loop: less than a wait for a lock or a peer takes, more

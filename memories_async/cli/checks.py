@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 from collections.abc import Callable, Sequence
@@ -175,7 +176,7 @@ def with_address(tokens: Sequence[str]) -> list[str]:
         f"{word}={LOCAL_CLUSTER}"
         if word == "--ray" and not re.fullmatch(_CLUSTER, following)
         else word
-        for word, following in zip(ours, [*ours[1:], ""], strict=True)
+        for word, following in itertools.zip_longest(ours, ours[1:], fillvalue="")
     ]
     return given + list(tokens[len(ours) :])
 

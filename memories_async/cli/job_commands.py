@@ -36,6 +36,7 @@ from memories_async.cli.terminal.console import StdoutLost, console
 from memories_async.cli.terminal.output import Output
 from memories_async.cli.terminal.progress import duration
 from memories_async.cli.terms import in_options
+from memories_async.client import Memories
 from memories_async.config import CallOptions, Rate
 from memories_async.errors import ConfigurationError, JournalError
 from memories_async.operations import Bucket
@@ -72,7 +73,7 @@ async def start(
         if await asyncio.to_thread(os.path.exists, place):
             async with await _known(place, kind, options) as job:
                 if running.dry_run:
-                    return await _preview(job, running, shared, chosen, inputs)
+                    return await _preview(job, who, running, shared, chosen, inputs)
                 await job.add(inputs, **chosen)
                 return await go(job, who, running, shared, calling)
         if running.dry_run:
@@ -127,6 +128,7 @@ async def _known(place: str, kind: str, options: Mapping[str, object]) -> Job:
 
 async def _preview(
     job: Job,
+    who: Account,
     running: Running,
     shared: Shared,
     chosen: Selected | None = None,
@@ -136,6 +138,7 @@ async def _preview(
     output = Output.of(shared)
     plan = await job.plan(
         inputs,
+        client=Memories(base_url=who.base_url),  # asked for its limits only; it needs no keys
         rate=rate_of(running.rate),
         unknown=running.unknown,
         failed=running.failed,
@@ -158,7 +161,7 @@ async def go(job: Job, who: Account, running: Running, shared: Shared, calling: 
     cluster.refuse(running, calling)
     output = Output.of(shared)
     if running.dry_run:
-        return await _preview(job, running, shared)
+        return await _preview(job, who, running, shared)
     if running.output is not None:
         # Said before anything is paid for.
         chosen = exports.format_of(running.output, None)

@@ -242,6 +242,13 @@ def test_completion_knows_commands_and_options(shell):
         assert word in script
 
 
+def test_without_a_command_the_help_is_shown(run: Run, capsys):
+    assert run() == Exit.DONE
+    assert "Usage: memories-async COMMAND" in capsys.readouterr().out
+    assert run("--") == Exit.USAGE
+    assert "there is no command '--'" in capsys.readouterr().err
+
+
 def test_help_of_what_needs_no_extra(run: Run, capsys):
     for name in without_extra.COMMANDS:
         with pytest.raises(SystemExit) as stopped:

@@ -64,8 +64,21 @@ def test_index_of_images(account: Emulator, run: Run, images: Path, capsys):
     assert len(entry.files) == 5
 
 
+def test_a_dry_run_goes_by_the_limits_of_the_address(
+    account, run: Run, images, capsys, monkeypatch
+):
+    def seconds(*options: object) -> object:
+        assert run("embed", images, "--dry-run", "--json", *options) == Exit.DONE
+        return rows(capsys.readouterr().out)[-1]["seconds"]
+
+    assert seconds() == 0, "an address of one's own has no limits but those that are given"
+    assert seconds("--rate", "2") == pytest.approx(2.5, abs=0.6)
+    monkeypatch.delenv("MEMORIES_BASE_URL")
+    assert seconds() == pytest.approx(5, abs=1), "the service's are documented"
+
+
 def test_dry_run_sends_nothing_and_leaves_nothing(account, run: Run, home, images, capsys):
-    assert run("embed", images, "--dry-run", "--json") == Exit.DONE
+    assert run("embed", images, "--rate", "1", "--dry-run", "--json") == Exit.DONE
     *planned, row = rows(capsys.readouterr().out)
     assert [one["source"] for one in planned if one["send"]] == sorted(map(str, images.iterdir()))
     assert row == {

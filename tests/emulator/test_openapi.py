@@ -20,7 +20,7 @@ from schemathesis.specs.openapi.checks import response_schema_conformance
 from memories_async.emulator import Emulator
 from memories_async.emulator.handlers.validation import FIELDS, FieldType
 from memories_async.emulator.http import openapi
-from memories_async.operations import OPERATIONS, Operation
+from memories_async.operations import OPERATIONS, Body, Operation
 from tests.emulator.conftest import KEY, MP4, PNG, KnownEngine, post_any, session_for
 
 EACH_ROW = pytest.mark.parametrize("row", OPERATIONS, ids=lambda row: row.name)
@@ -75,7 +75,7 @@ async def test_what_is_said_to_be_required_is_required(
     async with session_for(emulator) as client:
         for field in required:
             body = {name: value for name, value in whole.items() if name != field.name}
-            form = row.path.endswith("upload_url")
+            form = row.body is Body.FORM
             _, answer = await post_any(client, row.path, aiohttp.FormData(body) if form else body)
             if not form:
                 assert str(answer["msg"]).removeprefix("failure: ") == field.missing

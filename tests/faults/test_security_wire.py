@@ -1,7 +1,7 @@
 """S4 to S10: what goes to whom.
 
 S5 and S10 are rows 45, 25, 29, 30 and 34; S16 to S20, the emulator's own, are in
-tests/emulator/test_access.py, test_outside.py, test_server.py and test_engine_bounds.py.
+tests/emulator/test_access.py, test_outbound.py, test_server.py and test_engine_bounds.py.
 """
 
 from __future__ import annotations

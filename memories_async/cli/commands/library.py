@@ -71,7 +71,7 @@ async def list_(
             count += 1
             await printer.put(output.line(row_of(video), _text_of(video)))
     if not count:
-        output.note("the library has no such video")
+        output.note("no such video is in the library")
     return Exit.DONE
 
 

@@ -17,7 +17,7 @@ class HandlerRequest:
     """A request that has arrived whole, with what is needed to answer it.
 
     Attributes:
-        fields: What parameters.py says of the operation, each as its kind.
+        fields: What ``FIELDS`` in validation.py lists for the operation, each as its kind.
         files: In the order of their parts.
         origin: The address under which the client knows the emulator.
         spool: Where files go on their way.
