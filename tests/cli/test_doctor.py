@@ -264,7 +264,9 @@ def test_what_an_emulator_replays_of_it_is_decoded_by_our_models(
         videos = list(client.library.videos(page_size=1))
         vectors = client.embeddings.text("a red bar")
         emulator.assert_billed(0)
-    assert videos == []
+    assert {video.name for video in videos} <= {"one"}, (
+        "the doctor looked before it added one, or after"
+    )
     assert len(vectors[0].vector) > 100
 
 

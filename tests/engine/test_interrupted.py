@@ -147,7 +147,7 @@ async def test_a_client_that_another_loop_closes(server: RawServer) -> None:
     """Again and again, for it depends on the moment: no error but our own on either side."""
     strange: list[BaseException] = []
 
-    def use(client: Memories) -> None:
+    def use(client: Memories, closed: threading.Event) -> None:
         async def calls() -> None:
             async def call() -> None:
                 while True:
@@ -159,16 +159,22 @@ async def test_a_client_that_another_loop_closes(server: RawServer) -> None:
                 for outcome in outcomes
                 if not isinstance(outcome, MemoriesError)
             )
+            # A loop that ends before its connections are closed says so, whoever closes them.
+            await asyncio.to_thread(closed.wait)
+            rest = asyncio.all_tasks() - {asyncio.current_task()}
+            await asyncio.gather(*rest, return_exceptions=True)
 
         asyncio.run(calls())
 
     for _ in range(15):
         client = Memories(KEY, base_url=server.url, clock=HurriedClock())
-        threads = [threading.Thread(target=use, args=(client,)) for _ in range(3)]
+        closed = threading.Event()
+        threads = [threading.Thread(target=use, args=(client, closed)) for _ in range(3)]
         for thread in threads:
             thread.start()
         await client.library.video("VI1")
         await client.aclose()
+        closed.set()
         for thread in threads:
             await asyncio.to_thread(thread.join)
     assert strange == []

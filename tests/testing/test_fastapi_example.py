@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -26,10 +27,18 @@ def browser(
     for name in ("fastapi_app", "pages"):
         monkeypatch.delitem(sys.modules, name, raising=False)
     with TestClient(importlib.import_module("fastapi_app").app) as browser:
-        memories_emulator.callbacks.deliver_to(
-            lambda url, body: browser.post(url, content=body).status_code
-        )
+        idle = threading.Lock()
+
+        def deliver(url: str, body: bytes) -> int:
+            with idle:
+                return browser.post(url, content=body).status_code
+
+        memories_emulator.callbacks.deliver_to(deliver)
         yield browser
+        # A test client that is closed under the request of another thread never ends.
+        memories_emulator.callbacks.deliver_to(lambda url, body: 503)
+        with idle:
+            pass
 
 
 def shown(browser: TestClient, page: str) -> str:
