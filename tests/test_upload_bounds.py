@@ -90,8 +90,8 @@ def test_the_command_prints_every_table(tmp_path: Path) -> None:
     printed = subprocess.run([*command, *tiny], cwd=ROOT, capture_output=True, text=True)
 
     assert printed.returncode == 0, printed.stderr
-    tables = ["https", "http", "cold", "thread", "Memory", "at once", "asset id", "image"]
-    tables += ["folder", "Import", "paid"]
+    tables = ["https", "http", "cold", "thread", "Memory", "One upload", "Eight uploads"]
+    tables += ["asset id", "image", "folder", "Import", "paid"]
     headings = [line for line in printed.stdout.splitlines() if line.startswith("**")]
     assert len(headings) == len(tables)
     for heading, word in zip(headings, tables, strict=True):

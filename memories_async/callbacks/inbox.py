@@ -377,6 +377,12 @@ class CallbackInbox:
                 "A callback at one of our addresses names no task of it: %r", quoted(name)
             )
             return NOT_FOUND
+        if status is DeliveryStatus.CONTESTED:
+            logger.warning(
+                "Two early callbacks at one address; the second, for %r, may come again",
+                quoted(name),
+            )
+            return UNAVAILABLE
         if status is DeliveryStatus.DIFFERENT:
             logger.warning("Ignored another callback for %r (SHA-256 %s)", quoted(name), digest)
         return ACKNOWLEDGED

@@ -51,7 +51,7 @@ _DURATION_BOUNDARIES: Final = (
 """The HTTP conventions' own, and beyond them what a long video takes."""
 
 
-Attributes: TypeAlias = "Mapping[str, AttributeValue]"
+Attributes: TypeAlias = "Mapping[str, str | int]"
 
 
 @attrs.define
@@ -199,7 +199,7 @@ class OpenTelemetryObserver:
         key = call.row, call.host, call.port
         server = self._servers.get(key)
         if server is None:
-            measured: dict[str, AttributeValue] = {
+            measured: dict[str, str | int] = {
                 "http.request.method": call.method,
                 "server.address": call.host,
                 "server.port": call.port,

@@ -57,6 +57,21 @@ async def test_the_first_callback_wins(place: StorePlace) -> None:
 
 
 @IN_EVERY_STORE
+async def test_of_two_early_ones_for_other_tasks_the_second_is_not_acknowledged(
+    place: StorePlace,
+) -> None:
+    """Whoever knew the address came first: the true one would be acknowledged and lost."""
+    store = place.store()
+    await store.open("a", None, NOW)
+    assert await store.deliver("a", delivery("forged")) is DeliveryStatus.FIRST
+    assert await store.deliver("a", delivery("task-1")) is DeliveryStatus.CONTESTED
+    assert await store.deliver("a", delivery("forged")) is DeliveryStatus.REPEAT
+    assert not await store.bind("a", "task-1", NOW)
+    assert await store.deliver("a", delivery("task-1")) is DeliveryStatus.FIRST
+    assert await store.find("task-1") == delivery("task-1")
+
+
+@IN_EVERY_STORE
 async def test_of_many_at_once_one_is_first(place: StorePlace) -> None:
     stores = [place.store() for _ in range(4)]
     await stores[0].open("a", None, NOW)

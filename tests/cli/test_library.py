@@ -61,7 +61,7 @@ def test_list(account: Emulator, run: Run, video_no: str, capsys):
     assert run("list", "--tag", "nothing-has-this") == 0
     out, err = capsys.readouterr()
     assert out == ""
-    assert "the library has no such video" in err
+    assert "no such video is in the library" in err
     assert run("list", "--status", "PARSE") == 0
     assert video_no in capsys.readouterr().out
     assert account.ledger.billed() == 0

@@ -94,6 +94,8 @@ class MemoryStore:
             if task is None or (task.name is not None and task.name != delivery.name):
                 return DeliveryStatus.UNKNOWN
             if task.delivery is not None:
+                if task.delivery.name != delivery.name:
+                    return DeliveryStatus.CONTESTED
                 same = task.delivery.digest == delivery.digest
                 return DeliveryStatus.REPEAT if same else DeliveryStatus.DIFFERENT
             task.delivery = delivery

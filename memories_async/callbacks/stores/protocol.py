@@ -36,6 +36,7 @@ class DeliveryStatus(enum.Enum):
     FIRST = "kept"
     REPEAT = "the same as the one that is kept"
     DIFFERENT = "another than the one that is kept, which stays"
+    CONTESTED = "for another name than an early one that is kept; nobody can tell yet whose it is"
     UNKNOWN = "for nothing that is known"
 
 

@@ -99,6 +99,9 @@ if bound and bound ~= name then
 end
 local kept = redis.call('HGET', task, 'digest')
 if kept then
+  if redis.call('HGET', task, 'name') ~= name then
+    return 'CONTESTED'
+  end
   return kept == digest and 'REPEAT' or 'DIFFERENT'
 end
 redis.call('HSET', task, 'name', name, 'body', body, 'digest', digest, 'at', at)

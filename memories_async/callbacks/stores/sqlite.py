@@ -348,9 +348,12 @@ def _deliver(db: sqlite3.Connection, token: str, delivery: Delivery) -> Delivery
         task = db.execute("SELECT name FROM tasks WHERE token = ?", (token,)).fetchone()
         if task is None or task[0] not in (None, delivery.name):
             return DeliveryStatus.UNKNOWN
-        kept = db.execute("SELECT digest FROM arrivals WHERE token = ?", (token,)).fetchone()
+        query = "SELECT name, digest FROM arrivals WHERE token = ?"
+        kept = db.execute(query, (token,)).fetchone()
         if kept is not None:
-            same = kept[0] == delivery.digest
+            if kept[0] != delivery.name:
+                return DeliveryStatus.CONTESTED
+            same = kept[1] == delivery.digest
             return DeliveryStatus.REPEAT if same else DeliveryStatus.DIFFERENT
         db.execute(
             "INSERT INTO arrivals (token, name, body, digest, at) VALUES (?, ?, ?, ?, ?)",
