@@ -319,7 +319,7 @@ class End(asyncio.Transport):
     def abort(self) -> None:
         if not self._ended:
             self._end(None)
-            self.peer._break(ConnectionResetError(104, "Connection reset by peer"))
+            self.peer._break(_reset())
 
     def _force_close(self, error: Exception | None) -> None:
         self.abort()  # what asyncio's TLS asks of the transport beneath it
@@ -338,6 +338,9 @@ class End(asyncio.Transport):
             return
         room = WINDOW - len(self.peer._arrived) if not self.peer._reading else len(self._outgoing)
         size = min(len(self._outgoing), max(room, 0))
+        if self._outgoing and not size and self.peer._ended:
+            self._break(_reset())  # nobody will ever read it: that is what a host answers
+            return
         if self.agreeing or self.peer.agreeing:
             # Its records' lengths are not the same twice, so neither are parts of them.
             self._agree(size)
@@ -353,8 +356,8 @@ class End(asyncio.Transport):
             return
         if self.breaks_after is not None and self._moved + size > self.breaks_after:
             self._network._tell(f"{self.name}: reset")
-            self._break(ConnectionResetError(104, "Connection reset by peer"))
-            self.peer._break(ConnectionResetError(104, "Connection reset by peer"))
+            self._break(_reset())
+            self.peer._break(_reset())
             return
         self._moved += size
         self._hand_over(size)
@@ -365,8 +368,8 @@ class End(asyncio.Transport):
             self._hand_over(size)
         elif self.peer.breaks_handshake == "reset" or self._closing:
             self._network._tell(f"{self.name}: reset while TLS is agreed on")
-            self._break(ConnectionResetError(104, "Connection reset by peer"))
-            self.peer._break(ConnectionResetError(104, "Connection reset by peer"))
+            self._break(_reset())
+            self.peer._break(_reset())
 
     def _hand_over(self, size: int) -> None:
         if size:
@@ -436,6 +439,8 @@ class End(asyncio.Transport):
 
     def _end(self, error: Exception | None) -> None:
         self._ended = self._closing = True
+        if self.peer._outgoing and len(self._arrived) >= WINDOW:
+            self.peer._break(_reset())
         self._outgoing.clear()
         self._network.ends.discard(self)
         if self._moving is not None:
@@ -447,3 +452,7 @@ class End(asyncio.Transport):
         self.protocol.connection_lost(error)
         if self._socket is not None:
             self._socket.close()
+
+
+def _reset() -> ConnectionResetError:
+    return ConnectionResetError(104, "Connection reset by peer")
