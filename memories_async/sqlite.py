@@ -280,7 +280,7 @@ def in_use(status: os.stat_result) -> bool:
     with _LOCK:
         paths = {db.path for db in _OPEN}
     names = [f"{path}{suffix}" for path in paths for suffix in ("", *SUFFIXES)]
-    return any(_identity(name) == wanted for name in names)
+    return any(identity(name) == wanted for name in names)
 
 
 def delete(path: str | os.PathLike[str]) -> None:
@@ -409,7 +409,8 @@ def _file(db: sqlite3.Connection) -> str:
     return os.fsdecode(name or b"") or "the file"
 
 
-def _identity(name: str) -> tuple[int, int] | None:
+def identity(name: str) -> tuple[int, int] | None:
+    """Tell which file a name stands for, without opening it; None if there is none."""
     try:
         status = os.stat(name)
     except OSError:

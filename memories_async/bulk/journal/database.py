@@ -145,7 +145,7 @@ class Journal:
         """
 
         def change(db: sqlite3.Connection) -> None:
-            if _identity(self.path) != self._identity:
+            if sqlite.identity(self.path) != self._identity:
                 raise JournalError(
                     f"{self.path} was deleted, moved or replaced while it was being run"
                 )
@@ -396,7 +396,7 @@ class Journal:
         held.acquire(purpose)
         self._lock = held
         try:
-            self._identity = _identity(self.path)
+            self._identity = sqlite.identity(self.path)
             if os.stat(self.path).st_nlink > 1:
                 raise JournalError(
                     f"{self.path} has another name (a hard link), under which it could be run at "
@@ -586,14 +586,6 @@ def _keep_name(folder: str) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-
-
-def _identity(path: str) -> tuple[int, int] | None:
-    try:
-        status = os.stat(path)
-    except OSError:
-        return None
-    return status.st_dev, status.st_ino
 
 
 def _size(path: str) -> int:

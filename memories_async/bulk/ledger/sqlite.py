@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import sqlite3
 import time
@@ -172,7 +171,7 @@ class SqliteLedger:
 
     def _commit(self, changes: Sequence[Change[object]]) -> list[object]:
         db = self._open()
-        if _identity(self.path) != self._identity:
+        if sqlite.identity(self.path) != self._identity:
             raise LedgerUnavailable(f"{self.path} was deleted or replaced: nothing is sent")
         db.execute("BEGIN IMMEDIATE")
         try:
@@ -187,7 +186,7 @@ class SqliteLedger:
     def _open(self) -> sqlite3.Connection:
         if self._database is None:
             self._database = sqlite.connect(self.path, SCHEMA, create_missing=True)
-            self._identity = _identity(self.path)
+            self._identity = sqlite.identity(self.path)
         return self._database
 
     def _close(self) -> None:
@@ -206,13 +205,6 @@ def _alone(db: sqlite3.Connection, change: Change[object]) -> object:
         result = error
     db.execute("RELEASE change")
     return result
-
-
-def _identity(path: str) -> tuple[int, int] | None:
-    with contextlib.suppress(OSError):
-        status = os.stat(path)
-        return status.st_dev, status.st_ino
-    return None
 
 
 def _find(db: sqlite3.Connection, key: str) -> Entry | None:
