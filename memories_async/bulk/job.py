@@ -7,7 +7,7 @@ import math
 import os
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, cast
 
@@ -22,7 +22,7 @@ from memories_async.bulk.inputs.values import kept
 from memories_async.bulk.journal import database, lock, merge, queries
 from memories_async.bulk.journal.database import Journal
 from memories_async.bulk.journal.rows import ItemRow, JobHeader
-from memories_async.bulk.kinds import CLIENT, KINDS, JobKind
+from memories_async.bulk.kinds import CLIENT, KINDS, JobKind, dollars
 from memories_async.bulk.models import Counts, Event, Inputs, Item, Plan, Report, Status
 from memories_async.bulk.plan import Preview
 from memories_async.bulk.runner import BULK_OPTIONS, Run, RunOptions
@@ -136,7 +136,7 @@ class Job:
         row, given = KINDS[kind], kept(options or {})
         row.check(given)
         selection = Selection.of(include, exclude, shard, _own_files(path))
-        header = JobHeader(kind, given, _dollars("price", price), datetime.now(UTC))
+        header = JobHeader(kind, given, dollars(price), datetime.now(UTC))
         journal = Journal(path)
         try:
             await journal.create()
@@ -279,9 +279,9 @@ class Job:
             ConfigurationError: It is no number of dollars.
             JournalError: The file cannot be written.
         """
-        dollars = _dollars("price", price)
-        await self._journal.write(queries.set_price, dollars)
-        self.price = dollars
+        given = dollars(price)
+        await self._journal.write(queries.set_price, given)
+        self.price = given
 
     async def retry(self, which: Status | str | Sequence[int] = Status.FAILED) -> int:
         """Plan items again, for the next run to send.
@@ -377,7 +377,7 @@ class Job:
         Raises:
             ConfigurationError: ``batch_size`` is below 1, or an input is none.
         """
-        most = _at_least("batch_size", batch_size, 1) or self.kind.most
+        most = batch_size or self.kind.most
         header = await self._journal.ask(queries.read_header)
         most = 1 if self.kind.most == 1 else min(most, header.batch_size or most)
         preview = Preview(self.kind, header, unknown, failed)
@@ -443,21 +443,21 @@ class Job:
             JournalError: The journal cannot be written, e.g. because the disk is full; nothing
                 was sent that is not in it.
         """
-        dollars = _dollars("max_cost", max_cost)
-        if dollars is not None and self.price is None and price is None:
+        budget = dollars(max_cost)
+        if budget is not None and self.price is None and price is None:
             raise ConfigurationError(
                 f"max_cost needs to know what {self.kind.name} costs, which is not documented: "
                 "say it with price"
             )
         given = _given(options)
         told = RunOptions(
-            concurrency=_at_least("concurrency", concurrency, 1) or 1,
-            batch_size=_at_least("batch_size", batch_size, 1),
-            max_cost=dollars,
-            max_items=_at_least("max_items", max_items, 0),
+            concurrency=concurrency or 1,
+            batch_size=batch_size,
+            max_cost=budget,
+            max_items=max_items,
             unknown=unknown,
             failed=failed,
-            max_failures=_at_least("max_failures", max_failures, 1) or 1,
+            max_failures=max_failures or 1,
             options=attrs.evolve(BULK_OPTIONS, **given),
             on_event=on_event,
         )
@@ -610,25 +610,3 @@ def _status(status: Status | str | None) -> Status | None:
         return None if status is None else Status(status)
     except ValueError:
         raise ConfigurationError(f"no item is {status!r}: {', '.join(Status)}") from None
-
-
-def _dollars(name: str, value: Decimal | float | str | None) -> Decimal | None:
-    if value is None:
-        return None
-    try:
-        # Python takes more for a number than anybody means: 1_0, digits of other scripts, spaces.
-        said = str(value)
-        dollars = Decimal(said if said.isascii() and not set(said) & set("_ \t\n") else "nan")
-    except InvalidOperation:
-        dollars = Decimal("nan")
-    if not dollars.is_finite() or dollars < 0:
-        raise ConfigurationError(f"{name} is a number of dollars, not {value!r}")
-    return dollars
-
-
-def _at_least(name: str, value: int | None, least: int) -> int | None:
-    if value is not None and type(value) is not int:
-        raise ConfigurationError(f"{name} is a whole number, not {value!r}")
-    if value is not None and value < least:
-        raise ConfigurationError(f"{name} must be at least {least}, not {value}")
-    return value

@@ -48,6 +48,35 @@ PRICES: Mapping[str, Decimal | None] = {
 }
 
 
+def dollars(value: Decimal | float | str | None) -> Decimal | None:
+    """Return an amount that has been checked (``AMOUNT``) exactly as it was written."""
+    return None if value is None else Decimal(str(value))
+
+
+def limit_of(
+    kind: str, max_cost: Decimal | float | str | None, price: Decimal | float | str | None
+) -> int | None:
+    """Return how many calls of a kind a budget pays for; None is any number.
+
+    Args:
+        kind: A kind of job.
+        max_cost: Dollars; None is any number.
+        price: Dollars per item; None is what is documented.
+
+    Raises:
+        ConfigurationError: A budget where the price is not known.
+    """
+    budget, each = dollars(max_cost), dollars(price)
+    if budget is None:
+        return None
+    each = PRICES[kind] if each is None else each
+    if each is None:
+        raise ConfigurationError(
+            f"max_cost needs to know what {kind} costs, which is not documented: give a price"
+        )
+    return int(budget / each) if each else None
+
+
 @attrs.frozen
 class ItemAnswer:
     """What is kept of what the service answered about one item."""

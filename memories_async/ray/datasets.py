@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import attrs
 
 from memories_async.arguments import AMOUNT, COUNT, with_methods
-from memories_async.bulk.kinds import KINDS
+from memories_async.bulk.kinds import KINDS, limit_of
 from memories_async.bulk.ledger import Entry, Ledger, Totals, UnknownPolicy
-from memories_async.bulk.once import LEDGER, limit_of
+from memories_async.bulk.once import LEDGER
 from memories_async.config import Rate
 from memories_async.errors import ConfigurationError
 from memories_async.operations import Bucket

@@ -1,0 +1,200 @@
+"""One item on its way: asked of the ledger, sent if that lets it, and reported."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Generic, TypeVar
+
+import attrs
+
+from memories_async.bulk.journal.rows import FileState
+from memories_async.bulk.ledger import Begun, Entry, Ledger, UnknownPolicy
+from memories_async.bulk.models import Status
+from memories_async.bulk.once.identity import OnceSource, Openable, fingerprint_of
+from memories_async.bulk.once.records import Record, kept, read
+from memories_async.config import CallOptions
+from memories_async.errors import (
+    DecodeError,
+    MediaChanged,
+    MediaError,
+    MemoriesError,
+    OutcomeUnknown,
+)
+from memories_async.media import Media
+from memories_async.models import Result
+
+T = TypeVar("T", bound=Result)
+
+LOOK_AGAIN = 0.25
+"""Seconds between two looks at an item that another worker is sending."""
+
+
+@attrs.frozen
+class CallKind(Generic[T]):
+    """A kind of item: how it is sent, and what the answer is."""
+
+    name: str
+    send: Callable[..., Awaitable[T]]
+    model: type[T]
+
+
+class _HeldBackError(Exception):
+    """The ledger said that a request must not leave."""
+
+
+@attrs.define(eq=False)
+class SentItem(Generic[T]):
+    """One item on its way."""
+
+    ledger: Ledger
+    unknown: UnknownPolicy
+    patience: float
+    kind: CallKind[T]
+    source: OnceSource
+    given: Mapping[str, object]
+    key: str
+    seen: FileState | None
+    limit: int | None
+    options: CallOptions
+    token: str = attrs.field(factory=lambda: secrets.token_hex(16))
+    began: Entry | None = None
+    said: Begun | None = None
+    lost: MemoriesError | None = None
+
+    async def send(self) -> Record[T]:
+        """Send it if the ledger lets it, and report what came of it."""
+        try:
+            known = await self._settled_by_others()
+        except MemoriesError as error:
+            return self._record(Status.PLANNED, error)
+        if known is not None and known.status is Status.DONE:
+            return self._replayed(known)
+        options = attrs.evolve(self.options, before_sending=self._begin)
+        try:
+            value = await self._call(options)
+        except _HeldBackError:
+            with contextlib.suppress(MemoriesError):
+                await self._settle(Status.PLANNED)
+            return self._held_back()
+        except asyncio.CancelledError as error:
+            # The engine notes on the exception whether the whole request had left.
+            status = Status.UNKNOWN if getattr(error, "__notes__", None) else Status.PLANNED
+            with contextlib.suppress(MemoriesError):
+                await asyncio.shield(self._settle(status, error=str(error)))
+            raise
+        except Exception as error:
+            return await self._went_wrong(error)
+        result, vector = kept(value)
+        try:
+            await self._settle(Status.DONE, result=result, vector=vector)
+        except MemoriesError as error:
+            # It is paid for, and here it is; only the ledger does not know it yet.
+            return self._record(Status.DONE, error, value)
+        return self._record(Status.DONE, None, value)
+
+    async def _call(self, options: CallOptions) -> T:
+        if not isinstance(self.source, Openable):
+            return await self.kind.send(self.source, **self.given, options=options)
+        file = await asyncio.to_thread(self.source.open)
+        try:
+            media = Media(file, name=self.source.name)
+            return await self.kind.send(media, **self.given, options=options)
+        finally:
+            await asyncio.to_thread(file.close)
+
+    async def _settled_by_others(self) -> Entry | None:
+        """Return what the ledger knows, once others who send the same have had time to report."""
+        waited = 0.0
+        while True:
+            known = await self.ledger.find(self.key)
+            if known is None or known.status is not Status.SENDING or waited >= self.patience:
+                return known
+            await asyncio.sleep(LOOK_AGAIN)
+            waited += LOOK_AGAIN
+
+    async def _begin(self) -> None:
+        if await asyncio.to_thread(self._changed):
+            # Its answer would be kept under the digest of what is no longer there.
+            self.lost = MediaChanged(f"{self.source!r} changed while it was looked at: not sent")
+            raise _HeldBackError
+        try:
+            said, entry = await self.ledger.begin(
+                self.key, self.token, unknown=self.unknown, limit=self.limit
+            )
+        except MemoriesError as error:
+            self.lost = error
+            raise _HeldBackError from None
+        self.said, self.began = said, entry
+        if said is not Begun.SEND:
+            raise _HeldBackError
+
+    def _changed(self) -> bool:
+        try:
+            return fingerprint_of(self.source) != self.seen
+        except OSError:
+            return True
+
+    def _held_back(self) -> Record[T]:
+        if self.lost is not None:
+            return self._record(Status.PLANNED, self.lost)
+        if self.said is Begun.DONE and self.began is not None:
+            return self._replayed(self.began)
+        if self.said is Begun.OVER_BUDGET:
+            return self._record(Status.PLANNED, "max_cost: it could cost more than is allowed")
+        return self._record(
+            Status.UNKNOWN,
+            "an attempt began and was never heard of again: it may have been billed",
+        )
+
+    async def _went_wrong(self, error: Exception) -> Record[T]:
+        if self.said is not Begun.SEND:  # it never came so far
+            status = Status.FAILED if isinstance(error, MediaError) else Status.PLANNED
+            return self._record(status, error)
+        if isinstance(error, OutcomeUnknown | DecodeError) or not isinstance(error, MemoriesError):
+            status = Status.UNKNOWN
+        else:
+            status = Status.FAILED
+        with contextlib.suppress(MemoriesError):
+            await self._settle(status, error=str(error))
+        return self._record(status, error)
+
+    async def _settle(
+        self,
+        status: Status,
+        *,
+        result: str | None = None,
+        vector: bytes | None = None,
+        error: str | None = None,
+    ) -> None:
+        if self.began is None:
+            return
+        outcome = Entry(
+            status=status,
+            token=self.token,
+            sent_at=self.began.sent_at,
+            result=result,
+            vector=vector,
+            error=error,
+        )
+        await self.ledger.settle(self.key, outcome)
+
+    def _replayed(self, entry: Entry) -> Record[T]:
+        value = read(self.kind.model, entry)
+        return Record(status=Status.DONE, value=value, replayed=True, key=self.key)
+
+    def _record(
+        self, status: Status, error: Exception | str | None, value: T | None = None
+    ) -> Record[T]:
+        attempts = getattr(error, "attempts", None)
+        if attempts is None:
+            attempts = 0 if value is None else value.attempts
+        return Record(
+            status=status,
+            value=value,
+            error=None if error is None else str(error),
+            attempts=attempts,
+            key=self.key,
+        )
