@@ -16,7 +16,7 @@ import stat
 import threading
 import time
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from pathlib import Path
 from typing import Final, Literal, cast
 
@@ -216,8 +216,7 @@ def prepare(db: sqlite3.Connection, schema: Schema, *, make: bool = True) -> Non
     """
     if _marks(db) == schema.marks:
         return
-    db.execute("BEGIN IMMEDIATE")
-    try:
+    with transaction(db):
         for step in _steps(db, schema, make):  # looked at anew: another process may be ahead
             if callable(step):
                 step(db)
@@ -225,11 +224,14 @@ def prepare(db: sqlite3.Connection, schema: Schema, *, make: bool = True) -> Non
                 db.execute(step)
         db.execute(f"PRAGMA application_id = {schema.application_id}")
         db.execute(f"PRAGMA user_version = {schema.version}")
-        db.execute("COMMIT")
-    except BaseException:
-        if db.in_transaction:
-            db.execute("ROLLBACK")
-        raise
+
+
+@contextlib.contextmanager
+def transaction(db: sqlite3.Connection) -> Generator[None]:
+    """Make changes that no other connection can come between: all of them, or none."""
+    db.execute("BEGIN IMMEDIATE")
+    with db:
+        yield
 
 
 def marks_of(path: str | os.PathLike[str]) -> tuple[int, int]:
@@ -448,4 +450,5 @@ __all__ = [
     "in_use",
     "marks_of",
     "prepare",
+    "transaction",
 ]

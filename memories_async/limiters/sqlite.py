@@ -100,8 +100,7 @@ class SqliteLimiter:
     ) -> T:
         """Read, decide and write while the file's write lock is ours."""
         try:
-            with _LOCK, contextlib.closing(self._connect()) as db:
-                db.execute("BEGIN IMMEDIATE")
+            with _LOCK, contextlib.closing(self._connect()) as db, sqlite.transaction(db):
                 query = "SELECT due, seen FROM lanes WHERE name = ?"
                 row = db.execute(query, (lane,)).fetchone()
                 # Only now: what was waited for the lock has passed.
@@ -112,7 +111,6 @@ class SqliteLimiter:
                     "DO UPDATE SET due = excluded.due, seen = excluded.seen",
                     (lane, kept.due, kept.seen),
                 )
-                db.execute("COMMIT")
                 return result
         except (sqlite3.Error, OSError) as error:
             raise LimiterUnavailable(f"the limiter's file {self._path}: {error}") from None

@@ -9,8 +9,8 @@ from collections.abc import AsyncIterator, Awaitable, Iterator, Mapping, Sequenc
 from pathlib import Path
 from typing import Any, Final, cast
 
+from memories_async.bulk.group_commit import GroupCommit
 from memories_async.bulk.ledger import Begun, Entry, SqliteLedger, Totals, UnknownPolicy
-from memories_async.bulk.ledger.groups import Groups
 from memories_async.clock import Clock, SystemClock
 from memories_async.config import Rate
 from memories_async.errors import ConfigurationError, LedgerUnavailable, LimiterUnavailable
@@ -156,7 +156,7 @@ class RayLedger:
         self._path = None if path is None else os.path.abspath(path)
         where = "" if self._path is None else f" {self._path}"  # another file is another ledger
         self._actor = _SharedActor(f"ledger {job}{where}", _LedgerActor, job, self._path)
-        self._groups = Groups[_Asked, object](self._ask_all)
+        self._groups = GroupCommit[_Asked, object](self._ask_all)
 
     def __reduce__(self) -> tuple[object, ...]:
         return type(self), (self.job, self._path)

@@ -11,9 +11,10 @@ import threading
 import weakref
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Concatenate, Final, ParamSpec, TypeVar, cast
+from typing import Concatenate, Final, ParamSpec, TypeVar, cast
 
 from memories_async import sqlite
+from memories_async.bulk.group_commit import Change, GroupCommit, change_each
 from memories_async.bulk.journal import lock, queries
 from memories_async.bulk.journal.lock import JobLock
 from memories_async.bulk.journal.rows import Tally
@@ -27,8 +28,6 @@ PLANNING: Final = ".planning"
 """Added to the name of a file in which a job is being planned."""
 LOG_BYTES: Final = 8 * 1024 * 1024
 """How large the write-ahead log grows before it is taken into the file."""
-
-Change = Callable[[sqlite3.Connection], Any]
 
 
 class Journal:
@@ -60,8 +59,7 @@ class Journal:
 
     def _start_afresh(self) -> None:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="memories-async-journal")
-        self._pending: list[tuple[Change, asyncio.Future[Any]]] = []
-        self._committing: asyncio.Task[None] | None = None
+        self._commits = GroupCommit[Change[object], object](self._commit_group)
 
     # --- planning -----------------------------------------------------------------------------
 
@@ -131,11 +129,8 @@ class Journal:
         Raises:
             JournalError: It cannot be written.
         """
-        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        self._pending.append((lambda db: change(db, *args, **kwargs), future))
-        if self._committing is None:
-            self._committing = asyncio.create_task(self._commit_pending())
-        return await future
+        # A group holds changes of all types.
+        return cast("T", await self._commits.ask(lambda db: change(db, *args, **kwargs)))
 
     async def start(self, ids: Sequence[int]) -> None:
         """Write down that items are about to be sent, in the file that the next run will find.
@@ -155,8 +150,7 @@ class Journal:
 
     async def settled(self) -> None:
         """Wait until nothing more is to be written."""
-        while self._committing is not None:
-            await asyncio.wait([self._committing])
+        await self._commits.settled()
 
     async def lock(self, purpose: str = "run", *, merging_into: str | None = None) -> JobLock:
         """Become the one run of the job; whatever a dead one was sending is unknown now.
@@ -203,24 +197,9 @@ class Journal:
             self._closed = True
             self._thread.shutdown(wait=False)
 
-    async def _commit_pending(self) -> None:
-        try:
-            while self._pending:
-                batch, self._pending = self._pending, []
-                changes = [change for change, _ in batch]
-                try:
-                    results = await self._run(self._commit, changes)
-                except Exception as error:
-                    results = [cast("Any", _Failed(error))] * len(batch)
-                for (_, future), result in zip(batch, results, strict=True):
-                    if future.done():
-                        continue
-                    if isinstance(result, _Failed):
-                        future.set_exception(result.error)
-                    else:
-                        future.set_result(result)
-        finally:
-            self._committing = None
+    async def _commit_group(self, changes: Sequence[Change[object]]) -> list[object | Exception]:
+        results = await self._run(self._commit, changes)
+        return [self._explained(r) if isinstance(r, sqlite3.Error) else r for r in results]
 
     async def _run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         if self._closed:
@@ -363,33 +342,20 @@ class Journal:
             self._db = self._open_to_write()
         return self._db
 
-    def _commit(self, changes: Sequence[Change]) -> list[Any]:
+    def _commit(self, changes: Sequence[Change[T]]) -> list[T | Exception]:
         db = self._writer()
-        db.execute("BEGIN IMMEDIATE")
-        try:
-            results = [self._change(db, change) for change in changes]
+        with sqlite.transaction(db):
+            results = change_each(db, changes)
             tally = queries.tally(db)
-            db.execute("COMMIT")
-        except BaseException:
-            if db.in_transaction:
-                db.execute("ROLLBACK")
-            raise
         self.tally = tally
         if self._running and _size(f"{self.path}-wal") > LOG_BYTES:
             self._checkpoint(db)
         return results
 
-    def _change(self, db: sqlite3.Connection, change: Change) -> Any:
-        """Make one change of several; what it raises undoes that one alone."""
-        db.execute("SAVEPOINT change")
-        try:
-            result = change(db)
-        except Exception as error:
-            if not db.in_transaction:
-                raise  # SQLite has given the whole transaction up: the disk is full
-            db.execute("ROLLBACK TO change")
-            result = _Failed(self._explained(error) if isinstance(error, sqlite3.Error) else error)
-        db.execute("RELEASE change")
+    def _commit_alone(self, change: Change[T]) -> T:
+        [result] = self._commit([change])
+        if isinstance(result, Exception):
+            raise result
         return result
 
     def _take_lock(self, held: JobLock, purpose: str, merging_into: str | None) -> None:
@@ -412,7 +378,7 @@ class Journal:
             into = queries.read_header(db).merged_into
             if into is not None and into != merging_into:
                 raise JournalError(f"{self.path} was merged into {into}: run that one")
-            self._commit([queries.doubt_sending])
+            self._commit_alone(queries.doubt_sending)
             self._checkpoint(db)
             self._running = True
         except BaseException:
@@ -467,7 +433,7 @@ class Journal:
                 queries.write_log(db, WHOLE)
                 return queries.doubt_planned(db)
 
-            return int(self._commit([doubt])[0])
+            return self._commit_alone(doubt)
         finally:
             held.release()
 
@@ -505,13 +471,6 @@ class Journal:
         if self._planning:
             self._closed = True
         self._start_afresh()
-
-
-class _Failed:
-    """In place of a change's result: why it was not made."""
-
-    def __init__(self, error: BaseException) -> None:
-        self.error = error
 
 
 def remove(path: str | os.PathLike[str]) -> None:

@@ -6,7 +6,7 @@ import asyncio
 import os
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TypeVar, cast
@@ -14,9 +14,9 @@ from typing import TypeVar, cast
 import attrs
 
 from memories_async import sqlite
+from memories_async.bulk.group_commit import Change, GroupCommit, change_each
 from memories_async.bulk.ledger import entries
 from memories_async.bulk.ledger.entries import Begun, Entry, Totals, UnknownPolicy
-from memories_async.bulk.ledger.groups import Groups
 from memories_async.bulk.models import Status
 from memories_async.errors import LedgerUnavailable
 from memories_async.parameters import checked
@@ -39,8 +39,6 @@ _FIND = f"SELECT {_COLUMNS} FROM entry WHERE key = ?"  # noqa: S608  # our own c
 _NEXT = f"SELECT key, {_COLUMNS} FROM entry WHERE key > ? ORDER BY key LIMIT 500"  # noqa: S608
 _PUT = f"INSERT OR REPLACE INTO entry (key, {_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"  # noqa: S608
 
-Change = Callable[[sqlite3.Connection], T]
-
 
 class SqliteLedger:
     """Keeps what was sent in one SQLite file on a local disk.
@@ -57,7 +55,7 @@ class SqliteLedger:
         self._thread: ThreadPoolExecutor | None = None
         self._database: sqlite3.Connection | None = None
         self._identity: tuple[int, int] | None = None
-        self._groups = Groups[Change[object], object](self._commit_all)
+        self._commits = GroupCommit[Change[object], object](self._commit_all)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.path!r})"
@@ -157,10 +155,10 @@ class SqliteLedger:
     # --- one thread, one transaction for all who wait -------------------------------------------
 
     async def _change(self, change: Change[T]) -> T:
-        # The group holds changes of all types.
-        return cast("T", await self._groups.ask(change))
+        # A group holds changes of all types.
+        return cast("T", await self._commits.ask(change))
 
-    async def _commit_all(self, changes: Sequence[Change[object]]) -> list[object]:
+    async def _commit_all(self, changes: Sequence[Change[object]]) -> list[object | Exception]:
         if self._thread is None:
             self._thread = ThreadPoolExecutor(1, thread_name_prefix="memories-async-ledger")
         loop = asyncio.get_running_loop()
@@ -169,19 +167,12 @@ class SqliteLedger:
         except (sqlite3.Error, OSError) as error:
             raise LedgerUnavailable(f"{self.path}: {error}") from None
 
-    def _commit(self, changes: Sequence[Change[object]]) -> list[object]:
+    def _commit(self, changes: Sequence[Change[object]]) -> list[object | Exception]:
         db = self._open()
         if sqlite.identity(self.path) != self._identity:
             raise LedgerUnavailable(f"{self.path} was deleted or replaced: nothing is sent")
-        db.execute("BEGIN IMMEDIATE")
-        try:
-            results = [_alone(db, change) for change in changes]
-            db.execute("COMMIT")
-        except BaseException:
-            if db.in_transaction:
-                db.execute("ROLLBACK")
-            raise
-        return results
+        with sqlite.transaction(db):
+            return change_each(db, changes)
 
     def _open(self) -> sqlite3.Connection:
         if self._database is None:
@@ -193,18 +184,6 @@ class SqliteLedger:
         database, self._database = self._database, None
         if database is not None:
             database.close()
-
-
-def _alone(db: sqlite3.Connection, change: Change[object]) -> object:
-    """Make one change of several; what it raises is its own result and nobody else's."""
-    db.execute("SAVEPOINT change")
-    try:
-        result = change(db)
-    except Exception as error:
-        db.execute("ROLLBACK TO change")
-        result = error
-    db.execute("RELEASE change")
-    return result
 
 
 def _find(db: sqlite3.Connection, key: str) -> Entry | None:

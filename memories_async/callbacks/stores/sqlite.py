@@ -11,7 +11,7 @@ import sqlite3
 import threading
 import time
 import weakref
-from collections.abc import AsyncGenerator, Callable, Generator
+from collections.abc import AsyncGenerator, Callable
 from queue import Empty, SimpleQueue
 from typing import Concatenate, Final, ParamSpec, TypeVar, cast
 
@@ -20,7 +20,7 @@ from memories_async.callbacks.stores.notify import Subscribers
 from memories_async.callbacks.stores.protocol import KEPT, Delivery, DeliveryStatus
 from memories_async.errors import MemoriesError, StoreUnavailable
 from memories_async.parameters import checked
-from memories_async.sqlite import Schema, connect
+from memories_async.sqlite import Schema, connect, transaction
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -295,7 +295,7 @@ def _fail(done: asyncio.Future[T], error: BaseException) -> None:
 
 
 def _secret(db: sqlite3.Connection, proposed: str) -> str:
-    with _writing(db):
+    with transaction(db):
         db.execute(
             "INSERT INTO secret SELECT ? WHERE NOT EXISTS (SELECT * FROM secret)", (proposed,)
         )
@@ -304,7 +304,7 @@ def _secret(db: sqlite3.Connection, proposed: str) -> str:
 
 
 def _open(db: sqlite3.Connection, token: str, name: str | None, now: float, before: float) -> bool:
-    with _writing(db):
+    with transaction(db):
         db.execute(
             "DELETE FROM arrivals WHERE token IN (SELECT token FROM tasks WHERE opened < ?)",
             (before,),
@@ -315,7 +315,7 @@ def _open(db: sqlite3.Connection, token: str, name: str | None, now: float, befo
 
 
 def _forget(db: sqlite3.Connection, token: str) -> None:
-    with _writing(db):
+    with transaction(db):
         gone = db.execute("DELETE FROM tasks WHERE token = ? AND name IS NULL", (token,))
         if gone.rowcount:
             db.execute("DELETE FROM arrivals WHERE token = ?", (token,))
@@ -332,7 +332,7 @@ def _opened(db: sqlite3.Connection, name: str) -> float | None:
 
 
 def _bind(db: sqlite3.Connection, token: str, name: str, now: float) -> bool:
-    with _writing(db):
+    with transaction(db):
         db.execute(
             "INSERT INTO tasks VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET name = excluded.name",
             (token, name, now),
@@ -344,7 +344,7 @@ def _bind(db: sqlite3.Connection, token: str, name: str, now: float) -> bool:
 
 
 def _deliver(db: sqlite3.Connection, token: str, delivery: Delivery) -> DeliveryStatus:
-    with _writing(db):
+    with transaction(db):
         task = db.execute("SELECT name FROM tasks WHERE token = ?", (token,)).fetchone()
         if task is None or task[0] not in (None, delivery.name):
             return DeliveryStatus.UNKNOWN
@@ -370,14 +370,6 @@ def _find(db: sqlite3.Connection, name: str) -> Delivery | None:
 def _last_number(db: sqlite3.Connection) -> int:
     [number] = db.execute("SELECT max(number) FROM arrivals").fetchone()
     return int(number or 0)
-
-
-@contextlib.contextmanager
-def _writing(db: sqlite3.Connection) -> Generator[None]:
-    """Open a transaction that no other can come between."""
-    db.execute("BEGIN IMMEDIATE")
-    with db:
-        yield
 
 
 _STORES: weakref.WeakSet[SqliteStore] = weakref.WeakSet()

@@ -1,18 +1,22 @@
-"""Group commit: what many tasks ask for at once is done in one go."""
+"""Group commit: what many tasks ask for at once is done in one transaction, or in one call."""
 
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Generic, TypeVar
+from typing import Generic, TypeAlias, TypeVar
 
 Asked = TypeVar("Asked")
 Answered = TypeVar("Answered")
 
-AnswerAll = Callable[[Sequence[Asked]], Awaitable[Sequence[Answered | Exception]]]
+AnswerAll: TypeAlias = Callable[[Sequence[Asked]], Awaitable[Sequence[Answered | Exception]]]
+
+Change: TypeAlias = Callable[[sqlite3.Connection], Answered]
+"""A change of a database, within a transaction."""
 
 
-class Groups(Generic[Asked, Answered]):
+class GroupCommit(Generic[Asked, Answered]):
     """Answers one group at a time; what is asked meanwhile is the next group.
 
     Args:
@@ -34,6 +38,11 @@ class Groups(Generic[Asked, Answered]):
             self._answering = loop.create_task(self._answer_groups())
         return await future
 
+    async def settled(self) -> None:
+        """Wait until all that was asked has been answered."""
+        while self._answering is not None and not self._answering.done():
+            await asyncio.wait([self._answering])
+
     async def _answer_groups(self) -> None:
         while self._waiting:
             group, self._waiting = self._waiting, []
@@ -49,3 +58,24 @@ class Groups(Generic[Asked, Answered]):
                     future.set_exception(answer)
                 else:
                     future.set_result(answer)
+
+
+def change_each(
+    db: sqlite3.Connection, changes: Sequence[Change[Answered]]
+) -> list[Answered | Exception]:
+    """Make changes within a transaction; what one of them raises undoes that one alone."""
+    return [_change(db, change) for change in changes]
+
+
+def _change(db: sqlite3.Connection, change: Change[Answered]) -> Answered | Exception:
+    db.execute("SAVEPOINT change")
+    result: Answered | Exception
+    try:
+        result = change(db)
+    except Exception as error:
+        if not db.in_transaction:
+            raise  # SQLite has given the whole transaction up: the disk is full
+        db.execute("ROLLBACK TO change")
+        result = error
+    db.execute("RELEASE change")
+    return result
