@@ -67,7 +67,7 @@ class Pipeline:
         budgets: Sequence[Budget] = (),
     ) -> None:
         self.clock = clock
-        self._observers = tuple(observers)
+        self._observers = _each_once(observers)
         self._budgets = budgets
         self.http = Http(settings, ssl_context)
         self._pacer = Pacer(settings.rates, limiter, clock)
@@ -122,7 +122,7 @@ class Pipeline:
                         file.abandon()
 
     def _watching(self, besides: Sequence[Observer]) -> Sequence[Observer]:
-        observers = (*self._observers, *besides) if besides else self._observers
+        observers = _each_once((*self._observers, *besides)) if besides else self._observers
         return (*observers, LOGGING) if log.isEnabledFor(logging.INFO) else observers
 
     async def inspect(
@@ -346,10 +346,17 @@ class _Departure:
     async def confirm(self) -> None:
         self.watch.waited("connection", self.clock.monotonic() - self.began, self.watch.attempt)
         await self.place.confirm(self.request.policy.before_sending)
-        self.watch.leaving(self.request)
 
     async def renew(self) -> None:
         await self.place.renew()
+
+    def leave(self) -> None:
+        self.watch.leaving(self.request)
+
+
+def _each_once(observers: Sequence[Observer]) -> Sequence[Observer]:
+    """Drop what was given twice: told twice of one bill, it would count two."""
+    return tuple({id(observer): observer for observer in observers}.values())
 
 
 def _transfer(request: Request[Any], number: int) -> Transfer:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import itertools
 import logging
@@ -215,8 +216,11 @@ class Watch:
         for observer in self._observers:
             try:
                 observer.observe(event)
-            except Exception:
-                log.exception("an observer failed: %s", type(observer).__name__)
+            except (KeyboardInterrupt, SystemExit):
+                raise
+            except BaseException:  # CancelledError, too: the result may have been paid for
+                with contextlib.suppress(Exception):  # what fails may be the application's handler
+                    log.exception("an observer failed: %s", type(observer).__name__)
 
 
 def certainty_of(

@@ -13,9 +13,10 @@ from memories_async import Bucket, CallOptions, ConfigurationError, Memories, Ra
 from memories_async.emulator import Emulator, Hang, InjectedFault, Reason
 from memories_async.emulator.engines.hashing import HashEngine
 from memories_async.limiters import MemoryLimiter
-from memories_async.observe import Event, Observer, Waited
+from memories_async.observe import Event, Observer, Receipts, Waited, read_receipts
 from memories_async.observe.logs import Logging
 from memories_async.sync import Memories as BlockingMemories
+from tests.engine.raw_server import Conversation, RawServer, answer
 from tests.faults.conftest import MP4, PNG, Stage, caption, until
 from tests.observe.story import Story
 
@@ -46,6 +47,75 @@ async def test_several_are_told_alike_and_one_that_fails_harms_nobody(
     assert {record.message for record in caplog.records if record.levelno >= logging.ERROR} == {
         "an observer failed: Failing"
     }
+
+
+@pytest.mark.parametrize("error", [asyncio.CancelledError(), GeneratorExit(), RuntimeError()])
+@pytest.mark.parametrize(
+    "told", ["CallStarted", "AttemptStarted", "RequestLeaving", "Charged", "AttemptEnded"]
+)
+async def test_what_an_observer_raises_costs_no_answer(
+    error: BaseException, told: str, stage: Stage
+) -> None:
+    class Raising:
+        def observe(self, event: Event, /) -> None:
+            if type(event).__name__ == told:
+                raise error
+
+    def broken(record: logging.LogRecord) -> bool:
+        raise ValueError("a filter of no use")
+
+    logger = logging.getLogger("memories_async")
+    logger.addFilter(broken)
+    try:
+        result = await caption(stage.client(observers=[Raising(), stage.story]))
+    finally:
+        logger.removeFilter(broken)
+    assert result.text
+    assert stage.story.told()[-1] == "ended ok 1"
+
+
+async def test_one_that_is_given_twice_is_told_once(stage: Stage) -> None:
+    options = CallOptions(observers=[stage.story, stage.story])
+    client = stage.client(observers=[stage.story, stage.story], options=options)
+    await caption(client, options)
+    await caption(stage.client(observers=[stage.story, stage.story]))
+    assert stage.story.told().count("started") == 2
+    await stage.saw(requests=2, billed=2)
+
+
+async def test_a_request_whose_connection_dies_at_the_last_moment_leaves_once(
+    tmp_path: Path,
+) -> None:
+    """The connection is given up after the caller's last step, and another one is made."""
+    path = tmp_path / "receipts.jsonl"
+    story = Story()
+    closed = asyncio.Event()
+
+    async def serve(conversation: Conversation) -> None:
+        if conversation.number > 1:
+            await conversation.request()
+            await conversation.send_and_be_heard(answer({"text": "a picture"}))
+            return
+        conversation.writer.close()
+        await conversation.writer.wait_closed()
+        closed.set()
+
+    async def before_sending() -> None:
+        await closed.wait()
+        for _ in range(10):  # rounds of the loop in which the client sees it
+            await asyncio.sleep(0)
+
+    async with (
+        RawServer(serve) as server,
+        Memories(
+            "k", caption_key="k", base_url=server.url, observers=[story, Receipts(path)]
+        ) as client,
+    ):
+        await caption(client, CallOptions(before_sending=before_sending))
+        assert server.connections == 2
+    assert story.told() == ["started", "attempt 1", "leaving", *story.told()[3:]]
+    story.check()
+    assert [receipt.status for receipt in read_receipts(path)] == ["billed"]
 
 
 async def test_waits_for_the_limiter_a_pause_and_a_retry(stage: Stage) -> None:

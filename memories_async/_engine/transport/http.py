@@ -52,6 +52,10 @@ class Departure(Protocol):
         """Have it counted anew: its first byte leaves as soon as this returns."""
         ...
 
+    def leave(self) -> None:
+        """Note that it leaves, by a connection that has stood until now."""
+        ...
+
 
 class Http:
     """What one client sends requests through: its connections, and what its uploads share."""
@@ -190,6 +194,8 @@ class _Exchange:
         if not is_quiet(protocol):
             self.connected = False  # the next one takes its time: the call is counted anew then
             return False
+        if self.protocol is None:
+            self.departure.leave()
         self.protocol = protocol
         if self.payload is None:
             self.transfer.whole()
