@@ -28,6 +28,8 @@ LEAD: Final = 1.0
 """At most so many seconds before its time a call gets its connection."""
 LONGEST_STAND: Final = 1.5
 """Seconds that a call may hold a connection until its time: an idle one is trusted for two."""
+FADING: Final = 0.9
+"""What each call leaves of the longest time that ``before_sending`` took."""
 _INSTANT: Final = 1e-6
 """Seconds that are none: what the limiter counts in, and more than a clock's float may lose."""
 
@@ -48,7 +50,12 @@ class _Line:
 
 
 class Lane:
-    """One account's calls of one bucket, let through one by one in the order they came."""
+    """One account's calls of one bucket, let through one by one in the order they came.
+
+    Attributes:
+        clock: The time it goes by.
+        asking_takes: Seconds that ``before_sending`` takes at most, as far as it was seen lately.
+    """
 
     def __init__(self, name: str, rate: Rate | None, limiter: Limiter, clock: Clock) -> None:
         self._name = name
@@ -67,6 +74,7 @@ class Lane:
         self._throttles = 0
         self._slowdown = 0.0
         self._last = float("-inf")
+        self.asking_takes = 0.0
 
     @property
     def interval(self) -> float:
@@ -199,6 +207,13 @@ class Lane:
             self._last = self.clock.monotonic()
             self._due = max(self._due, self._last + self._step)
             return turn
+
+    def asking_took(self, seconds: float) -> None:
+        """Note how long ``before_sending`` took: the next call asks it that much before its turn.
+
+        The longest counts, and fades: to ask a little early costs nothing, to ask late costs turns.
+        """
+        self.asking_takes = max(seconds, self.asking_takes * FADING)
 
     def outlives(self, granted: float) -> bool:
         """Tell whether a permit was granted too long ago to leave by it.

@@ -102,7 +102,7 @@ class Place:
         self._turn: Turn | None = None
         self._granted = 0.0
         self._before: Callable[[], Awaitable[object]] | None = None
-        self._asked_at = self._asking_takes = 0.0
+        self._asked_at, self._asking_takes = _NEVER, 0.0
 
     async def enter(self) -> None:
         """Wait until it is time to get a connection; nothing is counted yet.
@@ -119,8 +119,9 @@ class Place:
         """Count the call, whose first byte leaves as soon as this returns.
 
         Args:
-            before: Awaited once the call is counted; the last that may hold it up. If it takes
-                long, the call is counted anew, and it is awaited again should that take long, too.
+            before: Awaited at the end of the wait for a turn, so that the turn is not spent on it;
+                where there is no wait, once the call is counted. If it takes long then, the call is
+                counted anew, and it is awaited again should that take long, too.
 
         Raises:
             NotDue: The time has not come, nor comes soon: nothing was counted; enter again.
@@ -131,9 +132,10 @@ class Place:
         if self._turn is not None:  # the connection that it was counted for had died meanwhile
             await self.release(sent=False)
         self._before = before
+        self._asked_at, self._asking_takes = _NEVER, self.lane.asking_takes
         if not self.lane.empty:
             await self._count()
-        if before is not None:
+        if before is not None and self._asked_long_ago:
             await self._ask(before)
             if self.stale:
                 await self.renew()
@@ -179,9 +181,10 @@ class Place:
         await waiting
         self._asked_at = self._clock.monotonic()
         self._asking_takes = self._asked_at - began
+        self.lane.asking_took(self._asking_takes)
 
     async def _sleep(self, seconds: float) -> None:
-        """Wait for a turn, and ask once more at the end of a long wait, not after it."""
+        """Wait for a turn, and ask at the end of the wait, not after it: that would cost turns."""
         now = self._clock.monotonic()
         if self._before is None or now + seconds - self._asked_at <= ASKED_JUST_NOW:
             await self._clock.sleep(seconds)
@@ -191,7 +194,7 @@ class Place:
         await self._ask(self._before)
 
     async def _count(self, *, patient: bool = False) -> None:
-        sleep = self._sleep if patient else None
+        sleep = None if self._before is None else self._sleep
         counting = self.lane.confirm(self._number, self._until, patient=patient, sleep=sleep)
         try:
             self._turn = await self._timed(counting)
@@ -220,5 +223,6 @@ class Place:
             await self.lane.give_back(turn)
 
 
+_NEVER: Final = float("-inf")
 _NUMBERS = itertools.count()
 _LANES: WeakValueDictionary[tuple[object, ...], Lane] = WeakValueDictionary()

@@ -69,6 +69,31 @@ async def test_a_hook_of_any_length_breaks_no_window(rate: Rate, slowest: float)
     assert max(left) - min(left) <= CALLS * 2.1 * (rate.seconds / rate.calls + slowest)
 
 
+@pytest.mark.parametrize("shortest", [0.0, 0.015])
+@pytest.mark.parametrize("rate", [Rate(5), Rate(20)], ids=str)
+async def test_a_slow_hook_costs_no_turns(rate: Rate, shortest: float) -> None:
+    """It is asked while the call waits for its turn: a journal on a disk takes 15 ms each time."""
+    clock, chance, calls = VirtualClock(), random.Random(11), 120
+    lane, left, asked = Lane("lane", rate, MemoryLimiter(), clock), list[float](), list[int]()
+
+    async def call() -> None:
+        times: list[float] = []
+
+        async def before() -> None:
+            await clock.sleep(shortest + chance.random() * (0.015 - shortest))
+            times.append(clock.now)
+
+        await depart(lane, before)
+        left.append(clock.now)
+        asked.append(len(times))
+        assert clock.now - times[-1] <= ASKED_JUST_NOW + 1e-6
+
+    await clock.run(_all(call() for _ in range(calls)))
+    assert most_in_a_window(left, rate.seconds) <= rate.calls
+    assert (calls - 1) / (max(left) - min(left)) >= 0.98 * rate.calls / rate.seconds
+    assert sum(asked) <= calls + 2
+
+
 async def _all(calls: Iterable[Awaitable[None]]) -> None:
     await asyncio.gather(*calls)
 
