@@ -127,6 +127,21 @@ def unknown_after(
     return unknown
 
 
+def final_error(last: MemoriesError, unknown: OutcomeUnknown | None) -> MemoriesError:
+    """Return what a call raises that was sent several times.
+
+    Args:
+        last: What the last attempt ended with.
+        unknown: What an attempt left open that was repeated because the caller accepts to pay
+            twice. Its bill is not undone by how the last one ended.
+    """
+    if unknown is None or isinstance(last, OutcomeUnknown):
+        return last
+    unknown.operation, unknown.attempts = last.operation, last.attempts
+    unknown.__cause__ = last
+    return unknown
+
+
 def _unknown(
     kind: type[OutcomeUnknown],
     message: str,

@@ -14,7 +14,7 @@ from tenacity import DoSleep, RetryCallState
 from memories_async._engine.body.layout import recipe
 from memories_async._engine.body.writer import Transfer
 from memories_async._engine.lanes import Lane, NotDue
-from memories_async._engine.outcomes import error_of, unknown_after, value_of
+from memories_async._engine.outcomes import error_of, final_error, unknown_after, value_of
 from memories_async._engine.pacing import Pacer, Place
 from memories_async._engine.request import (
     ProgressHook,
@@ -38,6 +38,7 @@ from memories_async.errors import (
     ConnectError,
     DeadlineExceeded,
     MemoriesError,
+    OutcomeUnknown,
     RateLimited,
 )
 from memories_async.limiters import Limiter
@@ -175,6 +176,7 @@ class Pipeline:
         failed = await self._attempt(request, place, watch, None)
         if not isinstance(failed, FailedAttempt):
             return failed  # most calls end here, and need no retry state
+        unknown = failed.unknown
         RETRYING.begin()
         state = RetryCallState(RETRYING, fn=None, args=(), kwargs={})
         state.set_result(failed)
@@ -187,10 +189,10 @@ class Pipeline:
             outcome = await self._attempt(request, place, watch, failed)
             if not isinstance(outcome, FailedAttempt):
                 return outcome
-            failed = outcome
+            failed, unknown = outcome, outcome.unknown or unknown
             state.set_result(failed)
         # The frames below are ours: they tell the caller nothing.
-        raise step.error.with_traceback(None)
+        raise final_error(step.error, unknown).with_traceback(None)
 
     async def _attempt(
         self, request: Request[T], place: Place, watch: Watch, before: FailedAttempt | None
@@ -296,11 +298,14 @@ class Pipeline:
             replay = Replay.BILLED
         twice = request.policy.replay == "accept_double_billing"
         verdict = judge(error, transfer.state, replay, twice, number)
+        unknown = None
+        if judge(error, transfer.state, replay, False, number) is Verdict.UNKNOWN:
+            unknown = unknown_after(error, request, transfer, self.clock.monotonic())
         pause = 0.0
         if verdict is Verdict.RETRY:
             pause = backoff(number, self.clock.random())
         elif verdict is Verdict.UNKNOWN:
-            error = unknown_after(error, request, transfer, self.clock.monotonic())
+            error = unknown or error
         elif isinstance(error, RateLimited | CapacityReached):
             # Also where the wait is the caller's: the whole lane stays away meanwhile.
             hint = error.retry_after if isinstance(error, RateLimited) else None
@@ -309,7 +314,7 @@ class Pipeline:
             if isinstance(error, RateLimited) and hint is None:
                 error.retry_after = pause
         replayable = request.replayable or transfer.state is State.NOT_SENT
-        return self._failed(error, request, number, waited, verdict, pause, replayable)
+        return self._failed(error, request, number, waited, verdict, pause, replayable, unknown)
 
     def _failed(
         self,
@@ -320,12 +325,13 @@ class Pipeline:
         verdict: Verdict = Verdict.RAISE,
         pause: float = 0.0,
         replayable: bool = True,
+        unknown: OutcomeUnknown | None = None,
     ) -> FailedAttempt:
         """Complete an error with what only the call knows."""
         error.operation, error.attempts = str(request.operation), number
         left = None if request.until is None else request.until - self.clock.monotonic()
         return FailedAttempt(
-            error, verdict, number, pause, waited, left, replayable, request.policy
+            error, verdict, number, pause, waited, left, replayable, request.policy, unknown
         )
 
 

@@ -97,6 +97,8 @@ class FailedAttempt:
         left: Seconds until the caller's deadline; None where there is none.
         replayable: Whether the body, if any of it was sent, can be sent again.
         policy: How to wait and retry.
+        unknown: What the caller must be told where this attempt may have been billed, even if it
+            is repeated and a later one ends in another way.
     """
 
     error: MemoriesError
@@ -107,6 +109,7 @@ class FailedAttempt:
     left: float | None
     replayable: bool
     policy: Policy
+    unknown: OutcomeUnknown | None = None
 
     @property
     def sleep(self) -> float:

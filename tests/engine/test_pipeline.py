@@ -130,6 +130,30 @@ async def test_unless_the_caller_accepts_to_pay_twice(recorder: Recorder, client
     assert caption.attempts == 2
 
 
+@pytest.mark.parametrize("last", [BROKEN, Answer('{"code":"0402","msg":"no credits"}')])
+async def test_what_may_have_been_billed_is_told_however_the_last_attempt_ends(
+    recorder: Recorder, client: Memories, last: Answer
+) -> None:
+    recorder.answers = [BROKEN, last]
+    options = CallOptions(replay="accept_double_billing", attempts=2)
+    with pytest.raises(OutcomeUnknown, match="It may have been billed") as caught:
+        await client.captions.image(IMAGE, "What?", options=options)
+    assert (caught.value.attempts, len(recorder.requests)) == (2, 2)
+    assert caught.value.operation == "captions.image (POST /v1/understand/uploadImg)"
+    assert isinstance(
+        caught.value.__cause__, ServerError if last is BROKEN else InsufficientCredits
+    )
+
+
+async def test_a_free_call_that_is_sent_again_was_not_billed(
+    recorder: Recorder, client: Memories
+) -> None:
+    recorder.answers = [BROKEN]
+    options = CallOptions(replay="accept_double_billing", attempts=2)
+    with pytest.raises(ServerError):
+        await client.library.video("VI1", options=options)
+
+
 async def test_attempts_and_time_are_limited(
     recorder: Recorder, client: Memories, clock: HurriedClock
 ) -> None:
