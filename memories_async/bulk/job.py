@@ -19,7 +19,7 @@ from memories_async.bulk import changes, exports, reconcile
 from memories_async.bulk.inputs.find import chunks
 from memories_async.bulk.inputs.selection import Selection
 from memories_async.bulk.inputs.values import kept
-from memories_async.bulk.journal import database, lock, merge, queries
+from memories_async.bulk.journal import file, lock, merge, queries
 from memories_async.bulk.journal.database import Journal
 from memories_async.bulk.journal.rows import ItemRow, JobHeader
 from memories_async.bulk.kinds import CLIENT, KINDS, JobKind, dollars
@@ -337,7 +337,7 @@ class Job:
             JournalError: The file cannot be deleted.
         """
         try:
-            await asyncio.to_thread(database.remove, path)
+            await asyncio.to_thread(file.remove, path)
         except OSError as error:
             raise JournalError(f"{os.fspath(path)}: {error.strerror}") from error
 
@@ -584,7 +584,7 @@ class Job:
 def _own_files(path: str | os.PathLike[str]) -> list[str]:
     """Return all names that belong to a job's file."""
     name = sqlite.check_name(path)
-    files = [name, name + database.PLANNING]
+    files = [name, name + file.PLANNING]
     return [*files, *(f + suffix for f in files for suffix in sqlite.SUFFIXES), name + lock.SUFFIX]
 
 

@@ -19,6 +19,7 @@ from memories_async import ConfigurationError, Memories
 from memories_async.bulk import Job, JobBusy, JournalError, Status
 from memories_async.bulk.journal import queries
 from memories_async.bulk.journal.database import Journal
+from memories_async.bulk.journal.file import JobFile
 from memories_async.bulk.journal.rows import JobHeader, NewItem, Settlement
 from memories_async.emulator import Emulator
 from memories_async.emulator.faults import InjectedFault as Fault
@@ -221,13 +222,13 @@ async def test_changes_asked_for_together_share_a_commit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sizes: list[int] = []
-    real = Journal._commit
+    real = JobFile.commit
 
-    def commit(journal: Journal, changes: list[object]) -> object:
+    def commit(file: JobFile, changes: list[object]) -> object:
         sizes.append(len(changes))
-        return real(journal, changes)  # type: ignore[arg-type]  # passed on as it came
+        return real(file, changes)  # type: ignore[arg-type]  # passed on as it came
 
-    monkeypatch.setattr(Journal, "_commit", commit)
+    monkeypatch.setattr(JobFile, "commit", commit)
     journal = await new_journal(tmp_path / "job")
     numbers = await asyncio.gather(*(journal.write(queries.start, [id]) for id in range(1, 101)))
     await journal.aclose()

@@ -159,7 +159,7 @@ async def test_a_finished_run_leaves_one_whole_file(
 async def test_the_log_is_taken_in_while_a_long_run_goes_on(
     client: Memories, images: MakeImages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("memories_async.bulk.journal.database.LOG_BYTES", 200_000)
+    monkeypatch.setattr("memories_async.bulk.journal.file.LOG_BYTES", 200_000)
     largest = 0
 
     def watch(event: object) -> None:

@@ -102,7 +102,7 @@ async def test_a_forked_child_neither_has_nor_breaks_its_parent_s_locks(
             code = 1
             try:
                 # The file is closed in the child, and a new connection takes locks of its own.
-                assert job._journal._db is None
+                assert job._journal._file._db is None
                 db = sqlite.connect(tmp_path / "job")
                 db.execute("SELECT count(*) FROM item").fetchone()
                 code = 0 if locks_held(tmp_path / "job") else 2

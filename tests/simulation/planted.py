@@ -20,7 +20,7 @@ from memories_async._engine.request import State
 from memories_async._engine.retry import Verdict
 from memories_async._engine.transport import downloads, http, payload, sessions
 from memories_async._engine.transport.answers import Reply
-from memories_async.bulk.journal import database, queries
+from memories_async.bulk.journal import database, file, queries
 from memories_async.callbacks import inbox
 from memories_async.callbacks.inbox import CallbackInbox
 from memories_async.callbacks.stores.memory import MemoryStore
@@ -181,7 +181,7 @@ async def _telling_the_key(self: pipeline.Pipeline, request: Any, *more: Any) ->
 # --- bulk and callbacks -------------------------------------------------------------------------
 
 
-def _committed_together(self: database.Journal, changes: Sequence[Any]) -> list[Any]:
+def _committed_together(self: file.JobFile, changes: Sequence[Any]) -> list[Any]:
     db = self._writer()
     db.execute("BEGIN IMMEDIATE")
     try:
@@ -310,7 +310,7 @@ PLANTED: dict[str, Planted] = {
         _replacing((downloads.PartialFile, "abandon", downloads.PartialFile._close)), 6
     ),
     "a refused change takes its neighbours with it": Planted(
-        _replacing((database.Journal, "_commit", _committed_together)), 0
+        _replacing((file.JobFile, "commit", _committed_together)), 0
     ),
     "a job sends what is not written down": Planted(
         _replacing((database.Journal, "start", _nothing_async)), 22
