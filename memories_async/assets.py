@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from memories_async import polling
 from memories_async.addresses import is_loopback
+from memories_async.checks import checked
 from memories_async.config import CallOptions
 from memories_async.errors import ConfigurationError, UnexpectedShape
 from memories_async.media.source import Source
@@ -21,7 +22,6 @@ from memories_async.operations import (
     SIGN_UPLOAD,
     UPLOAD_ASSET,
 )
-from memories_async.parameters import checked
 from memories_async.request_limits import LIMITS
 from memories_async.results import completed
 

@@ -17,6 +17,7 @@ from collections.abc import (
 )
 from typing import Any, Generic, TypeVar, cast
 
+from memories_async.checks import unchecked
 from memories_async.errors import (
     ConfigurationError,
     DecodeError,
@@ -24,7 +25,6 @@ from memories_async.errors import (
     OutcomeUnknown,
 )
 from memories_async.models import Failed, Outcome, Succeeded
-from memories_async.parameters import unchecked
 
 logger = logging.getLogger(__name__)
 

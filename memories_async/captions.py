@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, TypeVar, cast
 
 import attrs
 
-from memories_async.arguments import Kind, Problem, is_sequence, means, shown, text_problem
+from memories_async.checks import checked
+from memories_async.checks.kinds import Kind, Problem, is_sequence, shown, text_problem
+from memories_async.checks.parameters import means
 from memories_async.config import CallOptions
 from memories_async.errors import ConfigurationError
 from memories_async.fields import callback_address, drop_none
@@ -26,7 +28,6 @@ from memories_async.operations import (
     SUBMIT_VIDEO_URL,
     Operation,
 )
-from memories_async.parameters import checked
 from memories_async.request_limits import LIMITS
 
 if TYPE_CHECKING:

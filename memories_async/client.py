@@ -11,7 +11,10 @@ from typing import TYPE_CHECKING, Self
 import attrs
 
 from memories_async._engine.dispatch import Dispatcher, SharedEngine
-from memories_async.arguments import (
+from memories_async.assets import Assets
+from memories_async.captions import Captions
+from memories_async.checks import checked
+from memories_async.checks.kinds import (
     AMOUNT,
     ANY_TEXT,
     CLOCK,
@@ -20,13 +23,10 @@ from memories_async.arguments import (
     SECRET,
     with_methods,
 )
-from memories_async.assets import Assets
-from memories_async.captions import Captions
 from memories_async.config import OBSERVERS, CallOptions, Rate, Settings
 from memories_async.embeddings import Embeddings
 from memories_async.library import Library
 from memories_async.operations import Bucket
-from memories_async.parameters import checked
 
 if TYPE_CHECKING:
     import ssl

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Literal, cast
 import attrs
 
 from memories_async.addresses import Proxy, checked_base_url, proxy_from_environment
-from memories_async.arguments import (
+from memories_async.checks import checked
+from memories_async.checks.kinds import (
     ASYNC_HOOK,
     COUNT,
     SECONDS,
@@ -23,12 +24,11 @@ from memories_async.arguments import (
     hook_problem,
     instance_of,
     is_sequence,
-    means,
     shown,
 )
+from memories_async.checks.parameters import means
 from memories_async.errors import ConfigurationError
 from memories_async.operations import Bucket, Service
-from memories_async.parameters import checked
 
 if TYPE_CHECKING:
     from memories_async.observe.events import Observer

@@ -14,8 +14,8 @@ import attrs
 import cattrs
 
 from memories_async import _json
+from memories_async.checks import unchecked
 from memories_async.errors import UnexpectedShape, quoted
-from memories_async.parameters import unchecked
 from memories_async.vectors import Vector
 
 T = TypeVar("T")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Literal
 
+from memories_async.checks import checked
 from memories_async.config import CallOptions
 from memories_async.errors import ConfigurationError, UnexpectedShape
 from memories_async.fields import drop_none
@@ -12,7 +13,6 @@ from memories_async.media.source import Source
 from memories_async.media.urls import is_url
 from memories_async.models import Embedding, Outcome, Progress, Results
 from memories_async.operations import EMBED_IMAGE_ASSET, EMBED_IMAGE_FILE, EMBED_TEXTS, EMBED_VIDEO
-from memories_async.parameters import checked
 from memories_async.request_limits import LIMITS
 
 if TYPE_CHECKING:

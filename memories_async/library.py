@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 import attrs
 
 from memories_async import polling
+from memories_async.checks import checked
 from memories_async.config import CallOptions
 from memories_async.errors import ConfigurationError, Conflict, UnexpectedShape
 from memories_async.fields import callback_address, date_and_time, drop_none, epoch_ms
@@ -41,7 +42,6 @@ from memories_async.operations import (
     SEARCH_TRANSCRIPTS,
     Operation,
 )
-from memories_async.parameters import checked
 from memories_async.request_limits import LIMITS, TOGETHER
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeAlias, TypeVar
 
 import attrs
 
-from memories_async.arguments import SEQUENCE, TEXTS
-from memories_async.parameters import checked
+from memories_async.checks import checked
+from memories_async.checks.kinds import SEQUENCE, TEXTS
 from memories_async.results import HttpExchange, Result, Results, wire
 from memories_async.vectors import Vector
 

@@ -6,16 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
-from memories_async.arguments import (
-    Limit,
-    Problem,
-    any_text_problem,
-    at_most,
-    between,
-    is_blank,
-    shown,
-)
-from memories_async.parameters import Mark
+from memories_async.checks.kinds import Limit, Problem, any_text_problem, is_blank, shown
+from memories_async.checks.parameters import Mark, at_most, between
 
 LONGEST_CAMERA_MODEL = 200
 LONGEST_CALLBACK = 299

@@ -21,9 +21,9 @@ from typing import (
 
 import attrs
 
-from memories_async.arguments import ANYTHING, instance_of
+from memories_async.checks import checked
+from memories_async.checks.kinds import ANYTHING, instance_of
 from memories_async.errors import MemoriesError
-from memories_async.parameters import checked
 from memories_async.vectors import Vector
 
 T = TypeVar("T", covariant=True)

@@ -9,7 +9,7 @@ from array import array
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, NoReturn, Self, SupportsIndex, cast, overload
 
-from memories_async.parameters import checked
+from memories_async.checks import checked
 
 if TYPE_CHECKING:
     _Float32 = array[float]

@@ -13,8 +13,8 @@ from typing import Any, cast
 import pytest
 
 from memories_async import ConfigurationError
-from memories_async.arguments import ANYTHING
-from memories_async.parameters import Door, Parameter
+from memories_async.checks.kinds import ANYTHING
+from memories_async.checks.parameters import Door, Parameter
 
 PACKAGES = (
     "memories_async",
@@ -221,7 +221,7 @@ def test_the_door_stands_before_the_call(call: str) -> None:
     assert any(name in str(caught.value) for name in names)
     assert caught.value.attempts == 0
     frames = str(caught.traceback[-1].path)
-    assert Path(frames).name == "parameters.py"
+    assert Path(frames).parent.name == "checks"
 
 
 BLOCKING_CALLS: tuple[tuple[str, Callable[[Any], object]], ...] = (

@@ -21,7 +21,7 @@ LAYERS = (
     {"captions", "library", "embeddings", "assets"},
     {"batches", "polling", "_engine"},
     {"limiters", "observe"},
-    {"addresses", "config", "progress", "fields", "sqlite"},
+    {"addresses", "config", "progress", "fields"},
     {"request_limits"},
     {"operations"},
     {"media"},
@@ -31,8 +31,7 @@ LAYERS = (
     {"decoding"},
     {"vectors"},
     {"sqlite"},
-    {"parameters"},
-    {"arguments"},
+    {"checks"},
     {"errors"},
     {"_version", "_deprecation", "_json"},
 )
@@ -42,7 +41,7 @@ NAMESPACES = {"captions", "library", "embeddings", "assets"}
 # The emulator and the client share the table; any other shared mistake would hide itself. JSON is
 # orjson's, or the same by the standard library, which a test compares with orjson; how arguments
 # are checked says nothing of the service.
-SHARED_WITH_THE_EMULATOR = {"operations", "_version", "_json", "arguments", "parameters"}
+SHARED_WITH_THE_EMULATOR = {"operations", "_version", "_json", "checks"}
 
 NAMED_FOR_NOTHING = {"utils", "util", "helpers", "helper", "base", "common", "manager", "misc"}
 MODULES_IN_A_FOLDER = 15

@@ -21,7 +21,7 @@ import pytest
 import memories_async
 import memories_async.sync
 from memories_async import CallOptions, ConfigurationError, MemoriesError, Person
-from memories_async.parameters import Door, Parameter
+from memories_async.checks.parameters import Door, Parameter
 
 PNG = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"
 URL = "https://example.com/a.png"

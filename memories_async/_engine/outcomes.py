@@ -12,6 +12,7 @@ from memories_async._engine.request import Request, State
 from memories_async._engine.transport.answers import Reply, Saved
 from memories_async._engine.transport.downloads import PartialFile
 from memories_async._engine.transport.failures import Failure, Fault
+from memories_async.checks import unchecked
 from memories_async.errors import (
     AnswerTimeout,
     AnswerTooLarge,
@@ -28,7 +29,6 @@ from memories_async.errors import (
     UnexpectedShape,
 )
 from memories_async.operations import Answer, Operation, Replay
-from memories_async.parameters import unchecked
 from memories_async.results import HttpExchange, completed
 
 T = TypeVar("T")

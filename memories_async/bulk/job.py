@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, Literal, Self, cast
 import attrs
 
 from memories_async import sqlite
-from memories_async.arguments import AMOUNT, ANYTHING, COUNT, Kind, between, is_sequence
 from memories_async.bulk import changes, exports, reconcile
 from memories_async.bulk.inputs.find import chunks
 from memories_async.bulk.inputs.selection import Selection
@@ -26,9 +25,11 @@ from memories_async.bulk.kinds import CLIENT, KINDS, JobKind, dollars
 from memories_async.bulk.models import Counts, Event, Inputs, Item, Plan, Report, Status
 from memories_async.bulk.plan import Preview
 from memories_async.bulk.runner import BULK_OPTIONS, Run, RunOptions
+from memories_async.checks import checked
+from memories_async.checks.kinds import AMOUNT, ANYTHING, COUNT, Kind, is_sequence
+from memories_async.checks.parameters import between
 from memories_async.config import DOCUMENTED_RATES, CallOptions, Rate
 from memories_async.errors import ConfigurationError, JournalError
-from memories_async.parameters import checked
 
 if TYPE_CHECKING:
     import numpy as np

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar, cast
 
 import attrs
 
-from memories_async.arguments import Kind
 from memories_async.bulk.models import Item
 from memories_async.bulk.options import check_options
 from memories_async.captions import Person
+from memories_async.checks.kinds import Kind
 from memories_async.errors import ConfigurationError, UnexpectedShape
 from memories_async.models import Caption, Embedding, LibraryImage, Progress, Result, Video
 from memories_async.operations import (

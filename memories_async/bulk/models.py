@@ -10,10 +10,10 @@ from typing import Literal, TypeAlias
 
 import attrs
 
-from memories_async.arguments import instance_of
+from memories_async.checks import checked
+from memories_async.checks.kinds import instance_of
 from memories_async.errors import MemoriesError
 from memories_async.observe.events import Event as CallEvent
-from memories_async.parameters import checked
 
 
 class Status(enum.StrEnum):

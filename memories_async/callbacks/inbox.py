@@ -13,14 +13,6 @@ from datetime import UTC, datetime
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, cast
 
-from memories_async.arguments import (
-    ANYTHING,
-    CLOCK,
-    SECRET,
-    Kind,
-    instance_of,
-    seconds_from,
-)
 from memories_async.callbacks.payloads import READERS, read_caption, read_video
 from memories_async.callbacks.responses import (
     ACKNOWLEDGED,
@@ -44,6 +36,8 @@ from memories_async.callbacks.tokens import (
     token_for,
     unseal,
 )
+from memories_async.checks import checked
+from memories_async.checks.kinds import ANYTHING, CLOCK, SECRET, Kind, instance_of, seconds_from
 from memories_async.clock import SystemClock
 from memories_async.config import Secret, secret_from_environment
 from memories_async.errors import (
@@ -56,7 +50,6 @@ from memories_async.errors import (
 )
 from memories_async.media.urls import check_url
 from memories_async.models import CaptionTask
-from memories_async.parameters import checked
 from memories_async.request_limits import LONGEST_CALLBACK
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from urllib.parse import unquote, urlsplit
 import attrs
 
 from memories_async import _json
-from memories_async.arguments import Kind
+from memories_async.checks.kinds import Kind
 
 
 def _is_inbox(value: object, *, awaited: bool) -> bool:

@@ -8,9 +8,9 @@ import socket
 from collections.abc import AsyncGenerator
 from typing import TYPE_CHECKING
 
-from memories_async.arguments import PORT
 from memories_async.callbacks.responses import INBOX
-from memories_async.parameters import checked
+from memories_async.checks import checked
+from memories_async.checks.kinds import PORT
 
 if TYPE_CHECKING:
     from memories_async.callbacks.inbox import CallbackInbox

@@ -20,7 +20,8 @@ from aiohttp import web
 from anyio import CapacityLimiter, to_thread
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
-from memories_async.arguments import (
+from memories_async.checks import checked
+from memories_async.checks.kinds import (
     COUNT,
     FREE_TEXT,
     PORT,
@@ -47,7 +48,6 @@ from memories_async.emulator.recording.recorder import Recorder
 from memories_async.emulator.recording.recordings import Recordings
 from memories_async.emulator.recording.replayer import Replayer
 from memories_async.emulator.store import MediaStore, StoredAsset, new_asset_id
-from memories_async.parameters import checked
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine

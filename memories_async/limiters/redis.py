@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, TypeVar, cast
 
 import attrs
 
-from memories_async.arguments import ANY_TEXT, SECONDS, SECRET
+from memories_async.checks import checked
+from memories_async.checks.kinds import ANY_TEXT, SECONDS, SECRET
 from memories_async.clock import Clock
 from memories_async.config import Rate
 from memories_async.errors import ConfigurationError, LimiterUnavailable
 from memories_async.limiters.rule import Spacing, Turn
 from memories_async.limiters.threads import Take
-from memories_async.parameters import checked
 
 if TYPE_CHECKING:
     from redis import Redis

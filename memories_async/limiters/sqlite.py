@@ -10,13 +10,13 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from memories_async import sqlite
-from memories_async.arguments import SECONDS, path_problem, shown
+from memories_async.checks import checked
+from memories_async.checks.kinds import SECONDS, path_problem, shown
 from memories_async.clock import Clock
 from memories_async.config import Rate
 from memories_async.errors import LimiterUnavailable
 from memories_async.limiters.rule import Count, Spacing, Turn, microseconds
 from memories_async.limiters.threads import Take, lock_held_across_forks
-from memories_async.parameters import checked
 
 T = TypeVar("T")
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
+from memories_async.checks import unchecked
 from memories_async.errors import ConfigurationError, MediaError
 from memories_async.media.formats import HEAD_SIZE
 from memories_async.media.readers import READ_SIZE, as_bytes, position, unreadable
@@ -27,7 +28,6 @@ from memories_async.media.source import (
     path_of,
 )
 from memories_async.media.urls import is_url
-from memories_async.parameters import unchecked
 
 if TYPE_CHECKING:
     import asyncio

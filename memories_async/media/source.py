@@ -10,9 +10,10 @@ from typing import BinaryIO, Protocol, TypeAlias, TypeGuard, cast
 
 import attrs
 
-from memories_async.arguments import INTEGER, Kind, Problem, is_blank, means, shown
+from memories_async.checks import checked
+from memories_async.checks.kinds import INTEGER, Kind, Problem, is_blank, shown
+from memories_async.checks.parameters import means
 from memories_async.errors import ConfigurationError
-from memories_async.parameters import checked
 
 KINDS = (
     "an http(s) URL, a path, bytes or another buffer, a binary file object, a (name, content) "

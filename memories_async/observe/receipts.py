@@ -14,11 +14,11 @@ from typing import Final, Literal, TypeAlias, cast
 
 import attrs
 
-from memories_async.arguments import MAPPING
+from memories_async.checks import checked
+from memories_async.checks.kinds import MAPPING
 from memories_async.errors import ConfigurationError
 from memories_async.observe.events import AttemptEnded, Charged, Event, RequestLeaving
 from memories_async.observe.prices import PRICES
-from memories_async.parameters import checked
 
 ReceiptStatus: TypeAlias = Literal["billed", "perhaps billed", "not billed"]
 

@@ -12,7 +12,8 @@ from opentelemetry.trace import Span, SpanKind, Status, StatusCode, TracerProvid
 from opentelemetry.util.types import AttributeValue
 
 from memories_async._version import __version__
-from memories_async.arguments import with_methods
+from memories_async.checks import checked
+from memories_async.checks.kinds import with_methods
 from memories_async.observe.events import (
     AttemptEnded,
     AttemptStarted,
@@ -25,7 +26,6 @@ from memories_async.observe.events import (
     Throttled,
     Waited,
 )
-from memories_async.parameters import checked
 
 NAME: Final = "memories_async"
 

@@ -11,11 +11,11 @@ from typing import Any, Final, cast
 
 from memories_async.bulk.group_commit import GroupCommit
 from memories_async.bulk.ledger import Begun, Entry, SqliteLedger, Totals, UnknownPolicy
+from memories_async.checks import checked
 from memories_async.clock import Clock, SystemClock
 from memories_async.config import Rate
 from memories_async.errors import ConfigurationError, LedgerUnavailable, LimiterUnavailable
 from memories_async.limiters import MemoryLimiter, Turn
-from memories_async.parameters import checked
 
 NAMESPACE: Final = "memories-async"
 """Ray's namespace of the actors that all workers share."""

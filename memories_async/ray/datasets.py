@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import attrs
 
-from memories_async.arguments import AMOUNT, COUNT, with_methods
 from memories_async.bulk.kinds import KINDS, limit_of
 from memories_async.bulk.ledger import Entry, Ledger, Totals, UnknownPolicy
 from memories_async.bulk.once import LEDGER
+from memories_async.checks import checked
+from memories_async.checks.kinds import AMOUNT, COUNT, with_methods
+from memories_async.checks.parameters import Mark
 from memories_async.config import Rate
 from memories_async.errors import ConfigurationError
 from memories_async.operations import Bucket
-from memories_async.parameters import Mark, checked
 from memories_async.ray.actors import RayLedger, installed
 from memories_async.ray.workers import ADDED, RowPlan, RowSettings, RowWorker
 from memories_async.request_limits import efforts

@@ -22,8 +22,8 @@ from contextlib import suppress
 from queue import Empty, SimpleQueue
 from typing import Any, Generic, ParamSpec, Protocol, TypeVar, cast
 
-from memories_async.arguments import HOOK
 from memories_async.batches import left_behind, shown
+from memories_async.checks.kinds import HOOK
 from memories_async.errors import ClosedError, MemoriesError
 from memories_async.media.source import MANY
 from memories_async.sync._loop_thread import UNWINDING, LoopThread

@@ -20,28 +20,28 @@ from typing import Any
 
 from memories_async import Memories
 from memories_async.bulk import Job
-from memories_async.bulk.journal.database import Journal
+from memories_async.bulk.journal.file import JobFile
 
 Order = dict[str, Any]
 
 
 def die_at(order: Order) -> None:
     """Make the journal kill the process before or after its nth commit, once it has written it."""
-    real = Journal._commit
+    real = JobFile.commit
     commits = 0
 
-    def commit(journal: Journal, changes: Sequence[Callable[[sqlite3.Connection], Any]]) -> Any:
+    def commit(file: JobFile, changes: Sequence[Callable[[sqlite3.Connection], Any]]) -> Any:
         nonlocal commits
         commits += 1
         if commits == order.get("before"):
             os.kill(os.getpid(), signal.SIGKILL)
-        results = real(journal, changes)
+        results = real(file, changes)
         os.write(order["pipe"], b".")
         if commits == order.get("after"):
             os.kill(os.getpid(), signal.SIGKILL)
         return results
 
-    Journal._commit = commit  # type: ignore[method-assign]  # the step that is to be the last
+    JobFile.commit = commit  # type: ignore[method-assign]  # the step that is to be the last
 
 
 async def run(order: Order) -> None:

@@ -25,7 +25,7 @@ from memories_async import ClosedError
 from memories_async._engine.body import budget, writer
 from memories_async._engine.transport import payload
 from memories_async.bulk.events import EventReporter
-from memories_async.bulk.journal.database import Journal
+from memories_async.bulk.journal.file import JobFile
 from tests.simulation.invariants import BrokenInvariantError
 from tests.simulation.loop import LONGEST_THREAD, SimulatedLoop, StuckError
 
@@ -163,10 +163,10 @@ async def _run_sync(
             return await _Executor.loop.run_in_executor(None, function, *args)
 
 
-def _committing(world: World) -> Callable[[Journal, Sequence[Any]], list[Any]]:
-    commit = Journal._commit
+def _committing(world: World) -> Callable[[JobFile, Sequence[Any]], list[Any]]:
+    commit = JobFile.commit
 
-    def committing(self: Journal, changes: Sequence[Any]) -> list[Any]:
+    def committing(self: JobFile, changes: Sequence[Any]) -> list[Any]:
         if world.full:
             raise sqlite3.OperationalError("database or disk is full")
         return commit(self, changes)
@@ -195,7 +195,7 @@ def _patches(world: World) -> Generator[tuple[Any, str, Any], None, None]:
     yield anyio.to_thread, "run_sync", _run_sync
     # The one default that was looked up when its module was loaded.
     yield EventReporter.__init__, "__defaults__", _in_virtual_time(EventReporter.__init__, loop)
-    yield Journal, "_commit", _committing(world)
+    yield JobFile, "commit", _committing(world)
     yield tempfile, "tempdir", str(world.folder / "temporary")
     for module in (budget, writer, payload):
         yield module, "loop_seconds", loop.time

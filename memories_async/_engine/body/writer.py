@@ -16,6 +16,7 @@ from memories_async._engine.body.budget import UploadBudget, loop_seconds
 from memories_async._engine.body.layout import SMALL, Recipe
 from memories_async._engine.body.threads import Threads
 from memories_async._engine.request import ProgressHook, State
+from memories_async.checks import unchecked
 from memories_async.errors import MediaChanged, MediaError, MemoriesError
 from memories_async.media.readers import (
     READ_SIZE,
@@ -27,7 +28,6 @@ from memories_async.media.readers import (
     whole,
 )
 from memories_async.models import Progress
-from memories_async.parameters import unchecked
 
 T = TypeVar("T")
 

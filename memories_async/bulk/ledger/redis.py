@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import attrs
 
-from memories_async.arguments import SECRET
 from memories_async.bulk.ledger import entries
 from memories_async.bulk.ledger.entries import Begun, Entry, Totals, UnknownPolicy
 from memories_async.bulk.models import Status
+from memories_async.checks import checked
+from memories_async.checks.kinds import SECRET
 from memories_async.errors import ConfigurationError, LedgerUnavailable
-from memories_async.parameters import checked
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis

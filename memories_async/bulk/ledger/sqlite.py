@@ -18,8 +18,8 @@ from memories_async.bulk.group_commit import Change, GroupCommit, change_each
 from memories_async.bulk.ledger import entries
 from memories_async.bulk.ledger.entries import Begun, Entry, Totals, UnknownPolicy
 from memories_async.bulk.models import Status
+from memories_async.checks import checked
 from memories_async.errors import LedgerUnavailable
-from memories_async.parameters import checked
 
 T = TypeVar("T")
 

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import attrs
 
-from memories_async.arguments import AMOUNT, seconds_from, with_methods
 from memories_async.bulk.kinds import CLIENT, dollars, limit_of
 from memories_async.bulk.ledger import Ledger, UnknownPolicy
 from memories_async.bulk.models import Status
@@ -17,10 +16,11 @@ from memories_async.bulk.once.identity import OnceSource, fingerprint_of, key_of
 from memories_async.bulk.once.item import CallKind, SentItem
 from memories_async.bulk.once.records import Record
 from memories_async.captions import Person
+from memories_async.checks import checked
+from memories_async.checks.kinds import AMOUNT, seconds_from, with_methods
 from memories_async.config import CallOptions
 from memories_async.errors import MemoriesError
 from memories_async.models import Caption, Embedding, LibraryImage, Result, Video
-from memories_async.parameters import checked
 
 if TYPE_CHECKING:
     from memories_async.client import Memories

@@ -14,9 +14,9 @@ import attrs
 from memories_async import _json, sqlite
 from memories_async.bulk.journal.rows import FileState
 from memories_async.bulk.preflight import fingerprint
+from memories_async.checks import checked
 from memories_async.errors import ConfigurationError, MediaError, quoted
 from memories_async.media.urls import is_url
-from memories_async.parameters import checked
 
 READ = 1024 * 1024
 

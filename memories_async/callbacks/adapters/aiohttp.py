@@ -7,7 +7,7 @@ import functools
 from typing import TYPE_CHECKING
 
 from memories_async.callbacks.responses import INBOX, MOST_BYTES, refuse
-from memories_async.parameters import checked
+from memories_async.checks import checked
 
 if TYPE_CHECKING:
     from aiohttp import web

@@ -12,7 +12,7 @@ from memories_async.callbacks.responses import (
     path_of,
     refuse,
 )
-from memories_async.parameters import checked
+from memories_async.checks import checked
 
 if TYPE_CHECKING:
     from memories_async.callbacks.inbox import CallbackInbox

@@ -7,7 +7,6 @@ from collections.abc import Iterable
 from http import HTTPStatus
 from typing import TYPE_CHECKING, cast
 
-from memories_async.arguments import HOOK
 from memories_async.callbacks.responses import (
     BLOCKING_INBOX,
     MOST_BYTES,
@@ -16,7 +15,8 @@ from memories_async.callbacks.responses import (
     path_of,
     refuse,
 )
-from memories_async.parameters import checked
+from memories_async.checks import checked
+from memories_async.checks.kinds import HOOK
 
 if TYPE_CHECKING:
     from wsgiref.types import InputStream, StartResponse, WSGIApplication, WSGIEnvironment

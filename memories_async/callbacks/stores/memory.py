@@ -9,10 +9,10 @@ from collections.abc import AsyncGenerator
 
 import attrs
 
-from memories_async.arguments import seconds_from
 from memories_async.callbacks.stores.notify import Subscribers
 from memories_async.callbacks.stores.protocol import KEPT, Delivery, DeliveryStatus
-from memories_async.parameters import checked
+from memories_async.checks import checked
+from memories_async.checks.kinds import seconds_from
 
 
 @attrs.define

@@ -9,11 +9,11 @@ import weakref
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable
 from typing import TYPE_CHECKING, cast
 
-from memories_async.arguments import seconds_from
 from memories_async.callbacks.stores.notify import Subscribers
 from memories_async.callbacks.stores.protocol import KEPT, Delivery, DeliveryStatus
+from memories_async.checks import checked
+from memories_async.checks.kinds import seconds_from
 from memories_async.errors import ConfigurationError, StoreUnavailable
-from memories_async.parameters import checked
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis

@@ -15,11 +15,11 @@ from collections.abc import AsyncGenerator, Callable
 from queue import Empty, SimpleQueue
 from typing import Concatenate, Final, ParamSpec, TypeVar, cast
 
-from memories_async.arguments import seconds_from
 from memories_async.callbacks.stores.notify import Subscribers
 from memories_async.callbacks.stores.protocol import KEPT, Delivery, DeliveryStatus
+from memories_async.checks import checked
+from memories_async.checks.kinds import seconds_from
 from memories_async.errors import MemoriesError, StoreUnavailable
-from memories_async.parameters import checked
 from memories_async.sqlite import Schema, connect, transaction
 
 P = ParamSpec("P")

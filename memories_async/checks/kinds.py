@@ -1,4 +1,4 @@
-"""The kinds of argument that there are, by annotation, and the limits that they may have."""
+"""The kinds of argument that there are: what fits, what is wrong with it, what it is called."""
 
 from __future__ import annotations
 
@@ -7,18 +7,12 @@ import math
 import numbers
 import os
 import reprlib
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from decimal import Decimal, InvalidOperation
-from types import NoneType, UnionType
 from typing import (
     Any,
-    ForwardRef,
-    Literal,
     TypeVar,
-    Union,
     cast,
-    get_args,
-    get_origin,
 )
 
 import attrs
@@ -58,9 +52,6 @@ class Kind:
     problem: Limit = _nothing
     plain: Callable[[Any], Any] | None = None
     secret: bool = False
-
-
-# --- the kinds, by annotation -------------------------------------------------------------------
 
 
 def is_blank(text: str) -> bool:
@@ -230,36 +221,6 @@ MAPPING = Kind("a mapping", lambda value: isinstance(value, Mapping), _mapping_p
 SEQUENCE = Kind("a sequence", is_sequence)
 ANYTHING = Kind("anything", lambda value: True)
 
-_BY_TYPE: dict[object, Kind] = {
-    str: TEXT,
-    bool: FLAG,
-    int: INTEGER,
-    float: NUMBER,
-    bytes: BYTES,
-    object: ANYTHING,
-    Any: ANYTHING,
-    Decimal: DECIMAL,
-    os.PathLike[str]: PATH,
-    Sequence[str]: TEXTS,
-    Collection[str]: ANY_TEXTS,
-    Sequence[float]: NUMBERS,
-    Iterable[float]: NUMBERS,
-}
-_ALIASES: list[tuple[frozenset[object], Kind]] = [(frozenset({str, os.PathLike[str]}), PATH)]
-
-
-def means(annotation: object, kind: Kind) -> None:
-    """Say what an annotation means where one class is not all that there is to say.
-
-    Args:
-        annotation: A type, or an alias of several: it may stand in a union with others.
-        kind: What its values are.
-    """
-    if get_origin(annotation) in (UnionType, Union):
-        _ALIASES.append((frozenset(get_args(annotation)), kind))
-    else:
-        _BY_TYPE[annotation] = kind
-
 
 def instance_of(*classes: type, wanted: str | None = None) -> Kind:
     """Return the kind of what is an instance of a class."""
@@ -279,47 +240,6 @@ def with_methods(*methods: str, wanted: str) -> Kind:
     return Kind(wanted, fits)
 
 
-def kinds_of(annotation: object) -> tuple[Kind, ...]:
-    """Return the kinds of argument that an annotation allows, beside None.
-
-    Raises:
-        TypeError: It says nothing that is known here.
-    """
-    if annotation is NoneType or annotation is None:
-        return ()
-    if isinstance(annotation, TypeVar | ForwardRef):
-        return (ANYTHING,)
-    if get_origin(annotation) in (UnionType, Union):
-        parts = dict.fromkeys(get_args(annotation))
-        kinds: list[Kind] = []
-        for members, kind in sorted(_ALIASES, key=lambda alias: -len(alias[0])):
-            if members <= parts.keys():
-                kinds.append(kind)
-                parts = dict.fromkeys(part for part in parts if part not in members)
-        kinds += [kind for part in parts for kind in kinds_of(part)]
-        return tuple(dict.fromkeys(kinds))
-    if annotation in _BY_TYPE:
-        return (_BY_TYPE[annotation],)
-    origin = get_origin(annotation) or annotation
-    if origin is Literal:
-        return (one_of(*get_args(annotation)),)
-    if not isinstance(origin, type):
-        raise TypeError(f"no kind of argument is known for {annotation}")
-    if issubclass(origin, Callable):  # type: ignore[arg-type]  # an ABC
-        *_, returned = get_args(annotation) or (object,)
-        awaited = issubclass(get_origin(returned) or object, Awaitable)
-        return (ASYNC_HOOK if awaited else HOOK,)
-    if issubclass(origin, Mapping) and get_args(annotation)[:1] == (str,):
-        return (MAPPING,)
-    if issubclass(origin, Sequence) and origin is not tuple:
-        return (SEQUENCE,)
-    known: type[object] = cast("Any", origin)
-    return (instance_of(known, wanted=_NAMES.get(known)),)
-
-
-_NAMES: Mapping[type[object], str] = {Iterable: "an iterable", Mapping: "a mapping"}
-
-
 def one_of(*words: str) -> Kind:
     """Return the kind of what is one of some words."""
 
@@ -331,35 +251,6 @@ def one_of(*words: str) -> Kind:
     return Kind(
         f"one of {', '.join(words)}", lambda value: isinstance(value, str), problem, str.__str__
     )
-
-
-# --- limits that a mark may name ------------------------------------------------------------------
-
-
-def between(low: float, high: float) -> Limit:
-    """Refuse a number outside its range."""
-
-    def problem(name: str, value: float) -> Problem:
-        if low <= value <= high:
-            return None
-        if high == math.inf:
-            return f"{name} must be at least {low}, not {value}"
-        return f"{name} must be between {low} and {high}, not {value}"
-
-    return problem
-
-
-def at_most(limit: int) -> Limit:
-    """Refuse a text that is too long, or too many items."""
-
-    def problem(name: str, value: str | Sequence[object]) -> Problem:
-        if len(value) <= limit:
-            return None
-        if isinstance(value, str):
-            return f"{name} has {len(value)} characters; the limit is {limit}"
-        return f"{name}: {len(value)} given; the limit is {limit}"
-
-    return problem
 
 
 def _is_count(value: object) -> bool:
