@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Any, Self, cast
 
 from memories_async.errors import BudgetExceeded, ConfigurationError
-from memories_async.observe.prices import PRICES
+from memories_async.observe.prices import ARITHMETIC, PRICES
 from memories_async.operations import OPERATIONS, Operation, Replay
 
 
@@ -59,7 +59,7 @@ class Budget:
     @property
     def left(self) -> Decimal:
         """Dollars that are left."""
-        return self.dollars - self._spent
+        return ARITHMETIC.subtract(self.dollars, self._spent)
 
     def reserve(self, operation: Operation[Any]) -> None:
         """Set the price of a call aside.
@@ -77,18 +77,18 @@ class Budget:
                 f"give one: budget(..., prices={{{operation.call!r}: dollars}})"
             )
         with self._lock:
-            if self._spent + price > self.dollars:
+            spent = ARITHMETIC.add(self._spent, price)
+            if spent > self.dollars:
                 raise BudgetExceeded(
-                    f"it costs ${price}, and of the budget of ${self.dollars} "
-                    f"${self.dollars - self._spent} are left"
+                    f"it costs ${price}, and of the budget of ${self.dollars} ${self.left} are left"
                 )
-            self._spent += price
+            self._spent = spent
 
     def free(self, operation: Operation[Any]) -> None:
         """Take back what was set aside for a call that was not billed."""
         if operation.replay is not Replay.FREE_READ:
             with self._lock:
-                self._spent -= self._prices[operation.call]
+                self._spent = ARITHMETIC.subtract(self._spent, self._prices[operation.call])
 
     def __enter__(self) -> Self:
         with self._lock:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from decimal import Decimal
+from decimal import Context, Decimal
 from typing import Final
 
 PRICES: Final[Mapping[str, Decimal]] = {
@@ -12,3 +12,6 @@ PRICES: Final[Mapping[str, Decimal]] = {
 }
 """Dollars per success by public method, where a page says so
 (https://api-tools.memories.ai/platform/pricing); of captions and uploads none does."""
+
+ARITHMETIC: Final = Context(prec=60)
+"""How dollars are summed: to the last cent, however the application's own context rounds."""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import collections
+import errno
 import json
+import logging
 import os
 import secrets
-import threading
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -18,7 +19,9 @@ from memories_async.checks import checked
 from memories_async.checks.kinds import MAPPING
 from memories_async.errors import ConfigurationError
 from memories_async.observe.events import AttemptEnded, Charged, Event, RequestLeaving
-from memories_async.observe.prices import PRICES
+from memories_async.observe.prices import ARITHMETIC, PRICES
+
+log = logging.getLogger("memories_async")
 
 ReceiptStatus: TypeAlias = Literal["billed", "perhaps billed", "not billed"]
 
@@ -30,6 +33,9 @@ _STATUSES: Final[Mapping[str, ReceiptStatus]] = {
     "not billed": "not billed",
 }
 _NEWLINE: Final = b"\n"
+_BEGINNING: Final = b'{"id"'
+_FIRST: Final = (_BEGINNING[:1], _NEWLINE, b"\0")
+"""What a file of receipts begins with; a power cut may have left zeros."""
 
 
 @attrs.frozen(kw_only=True)
@@ -72,7 +78,6 @@ class Receipts:
     @checked
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self._path = os.fspath(path)
-        self._lock = threading.Lock()
         self._open: dict[tuple[int, int], tuple[str, datetime]] = {}
         self._file = _AppendOnly(self._path)
 
@@ -89,8 +94,7 @@ class Receipts:
         match event:
             case RequestLeaving():
                 entry = secrets.token_hex(8), datetime.now(UTC)
-                with self._lock:
-                    self._open[event.call.number, event.attempt] = entry
+                self._open[event.call.number, event.attempt] = entry
                 self._write(entry, event, event.digest, _SENT)
             case Charged():
                 self._close(event, event.digest, event.certainty)
@@ -101,8 +105,7 @@ class Receipts:
                 pass
 
     def _close(self, event: Charged | AttemptEnded, digest: str, status: ReceiptStatus) -> None:
-        with self._lock:
-            entry = self._open.pop((event.call.number, event.attempt), None)
+        entry = self._open.pop((event.call.number, event.attempt), None)
         if entry is not None:
             self._write(entry, event, digest, status)
 
@@ -128,30 +131,47 @@ class _AppendOnly:
     """A file to which whole lines are added, from any thread or process."""
 
     def __init__(self, path: str) -> None:
-        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | getattr(os, "O_CLOEXEC", 0)
-        flags |= getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
-        try:
-            self._descriptor = os.open(path, flags, 0o600)
-        except OSError as error:
-            raise ConfigurationError(f"receipts cannot be written to {path}: {error}") from None
+        self._path = path
+        self._descriptor = _open(path)
         size = os.fstat(self._descriptor).st_size
+        if not size:
+            return
+        if os.read(self._descriptor, 1) not in _FIRST:
+            raise ConfigurationError(f"{path} is no file of receipts: nothing is added to it")
         # A line that a full disk cut short shall not take the next one with it.
-        if size:
-            os.lseek(self._descriptor, -1, os.SEEK_END)  # Windows has no pread
-            if os.read(self._descriptor, 1) != _NEWLINE:
-                os.write(self._descriptor, _NEWLINE)
+        os.lseek(self._descriptor, -1, os.SEEK_END)  # Windows has no pread
+        if os.read(self._descriptor, 1) != _NEWLINE:
+            os.write(self._descriptor, _NEWLINE)
 
     def append(self, line: bytes) -> None:
-        os.write(self._descriptor, line + _NEWLINE)
+        if not os.fstat(self._descriptor).st_nlink:  # deleted: nobody would ever read it
+            anew = _open(self._path)
+            os.dup2(anew, self._descriptor, inheritable=False)  # other threads may be writing
+            os.close(anew)
+        written = os.write(self._descriptor, line + _NEWLINE)
+        if written <= len(line):
+            raise OSError(errno.ENOSPC, "a receipt was cut short", self._path)
 
     def __del__(self) -> None:
         if hasattr(self, "_descriptor"):
             os.close(self._descriptor)
 
 
+def _open(path: str) -> int:
+    flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | getattr(os, "O_CLOEXEC", 0)
+    flags |= getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+    try:
+        return os.open(path, flags, 0o600)
+    except OSError as error:
+        raise ConfigurationError(f"receipts cannot be written to {path}: {error}") from None
+
+
 @checked
 def read_receipts(path: str | os.PathLike[str]) -> list[Receipt]:
     """Return what a file of receipts says, in the order in which the requests left.
+
+    Of lines that cannot be read, because a full disk or a power cut left part of them, their number
+    is logged.
 
     Args:
         path: The file.
@@ -164,14 +184,18 @@ def read_receipts(path: str | os.PathLike[str]) -> list[Receipt]:
     broken = 0
     with open(path, "rb") as file:
         for line in file:
-            receipt = _receipt(line)
+            start = max(line.rfind(_BEGINNING), 0)  # before it may stand what was cut short
+            receipt = _receipt(line[start:])
+            broken += bool(line[:start].strip()) + (receipt is None and bool(line[start:].strip()))
             if receipt is None:
-                broken += bool(line.strip())
-            else:
-                before = found.get(receipt.id, receipt)
+                continue
+            before = found.setdefault(receipt.id, receipt)
+            if before.status == "perhaps billed":  # what is known for certain stays
                 found[receipt.id] = attrs.evolve(before, status=receipt.status)
     if broken and not found:
         raise ConfigurationError(f"{os.fspath(path)} is no file of receipts")
+    if broken:
+        log.warning("%s: %d lines are no whole receipts", os.fspath(path), broken)
     return [receipt for receipt in found.values() if receipt.status != "not billed"]
 
 
@@ -183,14 +207,19 @@ def _receipt(line: bytes) -> Receipt | None:
         fields = cast("Mapping[str, object]", entry)
         return Receipt(
             id=str(fields["id"]),
-            time=datetime.fromisoformat(str(fields["time"])),
+            time=_utc(datetime.fromisoformat(str(fields["time"]))),
             operation=str(fields["operation"]),
             attempt=int(str(fields["attempt"])),
             digest=str(fields["digest"]),
             status=_STATUSES[str(fields["status"])],
         )
-    except (ValueError, KeyError, RecursionError):
-        return None  # cut short by a full disk or a power cut
+    except (ValueError, KeyError, RecursionError, OverflowError):
+        return None
+
+
+def _utc(time: datetime) -> datetime:
+    """Return a time by UTC, as one without an offset is meant."""
+    return time.astimezone(UTC) if time.tzinfo else time.replace(tzinfo=UTC)
 
 
 @attrs.frozen(kw_only=True)
@@ -227,7 +256,7 @@ def totals(
     """
     known = {**PRICES, **(prices or {})}
     counts: collections.Counter[tuple[str, str, ReceiptStatus]] = collections.Counter(
-        (receipt.time.astimezone(UTC).date().isoformat(), receipt.operation, receipt.status)
+        (_utc(receipt.time).date().isoformat(), receipt.operation, receipt.status)
         for receipt in receipts
     )
     for (day, operation, status), count in sorted(counts.items()):
@@ -237,5 +266,5 @@ def totals(
             operation=operation,
             status=status,
             count=count,
-            dollars=None if price is None else price * count,
+            dollars=None if price is None else ARITHMETIC.multiply(price, Decimal(count)),
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
-from decimal import Decimal
+from decimal import Decimal, localcontext
 from typing import Any
 
 import pytest
@@ -12,6 +12,7 @@ import pytest
 from memories_async import BudgetExceeded, CallOptions, ConfigurationError, Memories
 from memories_async.emulator import Cut, Emulator, InjectedFault, Reason
 from memories_async.emulator.engines.hashing import HashEngine
+from memories_async.operations import EMBED_IMAGE_FILE
 from memories_async.sync import Memories as BlockingMemories
 from tests.faults.conftest import PNG, Stage, caption, embed
 
@@ -32,6 +33,18 @@ async def test_fifty_tasks_and_not_a_cent_over(stage: Stage) -> None:
     await stage.saw(requests=23, billed=23)
     await embed(client)
     assert stage.emulator.ledger.billed() == 24, "the scope is closed"
+
+
+async def test_not_a_cent_over_where_the_application_rounds(stage: Stage) -> None:
+    """To two digits ten calls more would seem to cost nothing."""
+    client = stage.client(base_url=stage.emulator.url)
+    with localcontext(prec=2), client.budget(dollars=0.0102) as budget:
+        for _ in range(102):
+            budget.reserve(EMBED_IMAGE_FILE)
+        with pytest.raises(BudgetExceeded):
+            await embed(client)
+        budget.free(EMBED_IMAGE_FILE)
+        assert (budget.spent, budget.left) == (Decimal("0.0101"), Decimal("0.0001"))
 
 
 def test_threads_of_the_blocking_twin() -> None:

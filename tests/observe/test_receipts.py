@@ -10,7 +10,8 @@ import random
 import stat
 import sys
 import threading
-from decimal import Decimal
+import time as clock
+from decimal import Decimal, localcontext
 from pathlib import Path
 
 import pytest
@@ -160,6 +161,115 @@ def test_a_line_that_was_cut_short_takes_no_other_with_it(tmp_path: Path) -> Non
     ):
         client.captions.image(PNG, "what")
     assert counts(path) == {"billed": 2}
+
+
+LINE = {
+    "id": "a",
+    "time": "2026-11-21T10:00:00.000+00:00",
+    "operation": "captions.image",
+    "attempt": 1,
+    "digest": "d",
+    "status": "sent",
+}
+
+
+def written(path: Path, *entries: dict[str, str]) -> Path:
+    path.write_text("".join(json.dumps(LINE | entry) + "\n" for entry in entries))
+    return path
+
+
+def test_a_disk_that_fills_up_amid_a_line_loses_that_line_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What is cut short is said, and what is written behind it once there is room is read."""
+    path = tmp_path / "receipts.jsonl"
+    write = os.write
+    with (
+        Emulator(HashEngine()) as emulator,
+        BlockingMemories(
+            "k", caption_key="k", base_url=emulator.url, observers=[Receipts(path)]
+        ) as client,
+    ):
+        client.captions.image(PNG, "what")
+        with monkeypatch.context() as patch:
+            patch.setattr(
+                "memories_async.observe.receipts.os.write",
+                lambda file, line: write(file, line[:20]),
+            )
+            client.captions.image(PNG, "what")
+        assert "a receipt was cut short" in caplog.text
+        client.captions.image(PNG, "what")
+    caplog.clear()
+    assert counts(path) == {"billed": 2}
+    assert f"{path}: 1 lines are no whole receipts" in caplog.text
+
+
+def test_a_file_that_is_deleted_under_way_is_made_anew(tmp_path: Path) -> None:
+    path = tmp_path / "receipts.jsonl"
+    with (
+        Emulator(HashEngine()) as emulator,
+        BlockingMemories(
+            "k", caption_key="k", base_url=emulator.url, observers=[Receipts(path)]
+        ) as client,
+    ):
+        client.captions.image(PNG, "what")
+        path.unlink()
+        client.captions.image(PNG, "what")
+        assert counts(path) == {"billed": 1}
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+        path.rename(tmp_path / "moved.jsonl")  # by who makes room: it is still the same file
+        client.captions.image(PNG, "what")
+        assert counts(tmp_path / "moved.jsonl") == {"billed": 2}
+
+
+def test_nothing_is_added_to_a_file_of_others(tmp_path: Path) -> None:
+    path = tmp_path / "notes.txt"
+    path.write_text("buy milk")
+    with pytest.raises(ConfigurationError, match="is no file of receipts: nothing is added"):
+        Receipts(path)
+    assert path.read_text() == "buy milk"
+
+
+def test_what_is_certain_is_not_taken_back_by_a_copy_of_an_older_line(tmp_path: Path) -> None:
+    certain = [{}, {"status": "billed"}, {}]
+    assert counts(written(tmp_path / "a", *certain)) == {"billed": 1}
+    assert counts(written(tmp_path / "b", *certain, {"id": "b"})) == {
+        "billed": 1,
+        "perhaps billed": 1,
+    }
+    assert counts(written(tmp_path / "c", {}, {"status": "not billed"}, {})) == {}
+
+
+@pytest.mark.parametrize(
+    ("time", "day"),
+    [
+        ("2026-11-21T23:59:59.999+00:00", "2026-11-21"),
+        ("2026-11-21T23:59:59.999-05:00", "2026-11-22"),
+        ("2026-11-22T00:30:00+01:00", "2026-11-21"),
+        ("2026-11-21T23:59:59", "2026-11-21"),
+        ("9999-12-31T23:00:00-05:00", None),
+        ("0001-01-01T00:00:00+05:00", None),
+    ],
+)
+def test_days_are_by_utc_wherever_the_machine_is(
+    time: str, day: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    clock.tzset()
+    try:
+        path = written(tmp_path / "a", {"time": time}, {"id": "b"})
+        days = [total.day for total in totals(read_receipts(path))]
+    finally:
+        monkeypatch.undo()
+        clock.tzset()
+    assert days == sorted({day or "2026-11-21", "2026-11-21"}), "what is no day is no receipt"
+
+
+def test_sums_do_not_go_by_the_application_s_decimal_context(tmp_path: Path) -> None:
+    entries = [{"id": str(number), "operation": "library.search"} for number in range(1234)]
+    with localcontext(prec=2):
+        [total] = totals(read_receipts(written(tmp_path / "a", *entries)))
+    assert total.dollars == Decimal("0.1234")
 
 
 @pytest.mark.parametrize("content", ["hello\n", "[1, 2]\n", '{"id": 5}\n', "\x00\n", '"x"\n'])
