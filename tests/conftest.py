@@ -7,6 +7,7 @@ import gc
 import logging
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -24,6 +25,14 @@ if threading.current_thread() is threading.main_thread():
     for name, action in {"SIGINT": signal.default_int_handler, "SIGHUP": signal.SIG_DFL}.items():
         if (number := getattr(signal, name, None)) and signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, action)
+
+# Debug mode notes where each coroutine was made, in ten frames: only a complaint shows them.
+asyncio.constants.DEBUG_STACK_DEPTH = 1
+
+# Each worker loads some 700 modules, and processes are started by the hundred: where the
+# environment forbids to keep bytecode, each of them would compile anew what it imports.
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 LONGEST_CALLBACK = 1.0
 """Seconds that one callback may hold the loop: less than a wait for a lock or a peer takes, more
@@ -72,6 +81,15 @@ class PatientLoop(asyncio.SelectorEventLoop):
         if self._statistics >= 0:
             _, waited, _ = map(int, os.pread(self._statistics, 100, 0).split())
         return super().time() - waited / 1e9 - COLLECTIONS.seconds
+
+    def get_debug(self) -> bool:
+        """Say no to handles, futures and tasks, which ask whether to keep the stack that made them.
+
+        The whole stacks, which only a complaint shows, took half of the suite's time. The loop
+        itself looks at its own attribute: slow callbacks and calls from other threads are told as
+        ever. ``python -X dev -m pytest`` shows the stacks.
+        """
+        return sys.flags.dev_mode
 
     def close(self) -> None:
         """Close the loop and the file of statistics."""

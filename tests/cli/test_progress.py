@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import re
+import sys
+import threading
 from decimal import Decimal
 from pathlib import Path
 
 import pytest
 
 from memories_async.bulk import Counts, Event, Stop, StopReason
-from memories_async.cli.terminal.console import width_of
+from memories_async.cli.terminal.console import Console, width_of
 from memories_async.cli.terminal.progress import coloured, cut, duration, line, standing
 from memories_async.emulator import Emulator, InjectedFault
 from tests.cli.conftest import PNG
@@ -99,6 +102,36 @@ def test_names_are_cut_before_their_end(width: int, text: str):
 )
 def test_durations(seconds: float, text: str):
     assert duration(seconds) == text
+
+
+def test_a_status_line_waits_for_the_row_that_a_thread_prints(monkeypatch: pytest.MonkeyPatch):
+    """Drawn between the wiping and the row, it would stand before the row."""
+    shown: list[str] = []
+    showing: list[threading.Thread] = []
+    console = Console()
+
+    class Screen(io.StringIO):
+        """A terminal at which the loop's thread has news while a row is printed."""
+
+        def isatty(self) -> bool:
+            return True
+
+        def write(self, text: str) -> int:
+            if text == "row":
+                showing.append(threading.Thread(target=console.show_status, args=("second",)))
+                showing[0].start()
+                showing[0].join(0.05)  # as it has to wait
+            shown.append(text)
+            return len(text)
+
+    screen = Screen()
+    monkeypatch.setattr(sys, "stdout", screen)
+    monkeypatch.setattr(sys, "stderr", screen)
+    console.show_status("first")
+    console.print("row")
+    showing[0].join()
+    said = "".join(shown)
+    assert said == "\rfirst\x1b[K\r\x1b[Krow\nfirst\rsecond\x1b[K"
 
 
 # --- at a terminal ----------------------------------------------------------------------------

@@ -79,6 +79,8 @@ asyncio.run(main())
 """,
     "command line": """
 from memories_async.cli import main
+wait = asyncio.sleep
+asyncio.sleep = lambda seconds, result=None: wait(0, result)  # offline, calls are tried for 28 s
 for arguments in (
     ["caption", "https://pictures.example/a.png", "--prompt", "What?"],
     ["search", "a rabbit"],

@@ -32,8 +32,9 @@ def counts(path: Path) -> dict[str, int]:
     return {status: statuses.count(status) for status in sorted(set(statuses))}
 
 
-async def test_a_thousand_calls_with_faults_are_what_the_ledger_says(
-    stage: Stage, tmp_path: Path
+@pytest.mark.parametrize("calls", [200, pytest.param(1000, marks=pytest.mark.slow)])
+async def test_many_calls_with_faults_are_what_the_ledger_says(
+    stage: Stage, tmp_path: Path, calls: int
 ) -> None:
     path = tmp_path / "receipts.jsonl"
     client = stage.client(
@@ -55,13 +56,13 @@ async def test_a_thousand_calls_with_faults_are_what_the_ledger_says(
         call = caption(client) if number % 2 else client.embeddings.image(PNG)
         await asyncio.gather(call, return_exceptions=True)
 
-    for batch in range(20):
-        await asyncio.gather(*[one(50 * batch + number) for number in range(50)])
+    for first in range(0, calls, 50):
+        await asyncio.gather(*[one(first + number) for number in range(50)])
     await until(lambda: all(entry.finished_at is not None for entry in stage.emulator.ledger))
     billed = stage.emulator.ledger.billed()
     found = counts(path)
-    assert billed > 800
-    assert found["perhaps billed"] > 5
+    assert billed > 0.8 * calls
+    assert found["perhaps billed"] > calls / 200
     assert found["billed"] <= billed <= found["billed"] + found["perhaps billed"]
     stage.check_story()
     assert found == {

@@ -59,6 +59,9 @@ class Console:
         self._status = ""
         self._secrets: set[str] = set()
         self._writing = threading.Lock()
+        # Rows are printed by a thread: a status line drawn between its wiping the one before and
+        # its row would stand before the row. A signal may find the same thread within.
+        self._terminal = threading.RLock()
         self._alone = False
         self._results: TextIO | None = None
 
@@ -140,7 +143,9 @@ class Console:
 
     def show_status(self, line: str) -> None:
         """Put a line in the place of the status line before; an empty one ends it."""
-        if line != self._status:
+        if line == self._status:
+            return
+        with self._terminal:
             self._status = line
             self._to_stderr(f"\r{line}\x1b[K")
 
@@ -152,18 +157,20 @@ class Console:
     @contextlib.contextmanager
     def _around_status(self, stream: TextIO | None) -> Generator[None]:
         """Take the status line away while something else is written to the same terminal."""
-        if not self._status or stream is None or not stream.isatty():
+        if not _is_terminal(stream):
             yield
             return
-        self._to_stderr("\r\x1b[K")
-        try:
-            yield
-        finally:
-            self._to_stderr(self._status)
+        with self._terminal:
+            if self._status:
+                self._to_stderr("\r\x1b[K")
+            try:
+                yield
+            finally:
+                self._to_stderr(self._status)
 
     def _to_stderr(self, text: str) -> None:
         try:
-            if sys.stderr is not None:
+            if sys.stderr is not None and text:
                 print(text, end="", file=sys.stderr, flush=True)
         except (OSError, ValueError):
             sys.stderr = _abandoned(sys.stderr)
@@ -175,7 +182,7 @@ console = Console()
 
 def at_terminal() -> bool:
     """Tell whether stderr is a terminal that can redraw a line."""
-    return bool(sys.stderr and sys.stderr.isatty()) and os.environ.get("TERM") != "dumb"
+    return _is_terminal(sys.stderr) and os.environ.get("TERM") != "dumb"
 
 
 def columns() -> int:
@@ -218,6 +225,13 @@ async def in_thread(work: Callable[[], T]) -> T:
 
     threading.Thread(target=run, daemon=True).start()
     return await done
+
+
+def _is_terminal(stream: TextIO | None) -> bool:
+    try:
+        return stream is not None and stream.isatty()
+    except ValueError:  # it is closed
+        return False
 
 
 def _is(stream: TextIO | None, descriptor: int) -> bool:
