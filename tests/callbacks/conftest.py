@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import importlib
+import random
 import shutil
 import socket
 import subprocess
@@ -89,9 +90,15 @@ def redis_server(port: int, folder: str) -> Iterator[str]:
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Return a port that is free, below those that systems give to whoever asks for any.
+
+    One of those would now and then be another test's before the server that it is for has it.
+    """
+    for port in random.sample(range(20_000, 32_000), 100):
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise OSError("a hundred ports are all taken")
 
 
 IN_EVERY_STORE = pytest.mark.parametrize(
