@@ -94,6 +94,24 @@ async def test_a_slow_hook_costs_no_turns(rate: Rate, shortest: float) -> None:
     assert sum(asked) <= calls + 2
 
 
+@pytest.mark.parametrize("takes", [0.001, 0.012, 0.03])
+@pytest.mark.parametrize("processes", [1, 3])
+async def test_a_slow_hook_takes_no_part_of_the_rate(processes: int, takes: float) -> None:
+    """A permit that ran out while a ledger was asked cost each call two turns: half of the rate."""
+    clock, limiter, rate = VirtualClock(), MemoryLimiter(), Rate(20)
+    left: list[float] = []
+
+    async def call(lane: Lane) -> None:
+        await depart(lane, lambda: clock.sleep(takes))
+        left.append(clock.now)
+
+    lanes = [Lane("lane", rate, limiter, clock) for _ in range(processes)]
+    calls = [call(lanes[number % processes]) for number in range(200)]
+    await clock.run(_all(calls))
+    assert most_in_a_window(left, rate.seconds) <= rate.calls
+    assert max(left) - min(left) <= 1.05 * 199 * rate.seconds / rate.calls
+
+
 async def _all(calls: Iterable[Awaitable[None]]) -> None:
     await asyncio.gather(*calls)
 

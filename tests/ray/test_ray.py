@@ -153,23 +153,40 @@ def test_killed_workers_cost_nothing_twice(
     cluster: Any, emulator: Emulator, rows: MakeRows, seed: int
 ) -> None:
     emulator.faults.add(InjectedFault(None, None, times=None, latency=0.02, moment="processed"))
-    made, job = rows(500), f"killed {seed} {time.time_ns()}"
+    made, job, rate = rows(500), f"killed {seed} {time.time_ns()}", Rate(50)
+
+    def run() -> list[dict[str, Any]]:
+        return embed_images(
+            dataset(cluster, made, 20), job=job, concurrency=3, rates={Bucket.EMBEDDING: rate}
+        ).take_all()
+
     killer = Killer(emulator, kills=4, seed=seed)
+    began = time.monotonic()
     killer.start()
-    answered = embed_images(dataset(cluster, made, 20), job=job, concurrency=3).take_all()
+    answered = run()
     killer.join(timeout=30)
+    seconds = time.monotonic() - began
     statuses = Counter(row["status"] for row in answered)
+    moments = sorted(entry.started_at for entry in emulator.ledger)
+    paid = billed(emulator)
+    again = Counter(row["status"] for row in run())
+    sent_again = len(emulator.ledger) - len(moments)
+    print(
+        f"seed {seed}: {seconds:.0f} s, {killer.killed} killed, {statuses['done']} done, "
+        f"{statuses['unknown']} unknown, {paid.total()} billed, "
+        f"{sum(times > 1 for times in paid.values())} twice, "
+        f"{500 - statuses['done'] - statuses['unknown']} lost; second run: "
+        f"{sent_again} requests, {again['done']} done, {again['unknown']} unknown"
+    )
     assert killer.killed, "nobody was killed"
-    assert max(billed(emulator).values()) == 1, "billed twice"
+    assert max(paid.values()) == 1, "billed twice"
     assert statuses["done"] + statuses["unknown"] == 500, statuses
     assert statuses["unknown"] <= killer.killed * 4, "more than were under way"
-    before = len(emulator.ledger)
-    again = embed_images(dataset(cluster, made, 20), job=job, concurrency=3).take_all()
-    after = Counter(row["status"] for row in again)
-    assert after["done"] >= statuses["done"]
-    assert after["done"] + after["unknown"] == 500
-    assert len(emulator.ledger) == before, "what was done or unknown was sent again"
-    print(f"seed {seed}: {killer.killed} killed, {dict(statuses)}, again {dict(after)}")
+    for first, last in zip(moments, moments[rate.calls :], strict=False):
+        assert last - first >= rate.seconds, "faster than the account's limit"
+    assert again["done"] >= statuses["done"]
+    assert again["done"] + again["unknown"] == 500
+    assert not sent_again, "what was done or unknown was sent again"
 
 
 DRIVER = """
