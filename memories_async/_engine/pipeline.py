@@ -9,7 +9,6 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import attrs
-from tenacity import DoSleep, RetryCallState
 
 from memories_async._engine.body.layout import recipe
 from memories_async._engine.body.writer import Transfer
@@ -24,7 +23,7 @@ from memories_async._engine.request import (
     origin_of,
     with_fields,
 )
-from memories_async._engine.retry import RETRYING, FailedAttempt, Verdict, backoff, judge
+from memories_async._engine.retry import FailedAttempt, Verdict, backoff, judge, pause_before_next
 from memories_async._engine.transport import downloads
 from memories_async._engine.transport.answers import Reply
 from memories_async._engine.transport.downloads import PartialFile
@@ -173,26 +172,19 @@ class Pipeline:
         """
         lane = self._pacer.lane(request.key, request.operation.bucket, origin_of(request.url))
         place = Place(lane, request.until, watch.waited_in_line)
-        failed = await self._attempt(request, place, watch, None)
-        if not isinstance(failed, FailedAttempt):
-            return failed  # most calls end here, and need no retry state
-        unknown = failed.unknown
-        RETRYING.begin()
-        state = RetryCallState(RETRYING, fn=None, args=(), kwargs={})
-        state.set_result(failed)
-        while not isinstance(step := RETRYING.iter(state), FailedAttempt):
-            if isinstance(step, DoSleep):
-                state.prepare_for_next_attempt()
-                await self.clock.sleep(step)
-                watch.waited("backoff", step, watch.attempt + 1)
-                continue
+        failed: FailedAttempt | None = None
+        unknown: OutcomeUnknown | None = None
+        while True:
             outcome = await self._attempt(request, place, watch, failed)
             if not isinstance(outcome, FailedAttempt):
                 return outcome
             failed, unknown = outcome, outcome.unknown or unknown
-            state.set_result(failed)
-        # The frames below are ours: they tell the caller nothing.
-        raise final_error(step.error, unknown).with_traceback(None)
+            pause = pause_before_next(failed)
+            if pause is None:
+                # The frames below are ours: they tell the caller nothing.
+                raise final_error(failed.error, unknown).with_traceback(None)
+            await self.clock.sleep(pause)
+            watch.waited("backoff", pause, watch.attempt + 1)
 
     async def _attempt(
         self, request: Request[T], place: Place, watch: Watch, before: FailedAttempt | None

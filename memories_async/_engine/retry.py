@@ -6,7 +6,7 @@ import enum
 import logging
 
 import attrs
-from tenacity import RetryCallState, Retrying, retry_if_result
+from tenacity import DoSleep, RetryCallState, Retrying, retry_if_result
 
 from memories_async._engine.request import State
 from memories_async.config import Policy
@@ -150,12 +150,20 @@ def _log(state: RetryCallState) -> None:
     log.info("%s: again in %.1f s: %s", failed.error.operation, failed.pause, failed.error)
 
 
-RETRYING = Retrying(
+_RETRYING = Retrying(
     retry=retry_if_result(may_be_repeated),
     stop=_is_spent,
     wait=_sleep,
     before_sleep=_log,
     retry_error_callback=_failed,
 )
-"""What every call asks what comes next. All its strategies are functions of the outcome alone, so
-one serves all calls, and none waits: the loop that sleeps and sends is the pipeline's."""
+"""All its strategies are functions of the outcome alone, so one serves all calls of a process."""
+
+
+def pause_before_next(failed: FailedAttempt) -> float | None:
+    """Return the seconds after which there is another attempt; None if this was the last."""
+    _RETRYING.begin()
+    state = RetryCallState(_RETRYING, fn=None, args=(), kwargs={})
+    state.set_result(failed)
+    step = _RETRYING.iter(state)
+    return float(step) if isinstance(step, DoSleep) else None
