@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import multiprocessing
+import multiprocessing.connection
 import os
-import subprocess
 import sys
 import time
+from typing import cast
 
 from tests.simulation.invariants import BrokenInvariantError
 from tests.simulation.life import a_life
@@ -21,36 +23,52 @@ SLICE = 25
 """Lives of one process: what it remembers of them goes with it."""
 
 
-def slices(first: int, count: int, processes: int) -> int:
-    """Live many lives, a few to a process; return 1 if one was broken."""
+def slices(seeds: range, processes: int, *, digests: bool = False) -> int:
+    """Live many lives, a few to a process, each forked from this one; return 1 if one broke."""
     began, status = time.monotonic(), 0
-    starts = list(range(first, first + count, SLICE))
-    running: list[subprocess.Popen[bytes]] = []
-    while starts or running:
-        while starts and len(running) < processes:
-            start = starts.pop(0)
-            size = min(SLICE, first + count - start)
-            command = ["--from", str(start), "--seeds", str(size), "--processes", "0"]
-            running.append(subprocess.Popen([sys.executable, "-m", "tests.simulation", *command]))
-        status |= running.pop(0).wait() != 0
+    forking = multiprocessing.get_context("fork")
+    steps = forking.Value("q", 0)
+    waiting = [seeds[start : start + SLICE] for start in range(0, len(seeds), SLICE)]
+    running: dict[int, multiprocessing.process.BaseProcess] = {}
+
+    def live_some(some: range) -> None:
+        broken, count = many(some, digests=digests)
+        with steps.get_lock():
+            steps.value += count
+        sys.exit(broken)
+
+    while waiting or running:
+        while waiting and len(running) < processes:
+            process = forking.Process(target=live_some, args=(waiting.pop(0),))
+            process.start()
+            running[process.sentinel] = process
+        for sentinel in multiprocessing.connection.wait(list(running)):
+            ended = running.pop(cast("int", sentinel))
+            ended.join()
+            status |= ended.exitcode != 0
     seconds = time.monotonic() - began
-    print(f"{count} lives in {seconds:.0f} s, {count / seconds:.1f} a second")
+    print(
+        f"{len(seeds)} lives in {seconds:.0f} s in {processes} processes:"
+        f" {len(seeds) / seconds:.1f} lives and {steps.value / seconds:.0f} steps a second"
+    )
     return status
 
 
-def many(seeds: range) -> int:
-    """Live many lives here, and tell of those that broke; return 1 if there are any."""
+def many(seeds: range, *, digests: bool) -> tuple[int, int]:
+    """Live many lives here, and tell of those that broke; return 1 if any did, and the steps."""
     status = steps = 0
     for seed in seeds:
         try:
-            steps += len(live(seed, a_life).story)
+            world = live(seed, a_life)
+            steps += len(world.story)
+            if digests:
+                print(f"{seed} {world.digest()}", flush=True)
         except Exception as error:
             status = 1
             print(f"seed {seed}: {type(error).__name__}: {str(error)[:600]}", flush=True)
             without = ",".join(sorted(shrunk(seed, error)))
             print(f"    python -m tests.simulation --seed {seed} --without {without}", flush=True)
-    print(f"seeds {seeds.start} to {seeds.stop - 1}: {steps} steps", flush=True)
-    return status
+    return status, steps
 
 
 def found(name: str, seeds: range) -> tuple[int, int, str] | None:
@@ -91,6 +109,7 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, help="how many lives (default 100)")
     parser.add_argument("--from", type=int, default=0, dest="first", help="the first seed")
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--digests", action="store_true", help="print each story's fingerprint")
     parser.add_argument("--planted", action="store_true", help="look for faults put in on purpose")
     parser.add_argument("--part", type=int, default=0, help="which part of these")
     parser.add_argument("--parts", type=int, default=1, help="how many parts of these there are")
@@ -104,10 +123,8 @@ def main() -> int:
         print("\n".join(world.story))
         print(f"{len(world.story)} steps, {world.loop.turns} turns of the loop, {world.digest()}")
         return 0
-    count = given.seeds or 100
-    if given.processes:
-        return slices(given.first, count, given.processes)
-    return many(range(given.first, given.first + count))
+    seeds = range(given.first, given.first + (given.seeds or 100))
+    return slices(seeds, given.processes, digests=given.digests)
 
 
 if __name__ == "__main__":

@@ -66,12 +66,20 @@ class Accounts:
     def __init__(self) -> None:
         self._by_mark: dict[str, Request] = {}
         self._requests: list[Request] = []
+        self._looked_at: list[LedgerEntry] = []
 
     def ask(self, request: Request) -> Request:
         """Expect a request from now on."""
         self._requests.append(request)
         self._by_mark.update(dict.fromkeys(request.marks, request))
         return request
+
+    def watch(self, ledger: Iterable[LedgerEntry]) -> None:
+        """Check what has changed since the last look, if anything has."""
+        entries = list(ledger)
+        if entries != self._looked_at:  # the same objects, most of the time: that is soon seen
+            self._looked_at = entries
+            self.check(entries)
 
     def check(self, ledger: Iterable[LedgerEntry]) -> None:
         """Compare what the service saw and billed with what whoever asked knows."""

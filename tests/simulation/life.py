@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import re
 from collections.abc import Coroutine
@@ -72,12 +73,14 @@ class Life:
         )
         try:
             async with emulator:
+                world.loop.watch = functools.partial(self.accounts.watch, emulator.ledger)
                 await self._live(emulator)
                 for part in (self.job, self.callbacks):
                     if part is not None:
                         await part.check()
                 self.accounts.check(emulator.ledger)
         finally:
+            world.loop.watch = None
             logger.removeHandler(self.watch)
             ours.setLevel(level)
         await asyncio.sleep(1e5)  # whatever is left would show by now

@@ -22,6 +22,8 @@ WALL_CLOCK = 1_790_000_000.0
 """What a life's wall clock shows when it begins."""
 COLLECTED_EVERY = 1000
 """Turns of the loop after which garbage is collected, at the same moments of the same life."""
+WATCHED_EVERY = 20
+"""Turns of the loop after which what must always hold is looked at."""
 LONGEST_THREAD = 0.05
 """Virtual seconds that work in a thread may take: a hop to a busy disk."""
 
@@ -76,6 +78,8 @@ class SimulatedLoop(asyncio.SelectorEventLoop):
         self.turns = 0
         self.broken = ""
         """What must never be so, and was: the life ends before its next step."""
+        self.watch: Callable[[], None] | None = None
+        """Looks, every few turns, whether what must always hold does; else it raises."""
         self._chance = chance
         self.network = Network(self, chance, tell)
         super().__init__(_Selector(self))
@@ -100,13 +104,17 @@ class SimulatedLoop(asyncio.SelectorEventLoop):
             gc.collect()
         if self.broken:
             raise BrokenInvariantError(self.broken)
+        if self.watch is not None and self.turns % WATCHED_EVERY == 0:
+            self.watch()
         if timeout is None:
             raise StuckError("nobody can ever wake up again")
         self.now += max(timeout, 0.0)
         ready = self._ready
+        if timeout or len(ready) < 2:
+            return
         # Only tasks change places: callbacks keep the order that asyncio promises them.
         places = [place for place, handle in enumerate(list(ready)) if _steps_a_task(handle)]
-        if len(places) > 1 and not timeout:
+        if len(places) > 1:
             handles = [ready[place] for place in places]
             self._chance.shuffle(handles)
             for place, handle in zip(places, handles, strict=True):

@@ -39,7 +39,7 @@ def test_a_life_tells_the_same_story_twice(seed: int) -> None:
 
 @pytest.mark.parametrize("seed", ONCE_BROKEN[3:])
 def test_what_once_broke_holds(seed: int) -> None:
-    simulate("--from", str(seed), "--seeds", "1", "--processes", "0")
+    simulate("--from", str(seed), "--seeds", "1")
 
 
 @pytest.mark.timeout(900)

@@ -21,15 +21,19 @@ from typing import Any
 
 import anyio.to_thread
 
+import memories_async._engine.pipeline  # noqa: F401  # a process's first call would draw for it
 from memories_async import ClosedError
 from memories_async._engine.body import budget, writer
 from memories_async._engine.transport import payload
 from memories_async.bulk.events import EventReporter
 from memories_async.bulk.journal.file import JobFile
+from tests.simulation.encryption import encryption
 from tests.simulation.invariants import BrokenInvariantError
 from tests.simulation.loop import LONGEST_THREAD, SimulatedLoop, StuckError
 
 REAL_TIME = time.monotonic
+IN_MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+"""Where a life has its files, if there is such a place: the disk was a fifth of its cost."""
 
 
 class World:
@@ -232,7 +236,7 @@ def descriptors() -> int:
 def _end(loop: SimulatedLoop) -> None:
     """Close the loop; after a broken life, with all that is left of it."""
     loop.set_exception_handler(lambda *_: None)
-    loop.broken = ""
+    loop.broken, loop.watch = "", None
     left = asyncio.all_tasks(loop)
     for task in left:
         task.cancel()
@@ -246,13 +250,12 @@ def _end(loop: SimulatedLoop) -> None:
 def _collected_in_time() -> Generator[None, None, None]:
     """Collect no garbage but at the loop's bidding: a generator that is left is closed by it."""
     gc.collect()
-    gc.freeze()  # what was there before the life is not looked through again and again
+    gc.freeze()  # for good: what was there before a life is not looked through again and again
     gc.disable()
     try:
         yield
     finally:
         gc.enable()
-        gc.unfreeze()
 
 
 def live(
@@ -270,7 +273,8 @@ def live(
     Raises:
         BrokenInvariantError: Something happened that must never happen; the story is its note.
     """
-    with _collected_in_time(), tempfile.TemporaryDirectory(prefix="life-") as name:
+    with _collected_in_time(), tempfile.TemporaryDirectory(prefix="life-", dir=IN_MEMORY) as name:
+        encryption()  # once in a process: no life's chance is to be drawn for it
         threads, files = set(threading.enumerate()), descriptors()
         world = World(seed, Path(name), without)
         temporary = world.folder / "temporary"
