@@ -8,12 +8,14 @@ import multiprocessing.connection
 import os
 import sys
 import time
+from collections.abc import Sequence
 from typing import cast
 
 from tests.simulation.invariants import BrokenInvariantError
 from tests.simulation.life import a_life
 from tests.simulation.loop import StuckError
 from tests.simulation.planted import PLANTED
+from tests.simulation.processes import stories
 from tests.simulation.shrinking import shrunk, steps_of
 from tests.simulation.world import live
 
@@ -23,7 +25,7 @@ SLICE = 25
 """Lives of one process: what it remembers of them goes with it."""
 
 
-def slices(seeds: range, processes: int, *, digests: bool = False) -> int:
+def slices(seeds: Sequence[int], processes: int, *, digests: bool = False) -> int:
     """Live many lives, a few to a process, each forked from this one; return 1 if one broke."""
     began, status = time.monotonic(), 0
     forking = multiprocessing.get_context("fork")
@@ -31,7 +33,7 @@ def slices(seeds: range, processes: int, *, digests: bool = False) -> int:
     waiting = [seeds[start : start + SLICE] for start in range(0, len(seeds), SLICE)]
     running: dict[int, multiprocessing.process.BaseProcess] = {}
 
-    def live_some(some: range) -> None:
+    def live_some(some: Sequence[int]) -> None:
         broken, count = many(some, digests=digests)
         with steps.get_lock():
             steps.value += count
@@ -54,7 +56,7 @@ def slices(seeds: range, processes: int, *, digests: bool = False) -> int:
     return status
 
 
-def many(seeds: range, *, digests: bool) -> tuple[int, int]:
+def many(seeds: Sequence[int], *, digests: bool) -> tuple[int, int]:
     """Live many lives here, and tell of those that broke; return 1 if any did, and the steps."""
     status = steps = 0
     for seed in seeds:
@@ -71,7 +73,7 @@ def many(seeds: range, *, digests: bool) -> tuple[int, int]:
     return status, steps
 
 
-def found(name: str, seeds: range) -> tuple[int, int, str] | None:
+def found(name: str, seeds: Sequence[int]) -> tuple[int, int, str] | None:
     """Live with a fault put in on purpose until it shows; return the seed, the steps and how."""
     for seed in seeds:
         try:
@@ -82,7 +84,7 @@ def found(name: str, seeds: range) -> tuple[int, int, str] | None:
     return None
 
 
-def planted(seeds: range | None, *, part: int, parts: int) -> int:
+def planted(seeds: Sequence[int] | None, *, part: int, parts: int) -> int:
     """Look for every planted fault, or for one in so many; print a table of what finds each.
 
     Args:
@@ -107,7 +109,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--seed", type=int, help="live this life and print its story")
     parser.add_argument("--seeds", type=int, help="how many lives (default 100)")
+    parser.add_argument("--only", help="these lives, with commas between")
     parser.add_argument("--from", type=int, default=0, dest="first", help="the first seed")
+    parser.add_argument("--real", action="store_true", help="stories of real processes instead")
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--digests", action="store_true", help="print each story's fingerprint")
     parser.add_argument("--planted", action="store_true", help="look for faults put in on purpose")
@@ -115,16 +119,21 @@ def main() -> int:
     parser.add_argument("--parts", type=int, default=1, help="how many parts of these there are")
     parser.add_argument("--without", default="", help="what of the life is left out, with commas")
     given = parser.parse_args()
+    many_seeds: Sequence[int] = range(given.first, given.first + (given.seeds or 100))
+    if given.only:
+        many_seeds = [int(seed) for seed in given.only.split(",")]
+    if given.real:
+        one = given.seed is not None
+        return stories([given.seed] if one else many_seeds, told=one)[0]
     if given.planted:
-        seeds = None if given.seeds is None else range(given.first, given.first + given.seeds)
+        seeds = None if given.seeds is None else many_seeds
         return planted(seeds, part=given.part, parts=given.parts)
     if given.seed is not None:
         world = live(given.seed, a_life, frozenset(filter(None, given.without.split(","))))
         print("\n".join(world.story))
         print(f"{len(world.story)} steps, {world.loop.turns} turns of the loop, {world.digest()}")
         return 0
-    seeds = range(given.first, given.first + (given.seeds or 100))
-    return slices(seeds, given.processes, digests=given.digests)
+    return slices(many_seeds, given.processes, digests=given.digests)
 
 
 if __name__ == "__main__":
