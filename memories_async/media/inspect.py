@@ -33,6 +33,7 @@ from memories_async.media.readers import (
     Fingerprint,
     ObjectReader,
     PipeReader,
+    Prefetched,
     alone_with,
     as_bytes,
     end_of,
@@ -269,7 +270,7 @@ def _inspect_regular_file(
         seen.size,
         label,
         open=functools.partial(FileReader.at_path, path, seen, label),
-        prefetched=whole,
+        prefetched=None if whole is None else Prefetched(whole),
     )
     return _Inspection(
         attachment,

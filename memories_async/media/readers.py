@@ -53,6 +53,18 @@ class Reader(Protocol):
         ...
 
 
+@attrs.define(eq=False)
+class Prefetched:
+    """All bytes of a small file, read when it was checked: there until they are sent."""
+
+    content: bytes | None = attrs.field(repr=False)
+
+    def take(self) -> bytes | None:
+        """Return the bytes, and hold them no longer; None where they have been taken."""
+        content, self.content = self.content, None
+        return content
+
+
 @attrs.frozen
 class Attachment:
     """A checked source: the content of one multipart part.
@@ -68,7 +80,7 @@ class Attachment:
         replayable: Whether a second pass is possible.
         waits: Whether reading it may wait for more than a disk: for another process, for a peer,
             for whatever a caller's own object does. It then gets a thread of its own.
-        prefetched: All bytes of a small file, read when it was checked; for the first attempt.
+        prefetched: The content of a small file, for the first attempt.
     """
 
     name: str
@@ -80,7 +92,7 @@ class Attachment:
     stream: AsyncIterable[bytes] | None = attrs.field(default=None, repr=False)
     replayable: bool = True
     waits: bool = False
-    prefetched: bytes | None = attrs.field(default=None, repr=False)
+    prefetched: Prefetched | None = attrs.field(default=None, repr=False)
 
 
 @attrs.frozen

@@ -235,6 +235,31 @@ async def test_memory_of_an_upload(budget: UploadBudget, tmp_path: Path) -> None
     assert left <= 64 * 1024
 
 
+async def test_a_picture_is_held_once_and_let_go_once_it_has_left(
+    budget: UploadBudget, tmp_path: Path
+) -> None:
+    """What waits for its answer holds no content: of sixty calls at once that is 12 MB."""
+    path, size = tmp_path / "a.png", 200 * 1024
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(size - 8))
+    small = tmp_path / "b.png"
+    small.write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(8))
+
+    class Dropping(Sink):
+        async def write(self, data: bytes | memoryview) -> None:
+            pass
+
+    for source in (small, path):  # what is made once has been made with the first
+        tracemalloc.start()
+        (attachment,) = await inspect_sources([str(source)], EMBEDDED_IMAGE, budget)
+        await send(body_of(b"head", attachment, b"tail"), budget, Dropping())
+        left, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+    assert attachment.prefetched is not None  # sent from memory, in the hop that checked it
+    assert attachment.prefetched.take() is None
+    assert peak <= 1.25 * size
+    assert left <= 0.2 * size
+
+
 async def test_threads_of_a_hundred_uploads(budget: UploadBudget, tmp_path: Path) -> None:
     path = tmp_path / "a.mp4"
     path.write_bytes(film(64) + bytes(PREFETCH_SIZE))

@@ -108,7 +108,7 @@ class UploadBudget:
         """Hold on to what has been prefetched while the memory for it lasts; else let go of it."""
         if not files:
             return nullcontext(files)
-        size = sum(len(file.prefetched) for file in files if file.prefetched is not None)
+        size = sum(file.size or 0 for file in files if file.prefetched is not None)
         if size > self._prefetch_left:
             return nullcontext([attrs.evolve(file, prefetched=None) for file in files])
         return self._held(files, size)
