@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 import math
 import re
 import reprlib
@@ -40,11 +41,23 @@ _ESCAPE = re.compile(
 """An escape in JSON; in the group half of a surrogate pair that stands alone."""
 
 
-def read_json(body: bytes) -> object:
+_CHARSETS = frozenset(
+    {"big5", "euc-jp", "euc-kr", "gb18030", "gb2312", "gbk"}
+    | {"iso-8859-1", "shift_jis", "windows-1252"}
+)
+"""What an answer may say that it is written in, and be believed where it is no UTF-8."""
+
+
+def read_json(body: bytes, charset: str | None = None) -> object:
     """Read JSON; what no text can hold in it becomes U+FFFD, as the rest has been paid for.
 
     A caption that was cut in the middle of an emoji ends in half a surrogate pair, and a gateway
-    may have cut a character's bytes. Nothing else is forgiven.
+    may have cut a character's bytes. A byte order mark, UTF-16 and UTF-32 are read, as Python's own
+    reader does, and what calls itself one of a few older encodings. Nothing else is forgiven.
+
+    Args:
+        body: The bytes.
+        charset: What the answer's type says that they are.
 
     Raises:
         JSONDecodeError: It is not JSON.
@@ -52,9 +65,19 @@ def read_json(body: bytes) -> object:
     try:
         return _json.loads(body)
     except _json.JSONDecodeError:
-        text = body.decode("utf-8", "replace")
+        text = _text_of(body, charset or "")
         mended = _ESCAPE.sub(lambda found: "\\ufffd" if found[1] else found[0], text)
         return _json.loads(mended.encode())
+
+
+def _text_of(body: bytes, charset: str) -> str:
+    encoding = json.detect_encoding(body)
+    for name in (encoding, charset.lower() if charset.lower() in _CHARSETS else encoding):
+        try:
+            return body.decode(name)
+        except UnicodeDecodeError:
+            pass
+    return body.decode(encoding, "replace")
 
 
 def decode(data: object, target: type[T]) -> T:
@@ -93,6 +116,10 @@ def _shown(value: object) -> str:
 
 def _name(target: object) -> str:
     return getattr(target, "__name__", None) or str(target)
+
+
+def _is_nothing(value: object) -> bool:
+    return value is None or (isinstance(value, str) and value in _NOTHING)
 
 
 def _integer(value: object, _: object = int) -> int:
@@ -155,7 +182,7 @@ def _list_hook(target: object) -> Callable[[object, object], object]:
             wrapper = next((name for name in _WRAPPERS if name in inside), None)
             if wrapper is not None or not inside:
                 value, extra = inside.pop(wrapper, None) if wrapper else None, inside
-        if value is None:
+        if value is None or value == "":
             value = []  # found nothing: official clients write ``envelope.get("data") or []``
         if not isinstance(value, list | tuple):
             raise ValueError("the answer is not a list")
@@ -187,7 +214,7 @@ def _model_hook(model: type[object]) -> Callable[[object, object], object]:
     def structure_model(value: object, _: object) -> object:
         if isinstance(value, model):
             return value
-        if value is None and may_be_empty:
+        if may_be_empty and value in (None, "", []):
             value = {}
         if not isinstance(value, Mapping):
             raise ValueError(f"{model.__name__} expects an object, not {type(value).__name__}")
@@ -198,6 +225,8 @@ def _model_hook(model: type[object]) -> Callable[[object, object], object]:
             entry = fields.get(key) or fields.get(_snake(key[:100]))
             if entry is None:
                 extra[key] = item
+            elif entry[0] not in required and _is_nothing(item):
+                pass
             elif arguments.get(entry[0]) is None:  # of two spellings the first with a value counts
                 name, hook, kind = entry
                 try:
@@ -219,15 +248,13 @@ def _optional_hook(target: object) -> Callable[[object, object], object]:
     hook = _CONVERTER.get_structure_hook(kind)
 
     def structure_optional(value: object, _: object) -> object:
-        if value is None or (isinstance(value, str) and value in _NOTHING):
-            return None
-        return hook(value, kind)
+        return None if _is_nothing(value) else hook(value, kind)
 
     return structure_optional
 
 
 def _texts(value: object, _: object) -> tuple[str, ...]:
-    if value is None or (isinstance(value, str) and value in _NOTHING):
+    if _is_nothing(value):
         return ()
     if not isinstance(value, list | tuple):
         raise ValueError(f"{_shown(value)} is not a list of texts")

@@ -55,6 +55,7 @@ _ERRORS: dict[str, type[ApiError]] = {
     "404": NotFound,
     "405": BadRequest,
     "409": Conflict,
+    "410": EndpointGone,
     "413": BadRequest,
     "415": BadRequest,
     "422": BadRequest,
@@ -66,9 +67,14 @@ _ERRORS: dict[str, type[ApiError]] = {
 # the same one with HTTP 400 for refused files, which must not be sent again.
 _MESSAGES: tuple[tuple[frozenset[str], re.Pattern[str], type[ApiError]], ...] = (
     # Two teams recorded it on 2026-09-19 for paths that had worked in May: 0001 at HTTP 200.
+    # Before Spring 6.1 its framework says the same in two other ways.
     (
-        frozenset({"-1", "0001", "400", "404", "500"}),
-        re.compile(r"no static resource", re.IGNORECASE),
+        frozenset({"-1", "0001", "0003", "0404", "0500", "400", "404", "500"}),
+        re.compile(
+            r"no static resource"
+            r"|no (?:endpoint|handler found for) (?:GET|HEAD|POST|PUT|PATCH|DELETE)\b",
+            re.IGNORECASE,
+        ),
         EndpointGone,
     ),
     # A fixture of the official client's tests: busy, not "done already".
@@ -95,6 +101,9 @@ _MESSAGES: tuple[tuple[frozenset[str], re.Pattern[str], type[ApiError]], ...] = 
 )
 
 
+_CHARSET = re.compile(r"charset=[\"']?([\w-]+)", re.IGNORECASE)
+
+
 def decode(status: int, headers: Mapping[str, str], body: bytes) -> object:
     """Return the ``data`` of a successful answer.
 
@@ -111,7 +120,8 @@ def decode(status: int, headers: Mapping[str, str], body: bytes) -> object:
     if 300 <= status < 400:
         raise ApiError("redirect refused", code=str(status), status=status)
     try:
-        answer = read_json(body) if body else None
+        charset = _CHARSET.search(headers.get("content-type", ""))
+        answer = read_json(body, charset and charset[1]) if body else None
     except _json.JSONDecodeError:
         if status >= 400:
             raise _error(str(status), status, _reason(status, body), headers) from None
@@ -123,11 +133,10 @@ def decode(status: int, headers: Mapping[str, str], body: bytes) -> object:
     if not _is_object(answer):
         if status >= 400:
             raise _error(str(status), status, _reason(status, body), headers)
-        raise _unexpected("no envelope", status, body)
+        raise _unexpected("no envelope", status, body, answer)
     if _may_be_too_deep(body) and _is_too_deep(answer):
-        error = _unexpected(f"more than {DEEPEST_ANSWER} levels", status, body)
-        error.answer = body.decode("utf-8", "replace")  # paid for, and as text it can be kept
-        raise error
+        text = body.decode("utf-8", "replace")  # paid for, and as text it can be kept
+        raise _unexpected(f"more than {DEEPEST_ANSWER} levels", status, body, text)
     return _open(answer, status, headers, body)
 
 
@@ -135,7 +144,7 @@ def _open(
     answer: dict[str, object], status: int, headers: Mapping[str, str], body: bytes
 ) -> object:
     code = _code_of(answer)
-    message = _text(answer.get("msg")) or _text(answer.get("message"))
+    message = _message_of(answer)
     if code is None:
         # A chat completion has no envelope; a gateway's body has its own fields and no code.
         error = answer.get("error")
@@ -149,14 +158,13 @@ def _open(
             )
         refused = answer.get("failed") is True or answer.get("success") is False
         if status >= 400 or refused:
-            reason = message or _text(error) or _reason(status, body)
-            raise _error(str(status), status, reason, headers)
+            raise _error(str(status), status, message or _reason(status, body), headers)
         if answer.get("status") == "completed":
             return answer
         # Recorded: {"success": true, "data": ...} without a code.
         if answer.get("success") is True and "data" in answer:
             return _flatten(answer["data"])
-        raise _unexpected("no code", status, body)
+        raise _unexpected("no code", status, body, answer)
     refused = answer.get("failed") is True or answer.get("success") is False or status >= 400
     if code not in SUCCESS_CODES or refused:
         if code in SUCCESS_CODES:
@@ -202,8 +210,19 @@ def _flatten(data: object) -> object:
     return data
 
 
+def _message_of(answer: Mapping[str, object]) -> str:
+    """Return what an answer says of itself, wherever that stands; what is no text as JSON."""
+    for name in ("msg", "message", "error", "detail"):
+        said = answer.get(name)
+        if said and isinstance(said, str | dict | list):
+            return said if isinstance(said, str) else _json.dumps(said).decode()
+    return ""
+
+
 def _code_of(answer: Mapping[str, object]) -> str | None:
     code = answer.get("code")
+    if isinstance(code, float) and code.is_integer():
+        code = int(code)  # as some of Java's writers print any number
     if isinstance(code, bool) or not isinstance(code, int | str):
         return None
     text = str(code).strip()
@@ -260,9 +279,12 @@ def _reason(status: int, body: bytes) -> str:
     return f"HTTP {status}: {snippet}" if snippet else f"HTTP {status} without a message"
 
 
-def _unexpected(what: str, status: int, body: bytes) -> UnexpectedShape:
+def _unexpected(what: str, status: int, body: bytes, answer: object) -> UnexpectedShape:
     return UnexpectedShape(
-        f"the answer has {what} (HTTP {status})", status=status, snippet=_snippet(body)
+        f"the answer has {what} (HTTP {status})",
+        answer=answer,
+        status=status,
+        snippet=_snippet(body),
     )
 
 

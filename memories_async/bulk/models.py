@@ -221,7 +221,8 @@ class StopReason(enum.StrEnum):
     KEY = "key"
     """A key is missing or wrong, or may not do this (0401, 0403, 9009)."""
     UNREACHABLE = "unreachable"
-    """The service, or the shared limiter, could not be reached within the retry time."""
+    """The service, or the shared limiter, could not be reached within the retry time, or
+    serves the call no more."""
     FAILING = "failing"
     """Too many calls in a row came to nothing."""
     INTERRUPTED = "interrupted"

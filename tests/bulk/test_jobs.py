@@ -14,6 +14,7 @@ from memories_async import (
     Bucket,
     CallOptions,
     ConfigurationError,
+    EndpointGone,
     Memories,
     Rate,
 )
@@ -248,6 +249,24 @@ async def test_an_unreachable_service_stops_the_run_and_fails_no_item(
     assert report.stopped is not None
     assert report.stopped.reason is StopReason.UNREACHABLE
     assert report.counts.planned == 3
+
+
+async def test_a_call_that_is_served_no_more_stops_the_run_and_fails_no_item(
+    emulator: Emulator, client: Memories, images: MakeImages, tmp_path: Path
+) -> None:
+    """So says the service of every item, and nothing was done."""
+    gone = Answer(
+        status=200, body={"code": "0001", "msg": "No static resource api/v2/embeddings/image."}
+    )
+    emulator.faults.add(Fault(None, gone))
+    async with await Job.create(tmp_path / "job", "embed_images", images(3)) as job:
+        report = await job.run(client)
+        assert report.stopped is not None
+        assert report.stopped.reason is StopReason.UNREACHABLE
+        assert isinstance(report.stopped.error, EndpointGone)
+        assert report.counts.failed == 0
+        report = await job.run(client)
+        assert report.counts.done == 3
 
 
 # --- duplicates and resuming ------------------------------------------------------------------

@@ -108,6 +108,20 @@ def test_null_in_any_spelling(nothing: object) -> None:
     assert read == Video(video_no="VI1")
 
 
+@pytest.mark.parametrize("nothing", [None, "null", ""])
+def test_null_where_a_field_may_be_left_out(nothing: object) -> None:
+    """A caption is not thrown away for a count of tokens that nobody made."""
+    read = structure({"text": "A cat", "token": {"input": nothing, "output": 6}}, Caption)
+    assert read.tokens == TokenUsage(output=6)
+    assert video(tags=nothing, size=nothing) == Video(video_no="VI1")
+
+
+@pytest.mark.parametrize("nothing", [None, "", [], {}])
+def test_nothing_found_in_any_spelling(nothing: object) -> None:
+    assert structure(nothing, Transcript) == Transcript(lines=[])
+    assert structure(nothing, Results[Clip]) == []
+
+
 def test_numbers_as_text() -> None:
     read = video(duration="653", size="169612362", fps="29.97", width="1280", height=720)
     assert (read.duration, read.size, read.fps) == (653.0, 169612362, 29.97)

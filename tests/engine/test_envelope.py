@@ -124,6 +124,13 @@ def test_ids_beyond_a_float_stay_exact() -> None:
         ("0001", 200, "No static resource api/v1/upload_img.", EndpointGone),
         ("0001", 200, "No static resource api.", EndpointGone),
         (404, 404, "No static resource api/v2/embeddings/image.", EndpointGone),
+        ("0404", 200, "No static resource api/v1/search.", EndpointGone),
+        ("0500", 200, "No static resource api/v1/search.", EndpointGone),
+        # the same framework before its version 6.1
+        (404, 404, "No endpoint POST /serve/api/v1/search.", EndpointGone),
+        ("0001", 200, "No handler found for POST /serve/api/v1/search", EndpointGone),
+        ("0410", 410, "Gone", EndpointGone),
+        (410, 410, "no more", EndpointGone),
         ("0003", 200, "missing parameter", BadRequest),
         ("0401", 200, "key invalid", AuthenticationError),
         ("0402", 200, "no credits", InsufficientCredits),
@@ -240,7 +247,24 @@ def test_success_code_with_an_error_status() -> None:
 def test_no_message() -> None:
     assert refusal(200, body(code="0402")).message == "HTTP 200 without a message"
     assert refusal(200, body(code="0402", msg=None, message="m")).message == "m"
-    assert refusal(200, body(code="0402", msg=["no text"])).message == "HTTP 200 without a message"
+    assert refusal(200, body(code="0402", msg=[], data={"a": 1})).message == (
+        "HTTP 200 without a message"
+    )
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        ({"code": "0001", "msg": ["bad file"]}, '["bad file"]'),
+        ({"code": "0001", "message": {"file": "too small"}}, '{"file":"too small"}'),
+        ({"code": "0001", "msg": "", "error": "bad file"}, "bad file"),
+        ({"title": "Bad Request", "status": 400, "detail": "bad file"}, "bad file"),
+        ({"detail": [{"loc": ["body"], "msg": "missing"}]}, '[{"loc":["body"],"msg":"missing"}]'),
+    ],
+)
+def test_what_is_said_is_shown_wherever_it_stands(answer: dict[str, object], message: str) -> None:
+    status = 200 if "code" in answer else 400
+    assert refusal(status, json.dumps(answer).encode()).message == message
 
 
 # Gateways (E7) and chat failures (E10): no code.
@@ -350,7 +374,7 @@ def test_what_no_text_can_hold_costs_one_character(inside: bytes, text: str) -> 
     "content",
     [
         *(b"", b"null", b"[]", b'"x"', b"7", b"true", b"{}", b'{"code":null}', b'{"code":true}'),
-        *(b'{"code":0.0,"data":{}}', b'{"code":["0000"]}', b'{"data":{"text":"hi"}}'),
+        *(b'{"code":0.5,"data":{}}', b'{"code":["0000"]}', b'{"data":{"text":"hi"}}'),
         b'{"status":"queued"}',
         *(b'{"success":true}', b'{"success":"true","data":{}}'),
     ],
@@ -360,6 +384,42 @@ def test_unexpected_shape(content: bytes) -> None:
     with pytest.raises(UnexpectedShape) as caught:
         decode(200, JSON, content)
     assert caught.value.status == 200
+    assert caught.value.answer == (json.loads(content) if content else None), "paid for, and kept"
+
+
+@pytest.mark.parametrize("code", [b"0.0", b"200.0", b"2e2"])
+def test_a_code_that_somebody_s_writer_made_a_float(code: bytes) -> None:
+    assert decode(200, JSON, b'{"code":%s,"data":{"text":"A cat"}}' % code) == {"text": "A cat"}
+    throttled = refusal(200, b'{"code":-1.0,"msg":"failure: Request has exceeded the limit."}')
+    assert (type(throttled), throttled.code) == (RateLimited, "-1")
+
+
+@pytest.mark.parametrize(
+    ("encoding", "said"),
+    [
+        ("utf-8-sig", ""),
+        ("utf-16", ""),
+        ("utf-16", "; charset=UTF-16"),
+        ("gbk", "; charset=GBK"),
+        ("iso-8859-1", '; charset="ISO-8859-1"'),
+        ("utf-8", "; charset=ISO-8859-1"),
+        ("utf-8", "; charset=punycode"),
+        ("utf-8", "; charset=no-such"),
+    ],
+)
+def test_a_paid_answer_in_another_encoding(encoding: str, said: str) -> None:
+    """What is UTF-8 is read as that, whatever a gateway's default says."""
+    text = "A café" if encoding.startswith("iso") else "照片"
+    answer = json.dumps({"code": 0, "data": {"text": text}}, ensure_ascii=False).encode(encoding)
+    headers = {"content-type": f"application/json{said}"}
+    assert decode(200, headers, answer) == {"text": text}
+
+
+def test_what_is_neither_utf_8_nor_what_it_says() -> None:
+    answer = b'{"code":0,"data":{"text":"a \xff\xff"}}'
+    for charset in ("gbk", "punycode", "hex", "no-such"):
+        headers = {"content-type": f"application/json; charset={charset}"}
+        assert decode(200, headers, answer) == {"text": "a \ufffd\ufffd"}
 
 
 def test_numbers_too_long_for_anything() -> None:
