@@ -84,3 +84,9 @@ async def show(task_id: str) -> HTMLResponse:
     except TaskFailed:
         return HTMLResponse(pages.failed())
     return HTMLResponse(pages.caption(caption.text))
+
+
+if __name__ == "__main__":
+    import uvicorn
+
+    uvicorn.run(app, host="127.0.0.1", port=8000)

@@ -108,4 +108,6 @@ async def main() -> int:
 FRAMES_BY_INDEX = list(FRAMES.values())
 
 if __name__ == "__main__":
+    if len(sys.argv) > 1:
+        sys.exit("Usage: python quickstart.py (it takes no arguments)")
     sys.exit(asyncio.run(main()))

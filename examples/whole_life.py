@@ -80,4 +80,6 @@ async def main() -> int:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) > 1:
+        sys.exit("Usage: python whole_life.py (it takes no arguments)")
     sys.exit(asyncio.run(main()))

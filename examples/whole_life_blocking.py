@@ -82,4 +82,6 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) > 1:
+        sys.exit("Usage: python whole_life_blocking.py (it takes no arguments)")
     sys.exit(main())

@@ -36,7 +36,11 @@ def embed(path: str) -> dict[str, object]:
 
 
 if __name__ == "__main__":
-    paths = sorted(map(str, Path(sys.argv[1]).glob("*.png")))
+    paths = [str(path) for name in sys.argv[1:2] for path in sorted(Path(name).glob("*.png"))]
+    if not paths or "MEMORIES_API_KEY" not in os.environ:
+        sys.exit(
+            "Usage: MEMORIES_API_KEY=… python celery_worker.py FOLDER (the images are its *.png)"
+        )
     here = start_worker(app, perform_ping_check=False, shutdown_timeout=60)
     with contextlib.nullcontext() if BROKER else here:
         results = [embed.delay(path).get(timeout=60) for path in paths]

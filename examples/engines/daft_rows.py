@@ -3,6 +3,7 @@
 import os
 import sys
 from collections import Counter
+from pathlib import Path
 
 import daft
 
@@ -25,6 +26,9 @@ class Embedder:
 
 
 if __name__ == "__main__":
+    paths = [str(path) for name in sys.argv[1:2] for path in Path(name).glob("*.png")]
+    if not paths or "MEMORIES_API_KEY" not in os.environ:
+        sys.exit("Usage: MEMORIES_API_KEY=… python daft_rows.py FOLDER (the images are its *.png)")
     embed = Embedder()
     rows = daft.from_glob_path(os.path.join(sys.argv[1], "*.png"))
     rows = rows.with_column("status", embed(rows["path"]))

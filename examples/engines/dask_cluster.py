@@ -24,7 +24,11 @@ def embed(path: str) -> str:
 
 
 if __name__ == "__main__":
-    paths = sorted(map(str, Path(sys.argv[1]).glob("*.png")))
+    paths = [str(path) for name in sys.argv[1:2] for path in sorted(Path(name).glob("*.png"))]
+    if not paths or "MEMORIES_API_KEY" not in os.environ:
+        sys.exit(
+            "Usage: MEMORIES_API_KEY=… python dask_cluster.py FOLDER (the images are its *.png)"
+        )
     with LocalCluster(n_workers=2, dashboard_address=None) as cluster, Client(cluster) as client:
         # Dask may run a task again, and twice at once: the ledger is what makes that harmless.
         statuses = client.gather(client.map(embed, paths, retries=2))

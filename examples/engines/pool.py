@@ -25,7 +25,9 @@ def embed(paths: list[str]) -> list[str]:
 
 
 if __name__ == "__main__":
-    paths = sorted(map(str, Path(sys.argv[1]).glob("*.png")))
+    paths = [str(path) for name in sys.argv[1:2] for path in sorted(Path(name).glob("*.png"))]
+    if not paths or "MEMORIES_API_KEY" not in os.environ:
+        sys.exit("Usage: MEMORIES_API_KEY=… python pool.py FOLDER (the images are its *.png)")
     with get_context("spawn").Pool(2) as pool:
         statuses = Counter[str]()
         for answered in pool.map(embed, [paths[0::2], paths[1::2]]):

@@ -78,7 +78,7 @@ async def start(
                 return await go(job, who, running, shared, calling)
         if running.dry_run:
             place = os.path.join(scratch, "job")
-        elif not making.job:
+        elif os.path.dirname(place) == str(folder()):  # not where a path was named
             os.makedirs(folder(), mode=0o700, exist_ok=True)
         price = running.price
         job = await Job.create(place, kind, inputs, options=options, price=price, **chosen)

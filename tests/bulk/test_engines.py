@@ -43,6 +43,25 @@ def test_a_recipe_pays_once(name: str, images: MakeImages, tmp_path: Path) -> No
     assert set(paid.values()) == {1}
 
 
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("arguments", [[], ["nothing"]])
+def test_a_recipe_without_images_tells_how_it_is_used(
+    name: str, arguments: list[str], tmp_path: Path
+) -> None:
+    done = subprocess.run(
+        [sys.executable, str(RECIPES / f"{name}.py"), *arguments],
+        env=os.environ | {"MEMORIES_API_KEY": "key"},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith(f"Usage: MEMORIES_API_KEY=… python {name}.py FOLDER")
+    assert done.stderr.count("\n") == 1
+
+
 def run(
     name: str, folder: Path, tmp_path: Path, emulator: Emulator
 ) -> subprocess.CompletedProcess[str]:

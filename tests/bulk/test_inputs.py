@@ -189,3 +189,22 @@ async def test_what_cannot_be_sent_later_is_refused(
     with pytest.raises(ConfigurationError):
         await Job.create(tmp_path / "job", kind, inputs, options=options)
     assert not os.listdir(tmp_path)
+
+
+@pytest.mark.parametrize("missing", ["nothing", "nothing/", "nothing.png", ["a.png", "nothing/"]])
+async def test_a_path_that_is_not_there_is_refused_where_it_was_misspelled(
+    missing: str | list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.png").write_bytes(b"")
+    with pytest.raises(ConfigurationError, match=r"nothing\S*: there is no such file or folder"):
+        await Job.create("job", "embed_images", missing)
+    assert not (tmp_path / "job").exists()
+
+
+async def test_a_file_that_is_not_there_among_others_may_still_come(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    async with await Job.create("job", "embed_images", ["a.png", Input("b")]) as job:
+        assert (await job.counts()).planned == 2

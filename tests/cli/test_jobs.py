@@ -231,6 +231,15 @@ def test_list_show_and_export(account: Emulator, run: Run, home, images, tmp_pat
     assert run("jobs", "export", name, tmp_path / "out.bogus") == Exit.USAGE
 
 
+def test_the_first_job_of_all_may_have_a_name(
+    account: Emulator, run: Run, images: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("embed", images, "--job", "holiday") == Exit.DONE
+    capsys.readouterr()
+    assert run("jobs", "list") == Exit.DONE
+    assert "holiday: 5 done" in capsys.readouterr().out
+
+
 def test_job_with_a_name(account: Emulator, run: Run, images: Path, tmp_path: Path, capsys):
     assert run("embed", images, "--job", tmp_path / "mine.sqlite") == Exit.DONE
     capsys.readouterr()

@@ -102,7 +102,7 @@ def _all_found(
     inputs: SingleInput | Iterable[SingleInput], rule: MediaRule
 ) -> Iterator[tuple[str, Input]]:
     if isinstance(inputs, str | os.PathLike | Input):
-        yield from _found(inputs, rule)
+        yield from _found(inputs, rule, alone=True)
     elif not isinstance(cast("object", inputs), Iterable) or isinstance(inputs, Mapping | bytes):
         given = repr(cast("object", inputs))[:80]
         raise ConfigurationError(
@@ -113,8 +113,12 @@ def _all_found(
             yield from _found(one, rule)
 
 
-def _found(one: object, rule: MediaRule) -> Iterator[tuple[str, Input]]:
-    """Yield inputs, each with its name relative to where it was found."""
+def _found(one: object, rule: MediaRule, *, alone: bool = False) -> Iterator[tuple[str, Input]]:
+    """Yield inputs, each with its name relative to where it was found.
+
+    A file that is missing among others is an item that fails, as it may still come. Where it is
+    all that there is to send, or ends as only a folder's name does, it was misspelled.
+    """
     if isinstance(one, Input):
         yield os.fsdecode(one.source), one
         return
@@ -137,6 +141,8 @@ def _found(one: object, rule: MediaRule) -> Iterator[tuple[str, Input]]:
         yield from ((os.fsdecode(found.source), found) for found in plain_list(path))
     elif glob.has_magic(path) and not os.path.exists(path):
         yield from _with_names(filter(os.path.isfile, matching(path)), fixed_part(path))
+    elif (alone or not os.path.basename(path)) and not os.path.lexists(path):
+        raise ConfigurationError(f"{path}: there is no such file or folder")
     else:
         yield path, Input(path)
 
