@@ -101,7 +101,7 @@ STYLE = """<style>
                   border: 1px solid #888; border-radius: .5rem }
   button { margin-top: 1.25rem; border: 0; background: #0b57d0; color: #fff; font-weight: 600 }
   button:disabled { background: #6f7783 }
-  progress { width: 100%; height: .75rem; margin-top: 1rem }
+  progress { width: 100%; height: .75rem; margin: 1rem 0 .5rem }
   .caption { white-space: pre-wrap; overflow-wrap: anywhere }
   .error { color: #b3261e; font-weight: 600 }
   @media (prefers-color-scheme: dark) { .error { color: #ffb4ab } }

@@ -107,7 +107,9 @@ class Job:
             kind: ``add_images``, ``embed_images``, ``caption_images``, ``caption_videos`` or
                 ``add_videos``; ``KINDS`` describes them.
             inputs: What to send: a folder, a glob pattern, a file, a URL, a ``.jsonl`` or ``.txt``
-                file, an ``Input``, or any iterable or async iterable of these.
+                file, an ``Input``, or any iterable or async iterable of these. A file that is
+                missing among several, in a list or as an ``Input`` is an item that fails; a
+                missing path that is the only one, or ends in ``/``, is refused.
             options: Arguments of every call, e.g. ``{"prompt": "Describe this."}``.
             price: Dollars per item. By default what is documented, and that is only the price of
                 an image's embedding; without a price costs are unknown and cannot be capped.
