@@ -13,6 +13,7 @@ from memories_async.errors import ConfigurationError
 from memories_async.operations import OPERATIONS
 
 _USER = re.compile(r"//[^/@]*@")
+_QUERY = re.compile(r"([?#]).+", re.DOTALL)
 _UNSAFE = re.compile(r"[\x00-\x20\x7f\\]")
 _FIRST_SEGMENTS = {row.path.split("/")[1] for row in OPERATIONS if row.path.startswith("/")}
 
@@ -70,7 +71,7 @@ def checked_base_url(base_url: str, name: str) -> str:
 
 
 def _is_the_service(host: str) -> bool:
-    return host == "memories.ai" or host.endswith(".memories.ai")
+    return f".{host.rstrip('.')}".endswith(".memories.ai")
 
 
 def _parts(address: str, name: str) -> tuple[str, str, str]:
@@ -96,8 +97,8 @@ def _bracketed(host: str) -> str:
 
 
 def _shown(address: object) -> str:
-    """Return an address as a message may hold it: no password, not endless."""
-    return repr(_USER.sub("//…@", str(address))[:100])
+    """Return an address as a message may hold it: no password, no token, not endless."""
+    return repr(_QUERY.sub(r"\1…", _USER.sub("//…@", str(address)))[:100])
 
 
 @attrs.frozen

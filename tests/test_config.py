@@ -177,6 +177,11 @@ def test_good_addresses(base_url: str, origin: str) -> None:
         ("https://gateway.example/serve/api/v1/", "leave out /serve/api/v1"),
         ("https://security.memories.ai/v1/understand", "leave out /v1/understand"),
         ("https://api.memories.ai/anything", "leave out /anything"),
+        ("https://api.memories.ai./anything", "leave out /anything"),
+        (
+            "https://gateway.example/?token=pass-word",
+            r"'https://gateway.example/\?…'; it has no user",
+        ),
         (5, "base_url is 5; an http"),
         (b"https://gateway.example", "base_url is .* an http"),
     ],

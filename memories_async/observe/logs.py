@@ -96,8 +96,13 @@ _FOR = {
 
 def configure_from_environment() -> None:
     """Write this package's log lines to stderr if ``MEMORIES_LOG`` names a level."""
-    level = logging.getLevelNamesMapping().get(os.environ.get(LOG_VARIABLE, "").strip().upper())
-    if level is None or any(isinstance(handler, _Handler) for handler in log.handlers):
+    named = os.environ.get(LOG_VARIABLE, "").strip()
+    level = logging.getLevelNamesMapping().get(named.upper())
+    if level is None:
+        if named:
+            log.warning("%s is %r, no level such as debug or info", LOG_VARIABLE, named)
+        return
+    if any(isinstance(handler, _Handler) for handler in log.handlers):
         return
     handler = _Handler()
     handler.setFormatter(logging.Formatter(_FORMAT))
@@ -106,4 +111,9 @@ def configure_from_environment() -> None:
 
 
 class _Handler(logging.StreamHandler):  # type: ignore[type-arg]  # generic for checkers only
-    """Ours: set up once, however many clients there are."""
+    """Ours: set up once, however many clients there are; the application's own go first."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        theirs = logging.getLogger().handlers if log.propagate else ()
+        if not any(record.levelno >= handler.level for handler in theirs):
+            super().emit(record)

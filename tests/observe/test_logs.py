@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from memories_async import Memories
 from memories_async.emulator import Emulator, InjectedFault, Reason
 from memories_async.emulator.engines.hashing import HashEngine
 from tests.faults.conftest import PNG, Stage, caption
@@ -70,6 +71,48 @@ async def test_nothing_is_made_where_nobody_listens(
 
     monkeypatch.setattr(watch, "_observed", made)
     await caption(stage.client(observers=[]))
+
+
+@pytest.mark.parametrize(
+    ("configured", "shown"),
+    [
+        ("pass", ["ours"]),
+        ("logging.basicConfig(format='theirs %(message)s')", ["theirs"]),
+        ("logging.basicConfig(); logging.root.handlers[0].setLevel('WARNING')", ["ours"]),
+        ("logging.basicConfig(); package.propagate = False", ["ours"]),
+    ],
+)
+@pytest.mark.parametrize("first", [True, False])
+def test_a_line_is_shown_once_beside_the_application_s_own(
+    configured: str, shown: list[str], first: bool
+) -> None:
+    program = f"""
+        import logging
+        from memories_async import Memories
+        package = logging.getLogger("memories_async")
+        if not {first}:
+            Memories("key")
+        {configured}
+        Memories("key")
+        package.debug("a line")
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(program)],
+        env={"MEMORIES_LOG": "debug", "PATH": ""},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    said = [line for line in done.stderr.splitlines() if line.endswith("a line")]
+    assert ["theirs" if line.startswith("theirs") else "ours" for line in said] == shown
+
+
+def test_a_level_that_is_none_is_said(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("MEMORIES_LOG", "trace")
+    Memories("key")
+    assert caplog.messages == ["MEMORIES_LOG is 'trace', no level such as debug or info"]
 
 
 @pytest.mark.parametrize(
