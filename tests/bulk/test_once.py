@@ -15,7 +15,7 @@ from memories_async.bulk.ledger import Entry
 from memories_async.emulator import Cut, Emulator, Hang, InjectedFault, Reason
 from tests.bulk.conftest import MakeImages
 from tests.bulk.ledgers import PNG
-from tests.containers import mp4
+from tests.media.containers import mp4
 
 pytestmark = pytest.mark.anyio
 

@@ -29,7 +29,7 @@ from memories_async.ray import (
     results,
 )
 from tests.bulk.ledgers import PNG
-from tests.containers import mp4
+from tests.media.containers import mp4
 from tests.ray.conftest import MakeRows, processes
 
 pytestmark = [

@@ -37,7 +37,7 @@ from memories_async.media.rules import (
     MEBIBYTE,
     MediaRule,
 )
-from tests.containers import mp4
+from tests.media.containers import mp4
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(256))
 JPEG = b"\xff\xd8\xff\xe0" + bytes(100)

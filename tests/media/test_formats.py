@@ -39,7 +39,7 @@ from memories_async.media.formats import (
     by_extension,
     detect,
 )
-from tests.containers import FILE_TYPE, box, element, encode, matroska, movie_header, mp4
+from tests.media.containers import FILE_TYPE, box, element, encode, matroska, movie_header, mp4
 
 
 @pytest.mark.parametrize(
