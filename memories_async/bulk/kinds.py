@@ -11,9 +11,11 @@ import attrs
 
 from memories_async.bulk.models import Item
 from memories_async.bulk.options import check_options
-from memories_async.captions import Person
+from memories_async.captions import Captions
 from memories_async.checks.kinds import Kind
+from memories_async.embeddings import Embeddings
 from memories_async.errors import ConfigurationError, UnexpectedShape
+from memories_async.library import Library
 from memories_async.models import Caption, Embedding, LibraryImage, Progress, Result, Video
 from memories_async.operations import (
     ADD_IMAGES,
@@ -115,6 +117,7 @@ class JobKind:
         name: What ``Job.create`` is told.
         summary: One line, for help texts.
         operation: The row of the HTTP API that sends its files.
+        call: The client's method that does, whose arguments its options are.
         send: How a request is made.
         columns: What an exported row has of the answer, and of which type.
         options: Arguments that a job and its items may set.
@@ -127,6 +130,7 @@ class JobKind:
     name: str
     summary: str
     operation: Operation[Any]
+    call: Callable[..., Any]
     send: Send
     columns: Mapping[str, str]
     options: frozenset[str]
@@ -178,7 +182,7 @@ class JobKind:
         Raises:
             ConfigurationError: There is no such option, one has a wrong value, or one is missing.
         """
-        check_options(self.name, sorted(self.options), options, given or {})
+        check_options(self.name, self.call, sorted(self.options), options, given or {})
         tags = cast("Sequence[str]", {**(given or {}), **options}.get("tags", ()))
         if self.tagged and len(tags) >= MOST_VIDEO_TAGS:
             raise ConfigurationError(
@@ -239,9 +243,6 @@ async def _caption_images(client: Memories, request: ItemRequest) -> list[ItemAn
 
 
 async def _caption_videos(client: Memories, request: ItemRequest) -> list[ItemAnswer]:
-    given = cast("Sequence[Mapping[str, str]]", request.fields.get("persons", ()))
-    persons = [Person(person["name"], person["url"]) for person in given]
-    request = attrs.evolve(request, fields={**request.fields, "persons": persons})
     return [_caption(await _single(request, cast("_Single[Caption]", client.captions.video)))]
 
 
@@ -293,6 +294,7 @@ _ROWS = (
         name="add_images",
         summary="Add images to the private image library, many to a request.",
         operation=ADD_IMAGES,
+        call=Library.add_images,
         send=_add_images,
         columns={"image_id": "int64"},
         options=frozenset(
@@ -304,6 +306,7 @@ _ROWS = (
         name="embed_images",
         summary="Turn images into vectors.",
         operation=EMBED_IMAGE_FILE,
+        call=Embeddings.image,
         send=_embed_images,
         columns={"model": "string", "vector": "vector"},
         options=frozenset({"model"}),
@@ -312,6 +315,7 @@ _ROWS = (
         name="caption_images",
         summary="Describe images.",
         operation=CAPTION_IMAGE_FILE,
+        call=Captions.image,
         send=_caption_images,
         columns=_CAPTION_COLUMNS,
         options=_PROMPTS | {"as_base64"},
@@ -322,6 +326,7 @@ _ROWS = (
         name="caption_videos",
         summary="Describe videos.",
         operation=CAPTION_VIDEO_FILE,
+        call=Captions.video,
         send=_caption_videos,
         columns=_CAPTION_COLUMNS,
         options=_PROMPTS | {"persons"},
@@ -332,6 +337,7 @@ _ROWS = (
         name="add_videos",
         summary="Add videos to the private video library and wait until they are searchable.",
         operation=ADD_VIDEO_FILE,
+        call=Library.add_video,
         send=_add_videos,
         columns={"video_no": "string", "video_name": "string", "video_status": "string"},
         options=frozenset({"unique_id", "tags", "searchable_within"}),

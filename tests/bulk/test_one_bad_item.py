@@ -12,7 +12,7 @@ import pytest
 from memories_async import ConfigurationError, Memories
 from memories_async.bulk import KINDS, Input, Job, Status
 from memories_async.bulk.journal.queries import as_json, from_json
-from memories_async.bulk.options import OPTION_TYPES
+from memories_async.bulk.options import options_of
 from memories_async.emulator import Emulator
 from memories_async.emulator.faults import InjectedFault
 from memories_async.emulator.http.envelopes import Reason
@@ -62,6 +62,10 @@ async def test_an_unfit_file_whose_name_is_no_utf_8_fails_alone(
         ("caption_images", {"thinking": "yes"}),
         ("caption_images", {"qa": 1}),
         ("caption_images", {"reasoning_effort": 1.5}),
+        ("caption_images", {"reasoning_effort": 11}),
+        ("add_images", {"camera_model": "c" * 201}),
+        ("add_images", {"tags": ["x"] * 51}),
+        ("add_images", {"unique_id": ".."}),
         ("caption_images", {"as_base64": "no"}),
         ("caption_videos", {"persons": [{"name": "Ann"}]}),
         ("caption_videos", {"persons": {"name": "Ann", "url": "https://example.org/a.png"}}),
@@ -91,8 +95,8 @@ async def test_a_wrong_option_is_refused_when_it_is_planned(
 
 
 def test_every_option_of_every_kind_is_checked() -> None:
-    used = {name for kind in KINDS.values() for name in kind.options}
-    assert used == set(OPTION_TYPES)
+    for kind in KINDS.values():
+        assert kind.options <= options_of(kind.call).keys(), kind.name
 
 
 @pytest.mark.parametrize("batch", [1, 3])
