@@ -101,6 +101,7 @@ _MESSAGES: tuple[tuple[frozenset[str], re.Pattern[str], type[ApiError]], ...] = 
 )
 
 
+_NO_CONTENT = 204
 _CHARSET = re.compile(r"charset=[\"']?([\w-]+)", re.IGNORECASE)
 
 
@@ -119,6 +120,8 @@ def decode(status: int, headers: Mapping[str, str], body: bytes) -> object:
     """
     if 300 <= status < 400:
         raise ApiError("redirect refused", code=str(status), status=status)
+    if status == _NO_CONTENT:
+        return None
     try:
         charset = _CHARSET.search(headers.get("content-type", ""))
         answer = read_json(body, charset and charset[1]) if body else None

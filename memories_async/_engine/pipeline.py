@@ -25,7 +25,6 @@ from memories_async._engine.request import (
 )
 from memories_async._engine.retry import FailedAttempt, Verdict, backoff, judge, pause_before_next
 from memories_async._engine.transport import downloads
-from memories_async._engine.transport.answers import Reply
 from memories_async._engine.transport.downloads import PartialFile
 from memories_async._engine.transport.failures import Failure
 from memories_async._engine.transport.http import Http
@@ -267,7 +266,7 @@ class Pipeline:
         )
         if isinstance(outcome, Failure):
             raise error_of(outcome, request, transfer, self.clock.monotonic())
-        watch.status = outcome.status if isinstance(outcome, Reply) else 200
+        watch.status = outcome.status
         value = value_of(request, outcome, transfer.attempt, self.clock.monotonic())
         if transfer.state is not State.SENT:
             # A refusal may come early; a result cannot be that of a request not yet whole.

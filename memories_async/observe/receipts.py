@@ -132,7 +132,7 @@ class _AppendOnly:
 
     def __init__(self, path: str) -> None:
         self._path = path
-        self._descriptor = _open(path)
+        self._descriptor = _open_to_append(path)
         size = os.fstat(self._descriptor).st_size
         if not size:
             return
@@ -145,7 +145,7 @@ class _AppendOnly:
 
     def append(self, line: bytes) -> None:
         if not os.fstat(self._descriptor).st_nlink:  # deleted: nobody would ever read it
-            anew = _open(self._path)
+            anew = _open_to_append(self._path)
             os.dup2(anew, self._descriptor, inheritable=False)  # other threads may be writing
             os.close(anew)
         written = os.write(self._descriptor, line + _NEWLINE)
@@ -157,7 +157,7 @@ class _AppendOnly:
             os.close(self._descriptor)
 
 
-def _open(path: str) -> int:
+def _open_to_append(path: str) -> int:
     flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | getattr(os, "O_CLOEXEC", 0)
     flags |= getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
     try:

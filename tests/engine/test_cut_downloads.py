@@ -22,7 +22,9 @@ from memories_async import (
     OutcomeUnknown,
     Progress,
 )
+from memories_async.observe import AttemptEnded
 from tests.engine.raw_server import Conversation, RawServer, answer
+from tests.observe.story import Story
 from tests.virtual_clock import HurriedClock
 
 pytestmark = pytest.mark.anyio
@@ -93,6 +95,14 @@ async def downloaded(
         call = client.library.download if kind == "video" else client.assets.download
         await call("VI1", target, on_progress=told.append, options=options)
     return server, target, told
+
+
+async def test_observers_are_told_that_the_rest_came(tmp_path: Path) -> None:
+    story = Story()
+    serve = a_service(rest=the_rest, Accept_Ranges="bytes")
+    await downloaded(serve, tmp_path, CallOptions(observers=[story]))
+    ended = [event for event in story.events if isinstance(event, AttemptEnded)]
+    assert [(event.verdict, event.status) for event in ended] == [("retry", 200), ("ok", 206)]
 
 
 @pytest.mark.parametrize("kind", ["video", "asset"])

@@ -96,6 +96,11 @@ def test_success(answer: dict[str, object], data: object) -> None:
     assert decode(200, JSON, json.dumps(answer).encode()) == data
 
 
+def test_no_content_is_a_success_without_data() -> None:
+    """What was deleted is deleted; where data is due, what reads it says that none came."""
+    assert decode(204, {}, b"") is None
+
+
 @pytest.mark.parametrize("code", [*sorted(SUCCESS_CODES, key=str), 0, 200])
 def test_every_success_code_is_one_on_every_host(code: object) -> None:
     """Row 35 of the fault matrix."""
