@@ -53,7 +53,8 @@ _STATES: dict[State, SendState] = {
     State.SENT: "SENT",
 }
 _PORTS = {"http": 80, "https": 443}
-_NUMBERS = itertools.count(1)
+CALL_NUMBERS: Final = itertools.count(1)
+"""Tell the calls of this process apart."""
 
 
 class Watch:
@@ -213,14 +214,19 @@ class Watch:
         return certainty
 
     def _tell(self, event: Event) -> None:
-        for observer in self._observers:
-            try:
-                observer.observe(event)
-            except (KeyboardInterrupt, SystemExit):
-                raise
-            except BaseException:  # CancelledError, too: the result may have been paid for
-                with contextlib.suppress(Exception):  # what fails may be the application's handler
-                    log.exception("an observer failed: %s", type(observer).__name__)
+        tell(self._observers, event)
+
+
+def tell(observers: Sequence[Observer], event: Event) -> None:
+    """Tell observers of an event; what one of them raises is logged, and changes nothing."""
+    for observer in observers:
+        try:
+            observer.observe(event)
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException:  # CancelledError, too: the result may have been paid for
+            with contextlib.suppress(Exception):  # what fails may be the application's handler
+                log.exception("an observer failed: %s", type(observer).__name__)
 
 
 def certainty_of(
@@ -248,7 +254,7 @@ def certainty_of(
 def _observed(operation: Operation[Any], url: str) -> ObservedCall:
     scheme, _, rest = url.partition("://")
     return ObservedCall(
-        number=next(_NUMBERS), **_of_each_call(operation, scheme, rest.partition("/")[0])
+        number=next(CALL_NUMBERS), **_of_each_call(operation, scheme, rest.partition("/")[0])
     )
 
 

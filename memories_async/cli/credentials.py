@@ -6,7 +6,7 @@ import contextlib
 import getpass
 import os
 import sys
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from types import ModuleType
 from typing import TypeVar
 
@@ -30,6 +30,7 @@ from memories_async.config import (
 )
 from memories_async.errors import ConfigurationError
 from memories_async.limiters import Limiter, RedisLimiter, SqliteLimiter
+from memories_async.observe import Observer
 from memories_async.operations import Bucket
 
 Client = TypeVar("Client", bound=Memories)
@@ -128,8 +129,13 @@ def connect_as(
             options=CallOptions(answer_timeout=calling.answer_timeout),
             rates=rates_of(account, rates),
             limiter=limiter_at(calling.limiter),
-            observers=[CallLines()] if calling.verbose else (),
+            observers=observers_of(calling),
         )
+
+
+def observers_of(calling: Calling) -> Sequence[Observer]:
+    """Return who is told what each call does."""
+    return [CallLines()] if calling.verbose else []
 
 
 def with_key(account: Account, needed: KeyName) -> Account:

@@ -182,7 +182,7 @@ async def go(job: Job, who: Account, running: Running, shared: Shared, calling: 
     async with (
         connect(who, needed, calling, rates) as local,
         cluster.caller(
-            local, who, rates_of(who, rates), running if sends else RUNNING, output
+            local, who, rates_of(who, rates), running if sends else RUNNING, calling, output
         ) as client,
     ):
         output.note(f"job {name}: {counts.planned} of {counts.total} items to send")

@@ -191,7 +191,8 @@ def read_receipts(path: str | os.PathLike[str]) -> list[Receipt]:
                 continue
             before = found.setdefault(receipt.id, receipt)
             if before.status == "perhaps billed":  # what is known for certain stays
-                found[receipt.id] = attrs.evolve(before, status=receipt.status)
+                digest = before.digest or receipt.digest  # elsewhere it may be known only later
+                found[receipt.id] = attrs.evolve(before, status=receipt.status, digest=digest)
     if broken and not found:
         raise ConfigurationError(f"{os.fspath(path)} is no file of receipts")
     if broken:

@@ -6,9 +6,10 @@ import asyncio
 import contextlib
 import functools
 import hashlib
+import logging
 import os
 import secrets
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping, Sequence
 from typing import Any, Final, TypeAlias, cast
 
 import attrs
@@ -23,8 +24,11 @@ from memories_async.config import (
 )
 from memories_async.errors import ConfigurationError, MemoriesError, OutcomeUnknown
 from memories_async.models import Progress
+from memories_async.observe import Event, Observer
+from memories_async.observe.logs import LOGGING, log
 from memories_async.operations import Bucket
 from memories_async.ray.actors import RayLimiter, installed
+from memories_async.ray.stories import Story
 
 LOCAL: Final = "local"
 """The address that stands for a cluster of this machine's own, for as long as it is used."""
@@ -52,6 +56,7 @@ async def cluster_of(
     address: str = LOCAL,
     workers: int = 4,
     rates: Mapping[Bucket, Rate] | None = None,
+    observers: Sequence[Observer] = (),
 ) -> AsyncGenerator[Memories]:
     """Give a client for ``Job.run`` whose billed calls a cluster's workers make.
 
@@ -65,6 +70,7 @@ async def cluster_of(
         address: ``local`` starts a cluster; ``auto``, ``HOST:PORT`` or ``ray://HOST:PORT`` is one.
         workers: Processes that send.
         rates: The account's limits where they are not the documented ones.
+        observers: Who is told what the workers' calls do, besides those of each call.
 
     Raises:
         ConfigurationError: Ray is not installed or cannot be reached, or its workers have another
@@ -76,7 +82,7 @@ async def cluster_of(
     try:
         pool = [_Worker(ray, rates) for _ in range(workers)]
         await asyncio.gather(*(worker.check(_digest(account)) for worker in pool))
-        yield cast("Memories", _ClusterClient(client, pool))
+        yield cast("Memories", _ClusterClient(client, pool, observers))
     finally:
         await asyncio.to_thread(ray.shutdown)
 
@@ -145,9 +151,12 @@ class _Said:
 class _ClusterClient:
     """Looks like a client; what it does not send to the cluster, the real one does."""
 
-    def __init__(self, client: Memories, pool: list[_Worker]) -> None:
+    def __init__(
+        self, client: Memories, pool: list[_Worker], observers: Sequence[Observer]
+    ) -> None:
         self._client = client
         self._pool = pool
+        self._observers = tuple(observers)
 
     def __getattr__(self, name: str) -> object:
         found = getattr(self._client, name)
@@ -164,8 +173,11 @@ class _ClusterClient:
         # What listens to the call is here, and not there.
         plain = attrs.evolve(options, before_sending=None, observers=None)
         called = _Called(place, arguments, fields, plain)
+        observers = (*self._observers, *(options.observers or ()))
+        if log.isEnabledFor(logging.INFO):
+            observers = (*observers, LOGGING)
         worker = min(self._pool, key=lambda worker: worker.calls)
-        return await worker.call(called, options.before_sending, on_progress)
+        return await worker.call(called, options.before_sending, on_progress, observers)
 
 
 @attrs.frozen
@@ -227,6 +239,7 @@ class _Worker:
         called: _Called,
         before: Callable[[], Awaitable[object]] | None,
         on_progress: Callable[[Progress], object],
+        observers: Sequence[Observer],
     ) -> object:
         """Have a call made.
 
@@ -237,10 +250,13 @@ class _Worker:
         self.calls += 1
         try:
             for _ in range(_LIVES):
-                sending = _Sending(self._actor, called, before, on_progress)
+                story = Story(observers)
+                sending = _Sending(self._actor, called, before, on_progress, story)
                 try:
                     said = await sending.run()
-                except self._ray.exceptions.RayError:
+                except self._ray.exceptions.RayError as error:
+                    left = sending.may_have_left
+                    story.break_off((OutcomeUnknown if left else type(error)).__name__)
                     if sending.may_have_left:
                         raise OutcomeUnknown(f"the worker died: {_MAY_HAVE_LEFT}") from None
                     await self._asked("account")  # until it lives again
@@ -263,56 +279,98 @@ class _Sending:
         called: _Called,
         before: Callable[[], Awaitable[object]] | None,
         on_progress: Callable[[Progress], object],
+        story: Story,
     ) -> None:
         self.may_have_left = False
         self._actor, self._called = actor, called
         self._before, self._on_progress = before, on_progress
+        self._story = story
         self._id = secrets.token_hex(8)
+        self._news: Any = None
+        self._refused: Exception | None = None
+        self._cancelled = False
 
     async def run(self) -> _Said:
-        """Wait for what comes of it, and give leave at its first byte."""
+        """Wait for what comes of it, hear what it does, and give leave at its first byte."""
         answer = self._actor.call.remote(self._id, self._called)
         try:
-            while await self._actor.wants_leave.remote(self._id):
-                await self._give_leave()
+            await self._hear()
+            if self._refused is not None:
+                raise self._refused
             return cast("_Said", await answer)
         except asyncio.CancelledError as error:
+            self._cancelled = True
             self._actor.cancel.remote(self._id)
             if await self._had_left(answer):
                 error.add_note(_MAY_HAVE_LEFT)
+            self._story.break_off(type(error).__name__)
             raise
+
+    async def _hear(self) -> None:
+        """Take in what the worker has to say of the call, to its end."""
+        while True:
+            # What somebody was waiting for who was cancelled is not lost: it is awaited again.
+            self._news = self._news or self._actor.news.remote(self._id)
+            news = cast("Sequence[_News]", await self._news)
+            self._news = None
+            for one in news:
+                if isinstance(one, _WantsLeave):
+                    await self._give_leave()
+                elif isinstance(one, _Over):
+                    return
+                else:
+                    self._story.tell(one)
 
     async def _give_leave(self) -> None:
+        granted = False
         try:
-            if self._before is not None:
+            if self._before is not None and not self._cancelled:
                 await self._before()
-        except BaseException:
-            self._actor.leave.remote(self._id, granted=False)
-            raise
-        self.may_have_left = True
-        self._on_progress(Progress(1, None))  # from here on nobody may say that no byte has left
-        self._actor.leave.remote(self._id, granted=True)
+            granted = not self._cancelled
+        except Exception as error:
+            self._refused = error
+        finally:  # cancelled, it is not granted either
+            if granted:
+                self.may_have_left = True
+                # From here on nobody may say that no byte has left: a receipt neither.
+                self._story.leaving()
+                self._on_progress(Progress(1, None))
+            self._actor.leave.remote(self._id, granted=granted)
 
     async def _had_left(self, answer: Any) -> bool:
-        if not self.may_have_left:
-            return False
         with contextlib.suppress(Exception):
             async with asyncio.timeout(_LAST_WORDS):
+                await self._hear()
                 said = cast("_Said", await answer)
-                return said.left or not said.cancelled
-        return True
+                return self.may_have_left and (said.left or not said.cancelled)
+        return self.may_have_left
 
 
 # --- on the worker ------------------------------------------------------------------------------
 
 
+class _WantsLeave:
+    """A call wants to send its first byte."""
+
+
+class _Over:
+    """A call has come to its end: there is no more news of it."""
+
+
+_News: TypeAlias = Event | _WantsLeave | _Over
+
+
 class _Call:
-    """A call on the worker: it asks for leave, and is told."""
+    """A call on the worker: an observer of itself; it asks for leave, and is told."""
 
     def __init__(self) -> None:
-        self.wants_leave: asyncio.Queue[bool] = asyncio.Queue()
+        self.news: asyncio.Queue[_News] = asyncio.Queue()
         self.leave: asyncio.Queue[bool] = asyncio.Queue()
         self.task: asyncio.Future[object] | None = None
+
+    def observe(self, event: Event, /) -> None:
+        """Pass an event on."""
+        self.news.put_nowait(event)
 
 
 class _RefusedError(Exception):
@@ -337,7 +395,7 @@ class _Caller:
         sent = 0
 
         async def before_sending() -> None:
-            call.wants_leave.put_nowait(True)
+            call.news.put_nowait(_WantsLeave())
             if not await call.leave.get():
                 raise _RefusedError
 
@@ -345,7 +403,7 @@ class _Caller:
             nonlocal sent
             sent = progress.sent
 
-        options = attrs.evolve(called.options, before_sending=before_sending)
+        options = attrs.evolve(called.options, before_sending=before_sending, observers=[call])
         namespace, method = called.place
         try:
             if self._client is None:
@@ -364,14 +422,17 @@ class _Caller:
             # Its class may be unknown on the other side, and Ray would take that for its own fault.
             return _Said(error=RuntimeError(f"{type(error).__name__}: {error}"), sent=sent)
         finally:
-            call.wants_leave.put_nowait(False)
+            call.news.put_nowait(_Over())
 
-    async def wants_leave(self, id: str) -> bool:
-        """Wait until a call wants to send its first byte; False once it is over."""
-        wants = await self._calls.setdefault(id, _Call()).wants_leave.get()
-        if not wants:
+    async def news(self, id: str) -> list[_News]:
+        """Wait until there is something to say of a call; the last is that it is over."""
+        news = self._calls.setdefault(id, _Call()).news
+        said = [await news.get()]
+        while not news.empty():
+            said.append(news.get_nowait())
+        if isinstance(said[-1], _Over):
             del self._calls[id]
-        return wants
+        return said
 
     async def leave(self, id: str, *, granted: bool) -> None:
         """Let a call send its first byte, or not."""

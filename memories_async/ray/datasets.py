@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import importlib
-from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Generator, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -31,6 +33,8 @@ T = TypeVar("T")
 DIMENSIONS: Final[Mapping[str, int]] = {"multimodalembedding@001": 1408, "mobileclip": 512}
 """Numbers in a vector: a block in which every row failed must have the same type as the others."""
 _BATCH: Final = 32
+_PAGE: Final = 500
+"""Entries of a ledger that are in memory at once."""
 
 
 _MARKS: Mapping[str, Mark] = {
@@ -318,12 +322,23 @@ def report(job: str, *, ledger: Ledger | None = None) -> Totals:
         ConfigurationError: Ray is not installed.
         LedgerUnavailable: The ledger cannot be reached.
     """
-    return asyncio.run(_closing(ledger or RayLedger(job), lambda ledger: ledger.totals()))
+    home = ledger or RayLedger(job)
+
+    async def count() -> Totals:
+        try:
+            return await home.totals()
+        finally:
+            await home.aclose()
+
+    with _beside() as run:
+        return run(count())
 
 
 @checked(_MARKS)
 def results(job: str, *, ledger: Ledger | None = None) -> Iterator[tuple[str, Entry]]:
-    """Return all that the ledger knows of a job: what was paid for can always be read again.
+    """Yield all that the ledger knows of a job: what was paid for can always be read again.
+
+    A page at a time is read, so a job may have any number of calls.
 
     Args:
         job: Its name.
@@ -334,13 +349,39 @@ def results(job: str, *, ledger: Ledger | None = None) -> Iterator[tuple[str, En
 
     Raises:
         ConfigurationError: Ray is not installed.
-        LedgerUnavailable: The ledger cannot be reached.
+        LedgerUnavailable: The ledger cannot be reached; also while it is read.
     """
+    return _pages(ledger or RayLedger(job))
 
-    async def collect(ledger: Ledger) -> list[tuple[str, Entry]]:
-        return [found async for found in ledger.entries()]
 
-    return iter(asyncio.run(_closing(ledger or RayLedger(job), collect)))
+def _pages(ledger: Ledger) -> Iterator[tuple[str, Entry]]:
+    entries = ledger.entries()
+
+    async def page() -> list[tuple[str, Entry]]:
+        found: list[tuple[str, Entry]] = []
+        async for entry in entries:
+            found.append(entry)
+            if len(found) == _PAGE:
+                break
+        return found
+
+    with _beside() as run:
+        try:
+            while found := run(page()):
+                yield from found
+        finally:
+            run(ledger.aclose())
+
+
+@contextlib.contextmanager
+def _beside() -> Generator[Callable[[Coroutine[Any, Any, T]], T]]:
+    """Give what runs coroutines one by one, also where a loop is running: a notebook has one."""
+    with ThreadPoolExecutor(1, thread_name_prefix="memories-async-ray") as thread:
+        runner = asyncio.Runner()
+        try:
+            yield lambda work: thread.submit(runner.run, work).result()
+        finally:
+            thread.submit(runner.close).result()
 
 
 def _mapped(dataset: Dataset, plan: RowPlan, shared: RowSettings, concurrency: int) -> Dataset:
@@ -363,13 +404,6 @@ def _mapped(dataset: Dataset, plan: RowPlan, shared: RowSettings, concurrency: i
         compute=ray.data.ActorPoolStrategy(size=concurrency),
         num_cpus=0.1,  # it waits for the service and for its turn
     )
-
-
-async def _closing(ledger: Ledger, work: Callable[[Ledger], Coroutine[Any, Any, T]]) -> T:
-    try:
-        return await work(ledger)
-    finally:
-        await ledger.aclose()
 
 
 def _prompts(

@@ -266,6 +266,46 @@ async def test_all_pages_can_be_read(ledger: Ledger) -> None:
     assert len({key async for key, _ in ledger.entries()}) == 1200
 
 
+@pytest.mark.parametrize("kind", ["sqlite", "redis"])
+def test_a_job_is_read_a_page_at_a_time_by_blocking_code(
+    kind: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    from memories_async.ray import report, results
+
+    where = request.getfixturevalue("server") if kind == "redis" else str(tmp_path / "ledger")
+    asked = 0
+
+    async def fill(ledger: Ledger) -> None:
+        await asyncio.gather(*(ledger.begin(f"key {number}", "one") for number in range(1200)))
+        await ledger.aclose()
+
+    class Counting:
+        """Counts what was taken out of a ledger."""
+
+        def __init__(self, ledger: Ledger) -> None:
+            self.ledger = ledger
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(self.ledger, name)
+
+        async def entries(self) -> AsyncIterator[tuple[str, Entry]]:
+            nonlocal asked
+            async for found in self.ledger.entries():
+                asked += 1
+                yield found
+
+    asyncio.run(fill(ledger_at(kind, where, str(tmp_path))))
+    found = results("any", ledger=Counting(ledger_at(kind, where, str(tmp_path))))  # type: ignore[arg-type]  # it has all of a ledger
+    next(found)
+    assert asked <= 500
+    assert len({key for key, _ in found}) == asked - 1 == 1199
+
+    async def in_a_notebook() -> int:
+        return report("any", ledger=ledger_at(kind, where, str(tmp_path))).sending
+
+    assert asyncio.run(in_a_notebook()) == 1200
+
+
 # --- the rules, without any home ----------------------------------------------------------------
 
 EVENTS = st.lists(

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from memories_async.emulator import Emulator, InjectedFault, Reason
+from memories_async.observe import read_receipts
 from tests.bulk.ledgers import PNG
 from tests.ray.conftest import MakeRows, processes
 
@@ -57,8 +58,14 @@ def test_a_job_like_any_other(emulator: Emulator, rows: MakeRows, tmp_path: Path
     (folder / "bad.jpg").write_bytes(b"nothing")
     emulator.faults.add(InjectedFault(None, Reason.THROTTLED, nth=3, times=1))
     home = tmp_path / "home"
-    status, printed, said = ended(command(emulator, home, "embed", folder, "--ray", "--json"))
+    asked = ("embed", folder, "--ray", "--json", "--verbose")
+    status, printed, said = ended(command(emulator, home, *asked))
     assert status == 1, said  # one of them is no image
+    # What the calls do there is said here.
+    assert said.count(": attempt 1\n") == 12, said
+    assert said.count(": attempt 2\n") == 1, said
+    assert said.count(": throttled: ") == 1, said
+    assert said.count(": billed\n") == 12, said
     assert Counter(row["status"] for row in printed) == {"done": 12, "failed": 1}
     assert {len(row["vector"]) for row in printed if row["status"] == "done"} == {1408}
     assert emulator.ledger.billed() == 12
@@ -152,6 +159,54 @@ def test_killed_workers_cost_nothing_twice(
     before = len(emulator.ledger)
     ended(command(emulator, home, "embed", folder, "--ray", "--json"))
     assert len(emulator.ledger) == before, "what was done or unknown was sent again"
+
+
+RECEIPTS = """
+import asyncio, json, os, sys
+from memories_async import Memories
+from memories_async.bulk import Job
+from memories_async.observe import Receipts
+from memories_async.ray.cluster import ACCOUNT_VARIABLES, cluster_of
+async def main(folder, place, receipts):
+    account = {name: os.environ[name] for name in ACCOUNT_VARIABLES}
+    heard = Receipts(receipts)
+    async with Memories() as client, await Job.create(place, "embed_images", [folder]) as job:
+        async with cluster_of(client, account, workers=2, observers=[heard]) as there:
+            report = await job.run(there, concurrency=4)
+    counts = report.counts
+    print(json.dumps([report.requests, counts.done, counts.unknown]))
+asyncio.run(main(*sys.argv[1:]))
+"""
+
+
+def test_receipts_hear_of_every_call_on_workers_that_are_killed(
+    emulator: Emulator, rows: MakeRows, tmp_path: Path
+) -> None:
+    emulator.faults.add(InjectedFault(None, None, times=None, latency=0.05, moment="processed"))
+    emulator.faults.add(InjectedFault(None, Reason.THROTTLED, nth=5, times=1))
+    folder = Path(rows(60)[0]["path"]).parent
+    environment = os.environ | {
+        "MEMORIES_API_KEY": "key",
+        "MEMORIES_CAPTION_KEY": "caption",
+        "MEMORIES_BASE_URL": emulator.url,
+        "PYTHONPATH": os.getcwd(),
+    }
+    place, receipts = tmp_path / "job", tmp_path / "receipts"
+    command = [sys.executable, "-c", RECEIPTS, str(folder), str(place), str(receipts)]
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        for count in (15, 40):
+            while len(emulator.ledger) < count and process.poll() is None:
+                time.sleep(0.01)
+            for worker in processes(WORKER)[:1]:
+                os.kill(worker, signal.SIGKILL)
+        output = process.communicate(timeout=180)[0]
+    requests, done, unknown = json.loads(output.splitlines()[-1])
+    kept = Counter(receipt.status for receipt in read_receipts(receipts))
+    assert done + unknown == requests == 60
+    assert unknown, "nobody was killed while a call was under way"
+    assert kept["billed"] == done
+    assert kept["perhaps billed"] == unknown
+    assert set(billed(emulator).values()) == {1}
 
 
 def test_the_first_signal_lets_what_is_in_flight_end(

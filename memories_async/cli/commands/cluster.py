@@ -7,7 +7,7 @@ import importlib.util
 from collections.abc import AsyncGenerator, Mapping
 
 from memories_async.cli.checks import LOCAL_CLUSTER
-from memories_async.cli.credentials import VARIABLES, Account
+from memories_async.cli.credentials import VARIABLES, Account, observers_of
 from memories_async.cli.options import Calling, Running
 from memories_async.cli.terminal.console import console
 from memories_async.cli.terminal.output import Output
@@ -43,6 +43,7 @@ async def caller(
     who: Account,
     rates: Mapping[Bucket, Rate] | None,
     running: Running,
+    calling: Calling,
     output: Output,
 ) -> AsyncGenerator[Memories]:
     """Give the client that makes a job's calls: the one that is given, or a cluster's.
@@ -67,5 +68,6 @@ async def caller(
             address=running.ray,
             workers=min(running.concurrency, WORKERS),
             rates=rates,
+            observers=observers_of(calling),
         ) as found:
             yield found
