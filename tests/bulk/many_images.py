@@ -12,14 +12,21 @@ from __future__ import annotations
 
 import asyncio
 import collections
+import contextlib
+import heapq
+import itertools
 import json
 import os
 import random
 import sys
 import time
+from collections.abc import Iterator, Sized
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
+from unittest.mock import patch
 
 from memories_async import Bucket, Memories, Rate, _json
+from memories_async._engine.body.threads import Threads
 from memories_async._engine.body.writer import Transfer
 from memories_async._engine.request import Request
 from memories_async._engine.transport.answers import Reply
@@ -35,11 +42,64 @@ VECTOR = [0.25, -0.5, 0.125, 1.0]
 
 
 class Clock(HurriedClock):
-    """Jumps, and keeps no list of its jumps: there are too many of them."""
+    """Jumps to who wakes up next, once nobody has anything to do, in the loop or in a thread."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._sleepers: list[tuple[float, int, asyncio.Future[None]]] = []
+        self._numbers = itertools.count()
+        self._passing: asyncio.Task[None] | None = None
+        self._in_threads = 0
+        self._back = asyncio.Event()
 
     async def sleep(self, seconds: float) -> None:
-        self.now += seconds
-        await asyncio.sleep(0)
+        waking = asyncio.get_running_loop().create_future()
+        heapq.heappush(self._sleepers, (self.now + seconds, next(self._numbers), waking))
+        if self._passing is None or self._passing.done():
+            self._passing = asyncio.ensure_future(self._pass_time())
+        await waking
+
+    async def _pass_time(self) -> None:
+        ready: Sized = asyncio.get_running_loop()._ready  # type: ignore[attr-defined]  # asyncio's
+        while self._sleepers:
+            await asyncio.sleep(0)
+            if self._in_threads:
+                self._back.clear()
+                await self._back.wait()
+            elif not ready:
+                due, _, waking = heapq.heappop(self._sleepers)
+                if not waking.done():  # its sleeper was cancelled: that takes no time
+                    self.now = max(self.now, due)
+                    waking.set_result(None)
+
+    def _returned(self) -> None:
+        self._in_threads -= 1
+        self._back.set()
+
+    @contextlib.contextmanager
+    def standing_still_for_threads(self) -> Iterator[None]:
+        """Let no time pass while a thread works, and until the loop has heard of it."""
+        submit, run = ThreadPoolExecutor.submit, Threads.run
+        loop = asyncio.get_running_loop()
+
+        def submitting(pool: Any, function: Any, /, *given: Any, **named: Any) -> Any:
+            self._in_threads += 1
+            future = submit(pool, function, *given, **named)
+            future.add_done_callback(lambda _: loop.call_soon_threadsafe(self._returned))
+            return future
+
+        async def running(threads: Any, function: Any) -> Any:
+            self._in_threads += 1
+            try:
+                return await run(threads, function)
+            finally:
+                self._returned()
+
+        with (
+            patch.object(ThreadPoolExecutor, "submit", submitting),
+            patch.object(Threads, "run", running),
+        ):
+            yield
 
 
 class Service:
@@ -117,7 +177,8 @@ async def embed(folder: str, concurrency: int) -> dict[str, object]:
     async with client, await Job.create(f"{folder}/job", "embed_images", f"{folder}/images") as job:
         planned = time.monotonic()
         (await client._dispatcher.engine()).http.exchange = service.exchange  # type: ignore[method-assign]  # the seam
-        report = await job.run(client, concurrency=concurrency)
+        with clock.standing_still_for_threads():
+            report = await job.run(client, concurrency=concurrency)
         differences = 0
         async for item in job.items():
             billed = service.billed[os.path.basename(item.source)]

@@ -33,22 +33,26 @@ def assert_ledger_equals_journal(seen: dict[str, object], count: int) -> None:
     assert seen["billed"] == counts["done"] + faults.get("lost", 0)
 
 
+def assert_each_is_counted_once(seen: dict[str, object]) -> None:
+    """One call a second, no more, and no less but for what the service's throttles cost."""
+    requests, seconds = seen["requests"], seen["virtual_seconds"]
+    assert isinstance(requests, int)
+    assert isinstance(seconds, float)
+    assert requests - 1 <= seconds <= 1.05 * requests + 10
+
+
 def test_a_thousand_images_at_one_call_a_second(tmp_path: Path) -> None:
     seen = embed(tmp_path, 1000)
     assert_ledger_equals_journal(seen, 1000)
-    assert isinstance(seen["requests"], int)
-    assert isinstance(seen["virtual_seconds"], float)
-    assert seen["virtual_seconds"] >= seen["requests"] - 1
+    assert_each_is_counted_once(seen)
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1800)
+@pytest.mark.timeout(1200)
 @pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="memory is read from /proc")
 def test_a_hundred_thousand_images_at_one_call_a_second(tmp_path: Path) -> None:
     seen = embed(tmp_path, 100_000)
     assert_ledger_equals_journal(seen, 100_000)
-    assert isinstance(seen["requests"], int)
-    assert isinstance(seen["virtual_seconds"], float)
     assert isinstance(seen["peak_memory"], int)
-    assert seen["virtual_seconds"] >= seen["requests"] - 1
+    assert_each_is_counted_once(seen)
     assert seen["peak_memory"] < 100 * MEBIBYTE
