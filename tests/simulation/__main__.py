@@ -95,9 +95,9 @@ def planted(seeds: Sequence[int] | None, *, part: int, parts: int) -> int:
     """
     status = 0
     for number, (name, fault) in enumerate(PLANTED.items()):
-        if number % parts != part or (seeds is None and fault.seed is None):
+        if number % parts != part:
             continue
-        told = found(name, seeds or range(fault.seed or 0, (fault.seed or 0) + NEARBY))
+        told = found(name, seeds or range(fault.seed, fault.seed + NEARBY))
         status |= told is None
         seed, steps, how = told or ("", "", "NOT FOUND")
         print(f"| {name} | {seed} | {steps} | {how} |", flush=True)

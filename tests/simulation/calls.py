@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import os
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, Literal
+from unittest.mock import patch
 
 import attrs
 
 from memories_async import CallOptions, Media, Memories, Outcome
+from memories_async._engine.transport.payload import Payload
 from memories_async.emulator.engines.hashing import HashEngine
 from tests.simulation.invariants import Request
 from tests.simulation.world import World
 
 PNG = b"\x89PNG\r\n\x1a\n" + b"\0\0\0\rIHDR\0\0\0\1\0\0\0\1\x08\2\0\0\0" + b"\x90wS\xde"
+PAUSE = 0.05
+"""Virtual seconds between a stream's pieces."""
 MP4 = b"\0\0\0\x18ftypmp42\0\0\0\0mp42isom"
 
 
@@ -34,17 +41,29 @@ def vector(*contents: bytes | str) -> list[float]:
     return [byte / 256 for byte in bytes.fromhex(echo(*contents))[:16]]
 
 
+@attrs.frozen(eq=False)
 class EchoEngine(HashEngine):
-    """Answers with what was asked, so that nobody can get another's answer unnoticed."""
+    """Answers with what was asked, so that nobody can get another's answer unnoticed.
+
+    Attributes:
+        answers: Told of each picture that is just about to be answered, and billed.
+    """
+
+    answers: Callable[[bytes], None] = lambda picture: None
 
     def describe_images(self, pictures: Sequence[Path], prompt: str) -> str:
-        return echo(prompt, *(picture.read_bytes() for picture in pictures))
+        contents = [picture.read_bytes() for picture in pictures]
+        for content in contents:
+            self.answers(content)
+        return echo(prompt, *contents)
 
     def describe_video(self, video: Path, prompt: str, persons: Sequence[Any]) -> str:
         return echo(prompt, video.read_bytes())
 
     def embed_image(self, picture: Path, model: str) -> list[float]:
-        return vector(picture.read_bytes())
+        content = picture.read_bytes()
+        self.answers(content)
+        return vector(content)
 
     def embed_text(self, text: str, length: int) -> list[float]:
         return vector(text)
@@ -59,9 +78,12 @@ class Call:
         contents: What is sent.
         spare: What a file holds once it has changed.
         cancel_after: Seconds after which it is cancelled.
+        cancel_at: Which of its contents it is cancelled at, as the service answers that.
         hook: What its hooks do: raise, or wait before it is sent.
         requests: What is asked of the service: one for all contents, or one for each.
         outcomes: What became of a batch's items, as they came.
+        ended: Whether it has: nothing of it goes on.
+        writing: How many bodies of it are being written.
     """
 
     number: int
@@ -74,6 +96,9 @@ class Call:
     requests: list[Request] = attrs.field(factory=list)
     outcomes: list[Outcome[Any]] = attrs.field(factory=list)
     started: float = 0.0
+    cancel_at: bytes | None = None
+    ended: bool = False
+    writing: int = 0
 
     def __attrs_post_init__(self) -> None:
         marks = [digest(content) for content in self.contents]
@@ -91,6 +116,30 @@ class Call:
 
     def __str__(self) -> str:
         return f"{self.tag} {self.kind.name}"
+
+
+CURRENT: ContextVar[Call] = ContextVar("CURRENT")
+"""Whose task this is."""
+
+
+@asynccontextmanager
+async def counting_writers() -> AsyncGenerator[None, None]:
+    """Count the bodies that are being written, each with its call."""
+    write = Payload.write_with_length
+
+    async def writing(self: Payload, *arguments: Any) -> None:
+        call = CURRENT.get(None)
+        if call is None:
+            await write(self, *arguments)
+            return
+        call.writing += 1
+        try:
+            await write(self, *arguments)
+        finally:
+            call.writing -= 1
+
+    with patch.object(Payload, "write_with_length", writing):
+        yield
 
 
 Send = Callable[[Memories, Call, World, Callable[[Any], None]], Awaitable[Any]]
@@ -153,6 +202,9 @@ async def _caption_stream(client: Memories, call: Call, world: World, hook: Any)
 
     async def pieces() -> Any:
         for start in range(0, len(content), 5000):
+            await asyncio.sleep(PAUSE)
+            if call.ended:
+                world.broke(f"{call}: its source is read after its end")
             yield content[start : start + 5000]
 
     media = Media(pieces(), name="film.mp4", content_type="video/mp4", size=len(content))

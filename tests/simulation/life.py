@@ -6,7 +6,7 @@ import asyncio
 import functools
 import logging
 import re
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import attrs
@@ -16,7 +16,7 @@ from memories_async.emulator import Emulator
 from tests.simulation import draws
 from tests.simulation.bulk import BulkLife
 from tests.simulation.callbacks import CallbackLife
-from tests.simulation.calls import KINDS, PNG, Call, EchoEngine, digest
+from tests.simulation.calls import CURRENT, KINDS, PNG, Call, EchoEngine, counting_writers, digest
 from tests.simulation.draws import CALLS, SPAN
 from tests.simulation.encryption import encryption
 from tests.simulation.invariants import (
@@ -53,6 +53,8 @@ class Life:
         self.world = world
         self.accounts = Accounts()
         self.watch = KeyWatch(world.broke)
+        self._as_answered: dict[bytes, Callable[[], None]] = {}
+        """What happens as the service is about to answer a content."""
         self.job: BulkLife | None = None
         self.callbacks: CallbackLife | None = None
 
@@ -64,7 +66,7 @@ class Life:
         level = ours.level
         ours.setLevel(logging.DEBUG)
         emulator = Emulator(
-            EchoEngine(),
+            EchoEngine(answers=self._answers),
             folder=world.folder / "service",
             clock=world.loop.wall,
             sleep=asyncio.sleep,
@@ -72,7 +74,7 @@ class Life:
             caption_key=CAPTION_KEY,
         )
         try:
-            async with emulator:
+            async with emulator, counting_writers():
                 world.loop.watch = functools.partial(self.accounts.watch, emulator.ledger)
                 await self._live(emulator)
                 for part in (self.job, self.callbacks):
@@ -188,6 +190,8 @@ class Life:
             chance.choice([*[""] * 20, "raises at its end", "waits", "raises before"]),
         )
         call.started = chance.random() * SPAN
+        if contents and chance.random() < 0.1:
+            call.cancel_at = chance.choice(contents)
         if call.hook in ("waits", "raises before"):
             call.options = attrs.evolve(call.options, before_sending=self._before(call))
         return call
@@ -207,12 +211,19 @@ class Life:
             self.accounts.ask(request)
         call.started = world.loop.now
         world.tell(f"{call} begins")
+        CURRENT.set(call)
         task = asyncio.create_task(call.kind.send(client, call, world, self._hook(call)))
         if call.cancel_after is not None:
             world.loop.call_later(call.cancel_after, self._cancel, call, task)
+        if call.cancel_at is not None:
+            self._as_answered[call.cancel_at] = functools.partial(self._cancel, call, task)
         error: BaseException | None = None
         try:
-            result = await task
+            try:
+                result = await task
+            finally:
+                call.ended = True
+                world.check(not call.writing, f"{call}: its body is still being written")
         except (asyncio.CancelledError, HookError, MemoriesError) as raised:
             error = raised
             told = _TIME_OF_DAY.sub("…", str(error)).replace(str(world.folder), "")
@@ -249,6 +260,10 @@ class Life:
             call.requests[outcome.index].fate = fate_of(outcome.error)
             self.watch.look(outcome.error)
 
+    def _answers(self, content: bytes) -> None:
+        if (then := self._as_answered.pop(content, None)) is not None:
+            then()
+
     def _cancel(self, call: Call, task: asyncio.Task[Any]) -> None:
         if not task.done():
             self.world.tell(f"{call} is cancelled")
@@ -256,6 +271,8 @@ class Life:
 
     def _hook(self, call: Call) -> Any:
         def hook(progress: Progress) -> None:
+            if call.ended:
+                self.world.broke(f"{call}: it tells of progress after its end")
             if call.hook == "raises at its end" and progress.sent == progress.total:
                 raise HookError
 

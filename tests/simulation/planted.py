@@ -39,11 +39,11 @@ class Planted:
 
     Attributes:
         plant: Puts it in, and takes it out again.
-        seed: A life that finds it, or None if none is known yet.
+        seed: A life that finds it.
     """
 
     plant: Plant
-    seed: int | None
+    seed: int
 
 
 # --- how they are put in ------------------------------------------------------------------------
@@ -290,13 +290,13 @@ PLANTED: dict[str, Planted] = {
         0,
     ),
     "a body is left behind, still being written": Planted(
-        _replacing((payload.Payload, "stop", _nothing_async)), None
+        _replacing((payload.Payload, "stop", _nothing_async)), 0
     ),
     "an interrupted call says nothing of the bill": Planted(
         _replacing((http, "_note_what_may_be_billed", _nothing)), 0
     ),
     "an interrupted batch says nothing of the bill": Planted(
-        _replacing((batches, "left_behind", lambda task: [])), None
+        _replacing((batches, "left_behind", lambda task: [])), 9
     ),
     "the key is logged": Planted(_replacing((pipeline.Pipeline, "_attempt", _telling_the_key)), 0),
     "a client that is closed raises what is not ours": Planted(
