@@ -28,13 +28,11 @@ from memories_async.errors import (
     TlsError,
     UnexpectedShape,
 )
+from memories_async.observe.prices import DOWNLOAD_PER_GB
 from memories_async.operations import Answer, Operation, Replay
 from memories_async.results import HttpExchange, completed
 
 T = TypeVar("T")
-
-PRICE_PER_GB = 0.12
-"""Dollars that a download costs: https://api-tools.memories.ai/visual-search/download-video."""
 
 _NOT_CONNECTED: dict[Fault, type[ConnectError]] = {
     Fault.DNS: DnsError,
@@ -170,9 +168,9 @@ def _unknown(
 
 def _advice_on(file: PartialFile) -> str:
     size = f" of {file.total:,}" if file.total is not None else ""
-    price = f"${PRICE_PER_GB} per GB"
+    price = f"${DOWNLOAD_PER_GB} per GB"
     if file.total is not None:
-        price += f", here up to ${file.total / 1e9 * PRICE_PER_GB:.4f}"
+        price += f", here up to ${file.total / 1e9 * DOWNLOAD_PER_GB:.4f}"
     return (
         f"{file.came:,}{size} bytes had come and may be billed; calling again begins anew and "
         f"may bill them once more ({price})"

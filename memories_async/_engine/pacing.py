@@ -1,7 +1,7 @@
-"""The lanes of a client's accounts, and a call's place in its lane until it is sent.
+"""The lanes of a client's accounts, and a call's slot in its lane until it is sent.
 
-A call waits in line without a connection (``Place.enter``), gets one shortly before its time, and
-is counted when its first byte is about to leave (``Place.confirm``): what counts by the service's
+A call waits in line without a connection (``Slot.enter``), gets one shortly before its time, and
+is counted when its first byte is about to leave (``Slot.confirm``): what counts by the service's
 clock is when requests leave, not when they were allowed to.
 """
 
@@ -63,8 +63,8 @@ class Pacer:
         return _LANES.setdefault((name, rate, id(self._limiter), clock, os.getpid()), own)
 
 
-class Place:
-    """A call's place in its lane, which it keeps through all its attempts.
+class Slot:
+    """A call's slot in its lane, which it keeps through all its attempts.
 
     Args:
         lane: The lane.

@@ -14,7 +14,7 @@ from memories_async._engine.body.layout import recipe
 from memories_async._engine.body.writer import Transfer
 from memories_async._engine.lanes import Lane, NotDue
 from memories_async._engine.outcomes import error_of, final_error, unknown_after, value_of
-from memories_async._engine.pacing import Pacer, Place
+from memories_async._engine.pacing import Pacer, Slot
 from memories_async._engine.request import (
     ProgressHook,
     Request,
@@ -23,7 +23,7 @@ from memories_async._engine.request import (
     origin_of,
     with_fields,
 )
-from memories_async._engine.retry import FailedAttempt, Verdict, backoff, judge, pause_before_next
+from memories_async._engine.retry import Decision, FailedAttempt, backoff, judge, pause_before_next
 from memories_async._engine.transport import downloads
 from memories_async._engine.transport.downloads import PartialFile
 from memories_async._engine.transport.failures import Failure
@@ -170,11 +170,11 @@ class Pipeline:
             MemoriesError: The call failed; see errors.py for what each subclass says.
         """
         lane = self._pacer.lane(request.key, request.operation.bucket, origin_of(request.url))
-        place = Place(lane, request.until, watch.waited_in_line)
+        slot = Slot(lane, request.until, watch.waited_in_line)
         failed: FailedAttempt | None = None
         unknown: OutcomeUnknown | None = None
         while True:
-            outcome = await self._attempt(request, place, watch, failed)
+            outcome = await self._attempt(request, slot, watch, failed)
             if not isinstance(outcome, FailedAttempt):
                 return outcome
             failed, unknown = outcome, outcome.unknown or unknown
@@ -186,19 +186,19 @@ class Pipeline:
             watch.waited("backoff", pause, watch.attempt + 1)
 
     async def _attempt(
-        self, request: Request[T], place: Place, watch: Watch, before: FailedAttempt | None
+        self, request: Request[T], slot: Slot, watch: Watch, before: FailedAttempt | None
     ) -> T | FailedAttempt:
         """Make one attempt, within the budgets and before the observers.
 
         Args:
             request: What to ask.
-            place: Where its turn comes.
+            slot: Its slot among the paced calls.
             watch: Whom to tell.
             before: How the attempt before it failed.
         """
         number, waited = (before.number, before.waited + before.sleep) if before else (0, 0.0)
         if not (self._budgets or watch.observed):
-            return await self._try_once(request, place, watch, number, waited)
+            return await self._try_once(request, slot, watch, number, waited)
         try:
             reserved = reserve(self._budgets, request.operation)
         except MemoriesError as error:
@@ -206,7 +206,7 @@ class Pipeline:
         failed: FailedAttempt | None = None
         interruption: BaseException | None = None
         try:
-            outcome = await self._try_once(request, place, watch, number, waited)
+            outcome = await self._try_once(request, slot, watch, number, waited)
             if isinstance(outcome, FailedAttempt):
                 failed = outcome
         except BaseException as error:
@@ -218,13 +218,13 @@ class Pipeline:
         return outcome
 
     async def _try_once(
-        self, request: Request[T], place: Place, watch: Watch, number: int, waited: float
+        self, request: Request[T], slot: Slot, watch: Watch, number: int, waited: float
     ) -> T | FailedAttempt:
         """Wait for a turn, and send.
 
         Args:
             request: What to ask.
-            place: Where the turn comes.
+            slot: Its slot among the paced calls.
             watch: Whom to tell.
             number: How many attempts there were.
             waited: Seconds that passed between them.
@@ -232,7 +232,7 @@ class Pipeline:
         queued = self.clock.monotonic()
         while True:
             try:
-                await place.enter()
+                await slot.enter()
             except MemoriesError as error:
                 return self._failed(error, request, number, waited)
             # What a throttled call waits, it waits with its whole lane.
@@ -240,29 +240,29 @@ class Pipeline:
             transfer = _transfer(request, number + 1)
             watch.attempt_started(number + 1, transfer)
             try:
-                value = await self._exchange(request, transfer, place, watch)
+                value = await self._exchange(request, transfer, slot, watch)
             except NotDue:
                 continue  # nothing was sent, and no connection is held: that was no attempt
             except MemoriesError as error:
-                if error is place.refusal:
+                if error is slot.refusal:
                     return self._failed(error, request, number, waited)
                 return await self._judged(
-                    error, request, place.lane, transfer, watch, waited + lined
+                    error, request, slot.lane, transfer, watch, waited + lined
                 )
             finally:
-                await place.release(sent=transfer.state is not State.NOT_SENT)
-            place.lane.succeeded()
+                await slot.release(sent=transfer.state is not State.NOT_SENT)
+            slot.lane.succeeded()
             return value
 
     async def _exchange(
-        self, request: Request[T], transfer: Transfer, place: Place, watch: Watch
+        self, request: Request[T], transfer: Transfer, slot: Slot, watch: Watch
     ) -> T:
         began, until = self.clock.monotonic(), request.until
         outcome = await self.http.exchange(
             request,
             transfer,
             within=None if until is None else until - began,
-            departure=_Departure(request, place, watch, self.clock, began),
+            departure=_Departure(request, slot, watch, self.clock, began),
         )
         if isinstance(outcome, Failure):
             raise error_of(outcome, request, transfer, self.clock.monotonic())
@@ -288,14 +288,14 @@ class Pipeline:
         if file is not None and file.would_be_repeated:
             replay = Replay.BILLED
         twice = request.policy.replay == "accept_double_billing"
-        verdict = judge(error, transfer.state, replay, twice, number)
+        decision = judge(error, transfer.state, replay, twice, number)
         unknown = None
-        if judge(error, transfer.state, replay, False, number) is Verdict.UNKNOWN:
+        if judge(error, transfer.state, replay, False, number) is Decision.UNKNOWN:
             unknown = unknown_after(error, request, transfer, self.clock.monotonic())
         pause = 0.0
-        if verdict is Verdict.RETRY:
+        if decision is Decision.RETRY:
             pause = backoff(number, self.clock.random())
-        elif verdict is Verdict.UNKNOWN:
+        elif decision is Decision.UNKNOWN:
             error = unknown or error
         elif isinstance(error, RateLimited | CapacityReached):
             # Also where the wait is the caller's: the whole lane stays away meanwhile.
@@ -305,7 +305,7 @@ class Pipeline:
             if isinstance(error, RateLimited) and hint is None:
                 error.retry_after = pause
         replayable = request.replayable or transfer.state is State.NOT_SENT
-        return self._failed(error, request, number, waited, verdict, pause, replayable, unknown)
+        return self._failed(error, request, number, waited, decision, pause, replayable, unknown)
 
     def _failed(
         self,
@@ -313,7 +313,7 @@ class Pipeline:
         request: Request[Any],
         number: int,
         waited: float,
-        verdict: Verdict = Verdict.RAISE,
+        decision: Decision = Decision.RAISE,
         pause: float = 0.0,
         replayable: bool = True,
         unknown: OutcomeUnknown | None = None,
@@ -322,30 +322,30 @@ class Pipeline:
         error.operation, error.attempts = str(request.operation), number
         left = None if request.until is None else request.until - self.clock.monotonic()
         return FailedAttempt(
-            error, verdict, number, pause, waited, left, replayable, request.policy, unknown
+            error, decision, number, pause, waited, left, replayable, request.policy, unknown
         )
 
 
 @attrs.define(eq=False)
 class _Departure:
-    """The last that an attempt asks: its place for a turn, and the caller; its watch is told."""
+    """The last that an attempt asks: the slot, and the caller; its watch is told."""
 
     request: Request[Any]
-    place: Place
+    slot: Slot
     watch: Watch
     clock: Clock
     began: float
 
     @property
     def stale(self) -> bool:
-        return self.place.stale
+        return self.slot.stale
 
     async def confirm(self) -> None:
         self.watch.waited("connection", self.clock.monotonic() - self.began, self.watch.attempt)
-        await self.place.confirm(self.request.policy.before_sending)
+        await self.slot.confirm(self.request.policy.before_sending)
 
     async def renew(self) -> None:
-        await self.place.renew()
+        await self.slot.renew()
 
     def leave(self) -> None:
         self.watch.leaving(self.request)

@@ -29,7 +29,7 @@ LONGEST_HINT = 120.0
 LONGEST_BACKOFF = 32.0
 
 
-class Verdict(enum.Enum):
+class Decision(enum.Enum):
     """What is to become of a failed attempt."""
 
     RETRY = "send it again after a backoff"
@@ -40,7 +40,7 @@ class Verdict(enum.Enum):
 
 def judge(
     error: MemoriesError, state: State, replay: Replay, accept_double: bool, attempt: int = 1
-) -> Verdict:
+) -> Decision:
     """Apply the replay rule.
 
     A billed request goes out again only where no server can have had the whole of it, or where
@@ -55,23 +55,23 @@ def judge(
     """
     repeatable = replay is Replay.FREE_READ or accept_double
     if isinstance(error, CapacityReached) and error.code.endswith("409") and not repeatable:
-        return Verdict.RAISE  # busy, and nothing says that it had not begun
+        return Decision.RAISE  # busy, and nothing says that it had not begun
     if isinstance(error, RateLimited | CapacityReached):
         hint = getattr(error, "retry_after", None)
-        return Verdict.RAISE if hint is not None and hint > LONGEST_HINT else Verdict.THROTTLED
+        return Decision.RAISE if hint is not None and hint > LONGEST_HINT else Decision.THROTTLED
     if isinstance(error, ConnectError | StallTimeout):
         # Our byte counter, not the exception's type, tells these from OutcomeUnknown.
-        return Verdict.RAISE if isinstance(error, TlsError) else Verdict.RETRY
+        return Decision.RAISE if isinstance(error, TlsError) else Decision.RETRY
     if isinstance(error, OutcomeUnknown):
-        return Verdict.RETRY if repeatable else Verdict.UNKNOWN
+        return Decision.RETRY if repeatable else Decision.UNKNOWN
     if isinstance(error, ServerError):
         if repeatable:
-            return Verdict.RETRY
+            return Decision.RETRY
         # A gateway that answers before the body is whole has passed nothing on; that is trusted
         # once, and only where nothing lasting could have been made.
         refused_early = state is not State.SENT and error.status == 503 and attempt == 1
-        return Verdict.RETRY if refused_early and replay is Replay.BILLED else Verdict.UNKNOWN
-    return Verdict.RAISE
+        return Decision.RETRY if refused_early and replay is Replay.BILLED else Decision.UNKNOWN
+    return Decision.RAISE
 
 
 def backoff(attempt: int, chance: float) -> float:
@@ -90,7 +90,7 @@ class FailedAttempt:
 
     Attributes:
         error: What the caller is told if this was the last.
-        verdict: What the replay rule says.
+        decision: What the replay rule says.
         number: The number of the attempt, from 1.
         pause: Seconds before another may start.
         waited: Seconds that the call has waited since its first attempt.
@@ -102,7 +102,7 @@ class FailedAttempt:
     """
 
     error: MemoriesError
-    verdict: Verdict
+    decision: Decision
     number: int
     pause: float
     waited: float
@@ -114,12 +114,12 @@ class FailedAttempt:
     @property
     def sleep(self) -> float:
         """Seconds to wait here; a throttled call waits with its whole lane instead."""
-        return 0.0 if self.verdict is Verdict.THROTTLED else self.pause
+        return 0.0 if self.decision is Decision.THROTTLED else self.pause
 
 
 def may_be_repeated(failed: FailedAttempt) -> bool:
     """Tell whether the rule and the source allow another attempt."""
-    return failed.replayable and failed.verdict in (Verdict.RETRY, Verdict.THROTTLED)
+    return failed.replayable and failed.decision in (Decision.RETRY, Decision.THROTTLED)
 
 
 def is_spent(failed: FailedAttempt) -> bool:

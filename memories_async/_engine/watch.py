@@ -13,8 +13,7 @@ from urllib.parse import urlsplit
 
 from memories_async._engine.body.writer import Transfer
 from memories_async._engine.request import Request, State
-from memories_async._engine.retry import FailedAttempt
-from memories_async._engine.retry import Verdict as Judgement
+from memories_async._engine.retry import Decision, FailedAttempt
 from memories_async.clock import Clock
 from memories_async.errors import ApiError, DecodeError, MemoriesError, OutcomeUnknown, ServerError
 from memories_async.observe.events import (
@@ -41,11 +40,11 @@ log = logging.getLogger("memories_async")
 SHORTEST_WAIT: Final = 0.001
 """Seconds below which nobody is told of a wait."""
 
-_VERDICTS: dict[Judgement, Verdict] = {
-    Judgement.RETRY: "retry",
-    Judgement.THROTTLED: "throttled",
-    Judgement.RAISE: "raise",
-    Judgement.UNKNOWN: "unknown",
+_VERDICTS: dict[Decision, Verdict] = {
+    Decision.RETRY: "retry",
+    Decision.THROTTLED: "throttled",
+    Decision.RAISE: "raise",
+    Decision.UNKNOWN: "unknown",
 }
 _STATES: dict[State, SendState] = {
     State.NOT_SENT: "NOT_SENT",
@@ -188,7 +187,7 @@ class Watch:
             )
         verdict: Verdict = "ok"
         if failed is not None:
-            verdict = _VERDICTS[failed.verdict]
+            verdict = _VERDICTS[failed.decision]
         elif error is not None:
             verdict = "interrupted"
         # What is unknown after a gateway's answer is raised from that answer.

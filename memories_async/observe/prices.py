@@ -15,3 +15,6 @@ PRICES: Final[Mapping[str, Decimal]] = {
 
 ARITHMETIC: Final = Context(prec=60)
 """How dollars are summed: to the last cent, however the application's own context rounds."""
+
+DOWNLOAD_PER_GB: Final = 0.12
+"""Dollars: https://api-tools.memories.ai/visual-search/download-video."""

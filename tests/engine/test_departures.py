@@ -11,7 +11,7 @@ import pytest
 
 from memories_async import Bucket, Memories, Rate
 from memories_async._engine.lanes import Lane, NotDue
-from memories_async._engine.pacing import ASKED_JUST_NOW, Place
+from memories_async._engine.pacing import ASKED_JUST_NOW, Slot
 from memories_async.limiters import MemoryLimiter
 from memories_async.observe import Event, RequestLeaving
 from tests.engine.raw_server import Conversation, RawServer, answer
@@ -27,7 +27,7 @@ RATES = [Rate(1, 0.3), Rate(20), Rate(100), Rate(5, burst=3)]
 
 async def depart(lane: Lane, before: Callable[[], Awaitable[object]]) -> None:
     """Do as a call does up to its first byte."""
-    place = Place(lane, None)
+    place = Slot(lane, None)
     while True:
         try:
             await place.enter()

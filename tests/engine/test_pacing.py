@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from memories_async import Bucket, Rate, RateLimited
 from memories_async._engine.lanes import SLOWEST, Lane, NotDue
-from memories_async._engine.pacing import Pacer, Place
+from memories_async._engine.pacing import Pacer, Slot
 from memories_async.clock import Clock, SystemClock
 from memories_async.config import Secret
 from memories_async.limiters import MemoryLimiter, Turn
@@ -31,9 +31,9 @@ def lane(clock: Clock, rate: Rate | None = None) -> Lane:
     return Lane("lane", rate, MemoryLimiter(), clock)
 
 
-async def leave(lane: Lane, until: float | None = None, *, place: Place | None = None) -> Place:
+async def leave(lane: Lane, until: float | None = None, *, place: Slot | None = None) -> Slot:
     """Do as a call does up to its first byte."""
-    place = place or Place(lane, until)
+    place = place or Slot(lane, until)
     while True:
         try:
             await place.enter()

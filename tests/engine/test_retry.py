@@ -8,17 +8,17 @@ from hypothesis import strategies as st
 
 from memories_async import errors
 from memories_async._engine.request import State
-from memories_async._engine.retry import LONGEST_BACKOFF, LONGEST_HINT, Verdict, backoff, judge
+from memories_async._engine.retry import LONGEST_BACKOFF, LONGEST_HINT, Decision, backoff, judge
 from memories_async.operations import Replay
 from tests.for_each import for_each
 
 READ, BILLED, CREATES = Replay.FREE_READ, Replay.BILLED, Replay.BILLED_CREATES
 NOT_SENT, PARTIAL, SENT = State.NOT_SENT, State.PARTIAL, State.SENT
 RETRY, THROTTLED, RAISE, UNKNOWN = (
-    Verdict.RETRY,
-    Verdict.THROTTLED,
-    Verdict.RAISE,
-    Verdict.UNKNOWN,
+    Decision.RETRY,
+    Decision.THROTTLED,
+    Decision.RAISE,
+    Decision.UNKNOWN,
 )
 
 
@@ -56,7 +56,7 @@ NEVER = (
 )
 
 # error, states, then the verdict for a free read, a billed call, a billed call that creates
-RULES: list[tuple[errors.MemoriesError, tuple[State, ...], Verdict, Verdict, Verdict]] = [
+RULES: list[tuple[errors.MemoriesError, tuple[State, ...], Decision, Decision, Decision]] = [
     *((error, (NOT_SENT, PARTIAL), RETRY, RETRY, RETRY) for error in CONNECTING),
     (errors.StallTimeout("x"), (PARTIAL,), RETRY, RETRY, RETRY),
     (errors.OutcomeUnknown("x"), (SENT,), RETRY, UNKNOWN, UNKNOWN),
@@ -78,7 +78,7 @@ RULES: list[tuple[errors.MemoriesError, tuple[State, ...], Verdict, Verdict, Ver
     (api(errors.ServerError, 200), (SENT,), RETRY, UNKNOWN, UNKNOWN),  # 0001 "network abnormal"
     *((error, (NOT_SENT, PARTIAL, SENT), RAISE, RAISE, RAISE) for error in NEVER),
 ]
-Row = tuple[errors.MemoriesError, State, Replay, Verdict]
+Row = tuple[errors.MemoriesError, State, Replay, Decision]
 ROWS: dict[str, Row] = {
     f"{number}. {error!r}, {state.name}, {replay.name}": (error, state, replay, verdict)
     for number, (error, states, *verdicts) in enumerate(RULES)

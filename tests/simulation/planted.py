@@ -17,7 +17,7 @@ from memories_async import batches
 from memories_async._engine import lanes, pacing, pipeline, queues
 from memories_async._engine.body.writer import Transfer
 from memories_async._engine.request import State
-from memories_async._engine.retry import Verdict
+from memories_async._engine.retry import Decision
 from memories_async._engine.transport import downloads, http, payload, sessions
 from memories_async._engine.transport.answers import Reply
 from memories_async.bulk.journal import database, file, queries
@@ -71,8 +71,8 @@ def _replacing(*changes: tuple[Any, str, Any]) -> Plant:
 def _judging(kind: type[Exception]) -> Plant:
     right = pipeline.judge
 
-    def judge(error: Any, state: State, *more: Any) -> Verdict:
-        return Verdict.RETRY if isinstance(error, kind) else right(error, state, *more)
+    def judge(error: Any, state: State, *more: Any) -> Decision:
+        return Decision.RETRY if isinstance(error, kind) else right(error, state, *more)
 
     return _replacing((pipeline, "judge", judge))
 
@@ -94,15 +94,15 @@ def _whole_once_accepted(self: Transfer, size: int) -> None:
         self.whole()
 
 
-_ENTER, _COUNT, _RELEASE = pacing.Place.enter, pacing.Place._count, pacing.Place.release
+_ENTER, _COUNT, _RELEASE = pacing.Slot.enter, pacing.Slot._count, pacing.Slot.release
 
 
-async def _counted_when_granted(self: pacing.Place) -> None:
+async def _counted_when_granted(self: pacing.Slot) -> None:
     await _ENTER(self)
     await _COUNT(self, patient=True)
 
 
-async def _confirmed_already(self: pacing.Place, before: Any = None) -> None:
+async def _confirmed_already(self: pacing.Slot, before: Any = None) -> None:
     if before is not None:
         await before()
 
@@ -137,7 +137,7 @@ _EXCHANGE = http.Http.exchange
 
 async def _place_kept(self: http.Http, *arguments: Any, **named: Any) -> Any:
     here = await self._sessions.current()
-    with patch.object(here.places, "release", _nothing):
+    with patch.object(here.permits, "release", _nothing):
         return await _EXCHANGE(self, *arguments, **named)
 
 
@@ -246,9 +246,9 @@ PLANTED: dict[str, Planted] = {
     ),
     "a turn is taken before there is a connection": Planted(
         _replacing(
-            (pacing.Place, "enter", _counted_when_granted),
-            (pacing.Place, "confirm", _confirmed_already),
-            (pacing.Place, "renew", _nothing_async),
+            (pacing.Slot, "enter", _counted_when_granted),
+            (pacing.Slot, "confirm", _confirmed_already),
+            (pacing.Slot, "renew", _nothing_async),
         ),
         1,
     ),

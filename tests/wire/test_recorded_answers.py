@@ -36,7 +36,7 @@ from memories_async import (
 from memories_async._engine.convert import structure
 from memories_async._engine.envelope import decode
 from memories_async._engine.request import State
-from memories_async._engine.retry import Verdict, judge
+from memories_async._engine.retry import Decision, judge
 from memories_async.operations import OPERATIONS, Operation
 
 FOLDER = Path(__file__).parent / "recorded"
@@ -109,20 +109,20 @@ VALUES: Mapping[str, object] = {
 }
 
 # The error, and what becomes of the attempt: a billed call is sent again only after throttling.
-REFUSALS: Mapping[str, tuple[type[ApiError], Verdict]] = {
-    "gone_upload_img": (EndpointGone, Verdict.RAISE),
-    "gone_search": (EndpointGone, Verdict.RAISE),
-    "throttled": (RateLimited, Verdict.THROTTLED),
-    "network_abnormal": (ServerError, Verdict.UNKNOWN),
-    "busy": (CapacityReached, Verdict.RAISE),
-    "clips_without_a_prompt": (BadRequest, Verdict.RAISE),
-    "caption_not_copied": (ApiError, Verdict.RAISE),
-    "caption_throttled": (RateLimited, Verdict.THROTTLED),
-    "caption_too_large": (BadRequest, Verdict.RAISE),
-    "asset_not_found": (NotFound, Verdict.RAISE),
-    "limit_text_of_a_refused_file": (BadRequest, Verdict.RAISE),
-    "unauthorized": (AuthenticationError, Verdict.RAISE),
-    "gateway": (ServerError, Verdict.UNKNOWN),
+REFUSALS: Mapping[str, tuple[type[ApiError], Decision]] = {
+    "gone_upload_img": (EndpointGone, Decision.RAISE),
+    "gone_search": (EndpointGone, Decision.RAISE),
+    "throttled": (RateLimited, Decision.THROTTLED),
+    "network_abnormal": (ServerError, Decision.UNKNOWN),
+    "busy": (CapacityReached, Decision.RAISE),
+    "clips_without_a_prompt": (BadRequest, Decision.RAISE),
+    "caption_not_copied": (ApiError, Decision.RAISE),
+    "caption_throttled": (RateLimited, Decision.THROTTLED),
+    "caption_too_large": (BadRequest, Decision.RAISE),
+    "asset_not_found": (NotFound, Decision.RAISE),
+    "limit_text_of_a_refused_file": (BadRequest, Decision.RAISE),
+    "unauthorized": (AuthenticationError, Decision.RAISE),
+    "gateway": (ServerError, Decision.UNKNOWN),
 }
 
 # What the pipeline, not the decoder, reads from null: the page of the metadata says so.

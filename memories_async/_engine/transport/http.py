@@ -85,11 +85,11 @@ class Http:
         ends = None if within is None else asyncio.get_running_loop().time() + within
         here = await self._sessions.current()
         if ends is None:
-            await here.places.acquire()
+            await here.permits.acquire()
         else:
             try:
                 async with asyncio.timeout_at(ends):
-                    await here.places.acquire()
+                    await here.permits.acquire()
             except TimeoutError:
                 return Failure(Fault.TIMED_OUT)
         try:
@@ -101,7 +101,7 @@ class Http:
             _note_what_may_be_billed(error, request, transfer)
             raise
         finally:
-            here.places.release()
+            here.permits.release()
 
     async def aclose(self) -> None:
         """Close the connections of this loop, those of loops that run elsewhere, and threads."""

@@ -69,8 +69,8 @@ class Sessions:
                 raise ClosedError("the client was closed while the call was under way")
             self._forget_ended_loops()
             session = self._new()
-            places = asyncio.Semaphore(self._max_connections)
-            opened = self._open[loop] = Open(session, places, _until_the_loop_ends(session))
+            permits = asyncio.Semaphore(self._max_connections)
+            opened = self._open[loop] = Open(session, permits, _until_the_loop_ends(session))
             _ALL_OPEN.add(opened)
             await anext(opened.life)
         return opened
@@ -196,13 +196,13 @@ class Open:
 
     Attributes:
         session: The session.
-        places: One for each connection. Who waits for a connection inside aiohttp has already
+        permits: One for each connection. Who waits for a connection inside aiohttp has already
             built its whole request: 10,000 that wait there hold 70 MB more than 10,000 here.
         life: Closes the session when the loop ends.
     """
 
     session: aiohttp.ClientSession
-    places: asyncio.Semaphore
+    permits: asyncio.Semaphore
     life: AsyncGenerator[None, None]
 
     def abandon(self) -> None:
