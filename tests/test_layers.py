@@ -33,7 +33,7 @@ LAYERS = (
     {"sqlite"},
     {"checks"},
     {"errors"},
-    {"_version", "_deprecation", "_json"},
+    {"_version", "_deprecation", "_extras", "_json"},
 )
 RANK = {room: number for number, layer in enumerate(LAYERS) for room in layer}
 NAMESPACES = {"captions", "library", "embeddings", "assets"}

@@ -12,6 +12,7 @@ from typing import TypeVar
 
 import attrs
 
+from memories_async._extras import to_install
 from memories_async.cli import profiles
 from memories_async.cli.exit_codes import NoKey
 from memories_async.cli.interrupts import interruptible
@@ -173,9 +174,7 @@ def limiter_at(address: str | None) -> Limiter | None:
     try:
         return RedisLimiter(address)
     except ImportError:
-        raise ConfigurationError(
-            "the package redis is missing: pip install 'memories-async[redis]'"
-        ) from None
+        raise ConfigurationError(f"the package redis is missing: {to_install('redis')}") from None
 
 
 def ask(name: KeyName, origin: str, *, piped: bool = False) -> str:
@@ -251,7 +250,7 @@ def _keyring() -> Generator[ModuleType]:
         import keyring.errors
     except ModuleNotFoundError:
         raise ConfigurationError(
-            "the package keyring is missing: pip install 'memories-async[keyring]'"
+            f"the package keyring is missing: {to_install('keyring')}"
         ) from None
     try:
         yield keyring

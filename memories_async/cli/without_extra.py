@@ -7,6 +7,7 @@ import importlib
 import sys
 from collections.abc import Callable, Mapping, Sequence
 
+from memories_async._extras import to_install
 from memories_async._version import __version__
 
 COMMANDS: Mapping[str, tuple[str, str]] = {
@@ -20,8 +21,6 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     ),
 }
 """Commands that read their own arguments: module and summary."""
-
-EXTRA = "memories-async[cli]"
 
 
 def command(tokens: Sequence[str]) -> Callable[[], int] | None:
@@ -42,7 +41,7 @@ def print_version() -> int:
 
 def advise(tokens: Sequence[str], missing: str) -> int:
     """Say in one line what to install; whoever asks for help is told what works without."""
-    install = f"needs the package {missing}: pip install '{EXTRA}'"
+    install = f"needs the package {missing}: {to_install('cli')}"
     if list(tokens) not in (["--help"], ["-h"]):
         print(f"memories-async: this {install}", file=sys.stderr)
         return 2

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Iterator, Mapping, Sequenc
 from pathlib import Path
 from typing import Any, Final, cast
 
+from memories_async._extras import to_install
 from memories_async.bulk.group_commit import GroupCommit
 from memories_async.bulk.ledger import Begun, Entry, SqliteLedger, Totals, UnknownPolicy
 from memories_async.checks import checked
@@ -33,7 +34,9 @@ def installed() -> Any:
     try:
         return importlib.import_module("ray")
     except ImportError:
-        raise ConfigurationError("memories_async.ray needs the extra [ray]") from None
+        raise ConfigurationError(
+            f"memories_async.ray needs the package ray: {to_install('ray')}"
+        ) from None
 
 
 class _SharedActor:

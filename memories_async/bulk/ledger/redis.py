@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import attrs
 
+from memories_async._extras import to_install
 from memories_async.bulk.ledger import entries
 from memories_async.bulk.ledger.entries import Begun, Entry, Totals, UnknownPolicy
 from memories_async.bulk.models import Status
@@ -222,7 +223,9 @@ class RedisLedger:
         try:
             from redis.asyncio import BlockingConnectionPool, Redis
         except ImportError:
-            raise ConfigurationError("RedisLedger needs the extra [redis]") from None
+            raise ConfigurationError(
+                f"RedisLedger needs the package redis: {to_install('redis')}"
+            ) from None
         try:
             # However many ask at once, each gets a connection: the usual pool refuses the 101st.
             pool = BlockingConnectionPool.from_url(self._url, timeout=None)  # pyright: ignore[reportUnknownMemberType]  # not annotated

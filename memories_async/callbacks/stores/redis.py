@@ -9,6 +9,7 @@ import weakref
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable
 from typing import TYPE_CHECKING, cast
 
+from memories_async._extras import to_install
 from memories_async.callbacks.stores.notify import Subscribers
 from memories_async.callbacks.stores.protocol import KEPT, Delivery, DeliveryStatus
 from memories_async.checks import checked
@@ -134,7 +135,7 @@ class RedisStore:
             from redis.asyncio.connection import parse_url
         except ImportError:
             raise ConfigurationError(
-                "RedisStore needs the package redis: pip install 'memories-async[redis]'"
+                f"RedisStore needs the package redis: {to_install('redis')}"
             ) from None
         try:
             parse_url(url)

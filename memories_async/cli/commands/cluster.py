@@ -6,6 +6,7 @@ import contextlib
 import importlib.util
 from collections.abc import AsyncGenerator, Mapping
 
+from memories_async._extras import to_install
 from memories_async.cli.checks import LOCAL_CLUSTER
 from memories_async.cli.credentials import VARIABLES, Account, observers_of
 from memories_async.cli.options import Calling, Running
@@ -34,7 +35,7 @@ def refuse(running: Running, calling: Calling) -> None:
             "cluster: leave it out (or MEMORIES_LIMITER)"
         )
     if importlib.util.find_spec("ray") is None:
-        raise ConfigurationError("--ray needs the package ray: pip install 'memories-async[ray]'")
+        raise ConfigurationError(f"--ray needs the package ray: {to_install('ray')}")
 
 
 @contextlib.asynccontextmanager
