@@ -137,14 +137,6 @@ def _failed(state: RetryCallState) -> FailedAttempt:
     return failed
 
 
-def _is_spent(state: RetryCallState) -> bool:
-    return is_spent(_failed(state))
-
-
-def _sleep(state: RetryCallState) -> float:
-    return _failed(state).sleep
-
-
 def _log(state: RetryCallState) -> None:
     failed = _failed(state)
     log.info("%s: again in %.1f s: %s", failed.error.operation, failed.pause, failed.error)
@@ -152,8 +144,8 @@ def _log(state: RetryCallState) -> None:
 
 _RETRYING = Retrying(
     retry=retry_if_result(may_be_repeated),
-    stop=_is_spent,
-    wait=_sleep,
+    stop=lambda state: is_spent(_failed(state)),
+    wait=lambda state: _failed(state).sleep,
     before_sleep=_log,
     retry_error_callback=_failed,
 )

@@ -64,13 +64,11 @@ class Transfer:
         sent: Bytes that the connection has accepted.
         sent_at: When the last byte was handed over, in seconds since 1970.
         failure: What went wrong on our side, where the connection is not to blame.
-        on_sent: Called when the state becomes SENT.
     """
 
     total: int | None
     attempt: int = 1
     on_progress: ProgressHook | None = None
-    on_sent: Callable[[], None] | None = None
     state: State = State.NOT_SENT
     sent: int = 0
     sent_at: float | None = None
@@ -89,8 +87,6 @@ class Transfer:
         if self.state is not State.SENT:
             self.state = State.SENT
             self.sent_at = time.time()
-            if self.on_sent is not None:
-                self.on_sent()
 
     def accepted(self, size: int) -> None:
         """Count bytes that the connection has taken, and tell the caller now and then."""
