@@ -23,6 +23,7 @@ from memories_async.observe.events import (
     Charged,
     Event,
     ObservedCall,
+    RequestLeaving,
     Throttled,
     Waited,
 )
@@ -54,13 +55,6 @@ _DURATION_BOUNDARIES: Final = (
 Attributes: TypeAlias = "Mapping[str, str | int]"
 
 
-@attrs.define
-class _OpenCall:
-    span: Span
-    attempt: Span | None = None
-    charged: Certainty | None = None
-
-
 @attrs.frozen
 class _Server:
     """What is the same of every attempt at an operation: built once, for the SDK copies it."""
@@ -68,6 +62,14 @@ class _Server:
     name: str
     of_spans: Attributes
     of_metrics: Attributes
+
+
+@attrs.define
+class _OpenCall:
+    span: Span
+    server: _Server
+    attempt: Span | None = None
+    charged: Certainty | None = None
 
 
 class OpenTelemetryObserver:
@@ -120,19 +122,23 @@ class OpenTelemetryObserver:
 
     def observe(self, event: Event, /) -> None:
         """Open or close a span, or count."""
-        if isinstance(event, CallStarted):
+        kind = type(event)
+        if kind is RequestLeaving:
+            return  # the span of its attempt is open already
+        if kind is CallStarted:
             call = event.call
             span = self._tracer.start_span(
                 call.operation, attributes={"memories.operation": call.operation}
             )
-            self._open[call.number] = _OpenCall(span)
+            self._open[call.number] = _OpenCall(span, self._server(call))
         elif opened := self._open.get(event.call.number):
             self._go_on(opened, event)
 
     def _go_on(self, opened: _OpenCall, event: Event) -> None:
+        # By the order of a call that succeeds: each kind that is asked for takes its time.
         match event:
             case AttemptStarted():
-                opened.attempt = self._attempt(opened.span, event)
+                opened.attempt = self._attempt(opened, event)
             case Charged():
                 opened.charged = event.certainty
                 self._billed.add(
@@ -160,14 +166,14 @@ class OpenTelemetryObserver:
             case _:
                 pass
 
-    def _attempt(self, parent: Span, event: AttemptStarted) -> Span:
-        server = self._server(event.call)
+    def _attempt(self, opened: _OpenCall, event: AttemptStarted) -> Span:
+        server = opened.server
         attributes = server.of_spans
         if event.attempt > 1:
             attributes = {**attributes, "http.request.resend_count": event.attempt - 1}
         return self._tracer.start_span(
             server.name,
-            context=trace.set_span_in_context(parent),
+            context=trace.set_span_in_context(opened.span),
             kind=SpanKind.CLIENT,
             attributes=attributes,
         )
@@ -176,7 +182,7 @@ class OpenTelemetryObserver:
         span, opened.attempt = opened.attempt, None
         if span is None:
             return
-        measured = {**self._server(event.call).of_metrics}
+        measured = {**opened.server.of_metrics}
         if event.status is not None:
             measured["http.response.status_code"] = event.status
         if event.error is not None:
