@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import multiprocessing
 import multiprocessing.connection
 import os
+import shlex
 import sys
 import time
 from collections.abc import Sequence
@@ -68,7 +70,7 @@ def many(seeds: Sequence[int], *, digests: bool) -> tuple[int, int]:
         except Exception as error:
             status = 1
             print(f"seed {seed}: {type(error).__name__}: {str(error)[:600]}", flush=True)
-            without = ",".join(sorted(shrunk(seed, error)))
+            without = shlex.quote(",".join(sorted(shrunk(seed, error))))
             print(f"    python -m tests.simulation --seed {seed} --without {without}", flush=True)
     return status, steps
 
@@ -115,6 +117,7 @@ def main() -> int:
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--digests", action="store_true", help="print each story's fingerprint")
     parser.add_argument("--planted", action="store_true", help="look for faults put in on purpose")
+    parser.add_argument("--fault", choices=PLANTED, help="put this one in, whatever is lived")
     parser.add_argument("--part", type=int, default=0, help="which part of these")
     parser.add_argument("--parts", type=int, default=1, help="how many parts of these there are")
     parser.add_argument("--without", default="", help="what of the life is left out, with commas")
@@ -128,12 +131,14 @@ def main() -> int:
     if given.planted:
         seeds = None if given.seeds is None else many_seeds
         return planted(seeds, part=given.part, parts=given.parts)
-    if given.seed is not None:
+    fault = PLANTED[given.fault].plant() if given.fault else contextlib.nullcontext()
+    with fault:
+        if given.seed is None:
+            return slices(many_seeds, given.processes, digests=given.digests)
         world = live(given.seed, a_life, frozenset(filter(None, given.without.split(","))))
-        print("\n".join(world.story))
-        print(f"{len(world.story)} steps, {world.loop.turns} turns of the loop, {world.digest()}")
-        return 0
-    return slices(many_seeds, given.processes, digests=given.digests)
+    print("\n".join(world.story))
+    print(f"{len(world.story)} steps, {world.loop.turns} turns of the loop, {world.digest()}")
+    return 0
 
 
 if __name__ == "__main__":

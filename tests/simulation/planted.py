@@ -261,7 +261,7 @@ PLANTED: dict[str, Planted] = {
         _replacing((http._Exchange, "_limit", _no_answer_timer)), 0
     ),
     "a connection may take for ever": Planted(
-        _replacing((http._Exchange, "connecting", _nothing)), 6
+        _replacing((http._Exchange, "connecting", _nothing)), 19
     ),
     "files are looked at beyond the deadline": Planted(
         _replacing((pipeline.Pipeline, "_within", _any_time)), 2
@@ -280,7 +280,7 @@ PLANTED: dict[str, Planted] = {
         2,
     ),
     "a peer that stalls is waited for": Planted(
-        _replacing((payload.Connection, "_watch", _nothing)), 0
+        _replacing((payload.Connection, "_watch", _nothing)), 62
     ),
     "a timer asks a socket that is closed": Planted(
         _replacing(
@@ -307,17 +307,17 @@ PLANTED: dict[str, Planted] = {
     ),
     "a file stays open": Planted(_replacing((readers.FileReader, "close", _nothing)), 0),
     "what came of a download is left lying about": Planted(
-        _replacing((downloads.PartialFile, "abandon", downloads.PartialFile._close)), 6
+        _replacing((downloads.PartialFile, "abandon", downloads.PartialFile._close)), 16
     ),
     "a refused change takes its neighbours with it": Planted(
-        _replacing((file.JobFile, "commit", _committed_together)), 0
+        _replacing((file.JobFile, "commit", _committed_together)), 3
     ),
     "a job sends what is not written down": Planted(
         _replacing((database.Journal, "start", _nothing_async)), 22
     ),
-    "a job forgets what was billed": Planted(_replacing((queries, "tally", _unpaid)), 0),
+    "a job forgets what was billed": Planted(_replacing((queries, "tally", _unpaid)), 3),
     "a job gives an item another's vector": Planted(
-        _replacing((queries, "settle", _first_answer_for_all)), 0
+        _replacing((queries, "settle", _first_answer_for_all)), 3
     ),
     "a callback is acknowledged and dropped": Planted(
         _replacing((MemoryStore, "deliver", _acknowledged_and_dropped)), 1

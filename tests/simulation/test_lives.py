@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import os
+import shlex
 import subprocess
 import sys
 
@@ -19,7 +20,7 @@ PARTS = 4
 SLOW = pytest.mark.slow
 
 
-def simulate(*arguments: str) -> str:
+def simulate(*arguments: str, status: int = 0) -> str:
     done = subprocess.run(
         [sys.executable, "-m", "tests.simulation", *arguments],
         env=os.environ | {"PYTHONHASHSEED": "0"},
@@ -27,8 +28,9 @@ def simulate(*arguments: str) -> str:
         text=True,
         check=False,
     )
-    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-6000:]
-    return done.stdout
+    said = done.stdout + (done.stderr if status else "")
+    assert done.returncode == status, said[-6000:] + done.stderr[-6000:]
+    return said
 
 
 def test_lives_tell_the_same_story_twice() -> None:
@@ -51,6 +53,17 @@ def test_what_once_broke_holds() -> None:
 @pytest.mark.parametrize("part", [0, *(pytest.param(n, marks=SLOW) for n in range(1, PARTS))])
 def test_what_is_put_in_on_purpose_is_found(part: int) -> None:
     print(simulate("--planted", "--part", str(part), "--parts", str(PARTS)))
+
+
+@pytest.mark.slow
+def test_a_broken_life_is_made_smaller_and_its_command_breaks_it_again() -> None:
+    fault = ["--fault", "nothing is counted"]
+    lines = simulate(*fault, "--only", "1", status=1).splitlines()
+    at = next(number for number, line in enumerate(lines) if "requests within" in line)
+    command = shlex.split(lines[at + 1])
+    assert command[:3] == ["python", "-m", "tests.simulation"]
+    assert len([part for part in command[-1].split(",") if part.startswith("call-")]) > 30
+    assert "requests within" in simulate(*fault, *command[3:], status=1)
 
 
 @pytest.mark.slow
