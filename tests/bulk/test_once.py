@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -10,11 +11,12 @@ from pathlib import Path
 import pytest
 
 from memories_async import CallOptions, ConfigurationError, LedgerUnavailable, Memories
-from memories_async.bulk import Once, SqliteLedger, Status
-from memories_async.bulk.ledger import Entry
+from memories_async.bulk import Once, RedisLedger, SqliteLedger, Status
+from memories_async.bulk.ledger import Begun, Entry, UnknownPolicy
 from memories_async.emulator import Cut, Emulator, Hang, InjectedFault, Reason
 from tests.bulk.conftest import MakeImages
 from tests.bulk.ledgers import PNG
+from tests.callbacks.conftest import free_port, redis_server
 from tests.media.containers import mp4
 
 pytestmark = pytest.mark.anyio
@@ -255,3 +257,102 @@ async def test_what_is_no_name_or_no_text_is_a_failure_of_that_item(
     assert (await once.caption_image(PICTURE, "\udc80")).status is Status.FAILED
     assert (await once.add_image(PICTURE, tags="sea")).value is None
     assert len(emulator.ledger) == 1
+
+
+# --- what a cluster does to a ledger -------------------------------------------------------------
+
+
+async def test_a_server_that_stops_midway_and_comes_back(
+    client: Memories, emulator: Emulator, tmp_path: Path
+) -> None:
+    port, stop = free_port(), contextlib.ExitStack()
+
+    def start() -> str:
+        return stop.enter_context(redis_server(port, str(tmp_path), kept=True))
+
+    class Stopping(RedisLedger):
+        """Its server stops once the second call has begun."""
+
+        begun = 0
+
+        async def begin(
+            self, key: str, token: str, *, unknown: UnknownPolicy = "keep", limit: int | None = None
+        ) -> tuple[Begun, Entry | None]:
+            said = await super().begin(key, token, unknown=unknown, limit=limit)
+            self.begun += 1
+            if self.begun == 2:
+                stop.close()
+            return said
+
+    ledger = Stopping(start(), job="stops")
+    once = Once(client, ledger, patience=0)
+    pictures = [PICTURE + b"%d" % number for number in range(4)]
+    try:
+        records = [await once.embed_image(picture) for picture in pictures[:3]]
+        assert [record.status for record in records] == [Status.DONE, Status.DONE, Status.PLANNED]
+        assert [bool(record.error) for record in records] == [False, True, True]
+        assert emulator.ledger.billed() == 2
+        start()
+        again = [await once.embed_image(picture) for picture in pictures]
+    finally:
+        await ledger.aclose()
+        stop.close()
+    # What was answered while nobody could write it down may have been billed: not sent again.
+    said = [(record.status, record.replayed) for record in again]
+    assert said == [
+        (Status.DONE, True),
+        (Status.UNKNOWN, False),
+        (Status.DONE, False),
+        (Status.DONE, False),
+    ]
+    assert emulator.ledger.billed() == len(emulator.ledger) == 4
+
+
+async def test_two_drivers_with_one_ledger_at_once(
+    client: Memories, emulator: Emulator, tmp_path: Path
+) -> None:
+    ledgers = [SqliteLedger(tmp_path / "shared") for _ in range(2)]
+    drivers = [Once(client, ledger, patience=0) for ledger in ledgers]
+    pictures = [PICTURE + b"%d" % number for number in range(20)]
+    records = await asyncio.gather(
+        *(driver.embed_image(picture) for picture in pictures for driver in drivers)
+    )
+    assert emulator.ledger.billed() == len(emulator.ledger) == 20
+    for one, other in zip(records[::2], records[1::2], strict=True):
+        statuses = {one.status, other.status}
+        assert Status.DONE in statuses
+        assert statuses <= {Status.DONE, Status.UNKNOWN}
+    again = [await drivers[0].embed_image(picture) for picture in pictures]
+    assert all(record.replayed for record in again)
+    for ledger in ledgers:
+        await ledger.aclose()
+
+
+async def test_a_budget_is_reached_by_three_workers_together(
+    client: Memories, emulator: Emulator, tmp_path: Path
+) -> None:
+    ledgers = [SqliteLedger(tmp_path / "shared") for _ in range(3)]
+    workers = [Once(client, ledger, max_cost="0.001") for ledger in ledgers]
+    records = await asyncio.gather(
+        *(workers[number % 3].embed_image(PICTURE + b"%d" % number) for number in range(40))
+    )
+    statuses = [record.status for record in records]
+    assert (statuses.count(Status.DONE), statuses.count(Status.PLANNED)) == (10, 30)
+    assert emulator.ledger.billed() == len(emulator.ledger) == 10
+    for ledger in ledgers:
+        await ledger.aclose()
+
+
+async def test_a_job_whose_options_changed(
+    client: Memories, ledger: SqliteLedger, emulator: Emulator
+) -> None:
+    first = await Once(client, ledger).embed_image(PICTURE)
+    other = await Once(client, ledger).embed_image(PICTURE, model="mobileclip")
+    assert (first.replayed, other.replayed) == (False, False)
+    assert emulator.ledger.billed() == 2
+    # Less money than is spent: what was paid for is still there, and nothing more is sent.
+    poorer = Once(client, ledger, max_cost="0.0001", unknown="retry")
+    assert (await poorer.embed_image(PICTURE)).replayed
+    assert (await poorer.embed_image(PICTURE, model="mobileclip")).replayed
+    assert (await poorer.embed_image(PICTURE + b"new")).status is Status.PLANNED
+    assert len(emulator.ledger) == 2

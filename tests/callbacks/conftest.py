@@ -69,12 +69,27 @@ def redis_url() -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def redis_server(port: int, folder: str) -> Iterator[str]:
-    """Run a Redis server until the context ends; skip the test where none is installed."""
+def redis_server(port: int, folder: str, *, kept: bool = False) -> Iterator[str]:
+    """Run a Redis server until the context ends; skip the test where none is installed.
+
+    Args:
+        port: Where it listens.
+        folder: Its own.
+        kept: Whether the next one in the folder knows what this one was told.
+    """
     program = shutil.which("redis-server") or shutil.which("valkey-server")
     if program is None:
         pytest.skip("no redis-server or valkey-server is installed")
-    options = ["--save", "", "--appendonly", "no", "--bind", "127.0.0.1", "--dir", folder]
+    options = [
+        "--save",
+        "",
+        "--appendonly",
+        "yes" if kept else "no",
+        "--bind",
+        "127.0.0.1",
+        "--dir",
+        folder,
+    ]
     process = subprocess.Popen(
         [program, "--port", str(port), *options], stdout=subprocess.PIPE, text=True
     )

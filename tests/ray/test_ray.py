@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import random
 import signal
@@ -18,8 +19,10 @@ import pytest
 
 from memories_async import Bucket, ConfigurationError, Rate
 from memories_async.bulk import SqliteLedger, Status
+from memories_async.bulk.ledger import Begun, Totals
 from memories_async.emulator import Cut, Emulator, InjectedFault, Reason
 from memories_async.ray import (
+    RayLedger,
     add_images,
     add_videos,
     caption_images,
@@ -39,6 +42,8 @@ pytestmark = [
 ]
 
 WORKER = b"MapWorker(MapBatches(RowWorker))"
+LEDGER = b"ray::_LedgerActor"
+LIMITER = b"ray::_LimiterActor"
 
 
 def billed(emulator: Emulator) -> Counter[str]:
@@ -72,6 +77,49 @@ def test_columns_pass_through_and_vectors_are_fixed(
     assert report("columns").done == 20
     assert {entry.status for _, entry in results("columns")} == {Status.DONE}
     assert {key for key, _ in results("columns")} >= {answered[3]["key"]}
+
+
+def test_arrow_s_types_and_what_is_no_picture(cluster: Any, emulator: Emulator) -> None:
+    import pyarrow
+
+    contents = [PNG + b"arrow 1", PNG + b"arrow 2", None]
+    large = pyarrow.array(contents, pyarrow.large_binary())
+    coded = pyarrow.array(contents, pyarrow.binary()).dictionary_encode()
+    listed = pyarrow.array([[content] for content in contents], pyarrow.list_(pyarrow.binary()))
+    for name, column, done in (("large", large, 2), ("coded", coded, 2), ("listed", listed, 0)):
+        table = pyarrow.table({"content": column, "error": [name] * 3})
+        rows = embed_images(
+            cluster.data.from_arrow(table), source="content", job="arrow", concurrency=1
+        ).take_all()
+        assert Counter(row["status"] for row in rows) == Counter(done=done, failed=3 - done)
+        assert all((row["error"] is None) == (row["status"] == "done") for row in rows)
+    assert emulator.ledger.billed() == 2
+
+
+def test_another_size_of_vector_fails_no_other_row(
+    cluster: Any, emulator: Emulator, rows: MakeRows
+) -> None:
+    answered = embed_images(
+        dataset(cluster, rows(2), 1), job="sizes", dimensions=7, concurrency=1
+    ).take_all()
+    assert [row["vector"] for row in answered] == [None, None]
+    assert all("1408 numbers" in row["error"] for row in answered)
+    assert report("sizes").done == 2
+
+
+def test_an_acknowledged_begin_outlives_its_actor(cluster: Any, emulator: Emulator) -> None:
+    async def across_a_kill() -> None:
+        ledger = RayLedger("killed actor")
+        said, _ = await ledger.begin("a", "one")
+        assert said is Begun.SEND
+        actors = processes(LEDGER)
+        assert actors
+        for actor in actors:
+            os.kill(actor, signal.SIGKILL)
+        assert (await RayLedger("killed actor").begin("a", "two"))[0] is Begun.UNKNOWN
+        assert await ledger.totals() == Totals(unknown=1)
+
+    asyncio.run(across_a_kill())
 
 
 def test_every_kind(cluster: Any, emulator: Emulator, tmp_path: Path) -> None:
@@ -189,13 +237,59 @@ def test_killed_workers_cost_nothing_twice(
     assert not sent_again, "what was done or unknown was sent again"
 
 
+def test_killed_actors_lose_nothing(cluster: Any, emulator: Emulator, rows: MakeRows) -> None:
+    """The one that remembers and the one that counts are killed while rows are sent."""
+    made, rate = rows(120), Rate(20)
+
+    def kill() -> None:
+        for count, title in ((30, LEDGER), (60, LIMITER), (90, LEDGER)):
+            while len(emulator.ledger) < count:
+                time.sleep(0.01)
+            for actor in processes(title):
+                os.kill(actor, signal.SIGKILL)
+
+    killer = threading.Thread(target=kill, daemon=True)
+    killer.start()
+    answered = embed_images(
+        dataset(cluster, made),
+        job="killed actors",
+        concurrency=3,
+        rates={Bucket.EMBEDDING: rate},
+    ).take_all()
+    killer.join(timeout=30)
+    assert not killer.is_alive()
+    assert Counter(row["status"] for row in answered) == {"done": 120}
+    assert set(billed(emulator).values()) == {1}
+    moments = sorted(entry.started_at for entry in emulator.ledger)
+    for first, last in zip(moments, moments[rate.calls :], strict=False):
+        assert last - first >= rate.seconds
+
+
+def test_two_drivers_with_one_job_at_once(
+    cluster: Any, emulator: Emulator, rows: MakeRows, tmp_path: Path
+) -> None:
+    """One pays, the other is given the answer, or told that it is under way."""
+    (tmp_path / "rows.json").write_text(json.dumps(rows(80)))
+    address = cluster.get_runtime_context().gcs_address
+    command = [sys.executable, "-c", DRIVER, str(tmp_path / "rows.json"), "together", address]
+    drivers = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    for driver in drivers:
+        output = driver.communicate(timeout=180)[0]
+        statuses = Counter(json.loads(output.splitlines()[-1]))
+        assert statuses["done"] + statuses["unknown"] == 80, statuses
+    assert set(billed(emulator).values()) == {1}
+    assert emulator.ledger.billed() == report("together").done == 80
+
+
 DRIVER = """
 import json, os, sys, ray, ray.data
 from memories_async.ray import embed_images
-ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+where = {"address": sys.argv[3]} if sys.argv[3:] else {"num_cpus": 2, "include_dashboard": False}
+ray.init(log_to_driver=False, logging_level="ERROR", **where)
+print(ray.get_runtime_context().gcs_address, flush=True)
 rows = json.load(open(sys.argv[1]))
 dataset = ray.data.from_items(rows, override_num_blocks=10)
-answered = embed_images(dataset, job="driver", concurrency=2).take_all()
+answered = embed_images(dataset, job=sys.argv[2], concurrency=2).take_all()
 print(json.dumps([row["status"] for row in answered]))
 """
 
@@ -203,16 +297,19 @@ print(json.dumps([row["status"] for row in answered]))
 def test_a_killed_driver_goes_on(
     cluster: Any, emulator: Emulator, rows: MakeRows, tmp_path: Path
 ) -> None:
-    import json
-
     emulator.faults.add(InjectedFault(None, None, times=None, latency=0.02, moment="processed"))
     (tmp_path / "rows.json").write_text(json.dumps(rows(200)))
-    command = [sys.executable, "-c", DRIVER, str(tmp_path / "rows.json")]
-    with subprocess.Popen(command, start_new_session=True) as driver:
+    command = [sys.executable, "-c", DRIVER, str(tmp_path / "rows.json"), "driver"]
+    with subprocess.Popen(
+        command, start_new_session=True, stdout=subprocess.PIPE, text=True
+    ) as driver:
+        assert driver.stdout is not None
+        address = driver.stdout.readline().strip()
         while len(emulator.ledger) < 60:
             time.sleep(0.01)
         os.killpg(driver.pid, signal.SIGKILL)
-    time.sleep(1)  # whatever Ray lets die with its driver dies
+    while processes(address.encode()):  # its head and its workers die with it
+        time.sleep(0.05)
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     statuses = Counter(json.loads(done.stdout.splitlines()[-1]))
     assert statuses["done"] + statuses["unknown"] == 200
