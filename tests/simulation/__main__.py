@@ -21,7 +21,7 @@ from tests.simulation.processes import stories
 from tests.simulation.shrinking import shrunk, steps_of
 from tests.simulation.world import live
 
-NEARBY = 40
+NEARBY = 200
 """Lives from the one that is known to find a planted fault on, in which it is looked for."""
 SLICE = 25
 """Lives of one process: what it remembers of them goes with it."""
