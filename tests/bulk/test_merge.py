@@ -127,7 +127,7 @@ async def test_jobs_that_do_not_belong_together_are_refused(
     folder = images(3)
     made = {
         "job": ("embed_images", {}, None),
-        "model": ("embed_images", {"model": "other"}, None),
+        "model": ("embed_images", {"model": "mobileclip"}, None),
         "added": ("add_images", {}, None),
         "dear": ("embed_images", {}, 7),
         "cheap": ("embed_images", {}, 1),

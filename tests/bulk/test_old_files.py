@@ -126,7 +126,7 @@ async def main():
     async with await Job.open(sys.argv[1]) as job:
         print((await job.counts()).done, await job.export(sys.argv[2]))
         try:
-            await job.add("x.png")
+            await job.add(["x.png"])
         except Exception as error:
             print(type(error).__name__)
 asyncio.run(main())
