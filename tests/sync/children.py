@@ -18,12 +18,14 @@ from memories_async import Bucket, Caption, ClosedError, Outcome, Rate
 from memories_async import Memories as AsyncMemories
 from memories_async.callbacks import SqliteStore
 from memories_async.limiters import SHARED
-from memories_async.sync import CallbackInbox, Job, Memories
-from memories_async.sync._loop_thread import UNWINDING
+from memories_async.sync import CallbackInbox, Job, Memories, _loop_thread, _portal
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(100)
 MP4 = b"\x00\x00\x00\x18ftypmp42" + bytes(1000)
 IMAGE_URL = "https://example.com/a.png"
+
+# An exit that waited for calls to unwind would be minutes late, on whatever machine.
+_loop_thread.UNWINDING = _portal.UNWINDING = UNWINDING = 600.0
 
 # What a script holds at its top level lives until the interpreter takes it apart.
 client: Memories
