@@ -14,6 +14,7 @@ import importlib.abc
 import os
 import pathlib
 import pkgutil
+import shutil
 import signal
 import socket
 import sqlite3  # noqa: F401  # the standard library looks at the system by itself, so it comes first
@@ -68,6 +69,11 @@ def of_windows() -> ModuleType:
 
 def become(system: str) -> None:
     """Take away what a system has not."""
+    # Decided when the standard library was imported, by what was there then; since 3.13 asyncio
+    # counts processors by sched_getaffinity where there is one.
+    vars(os)["process_cpu_count"] = os.cpu_count
+    if system == "win32":
+        vars(shutil)["_use_fd_functions"] = False
     sys.platform = system
     if system == "win32":
         os.name = "nt"

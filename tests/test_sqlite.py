@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import multiprocessing
 import os
 import sqlite3
@@ -227,7 +228,8 @@ def test_an_older_file_is_upgraded_in_place(tmp_path: Path, version: int) -> Non
     reading = sqlite.connect_for_reading(path, schema)
     assert reading.execute("SELECT * FROM note").fetchall() == [("kept", None)]
     reading.close()
-    assert sqlite3.connect(path).execute("PRAGMA user_version").fetchone() == (version,)
+    with contextlib.closing(sqlite3.connect(path)) as raw:
+        assert raw.execute("PRAGMA user_version").fetchone() == (version,)
     for _ in range(2):
         db = sqlite.connect(path, schema)
         assert db.execute("SELECT * FROM note").fetchall() == [("kept", None)]
