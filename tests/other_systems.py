@@ -28,6 +28,7 @@ import aiohttp.web  # noqa: F401
 import anyio._backends._asyncio  # noqa: F401
 import cattrs.preconf.json  # noqa: F401
 import cyclopts  # noqa: F401
+import orjson  # noqa: F401  # its older versions crash where the system changes before
 import rich.console
 import rich.progress
 import rich.prompt  # noqa: F401
