@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import importlib
-from collections.abc import Callable, Coroutine, Generator, Iterator, Mapping, Sequence
+from collections.abc import Coroutine, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 import attrs
 
@@ -330,8 +329,8 @@ def report(job: str, *, ledger: Ledger | None = None) -> Totals:
         finally:
             await home.aclose()
 
-    with _beside() as run:
-        return run(count())
+    with _Beside() as beside:
+        return beside.run(count())
 
 
 @checked(_MARKS)
@@ -365,23 +364,28 @@ def _pages(ledger: Ledger) -> Iterator[tuple[str, Entry]]:
                 break
         return found
 
-    with _beside() as run:
+    with _Beside() as beside:
         try:
-            while found := run(page()):
+            while found := beside.run(page()):
                 yield from found
         finally:
-            run(ledger.aclose())
+            beside.run(ledger.aclose())
 
 
-@contextlib.contextmanager
-def _beside() -> Generator[Callable[[Coroutine[Any, Any, T]], T]]:
-    """Give what runs coroutines one by one, also where a loop is running: a notebook has one."""
-    with ThreadPoolExecutor(1, thread_name_prefix="memories-async-ray") as thread:
-        runner = asyncio.Runner()
-        try:
-            yield lambda work: thread.submit(runner.run, work).result()
-        finally:
-            thread.submit(runner.close).result()
+class _Beside:
+    """Runs coroutines one by one, also where a loop is running already: a notebook has one."""
+
+    def __enter__(self) -> Self:
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="memories-async-ray")
+        self._runner = asyncio.Runner()
+        return self
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        return self._thread.submit(self._runner.run, work).result()
+
+    def __exit__(self, *error: object) -> None:
+        with self._thread:
+            self._thread.submit(self._runner.close).result()
 
 
 def _mapped(dataset: Dataset, plan: RowPlan, shared: RowSettings, concurrency: int) -> Dataset:
