@@ -77,7 +77,7 @@ class Story:
         if call is None:
             return
         seconds = time.monotonic() - self._began
-        if self._under_way and self._left:
+        if self._under_way and self._left and call.billable:
             charged = Charged(
                 call=call, attempt=self._attempt, certainty="perhaps billed", digest=""
             )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import attrs
 import pytest
 
 from memories_async.observe import (
@@ -95,6 +96,19 @@ def test_a_worker_that_dies_ends_its_call(left: bool, tmp_path: Path) -> None:
     assert said == [*money, "AttemptEnded", "CallEnded"]
     kept = read_receipts(tmp_path / "receipts")
     assert [receipt.status for receipt in kept] == ["perhaps billed"] * left
+
+
+def test_a_free_call_of_a_worker_that_dies_costs_nothing(tmp_path: Path) -> None:
+    listener, receipts = Listener(), Receipts(tmp_path / "receipts")
+    story = Story([listener, receipts])
+    free = attrs.evolve(ELSEWHERE, operation="library.video", row="get_video", billable=False)
+    story.tell(CallStarted(call=free))
+    story.tell(AttemptStarted(call=free, attempt=1))
+    story.leaving()
+    story.break_off("OutcomeUnknown")
+    said = [type(event).__name__ for event in listener.events[2:]]
+    assert said == ["RequestLeaving", "AttemptEnded", "CallEnded"]
+    assert list(read_receipts(tmp_path / "receipts")) == []
 
 
 def test_a_worker_killed_with_everybody_is_in_the_file_before_its_first_byte(
