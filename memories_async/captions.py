@@ -76,6 +76,11 @@ def _person_problem(name: str, person: object) -> Problem:
             return f"{name}.{field} is {shown(value)}; a text is wanted"
         if (problem := text_problem(f"{name}.{field}", value)) is not None:
             return problem
+        if field == "url":
+            try:
+                check_url(value, f"{name}.url")
+            except ConfigurationError as error:
+                return error.message
     if given:
         return f"{name} has {shown(next(iter(given)))}; name and url are what a person has"
     return None
@@ -370,6 +375,4 @@ def _persons(persons: Sequence[Person | Mapping[str, str]]) -> dict[str, object]
         else {"name": str.__str__(person.name), "url": str.__str__(person.url)}
         for person in persons
     ]
-    for index, person in enumerate(listed):
-        check_url(person["url"], f"persons[{index}].url")
     return {"persons": listed} if listed else {}

@@ -71,6 +71,8 @@ async def test_an_unfit_file_whose_name_is_no_utf_8_fails_alone(
         ("caption_videos", {"persons": {"name": "Ann", "url": "https://example.org/a.png"}}),
         ("caption_videos", {"persons": [{"name": "Ann", "url": 7}]}),
         ("caption_videos", {"persons": ["Ann"]}),
+        ("caption_videos", {"persons": [{"name": "Ann", "url": "ann.png"}]}),
+        ("caption_videos", {"persons": [{"name": "Ann", "url": "https://me:my@example.org/"}]}),
         ("add_videos", {"searchable_within": "abc"}),
         ("add_videos", {"searchable_within": -1}),
         ("add_videos", {"tags": ["x"] * 20}),
@@ -92,6 +94,17 @@ async def test_a_wrong_option_is_refused_when_it_is_planned(
     with pytest.raises(ConfigurationError, match=name[:4]):
         await Job.create(tmp_path / "job", kind, tmp_path / "a.png", options={**given, **line})
     assert sorted(os.listdir(tmp_path)) == ["a.png", "list.jsonl"]
+
+
+async def test_what_goes_inside_the_request_is_no_url(tmp_path: Path) -> None:
+    """The call would refuse each of them; so planning does."""
+    options, url = {**PROMPT, "as_base64": True}, "https://example.org/a.png"
+    with pytest.raises(ConfigurationError, match="as_base64 sends local images, not the URL http"):
+        await Job.create(tmp_path / "job", "caption_images", url, options=options)
+    inputs = Input(url, {"as_base64": True})
+    with pytest.raises(ConfigurationError, match="as_base64 sends local images, not the URL http"):
+        await Job.create(tmp_path / "job", "caption_images", inputs, options=PROMPT)
+    assert not os.listdir(tmp_path)
 
 
 def test_every_option_of_every_kind_is_checked() -> None:

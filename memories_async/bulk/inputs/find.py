@@ -86,6 +86,8 @@ def _planned(
     if is_url(source):
         if not kind.takes_urls:
             raise ConfigurationError(f"{kind.name} takes local files, not the URL {source[:80]}")
+        if {**given, **options}.get("as_base64"):
+            raise ConfigurationError(f"as_base64 sends local images, not the URL {source[:80]}")
         return NewItem(check_url(source, "source"), options, extra, None)
     path = os.path.abspath(source)
     try:
