@@ -17,6 +17,7 @@ from memories_async.embeddings import Embeddings
 from memories_async.errors import ConfigurationError, UnexpectedShape
 from memories_async.library import Library
 from memories_async.models import Caption, Embedding, LibraryImage, Progress, Result, Video
+from memories_async.observe.prices import calls_within
 from memories_async.operations import (
     ADD_IMAGES,
     ADD_VIDEO_FILE,
@@ -76,7 +77,7 @@ def limit_of(
         raise ConfigurationError(
             f"max_cost needs to know what {kind} costs, which is not documented: give a price"
         )
-    return int(budget / each) if each else None
+    return calls_within(budget, each) if each else None
 
 
 @attrs.frozen

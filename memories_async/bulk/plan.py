@@ -16,6 +16,7 @@ from memories_async.bulk.preflight import check_file, digest_of
 from memories_async.config import Rate
 from memories_async.errors import MediaError
 from memories_async.media.urls import is_url
+from memories_async.observe.prices import dollars_for
 
 _KEPT: Mapping[Status, UnsentReason] = {
     Status.FAILED: UnsentReason.FAILED,
@@ -74,7 +75,7 @@ class Preview:
             requests=requests,
             size=sum(one.size or 0 for one in sent),
             price=price,
-            cost=None if price is None else len(sent) * price,
+            cost=None if price is None else dollars_for(len(sent), price),
             possible_cost=tally.costs(price)[1],
             seconds=requests * rate.seconds / rate.calls if rate else 0.0,
         )

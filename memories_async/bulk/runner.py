@@ -32,6 +32,7 @@ from memories_async.errors import (
 )
 from memories_async.media.urls import is_url
 from memories_async.models import Progress
+from memories_async.observe.prices import calls_within
 
 if TYPE_CHECKING:
     from memories_async.client import Memories
@@ -227,7 +228,7 @@ class Run:
             tally = self._journal.tally
             in_hand = max(len(self._in_hand), tally.counts.sending)
             spent = tally.spent - tally.counts.sending + in_hand
-            allowed = min(allowed, int(told.max_cost / self._price) - spent)
+            allowed = min(allowed, calls_within(told.max_cost, self._price) - spent)
             if allowed <= 0 and not self._in_hand:
                 message = f"the next item could cost more than ${told.max_cost} in all"
                 self._halt(StopReason.MAX_COST, message)

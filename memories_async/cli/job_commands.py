@@ -39,6 +39,7 @@ from memories_async.cli.terms import in_options
 from memories_async.client import Memories
 from memories_async.config import CallOptions, Rate
 from memories_async.errors import ConfigurationError, JournalError
+from memories_async.observe.prices import dollars_for
 from memories_async.operations import Bucket
 
 _CAPTIONING = frozenset({Bucket.CAPTION_IMAGE, Bucket.CAPTION_VIDEO})
@@ -146,7 +147,9 @@ async def _preview(
     )
     if plan.price is None and running.price is not None:
         price = Decimal(str(running.price))
-        cost, possible = len(plan.to_send) * price, plan.counts.unknown * price
+        cost, possible = (
+            dollars_for(count, price) for count in (len(plan.to_send), plan.counts.unknown)
+        )
         plan = attrs.evolve(plan, price=price, cost=cost, possible_cost=possible)
     summarised = at_terminal(len(plan.inputs)) and not output.json
     async with output.rows() as printer:
@@ -168,7 +171,7 @@ async def go(job: Job, who: Account, running: Running, shared: Shared, calling: 
         await asyncio.to_thread(exports.check_destination, running.output, chosen)
     counts = await job.counts()
     if running.unknown == "retry" and counts.unknown:
-        cost = "" if job.price is None else f" (up to ${counts.unknown * job.price})"
+        cost = "" if job.price is None else f" (up to ${dollars_for(counts.unknown, job.price)})"
         output.note(
             f"{counts.unknown} items without a known outcome are sent again; "
             f"what they may have cost already is paid twice{cost}"

@@ -19,7 +19,7 @@ from memories_async.checks import checked
 from memories_async.checks.kinds import MAPPING
 from memories_async.errors import ConfigurationError
 from memories_async.observe.events import AttemptEnded, Charged, Event, RequestLeaving
-from memories_async.observe.prices import ARITHMETIC, PRICES
+from memories_async.observe.prices import PRICES, dollars_for
 
 log = logging.getLogger("memories_async")
 
@@ -267,5 +267,5 @@ def totals(
             operation=operation,
             status=status,
             count=count,
-            dollars=None if price is None else ARITHMETIC.multiply(price, Decimal(count)),
+            dollars=None if price is None else dollars_for(count, price),
         )

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from decimal import Decimal
+from decimal import ROUND_UP, Decimal, localcontext
 from pathlib import Path
 from typing import cast
 
 import pytest
 
 from memories_async import CallOptions, ConfigurationError, Memories, TaskFailed, Video
-from memories_async.bulk import Job, StopReason
+from memories_async.bulk import Counts, Job, StopReason
+from memories_async.bulk.journal.rows import Tally
+from memories_async.bulk.kinds import limit_of
 from memories_async.emulator import Emulator
 from memories_async.emulator.faults import Cut, InjectedFault
 from memories_async.emulator.http.envelopes import Reason
+from memories_async.observe.prices import calls_within
 from tests.bulk.conftest import MakeImages
 from tests.bulk.ledgers import MP4, assert_journal_matches, items_of
 from tests.bulk.test_videos import Client, Library
@@ -38,6 +41,46 @@ async def test_the_limit_is_exact_with_sixteen_calls_at_once(
     assert report.cost == limit * Decimal("0.0001")
     assert report.stopped is not None
     assert report.stopped.reason is StopReason.MAX_COST
+
+
+@pytest.mark.parametrize(
+    ("budget", "price", "calls"),
+    [
+        ("0.1099", "0.0001", 1099),
+        ("0.29999999999999999999999999999999", "0.1", 2),
+        ("0.0001", "0.0002", 0),
+        ("0", "0.0001", 0),
+        ("0e100", "0.0001", 0),
+        ("1e900000", "1e-900000", 10**18),
+        ("1e-900000", "1e900000", 0),
+    ],
+)
+def test_a_budget_pays_for_whole_calls_however_the_application_rounds(
+    budget: str, price: str, calls: int
+) -> None:
+    with localcontext(prec=2, rounding=ROUND_UP):
+        assert calls_within(Decimal(budget), Decimal(price)) == calls
+        assert limit_of("embed_images", budget, price) == calls
+
+
+def test_costs_do_not_go_by_the_application_s_decimal_context() -> None:
+    tally = Tally(counts=Counts(unknown=1099), billed=1234)
+    with localcontext(prec=2):
+        assert tally.costs(Decimal("0.0001")) == (Decimal("0.1234"), Decimal("0.1099"))
+
+
+async def test_a_job_s_limit_is_exact_where_the_application_rounds(
+    emulator: Emulator, client: Memories, images: MakeImages, tmp_path: Path
+) -> None:
+    """To one digit the 16 calls that $0.50 pays for would seem to be 20."""
+    with localcontext(prec=1):
+        async with await Job.create(
+            tmp_path / "job", "embed_images", images(21), price="0.03"
+        ) as job:
+            assert (await job.plan()).cost == Decimal("0.63")
+            report = await job.run(client, max_cost="0.5")
+    assert emulator.ledger.billed() == report.counts.done == 16
+    assert (report.cost, report.possible_cost) == (Decimal("0.48"), 0)
 
 
 async def test_the_limit_is_exact_where_outcomes_are_unknown(

@@ -10,6 +10,7 @@ import attrs
 
 from memories_async.bulk.models import Counts, Item, Status
 from memories_async.errors import MemoriesError
+from memories_async.observe.prices import dollars_for
 
 FileState = tuple[int | None, int | None, int | None, int | None]
 """A file's size, times of modification and of change (ns) and inode; None where unknown."""
@@ -41,7 +42,7 @@ class Tally:
         """Return what the job has cost, and what it may have cost besides; None if unknown."""
         if price is None:
             return None, None
-        return self.billed * price, (self.spent - self.billed) * price
+        return dollars_for(self.billed, price), dollars_for(self.spent - self.billed, price)
 
 
 @attrs.frozen

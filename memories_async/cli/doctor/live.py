@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import os
 import tempfile
 import zlib
@@ -27,6 +28,7 @@ from memories_async.cli.terms import in_options
 from memories_async.client import Memories
 from memories_async.emulator.recording.replayer import NOT_RECORDED
 from memories_async.errors import ApiError, MemoriesError, NotFound
+from memories_async.observe.prices import ARITHMETIC
 from memories_async.operations import Operation
 
 NAMESPACE = "memories-async-doctor"
@@ -337,7 +339,9 @@ def cost_of(
     """Return the published price of the steps that can be made, and how many have none."""
     missing = GIVEN.keys() - addresses.keys()
     made = [step for step in steps if step.key in keys and not missing & {*step.needs}]
-    published = sum((step.dollars for step in made if step.dollars is not None), Decimal(0))
+    published = functools.reduce(
+        ARITHMETIC.add, (step.dollars for step in made if step.dollars is not None), Decimal(0)
+    )
     return published, sum(step.dollars is None for step in made)
 
 
@@ -372,7 +376,7 @@ async def examine(
         elif step.counted > left:
             yield Finding(step.name, Health.SKIPPED, "--max-cost does not cover it")
         else:
-            left -= step.counted
+            left = ARITHMETIC.subtract(left, step.counted)
             heard.clear()
             spent(step)
             yield await _made(client, step, found, heard)
