@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Final
 
 import attrs
@@ -114,6 +115,23 @@ class _Handler(logging.StreamHandler):  # type: ignore[type-arg]  # generic for 
     """Ours: set up once, however many clients there are; the application's own go first."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        theirs = logging.getLogger().handlers if log.propagate else ()
-        if not any(record.levelno >= handler.level for handler in theirs):
+        if not any(_shows(handler, record) for handler in _handlers_of(record)):
             super().emit(record)
+
+
+def _handlers_of(record: logging.LogRecord) -> Iterator[logging.Handler]:
+    """Yield all to whom ``logging`` gives a record, the loggers above its own as far as it goes."""
+    logger: logging.Logger | None = logging.getLogger(record.name)
+    while logger is not None:
+        yield from logger.handlers
+        logger = logger.parent if logger.propagate else None
+
+
+def _shows(handler: logging.Handler, record: logging.LogRecord) -> bool:
+    """Say whether a handler of the application's writes a record: it is asked as it will be."""
+    return (
+        not isinstance(handler, _Handler | logging.NullHandler)
+        and record.levelno >= handler.level
+        # Of a copy: a filter may change what it is given.
+        and bool(handler.filter(copy.copy(record)))
+    )

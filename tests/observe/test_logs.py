@@ -73,6 +73,16 @@ async def test_nothing_is_made_where_nobody_listens(
     await caption(stage.client(observers=[]))
 
 
+THEIRS = (
+    "theirs = logging.StreamHandler(); "
+    "theirs.setFormatter(logging.Formatter('theirs %(message)s')); "
+)
+PRINTS = (
+    "Prints = type('Prints', (logging.Handler,), "
+    "{'emit': lambda self, record: print('theirs', record.getMessage(), file=sys.stderr)}); "
+)
+
+
 @pytest.mark.parametrize(
     ("configured", "shown"),
     [
@@ -80,6 +90,21 @@ async def test_nothing_is_made_where_nobody_listens(
         ("logging.basicConfig(format='theirs %(message)s')", ["theirs"]),
         ("logging.basicConfig(); logging.root.handlers[0].setLevel('WARNING')", ["ours"]),
         ("logging.basicConfig(); package.propagate = False", ["ours"]),
+        ("logging.root.addHandler(logging.NullHandler())", ["ours"]),
+        ("package.addHandler(logging.NullHandler())", ["ours"]),
+        (THEIRS + "package.addHandler(theirs)", ["theirs"]),
+        (THEIRS + "package.addHandler(theirs); package.propagate = False", ["theirs"]),
+        (THEIRS + "package.addHandler(theirs); theirs.setLevel('INFO')", ["ours"]),
+        (
+            THEIRS + "logging.root.addHandler(theirs); theirs.addFilter(logging.Filter('a'))",
+            ["ours"],
+        ),
+        (
+            THEIRS + "logging.root.addHandler(theirs); theirs.addFilter(logging.Filter())",
+            ["theirs"],
+        ),
+        # No stream of its own, as rich's and those that pass records on to another system.
+        (PRINTS + "logging.root.addHandler(Prints())", ["theirs"]),
     ],
 )
 @pytest.mark.parametrize("first", [True, False])
@@ -87,7 +112,7 @@ def test_a_line_is_shown_once_beside_the_application_s_own(
     configured: str, shown: list[str], first: bool
 ) -> None:
     program = f"""
-        import logging
+        import logging, sys
         from memories_async import Memories
         package = logging.getLogger("memories_async")
         if not {first}:
