@@ -9,6 +9,7 @@ import hashlib
 import logging
 import os
 import secrets
+from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping, Sequence
 from typing import Any, Final, TypeAlias, cast
 
@@ -287,6 +288,7 @@ class _Sending:
         self._story = story
         self._id = secrets.token_hex(8)
         self._news: Any = None
+        self._unread: deque[_News] = deque()
         self._refused: Exception | None = None
         self._cancelled = False
 
@@ -308,18 +310,21 @@ class _Sending:
 
     async def _hear(self) -> None:
         """Take in what the worker has to say of the call, to its end."""
+        # Who hears may be cancelled and hear on. What is awaited then is awaited again, what is
+        # unread stays so; the end stays for good: of a call that is over no worker has news.
         while True:
-            # What somebody was waiting for who was cancelled is not lost: it is awaited again.
-            self._news = self._news or self._actor.news.remote(self._id)
-            news = cast("Sequence[_News]", await self._news)
-            self._news = None
-            for one in news:
+            while self._unread:
+                one = self._unread[0]
+                if isinstance(one, _Over):
+                    return
+                self._unread.popleft()
                 if isinstance(one, _WantsLeave):
                     await self._give_leave()
-                elif isinstance(one, _Over):
-                    return
                 else:
                     self._story.tell(one)
+            self._news = self._news or self._actor.news.remote(self._id)
+            self._unread.extend(cast("Sequence[_News]", await self._news))
+            self._news = None
 
     async def _give_leave(self) -> None:
         granted = False
@@ -435,8 +440,10 @@ class _Caller:
         return said
 
     async def leave(self, id: str, *, granted: bool) -> None:
-        """Let a call send its first byte, or not."""
-        self._calls.setdefault(id, _Call()).leave.put_nowait(granted)
+        """Let a call send its first byte, or not, unless it has come to its end meanwhile."""
+        call = self._calls.get(id)
+        if call is not None:
+            call.leave.put_nowait(granted)
 
     async def cancel(self, id: str) -> None:
         """Cancel a call, if it is under way."""

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib.util
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Coroutine, Generator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
+import attrs
 import pytest
 
+from memories_async import CallOptions, ConnectError
 from memories_async.cli.checks import with_address
 from memories_async.cli.exit_codes import Exit
 from memories_async.emulator import Emulator
+from memories_async.ray.cluster import _Called, _Caller, _Sending
+from memories_async.ray.stories import Story
 
 Run = Callable[..., int]
 
@@ -124,3 +131,79 @@ def test_the_command_line_imports_no_ray() -> None:
     code = "import sys; from memories_async.cli import main; main(['embed', '--help']); "
     code += "sys.exit('ray' in sys.modules or 'memories_async.ray' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
+
+
+@attrs.frozen
+class Reference:
+    """Awaited as Ray's are: whose wait is cancelled has cancelled nothing."""
+
+    task: asyncio.Task[object]
+
+    def __await__(self) -> Generator[Any, None, object]:
+        return asyncio.shield(self.task).__await__()
+
+
+class Actor:
+    """The worker's own code without Ray; news is heard once the call is over."""
+
+    def __init__(self) -> None:
+        self.worker = _Caller(None)
+        self.tasks: list[asyncio.Task[object]] = []
+        self.over = asyncio.Event()
+
+    def __getattr__(self, name: str) -> object:
+        return SimpleNamespace(remote=lambda *given, **named: self._begin(name, *given, **named))
+
+    def _begin(self, name: str, *given: object, **named: object) -> Reference:
+        work: Coroutine[Any, Any, object] = getattr(self.worker, name)(*given, **named)
+        task = asyncio.ensure_future(self._after(name, work))
+        self.tasks.append(task)
+        return Reference(task)
+
+    async def _after(self, name: str, work: Coroutine[Any, Any, object]) -> object:
+        if name == "news":
+            await self.over.wait()
+        try:
+            return await work
+        finally:
+            if name == "call":
+                self.over.set()
+
+
+async def ask_in_vain(
+    picture: object, *, options: CallOptions, on_progress: object
+) -> Awaitable[object]:
+    """Want to send, and come to the deadline before leave is given."""
+    assert options.before_sending is not None
+    asking = asyncio.ensure_future(options.before_sending())
+    await asyncio.sleep(0)
+    asking.cancel()
+    raise ConnectError("its deadline has passed")
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("cancelled", ["in the middle of its news", "after its end"])
+async def test_of_a_call_that_is_over_no_more_news_is_asked_for(cancelled: str) -> None:
+    actor, asked, never = Actor(), asyncio.Event(), asyncio.Event()
+    client: Any = SimpleNamespace(embeddings=SimpleNamespace(image=ask_in_vain))
+    actor.worker._client = client
+
+    async def before() -> None:
+        asked.set()
+        if cancelled == "in the middle of its news":
+            await never.wait()
+
+    called = _Called(("embeddings", "image"), (b"",), {}, CallOptions())
+    sending = _Sending(actor, called, before, lambda progress: None, Story([]))
+    running = asyncio.ensure_future(sending.run())
+    await asked.wait()
+    if cancelled == "in the middle of its news":
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+    else:
+        await running
+        await sending._hear()  # as one does who is cancelled while the answer is on its way
+    await asyncio.gather(*actor.tasks[1:])
+    assert not actor.worker._calls
+    assert len(actor.tasks) == (4 if running.cancelled() else 3), "call, news, leave and cancel"
