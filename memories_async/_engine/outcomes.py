@@ -140,6 +140,22 @@ def final_error(last: MemoriesError, unknown: OutcomeUnknown | None) -> Memories
     return unknown
 
 
+def note_unknown(
+    interruption: BaseException, operation: Operation[Any], unknown: OutcomeUnknown
+) -> None:
+    """Tell who ends a call from outside what an attempt before had left open.
+
+    Args:
+        interruption: What ended it: a cancellation, or what a hook of the caller raised.
+        operation: What was asked.
+        unknown: As in ``final_error``.
+    """
+    interruption.add_note(
+        f"{operation}: ended before it was sent again, after {unknown.message}; "
+        "it may have been billed"
+    )
+
+
 def _unknown(
     kind: type[OutcomeUnknown],
     message: str,

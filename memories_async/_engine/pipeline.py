@@ -13,7 +13,13 @@ import attrs
 from memories_async._engine.body.layout import recipe
 from memories_async._engine.body.writer import Transfer
 from memories_async._engine.lanes import Lane, NotDue
-from memories_async._engine.outcomes import error_of, final_error, unknown_after, value_of
+from memories_async._engine.outcomes import (
+    error_of,
+    final_error,
+    note_unknown,
+    unknown_after,
+    value_of,
+)
 from memories_async._engine.pacing import Pacer, Slot
 from memories_async._engine.request import (
     ProgressHook,
@@ -173,17 +179,23 @@ class Pipeline:
         slot = Slot(lane, request.until, watch.waited_in_line)
         failed: FailedAttempt | None = None
         unknown: OutcomeUnknown | None = None
-        while True:
-            outcome = await self._attempt(request, slot, watch, failed)
-            if not isinstance(outcome, FailedAttempt):
-                return outcome
-            failed, unknown = outcome, outcome.unknown or unknown
-            pause = pause_before_next(failed)
-            if pause is None:
-                # The frames below are ours: they tell the caller nothing.
-                raise final_error(failed.error, unknown).with_traceback(None)
-            await self.clock.sleep(pause)
-            watch.waited("backoff", pause, watch.attempt + 1)
+        try:
+            while True:
+                outcome = await self._attempt(request, slot, watch, failed)
+                if not isinstance(outcome, FailedAttempt):
+                    return outcome
+                failed, unknown = outcome, outcome.unknown or unknown
+                pause = pause_before_next(failed)
+                if pause is None:
+                    break
+                await self.clock.sleep(pause)
+                watch.waited("backoff", pause, watch.attempt + 1)
+        except BaseException as interruption:
+            if unknown is not None:
+                note_unknown(interruption, request.operation, unknown)
+            raise
+        # The frames below are ours: they tell the caller nothing.
+        raise final_error(failed.error, unknown).with_traceback(None)
 
     async def _attempt(
         self, request: Request[T], slot: Slot, watch: Watch, before: FailedAttempt | None

@@ -173,7 +173,9 @@ class Watch:
         if transfer is None:
             return None  # its turn had not come
         error = interruption if failed is None else failed.error
-        certainty = certainty_of(operation, transfer.state, error)
+        # What may have been billed may have been, whether or not the caller accepts to pay twice.
+        outcome = error if failed is None else failed.unknown or error
+        certainty = certainty_of(operation, transfer.state, outcome)
         if not self._observers:
             return certainty
         if certainty is not None:

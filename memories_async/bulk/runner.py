@@ -258,16 +258,18 @@ class Run:
             finally:
                 self._queued.discard(task)
                 self._sending.pop(task, None)
-        except _HeldBackError:
+        except (_HeldBackError, _FileChangedError) as error:
+            # The engine notes on the exception whether an attempt before may have been billed.
+            if hasattr(error, "__notes__"):
+                await self._settle(attempt.all_unknown("sent once, and not let through again"))
+                return []
             await self._put_back(attempt)
-            return []
-        except _FileChangedError:
-            await self._put_back(attempt)
+            if isinstance(error, _HeldBackError):
+                return []
             self._queue.put_changed(attempt.ids)
             self._taken -= len(attempt.ids)
             return []
         except asyncio.CancelledError as error:
-            # The engine notes on the exception whether the whole request had left.
             if attempt.begun and hasattr(error, "__notes__"):
                 await self._settle(attempt.all_unknown("cancelled after the request had left"))
             else:

@@ -140,7 +140,7 @@ class _Called:
 
 @attrs.frozen
 class _Said:
-    """What came of a call: a value, an error, or that it was cancelled and had left or not."""
+    """What came of a call: a value, an error, or that it was cancelled; and whether it had left."""
 
     value: object = None
     error: Exception | None = None
@@ -298,6 +298,8 @@ class _Sending:
         try:
             await self._hear()
             if self._refused is not None:
+                if cast("_Said", await answer).left:
+                    self._refused.add_note(_MAY_HAVE_LEFT)
                 raise self._refused
             return cast("_Said", await answer)
         except asyncio.CancelledError as error:
@@ -425,7 +427,11 @@ class _Caller:
             return _Said(error=error, sent=sent)
         except Exception as error:
             # Its class may be unknown on the other side, and Ray would take that for its own fault.
-            return _Said(error=RuntimeError(f"{type(error).__name__}: {error}"), sent=sent)
+            return _Said(
+                error=RuntimeError(f"{type(error).__name__}: {error}"),
+                left=bool(getattr(error, "__notes__", None)),
+                sent=sent,
+            )
         finally:
             call.news.put_nowait(_Over())
 

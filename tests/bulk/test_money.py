@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from decimal import ROUND_UP, Decimal, localcontext
 from pathlib import Path
 from typing import cast
@@ -11,7 +11,7 @@ from typing import cast
 import pytest
 
 from memories_async import CallOptions, ConfigurationError, Memories, TaskFailed, Video
-from memories_async.bulk import Counts, Job, StopReason
+from memories_async.bulk import Counts, Job, Once, Record, SqliteLedger, Status, StopReason
 from memories_async.bulk.journal.rows import Tally
 from memories_async.bulk.kinds import limit_of
 from memories_async.emulator import Emulator
@@ -19,8 +19,9 @@ from memories_async.emulator.faults import Cut, InjectedFault
 from memories_async.emulator.http.envelopes import Reason
 from memories_async.observe.prices import calls_within
 from tests.bulk.conftest import MakeImages
-from tests.bulk.ledgers import MP4, assert_journal_matches, items_of
+from tests.bulk.ledgers import MP4, PNG, assert_journal_matches, items_of
 from tests.bulk.test_videos import Client, Library
+from tests.virtual_clock import HurriedClock
 
 pytestmark = pytest.mark.anyio
 
@@ -98,6 +99,73 @@ async def test_the_limit_is_exact_where_outcomes_are_unknown(
     assert emulator.ledger.billed() <= 20
     assert report.cost + report.possible_cost == Decimal("0.002")
     assert report.cost + report.possible_cost >= emulator.ledger.billed() * Decimal("0.0001")
+
+
+class ActingClock(HurriedClock):
+    """Does something in place of waiting."""
+
+    act: Callable[[], object]
+
+    async def sleep(self, seconds: float) -> None:
+        self.act()
+        await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("how", ["stopped", "cancelled", "changed"])
+async def test_what_may_have_been_billed_is_kept_whatever_comes_before_it_is_sent_again(
+    emulator: Emulator, images: MakeImages, tmp_path: Path, how: str
+) -> None:
+    """Whole at the server, its answer lost, and not sent a second time: unknown, and counted."""
+    emulator.faults.add(InjectedFault(None, Cut(), moment="processed"))
+    folder, clock = images(1), ActingClock()
+    options = CallOptions(replay="accept_double_billing")
+    async with (
+        Memories("key", base_url=emulator.url, clock=clock) as client,
+        await Job.create(tmp_path / "job", "embed_images", folder) as job,
+    ):
+        run = asyncio.ensure_future(job.run(client, options=options, max_cost="0.0001"))
+        clock.act = {
+            "stopped": job.stop,
+            "cancelled": run.cancel,
+            "changed": lambda: (folder / "0000.png").write_bytes(PNG + b"another picture"),
+        }[how]
+        await asyncio.gather(run, return_exceptions=True)
+        counts = await job.counts()
+        again = await job.run(client, options=options, max_cost="0.0001")
+    assert (counts.planned, counts.unknown, emulator.ledger.billed()) == (0, 1, 1)
+    assert (again.counts.unknown, again.possible_cost) == (1, Decimal("0.0001"))
+    assert len(emulator.ledger) == 1
+
+
+@pytest.mark.parametrize("how", ["cancelled", "changed"])
+async def test_once_keeps_what_may_have_been_billed_before_it_is_sent_again(
+    emulator: Emulator, images: MakeImages, tmp_path: Path, how: str
+) -> None:
+    emulator.faults.add(InjectedFault(None, Cut(), moment="processed"))
+    image, clock = images(1) / "0000.png", ActingClock()
+    options = CallOptions(replay="accept_double_billing")
+    ledger = SqliteLedger(tmp_path / "ledger")
+    async with Memories("key", base_url=emulator.url, clock=clock, options=options) as client:
+        once = Once(client, ledger, patience=0, max_cost="0.0001")
+        call = asyncio.ensure_future(once.embed_image(image))
+        content = image.read_bytes()
+        clock.act = {
+            "cancelled": call.cancel,
+            "changed": lambda: image.write_bytes(PNG + b"another picture"),
+        }[how]
+        (outcome,) = await asyncio.gather(call, return_exceptions=True)
+        if how == "changed":
+            assert isinstance(outcome, Record)
+            assert outcome.status is Status.UNKNOWN
+            assert "may have been billed" in str(outcome.error)
+        totals = await ledger.totals()
+        image.write_bytes(content)
+        same = await once.embed_image(image)
+        other = await once.embed_image(PNG + b"one more")
+    await ledger.aclose()
+    assert (totals.unknown, totals.billable, emulator.ledger.billed()) == (1, 1, 1)
+    assert (same.status, other.status) == (Status.UNKNOWN, Status.PLANNED)
+    assert len(emulator.ledger) == 1
 
 
 async def test_a_video_that_was_added_and_not_indexed_was_billed(tmp_path: Path) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import pickle
 import traceback
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -143,6 +144,43 @@ async def test_what_may_have_been_billed_is_told_however_the_last_attempt_ends(
     assert isinstance(
         caught.value.__cause__, ServerError if last is BROKEN else InsufficientCredits
     )
+
+
+@pytest.mark.parametrize("billed", [True, False])
+@pytest.mark.parametrize("how", ["cancelled", "not let through"])
+async def test_what_may_have_been_billed_is_told_whatever_ends_the_call_before_it_goes_again(
+    recorder: Recorder, how: str, billed: bool
+) -> None:
+    """A bill is not undone by a cancellation in the backoff, or a hook that raises after it."""
+
+    class Cancelling(HurriedClock):
+        async def sleep(self, seconds: float) -> None:
+            if how == "cancelled":
+                raise asyncio.CancelledError
+            await super().sleep(seconds)
+
+    asked = 0
+
+    async def let_through_once() -> None:
+        nonlocal asked
+        asked += 1
+        if asked > 1:
+            raise KeyError("not again")
+
+    recorder.answers = [BROKEN, CAPTION if billed else VIDEO]
+    options = CallOptions(replay="accept_double_billing", before_sending=let_through_once)
+    async with Memories(KEY, caption_key=KEY, base_url=recorder.url, clock=Cancelling()) as client:
+        call: Awaitable[object] = (
+            client.captions.image(IMAGE, "What?", options=options)
+            if billed
+            else client.library.video("VI1", options=options)
+        )
+        with pytest.raises((asyncio.CancelledError, KeyError)) as caught:
+            await call
+    notes = getattr(caught.value, "__notes__", [])
+    assert ["may have been billed" in note for note in notes] == [True] * billed
+    assert all(note.startswith("captions.image (POST /v1") for note in notes)
+    assert len(recorder.requests) == 1
 
 
 async def test_a_free_call_that_is_sent_again_was_not_billed(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal, localcontext
 from typing import Any
@@ -16,11 +17,12 @@ from memories_async import (
     Memories,
     OutcomeUnknown,
 )
-from memories_async.emulator import Cut, Emulator, InjectedFault, Reason
+from memories_async.config import Replaying
+from memories_async.emulator import Cut, Emulator, InjectedFault, Reason, gateway
 from memories_async.emulator.engines.hashing import HashEngine
 from memories_async.operations import EMBED_IMAGE_FILE
 from memories_async.sync import Memories as BlockingMemories
-from tests.faults.conftest import PNG, Stage, caption, embed
+from tests.faults.conftest import FILM_SIZE, MP4, PNG, Stage, caption, embed
 
 pytestmark = pytest.mark.anyio
 
@@ -99,6 +101,26 @@ async def test_what_may_have_been_billed_counts(stage: Stage) -> None:
         with pytest.raises(BudgetExceeded):
             await embed(client)
     assert len(stage.emulator.ledger) == 1
+
+
+@pytest.mark.parametrize("replay", ["safe", "accept_double_billing"])
+async def test_what_may_have_been_billed_counts_whatever_is_accepted(
+    stage: Stage, replay: Replaying
+) -> None:
+    """A server that fails before the body is whole: the call says so, and so does the bill."""
+    answer = gateway(500)
+    stage.emulator.faults.add(InjectedFault("captions.video", answer, moment="headers"))
+    client = stage.client()
+    async with client.budget(dollars=1, prices={"captions.video": 1}) as budget:
+        with pytest.raises(OutcomeUnknown):
+            await client.captions.video(
+                io.BytesIO(MP4 + bytes(FILM_SIZE)),
+                "what",
+                options=CallOptions(replay=replay, attempts=1),
+            )
+        assert budget.spent == 1
+    assert "PARTIAL 500" in str(stage.story.told())
+    assert stage.story.charged("perhaps billed") == 1
 
 
 async def test_a_second_billing_by_choice_needs_its_own_price(stage: Stage) -> None:

@@ -75,12 +75,15 @@ class SentItem(Generic[T]):
         options = attrs.evolve(self.options, before_sending=self._begin)
         try:
             value = await self._call(options)
-        except _HeldBackError:
+        except _HeldBackError as error:
+            # The engine notes on the exception whether an attempt before may have been billed.
+            notes = getattr(error, "__notes__", ())
+            if notes and self.said is not Begun.DONE:
+                return await self._went_wrong(OutcomeUnknown("; ".join(notes)))
             with contextlib.suppress(MemoriesError):
                 await self._settle(Status.PLANNED)
             return self._held_back()
         except asyncio.CancelledError as error:
-            # The engine notes on the exception whether the whole request had left.
             status = Status.UNKNOWN if getattr(error, "__notes__", None) else Status.PLANNED
             with contextlib.suppress(MemoriesError):
                 await asyncio.shield(self._settle(status, error=str(error)))
@@ -150,10 +153,12 @@ class SentItem(Generic[T]):
         )
 
     async def _went_wrong(self, error: Exception) -> Record[T]:
-        if self.said is not Begun.SEND:  # it never came so far
+        if isinstance(error, OutcomeUnknown):
+            status = Status.UNKNOWN  # also where the ledger did not let it leave a second time
+        elif self.said is not Begun.SEND:  # it never came so far
             status = Status.FAILED if isinstance(error, MediaError) else Status.PLANNED
             return self._record(status, error)
-        if isinstance(error, OutcomeUnknown | DecodeError) or not isinstance(error, MemoriesError):
+        elif isinstance(error, DecodeError) or not isinstance(error, MemoriesError):
             status = Status.UNKNOWN
         else:
             status = Status.FAILED
