@@ -126,13 +126,13 @@ class Portal:
         """
         call = _PortalCall[T](self._thread())
         try:
-            call.start(begin(call.caller))
             try:
+                call.start(begin(call.caller))
                 call.caller.wait()
             except BaseException as error:
-                if stop is None or not call.thread.reachable:
+                if stop is None or not call.started or not call.thread.reachable:
                     raise
-                call.thread.submit(stop)
+                call.thread.submit(functools.partial(call.end_early, stop))
                 # A hook that has raised would do so again.
                 call.caller.wait(deaf=isinstance(error, Exception))
                 raise
@@ -408,6 +408,18 @@ class _PortalCall(Generic[T]):
         if not self._task.done():
             return [] if self.thread.current else [NOT_WAITED_FOR]
         return left_behind(self._task)
+
+    @property
+    def started(self) -> bool:
+        """Whether there is something to end: it may not have begun on the loop yet."""
+        return self._coroutine is not None
+
+    def end_early(self, stop: Callable[[], object]) -> None:
+        """Have it end by itself, on the loop; what was interrupted before it began ends now."""
+        if self._task is None:
+            self._cancel()
+        else:
+            stop()
 
     def _cancel(self) -> None:
         if self._task is not None:

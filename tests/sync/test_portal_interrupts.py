@@ -7,7 +7,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import AsyncIterator, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from pathlib import Path
 from random import Random
 from types import FrameType
@@ -17,9 +17,10 @@ import pytest
 from memories_async import Media, OutcomeUnknown, Progress
 from memories_async.emulator import Emulator
 from memories_async.sync import Memories, _portal
-from memories_async.sync._loop_thread import UNWINDING
+from memories_async.sync._loop_thread import UNWINDING, LoopThread
 from tests.sync.conftest import (
     IMAGE_URL,
+    LONG,
     MP4,
     PNG,
     SilentServer,
@@ -421,6 +422,30 @@ def test_the_first_ctrl_c_lets_a_run_end_by_itself(portal: _portal.Portal) -> No
         portal.run(lambda caller: run.work(), stop=run.stop)
     assert not run.cancelled
     assert caught.value.__notes__ == ["the call had succeeded: 'a report'"]
+
+
+@pytest.mark.parametrize("begun", [True, False])
+def test_a_ctrl_c_before_the_wait_lets_a_run_end_by_itself(
+    portal: _portal.Portal, monkeypatch: pytest.MonkeyPatch, begun: bool
+) -> None:
+    """The loop has taken the run, but its thread does not wait yet; or not even that."""
+    run, submit = Run(), LoopThread.submit
+    run.may_end.set()
+
+    def interrupted(thread: LoopThread, function: Callable[[], object]) -> None:
+        monkeypatch.setattr(LoopThread, "submit", submit)
+        if begun:
+            submit(thread, function)
+            assert run.begun.wait(LONG)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(LoopThread, "submit", interrupted)
+    with pytest.raises(KeyboardInterrupt) as caught:
+        portal.run(lambda caller: run.work(), stop=run.stop)
+    assert not run.cancelled
+    assert run.begun.is_set() == begun
+    notes = ["the call had succeeded: 'a report'"] if begun else []
+    assert getattr(caught.value, "__notes__", []) == notes
 
 
 def test_the_second_ctrl_c_cancels_it(portal: _portal.Portal) -> None:
