@@ -1,0 +1,76 @@
+"""A call on a worker, with the worker in this process: what both sides say of the bill."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from memories_async import CallOptions, Memories, Progress
+from memories_async.emulator import Cut, Emulator, InjectedFault, Reason
+from memories_async.emulator.engines.hashing import HashEngine
+from memories_async.ray.cluster import _Called, _Caller, _Sending
+from memories_async.ray.stories import Story
+from tests.bulk.ledgers import PNG
+from tests.virtual_clock import HurriedClock
+
+pytestmark = pytest.mark.anyio
+
+
+class _Method:
+    def __init__(self, method: Callable[..., Awaitable[object]]) -> None:
+        self._method = method
+
+    def remote(self, *arguments: object, **named: object) -> Awaitable[object]:
+        return asyncio.ensure_future(self._method(*arguments, **named))
+
+
+class _Actor:
+    """Calls the worker's methods as Ray's handle of it does."""
+
+    def __init__(self, caller: _Caller) -> None:
+        self._caller = caller
+
+    def __getattr__(self, name: str) -> _Method:
+        return _Method(getattr(self._caller, name))
+
+
+@pytest.mark.parametrize(
+    ("fault", "billed"),
+    [
+        (InjectedFault(None, Cut(), moment="processed"), True),
+        (InjectedFault(None, Reason.THROTTLED), False),
+    ],
+)
+async def test_who_refuses_the_second_attempt_is_told_of_the_first_one_s_bill(
+    fault: InjectedFault, billed: bool
+) -> None:
+    asked = 0
+
+    async def let_leave_once() -> None:
+        nonlocal asked
+        asked += 1
+        if asked > 1:
+            raise KeyError("not again")
+
+    def heard(progress: Progress) -> None: ...
+
+    called = _Called(
+        ("embeddings", "image"), (PNG,), {}, CallOptions(replay="accept_double_billing")
+    )
+    async with (
+        Emulator(HashEngine()) as emulator,
+        Memories("key", base_url=emulator.url, clock=HurriedClock()) as client,
+    ):
+        emulator.faults.add(fault)
+        caller = _Caller(None)
+        caller._client = client
+        actor: Any = _Actor(caller)
+        with pytest.raises(KeyError, match="not again") as caught:
+            await _Sending(actor, called, let_leave_once, heard, Story([])).run()
+        assert emulator.ledger.billed() == billed
+        assert len(emulator.ledger) == 1
+    notes = getattr(caught.value, "__notes__", [])
+    assert ["may have been billed" in note for note in notes] == [True] * billed
