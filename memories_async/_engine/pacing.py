@@ -7,6 +7,8 @@ clock is when requests leave, not when they were allowed to.
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import hashlib
 import inspect
 import itertools
@@ -27,6 +29,12 @@ T = TypeVar("T")
 
 ASKED_JUST_NOW: Final = 0.05
 """Seconds for which what ``before_sending`` said holds; after a longer wait it is asked again."""
+PATIENCE: Final = 0.25
+"""So much of a turn is waited for what ``before_sending`` says; then the turn is another call's."""
+
+
+class _StillAsking(Exception):
+    """The turn has come, and the answer of ``before_sending`` has not."""
 
 
 class Pacer:
@@ -73,15 +81,16 @@ class Slot:
 
     Attributes:
         lane: The lane.
-        refusal: What ``confirm`` raised because the call may not be sent.
+        refusal: What the limiter or ``before_sending`` raised: the call may not be sent.
     """
 
     __slots__ = (
         "_asked_at",
-        "_asking_takes",
+        "_asking",
         "_before",
         "_clock",
         "_granted",
+        "_holds",
         "_number",
         "_reserved",
         "_turn",
@@ -102,7 +111,8 @@ class Slot:
         self._turn: Turn | None = None
         self._granted = 0.0
         self._before: Callable[[], Awaitable[object]] | None = None
-        self._asked_at, self._asking_takes = _NEVER, 0.0
+        self._asked_at, self._holds = _NEVER, ASKED_JUST_NOW
+        self._asking: asyncio.Task[None] | None = None
 
     async def enter(self) -> None:
         """Wait until it is time to get a connection; nothing is counted yet.
@@ -120,8 +130,9 @@ class Slot:
 
         Args:
             before: Awaited at the end of the wait for a turn, so that the turn is not spent on it;
-                where there is no wait, once the call is counted. If it takes long then, the call is
-                counted anew, and it is awaited again should that take long, too.
+                where there is no wait, once the call is counted. If it takes long, the call is
+                counted anew, and it is awaited again should that take long, too. While it takes
+                longer than the wait, other calls have their turns.
 
         Raises:
             NotDue: The time has not come, nor comes soon: nothing was counted; enter again.
@@ -132,7 +143,7 @@ class Slot:
         if self._turn is not None:  # the connection that it was counted for had died meanwhile
             await self.release(sent=False)
         self._before = before
-        self._asked_at, self._asking_takes = _NEVER, self.lane.asking_takes
+        self._asked_at, self._holds = _NEVER, ASKED_JUST_NOW
         if not self.lane.empty:
             await self._count()
         if before is not None and self._asked_long_ago:
@@ -164,7 +175,7 @@ class Slot:
 
     @property
     def _asked_long_ago(self) -> bool:
-        return self._clock.monotonic() - self._asked_at > ASKED_JUST_NOW
+        return self._clock.monotonic() - self._asked_at > self._holds
 
     async def _ask(self, before: Callable[[], Awaitable[object]]) -> None:
         """Await the caller's own last step.
@@ -173,35 +184,68 @@ class Slot:
             ConfigurationError: It is a plain function.
         """
         began = self._clock.monotonic()
-        waiting: object = before()
-        if not inspect.isawaitable(waiting):
-            raise ConfigurationError(
-                f"CallOptions: before_sending gave {reprlib.repr(waiting)}; give an async function"
-            )
-        await waiting
-        self._asked_at = self._clock.monotonic()
-        self._asking_takes = self._asked_at - began
-        self.lane.asking_took(self._asking_takes)
-
-    async def _sleep(self, seconds: float) -> None:
-        """Wait for a turn, and ask at the end of the wait, not after it: that would cost turns."""
-        now = self._clock.monotonic()
-        if self._before is None or now + seconds - self._asked_at <= ASKED_JUST_NOW:
-            await self._clock.sleep(seconds)
-            return
-        if (early := seconds - self._asking_takes) > 0:
-            await self._clock.sleep(early)
-        await self._ask(self._before)
-
-    async def _count(self, *, patient: bool = False) -> None:
-        sleep = None if self._before is None else self._sleep
-        counting = self.lane.confirm(self._number, self._until, patient=patient, sleep=sleep)
         try:
-            self._turn = await self._timed(counting)
+            waiting: object = before()
+            if not inspect.isawaitable(waiting):
+                raise ConfigurationError(
+                    f"CallOptions: before_sending gave {reprlib.repr(waiting)}; "
+                    "give an async function"
+                )
+            await waiting
         except MemoriesError as error:
             self.refusal = error
             raise
-        self._granted = self._clock.monotonic()
+        self._asked_at = self._clock.monotonic()
+        self.lane.asking_took(self._asked_at - began)
+
+    async def _sleep(self, seconds: float) -> None:
+        """Wait for a turn, and ask at the end of the wait, not after it: that would cost turns.
+
+        Raises:
+            _StillAsking: The turn has come and is not waited with: a hook that waits for another
+                call of the lane would wait for ever, and all others with it.
+        """
+        now = self._clock.monotonic()
+        if self._before is None or now + seconds - self._asked_at <= self._holds:
+            await self._clock.sleep(seconds)
+            return
+        if (early := seconds - self.lane.asking_takes) > 0:
+            await self._clock.sleep(early)
+        longest = now + seconds + PATIENCE * self.lane.interval - self._clock.monotonic()
+        self._asking = asking = asyncio.ensure_future(self._ask(self._before))
+        waiting = asyncio.ensure_future(self._clock.sleep(longest))
+        try:
+            await asyncio.wait({asking, waiting}, return_when=asyncio.FIRST_COMPLETED)
+        except asyncio.CancelledError:
+            asking.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await asking
+            raise
+        finally:
+            waiting.cancel()
+        if not asking.done():
+            raise _StillAsking
+        asking.result()
+
+    async def _count(self, *, patient: bool = False) -> None:
+        sleep = None if self._before is None else self._sleep
+        while True:
+            counting = self.lane.confirm(self._number, self._until, patient=patient, sleep=sleep)
+            try:
+                self._turn = await self._timed(counting)
+            except _StillAsking:
+                assert self._asking is not None
+                await self._asking
+                # By its number it is the next. A hook that takes longer than a turn would be asked
+                # for ever while others have theirs: its answer holds until then.
+                if self.lane.asking_takes > self.lane.interval:
+                    self._holds = ASKED_JUST_NOW + self.lane.interval
+            except MemoriesError as error:
+                self.refusal = error
+                raise
+            else:
+                self._granted = self._clock.monotonic()
+                return
 
     async def _timed(self, waiting: Coroutine[object, object, T]) -> T:
         if self._waited is None:

@@ -182,21 +182,23 @@ class _Exchange:
         The connector asks, with a connection at hand: perhaps again, should it have died meanwhile.
         """
         self._limit(None)
-        if not self.connected:
-            self.connected = True
-            try:
+        try:
+            if not self.connected:
+                self.connected = True
                 await self.departure.confirm()
-                if self.departure.stale and self.payload is None:
+            if is_quiet(protocol):
+                if self.protocol is None:
+                    self.departure.leave()
+                self.protocol = protocol
+                # An observer's disk may have taken long. What has a body looks when that leaves.
+                if self.payload is None and self.departure.stale:
                     await self.departure.renew()
-            except Exception as error:
-                self.transfer.failure = error
-                raise aiohttp.ClientConnectionError("not to be sent") from None
+        except Exception as error:
+            self.transfer.failure = error
+            raise aiohttp.ClientConnectionError("not to be sent") from None
         if not is_quiet(protocol):
             self.connected = False  # the next one takes its time: the call is counted anew then
             return False
-        if self.protocol is None:
-            self.departure.leave()
-        self.protocol = protocol
         if self.payload is None:
             self.transfer.whole()
             self._limit(self.request.policy.answer_timeout)
