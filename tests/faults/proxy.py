@@ -87,7 +87,7 @@ class Proxy:
     def start(self) -> None:
         """Accept connections from now on."""
         self._listener.listen(100)
-        self._spawn(self._accept())
+        asyncio.get_running_loop().add_reader(self._listener, self._accept)
 
     async def stop(self) -> None:
         """Drop all connections and accept no more."""
@@ -96,6 +96,10 @@ class Proxy:
 
     async def drop(self) -> None:
         """Drop all connections, and accept no more until ``start``."""
+        if self._listener.fileno() >= 0:
+            asyncio.get_running_loop().remove_reader(self._listener)
+        # Who is cancelled before it has begun closes nothing: a connection that has just come.
+        await asyncio.sleep(0)
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -119,12 +123,16 @@ class Proxy:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _accept(self) -> None:
-        while True:
-            connection, _ = await asyncio.get_running_loop().sock_accept(self._listener)
-            self.connections += 1
-            plan = self.plans.popleft() if self.plans else Plan()
-            self._spawn(self._serve(connection, plan))
+    def _accept(self) -> None:
+        # Not sock_accept: cancelled just as a connection has come, it loses it.
+        try:
+            connection, _ = self._listener.accept()
+        except (BlockingIOError, ConnectionError):
+            return
+        connection.setblocking(False)
+        self.connections += 1
+        plan = self.plans.popleft() if self.plans else Plan()
+        self._spawn(self._serve(connection, plan))
 
     async def _serve(self, connection: socket.socket, plan: Plan) -> None:
         # Not asyncio.start_server: it reports a failed TLS handshake as an error of this side.
