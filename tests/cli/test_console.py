@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from memories_async.cli.exit_codes import Exit
-from memories_async.cli.terminal.console import on_a_line, one_line, printable, width_of
+from memories_async.cli.terminal.console import Console, on_a_line, one_line, printable, width_of
 from memories_async.emulator import Emulator, Hang, HttpResponse, InjectedFault
 from tests.cli.conftest import KEY, PNG, Run
 from tests.cli.terminal import COMMAND
@@ -301,3 +301,10 @@ def test_what_others_print_among_the_results_goes_to_stderr() -> None:
     )
     assert ended.stdout == "row\nafterwards\n"
     assert ended.stderr == "a library's own words\nnative words\n"
+
+
+def test_a_key_with_white_space_around_it_is_hidden_as_it_is_sent():
+    """A variable read from a file often ends in a line feed, and the key is sent without it."""
+    console = Console()
+    console.hide(" sk-caption/SENTINEL=0123456789abcdef\n")
+    assert "SENTINEL" not in console.hidden("refused: sk-caption/SENTINEL=0123456789abcdef.")

@@ -78,6 +78,7 @@ class Console:
 
     def hide(self, secret: str) -> None:
         """Show a key never, whoever repeats it: the last line of defence, not the first."""
+        secret = secret.strip()  # as it is sent
         # A key of a few letters, as tests use, is no secret and would take words apart.
         if len(secret) > SHORT_KEY:
             self._secrets |= {secret, json.dumps(secret)[1:-1], secret.replace("/", "\\/")}
