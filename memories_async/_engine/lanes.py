@@ -176,7 +176,7 @@ class Lane:
         until: float | None,
         *,
         patient: bool = False,
-        sleep: Callable[[float], Awaitable[object]] | None = None,
+        sleep: Callable[[float, Callable[[], None]], Awaitable[object]] | None = None,
     ) -> Turn | None:
         """Count a call that is about to be sent.
 
@@ -184,7 +184,8 @@ class Lane:
             number: Its place among others.
             until: The clock's time by which its turn must come, or None.
             patient: Whether it holds its connection as long as it takes.
-            sleep: How it waits; it is asked for a turn again afterwards.
+            sleep: How it waits; it is asked for a turn again afterwards. It is given what lets
+                others by before the wait is over; it must not return then.
 
         Raises:
             NotDue: It would hold its connection too long, and is not so patient.
@@ -194,7 +195,7 @@ class Lane:
         departure = self._line().departure
         if departure.length * self._step > LONGEST_STAND and not patient:
             raise NotDue
-        async with self._first(departure, number, until):
+        async with self._first(departure, number, until) as give_way:
             while (turn := await self._ask()).wait:
                 self._refuse_if_late(turn.wait, until)
                 if turn.wait > LONGEST_STAND and not patient:
@@ -203,7 +204,10 @@ class Lane:
                     learnt = now + turn.wait + self._tolerance
                     self._due = max(self._due, learnt + self._step)
                     raise NotDue
-                await (sleep or self.clock.sleep)(turn.wait)
+                if sleep is None:
+                    await self.clock.sleep(turn.wait)
+                else:
+                    await sleep(turn.wait, give_way)
             self._last = self.clock.monotonic()
             self._due = max(self._due, self._last + self._step)
             return turn
@@ -276,8 +280,8 @@ class Lane:
     @contextlib.asynccontextmanager
     async def _first(
         self, queue: Queue, number: int, until: float | None
-    ) -> AsyncGenerator[None, None]:
-        """Wait to be the first in a queue.
+    ) -> AsyncGenerator[Callable[[], None], None]:
+        """Wait to be the first in a queue; yields what lets the next one be it before the end.
 
         One that is cancelled, at the head or behind it, harms nobody.
         """
@@ -286,7 +290,15 @@ class Lane:
                 await queue.acquire(number)
         except TimeoutError:
             raise DeadlineExceeded("the deadline passed while others had their turn") from None
+        first = True
+
+        def give_way() -> None:
+            nonlocal first
+            if first:
+                first = False
+                queue.release()
+
         try:
-            yield
+            yield give_way
         finally:
-            queue.release()
+            give_way()

@@ -8,7 +8,6 @@ clock is when requests leave, not when they were allowed to.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import hashlib
 import inspect
 import itertools
@@ -33,8 +32,8 @@ PATIENCE: Final = 0.25
 """So much of a turn is waited for what ``before_sending`` says; then the turn is another call's."""
 
 
-class _StillAsking(Exception):
-    """The turn has come, and the answer of ``before_sending`` has not."""
+class _GaveWayError(Exception):
+    """The turn came before the answer of ``before_sending``, and is another call's."""
 
 
 class Pacer:
@@ -86,7 +85,6 @@ class Slot:
 
     __slots__ = (
         "_asked_at",
-        "_asking",
         "_before",
         "_clock",
         "_granted",
@@ -112,7 +110,6 @@ class Slot:
         self._granted = 0.0
         self._before: Callable[[], Awaitable[object]] | None = None
         self._asked_at, self._holds = _NEVER, ASKED_JUST_NOW
-        self._asking: asyncio.Task[None] | None = None
 
     async def enter(self) -> None:
         """Wait until it is time to get a connection; nothing is counted yet.
@@ -198,12 +195,14 @@ class Slot:
         self._asked_at = self._clock.monotonic()
         self.lane.asking_took(self._asked_at - began)
 
-    async def _sleep(self, seconds: float) -> None:
+    async def _sleep(self, seconds: float, give_way: Callable[[], None]) -> None:
         """Wait for a turn, and ask at the end of the wait, not after it: that would cost turns.
 
+        Others are let by once the turn has come and the answer has not: a hook that waits for
+        another call of the lane would wait for ever.
+
         Raises:
-            _StillAsking: The turn has come and is not waited with: a hook that waits for another
-                call of the lane would wait for ever, and all others with it.
+            _GaveWayError: They were.
         """
         now = self._clock.monotonic()
         if self._before is None or now + seconds - self._asked_at <= self._holds:
@@ -211,21 +210,18 @@ class Slot:
             return
         if (early := seconds - self.lane.asking_takes) > 0:
             await self._clock.sleep(early)
-        longest = now + seconds + PATIENCE * self.lane.interval - self._clock.monotonic()
-        self._asking = asking = asyncio.ensure_future(self._ask(self._before))
-        waiting = asyncio.ensure_future(self._clock.sleep(longest))
+        by = now + seconds + PATIENCE * self.lane.interval
+        waiting = asyncio.ensure_future(self._at(by, give_way))
         try:
-            await asyncio.wait({asking, waiting}, return_when=asyncio.FIRST_COMPLETED)
-        except asyncio.CancelledError:
-            asking.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await asking
-            raise
+            await self._ask(self._before)  # in the call's own task, as everywhere
         finally:
             waiting.cancel()
-        if not asking.done():
-            raise _StillAsking
-        asking.result()
+        if waiting.done():
+            raise _GaveWayError
+
+    async def _at(self, moment: float, act: Callable[[], None]) -> None:
+        await self._clock.sleep(moment - self._clock.monotonic())
+        act()
 
     async def _count(self, *, patient: bool = False) -> None:
         sleep = None if self._before is None else self._sleep
@@ -233,9 +229,7 @@ class Slot:
             counting = self.lane.confirm(self._number, self._until, patient=patient, sleep=sleep)
             try:
                 self._turn = await self._timed(counting)
-            except _StillAsking:
-                assert self._asking is not None
-                await self._asking
+            except _GaveWayError:
                 # By its number it is the next. A hook that takes longer than a turn would be asked
                 # for ever while others have theirs: its answer holds until then.
                 if self.lane.asking_takes > self.lane.interval:

@@ -21,7 +21,6 @@ import random
 import sys
 import time
 from collections.abc import Iterator, Sized
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from unittest.mock import patch
 
@@ -79,13 +78,14 @@ class Clock(HurriedClock):
     @contextlib.contextmanager
     def standing_still_for_threads(self) -> Iterator[None]:
         """Let no time pass while a thread works, and until the loop has heard of it."""
-        submit, run = ThreadPoolExecutor.submit, Threads.run
         loop = asyncio.get_running_loop()
+        submit, run = loop.run_in_executor, Threads.run
 
-        def submitting(pool: Any, function: Any, /, *given: Any, **named: Any) -> Any:
+        def submitting(pool: Any, function: Any, /, *given: Any) -> Any:
             self._in_threads += 1
-            future = submit(pool, function, *given, **named)
-            future.add_done_callback(lambda _: loop.call_soon_threadsafe(self._returned))
+            future = submit(pool, function, *given)
+            # Of the loop's own future, not of the thread's: that is done a moment earlier.
+            future.add_done_callback(lambda _: self._returned())
             return future
 
         async def running(threads: Any, function: Any) -> Any:
@@ -96,7 +96,7 @@ class Clock(HurriedClock):
                 self._returned()
 
         with (
-            patch.object(ThreadPoolExecutor, "submit", submitting),
+            patch.object(loop, "run_in_executor", submitting),
             patch.object(Threads, "run", running),
         ):
             yield

@@ -157,6 +157,23 @@ async def test_a_hook_may_wait_for_another_call_of_its_lane() -> None:
     assert clock.now - started < 1.0
 
 
+async def test_a_hook_runs_in_its_call_s_own_task() -> None:
+    """A job knows by the task which of its calls may have been billed, also of a slow hook's."""
+    clock = VirtualClock()
+    lane, seen = Lane("lane", Rate(5), MemoryLimiter(), clock), list[object]()
+
+    async def before() -> None:
+        await clock.sleep(0.4)
+        seen.append(asyncio.current_task())
+
+    async def three() -> set[object]:
+        tasks = {asyncio.ensure_future(depart(lane, before)) for _ in range(3)}
+        await asyncio.gather(*tasks)
+        return {*tasks}
+
+    assert await clock.run(three()) == {*seen}
+
+
 async def test_a_call_that_is_cancelled_takes_its_hook_with_it() -> None:
     """Whether the hook is awaited at the head of the line or beside it; the next one goes on."""
     for turns in range(40):
