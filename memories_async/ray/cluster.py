@@ -11,7 +11,7 @@ import os
 import secrets
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping, Sequence
-from typing import Any, Final, TypeAlias, cast
+from typing import Any, Final, TypeAlias, TypeVar, cast
 
 import attrs
 
@@ -46,6 +46,7 @@ _LAST_WORDS: Final = 5.0
 """Seconds that a worker has to say whether a cancelled call had left."""
 _MAY_HAVE_LEFT: Final = "the request may have left the worker: it may have been billed"
 
+T = TypeVar("T")
 Environment: TypeAlias = Mapping[str, str]
 
 
@@ -287,21 +288,24 @@ class _Sending:
         self._before, self._on_progress = before, on_progress
         self._story = story
         self._id = secrets.token_hex(8)
-        self._news: Any = None
+        self._answer: asyncio.Future[_Said] | None = None
+        self._news: asyncio.Future[Sequence[_News]] | None = None
         self._unread: deque[_News] = deque()
         self._refused: Exception | None = None
         self._cancelled = False
 
     async def run(self) -> _Said:
         """Wait for what comes of it, hear what it does, and give leave at its first byte."""
-        answer = self._actor.call.remote(self._id, self._called)
+        answer: asyncio.Future[_Said] = _asked_once(self._actor.call.remote(self._id, self._called))
+        self._answer = answer
         try:
             await self._hear()
+            said = await asyncio.shield(answer)
             if self._refused is not None:
-                if cast("_Said", await answer).left:
+                if said.left:
                     self._refused.add_note(_MAY_HAVE_LEFT)
                 raise self._refused
-            return cast("_Said", await answer)
+            return said
         except asyncio.CancelledError as error:
             self._cancelled = True
             self._actor.cancel.remote(self._id)
@@ -324,9 +328,28 @@ class _Sending:
                     await self._give_leave()
                 else:
                     self._story.tell(one)
-            self._news = self._news or self._actor.news.remote(self._id)
-            self._unread.extend(cast("Sequence[_News]", await self._news))
+            if self._news is None:
+                self._news = _asked_once(self._actor.news.remote(self._id))
+            self._unread.extend(await self._heard(self._news))
             self._news = None
+
+    async def _heard(self, news: asyncio.Future[Sequence[_News]]) -> Sequence[_News]:
+        """Wait for news.
+
+        Raises:
+            RayError: The worker died. The one that Ray starts in its stead knows nothing of the
+                call: it would be asked for ever.
+        """
+        assert self._answer is not None
+        either: set[asyncio.Future[Any]] = {news, self._answer}
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        if not news.done():
+            self._answer.result()
+            await asyncio.wait({news}, timeout=_LAST_WORDS)
+        if news.done():
+            return news.result()
+        self._story.break_off("WorkerDied")  # once it had answered
+        return [_Over()]
 
     async def _give_leave(self) -> None:
         granted = False
@@ -344,13 +367,20 @@ class _Sending:
                 self._on_progress(Progress(1, None))
             self._actor.leave.remote(self._id, granted=granted)
 
-    async def _had_left(self, answer: Any) -> bool:
+    async def _had_left(self, answer: asyncio.Future[_Said]) -> bool:
         with contextlib.suppress(Exception):
             async with asyncio.timeout(_LAST_WORDS):
                 await self._hear()
-                said = cast("_Said", await answer)
+                said = await asyncio.shield(answer)
                 return self.may_have_left and (said.left or not said.cancelled)
         return self.may_have_left
+
+
+def _asked_once(reference: Awaitable[T]) -> asyncio.Future[T]:
+    """Return what Ray will say as a future, of which no error is complained of if nobody asks."""
+    future = asyncio.ensure_future(reference)
+    future.add_done_callback(lambda done: done.cancelled() or done.exception())
+    return future
 
 
 # --- on the worker ------------------------------------------------------------------------------

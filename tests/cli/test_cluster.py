@@ -9,7 +9,7 @@ import sys
 from collections.abc import Awaitable, Callable, Coroutine, Generator
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import attrs
 import pytest
@@ -150,6 +150,7 @@ class Actor:
         self.worker = _Caller(None)
         self.tasks: list[asyncio.Task[object]] = []
         self.over = asyncio.Event()
+        self.died = False
 
     def __getattr__(self, name: str) -> object:
         return SimpleNamespace(remote=lambda *given, **named: self._begin(name, *given, **named))
@@ -164,10 +165,13 @@ class Actor:
         if name == "news":
             await self.over.wait()
         try:
-            return await work
+            said = await work
         finally:
             if name == "call":
                 self.over.set()
+        if name == "call" and self.died:
+            raise ChildProcessError("the actor died")
+        return said
 
 
 async def ask_in_vain(
@@ -207,3 +211,32 @@ async def test_of_a_call_that_is_over_no_more_news_is_asked_for(cancelled: str) 
     await asyncio.gather(*actor.tasks[1:])
     assert not actor.worker._calls
     assert len(actor.tasks) == (4 if running.cancelled() else 3), "call, news, leave and cancel"
+
+
+@pytest.mark.anyio
+async def test_a_worker_that_dies_while_leave_is_given_is_not_asked_for_ever() -> None:
+    """The one that is started in its stead knows nothing of the call, and has no news of it."""
+    actor = Actor()
+    actor.over.set()  # news is heard at once
+
+    async def want_to_send(picture: object, *, options: CallOptions, on_progress: object) -> None:
+        assert options.before_sending is not None
+        await options.before_sending()
+
+    actor.worker._client = cast(
+        "Any", SimpleNamespace(embeddings=SimpleNamespace(image=want_to_send))
+    )
+
+    async def before() -> None:
+        actor.worker, actor.died = _Caller(None), True
+        actor.tasks[0].cancel()
+        await asyncio.sleep(0)
+
+    called = _Called(("embeddings", "image"), (b"",), {}, CallOptions())
+    sending = _Sending(actor, called, before, lambda progress: None, Story([]))
+    async with asyncio.timeout(20):
+        with pytest.raises(ChildProcessError):
+            await sending.run()
+    assert sending.may_have_left
+    for task in actor.tasks:
+        task.cancel()
