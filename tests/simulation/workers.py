@@ -200,8 +200,9 @@ def main() -> None:
     children: dict[int, int] = {}
 
     def pass_on() -> None:
-        for line in os.fdopen(receiver):
-            print(line.strip(), flush=True)
+        # Past sys.stdout, whose lock a child would have for ever that is forked meanwhile.
+        for line in os.fdopen(receiver, "rb"):
+            os.write(1, line)
 
     threading.Thread(target=pass_on, daemon=True).start()
     for line in sys.stdin:
