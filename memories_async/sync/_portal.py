@@ -150,6 +150,7 @@ class Portal:
         call = _PortalCall[None](self._thread())
         handed_over: deque[T] = deque()
         asked = asyncio.Event()
+        interrupted = False
 
         async def advance(items: AsyncIterator[T]) -> None:
             # One task from the first item to the last: whatever the iterator holds open, and
@@ -160,6 +161,12 @@ class Portal:
                     asked.clear()
                     call.caller.wake()
                     await asked.wait()
+            except asyncio.CancelledError as cancelled:
+                # Raised where the iterator stands, so that it says what it leaves behind: to one
+                # that is only closed, nobody listens.
+                if interrupted and (throw := getattr(items, "athrow", None)) is not None:
+                    await throw(cancelled)
+                raise
             finally:
                 if (close := getattr(items, "aclose", None)) is not None:
                     await close()
@@ -175,9 +182,12 @@ class Portal:
                 call.thread.submit(asked.set)
             call.result()
         except BaseException as error:
-            # What was yielded is the caller's; what was not is lost but for this.
-            lost = () if isinstance(error, GeneratorExit) else handed_over
-            call.unwind(error, [f"an item had come: {shown(item)}" for item in lost])
+            interrupted = not isinstance(error, GeneratorExit)
+            call.unwind(error)
+            # What was yielded is the caller's; what was not is lost but for this. Only now: the
+            # next one may have come while this thread was on its way here.
+            for item in handed_over if interrupted else ():
+                error.add_note(f"an item had come: {shown(item)}")
             raise
 
     def close(self) -> None:
@@ -380,12 +390,11 @@ class _PortalCall(Generic[T]):
         if not self.thread.silent:
             self.caller.wake()
 
-    def unwind(self, error: BaseException, notes: Iterable[str] = ()) -> None:
+    def unwind(self, error: BaseException) -> None:
         """Cancel the call and wait until it has unwound, but not for ever.
 
         Args:
             error: What the caller will see; told what the call left behind.
-            notes: What else it is told.
         """
         if self._coroutine is None or not self.thread.reachable or self._told:
             return
@@ -398,7 +407,7 @@ class _PortalCall(Generic[T]):
                 except BaseException as second:
                     second.add_note(NOT_WAITED_FOR)
                     raise
-        for note in [*notes, *self._left_behind()]:
+        for note in self._left_behind():
             error.add_note(note)
 
     def _left_behind(self) -> list[str]:

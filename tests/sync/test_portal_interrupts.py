@@ -14,7 +14,7 @@ from types import FrameType
 
 import pytest
 
-from memories_async import Media, OutcomeUnknown, Progress
+from memories_async import Media, Outcome, OutcomeUnknown, Progress, batches
 from memories_async.emulator import Emulator
 from memories_async.sync import Memories, _portal
 from memories_async.sync._loop_thread import UNWINDING, LoopThread
@@ -298,6 +298,64 @@ def test_an_item_that_was_in_when_the_signal_came_is_told(portal: _portal.Portal
     with pytest.raises(KeyboardInterrupt) as caught:
         next(batch)
     assert caught.value.__notes__ == ["an item had come: 'what was paid for'"]
+
+
+@pytest.fixture
+def cancelling(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+    """Set once the main thread has had a call cancelled; the loop has yet to do so."""
+    cancelling, submit = threading.Event(), LoopThread.submit
+
+    def submit_and_tell(self: LoopThread, function: Callable[[], object]) -> None:
+        submit(self, function)
+        if "_cancel" in repr(function):
+            cancelling.set()
+
+    monkeypatch.setattr(LoopThread, "submit", submit_and_tell)
+    return cancelling
+
+
+def test_an_item_that_comes_after_the_signal_is_told(
+    portal: _portal.Portal, cancelling: threading.Event
+) -> None:
+    def begin(caller: _portal.Caller) -> AsyncIterator[str]:
+        hook = caller.hook(interrupt)
+        assert hook is not None
+
+        async def items() -> AsyncIterator[str]:
+            hook("the signal")
+            assert cancelling.wait(20)
+            yield "what was paid for"
+
+        return items()
+
+    with pytest.raises(KeyboardInterrupt) as caught:
+        next(portal.iterate(begin))
+    assert caught.value.__notes__ == ["an item had come: 'what was paid for'"]
+
+
+def test_what_a_batch_leaves_behind_is_told_although_an_item_was_handed_over(
+    portal: _portal.Portal, cancelling: threading.Event, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The signal comes as the first outcome does; the second is in and waits for its turn."""
+
+    def begin(caller: _portal.Caller) -> AsyncIterator[Outcome[str]]:
+        hook = caller.hook(interrupt)
+        assert hook is not None
+
+        async def answer(item: str) -> str:
+            if item == "second":
+                hook("the signal")
+                assert cancelling.wait(20)
+            return f"what was paid for {item}"
+
+        return batches.run(["first", "second"], answer, concurrency=2, ordered=False)
+
+    with pytest.raises(KeyboardInterrupt) as caught:
+        list(portal.iterate(begin))
+    told = "\n".join(caught.value.__notes__)
+    assert "paid for first" in told
+    assert "paid for second" in told
+    assert not caplog.records
 
 
 def test_an_interrupted_batch_says_which_calls_may_have_been_billed(silent: SilentServer) -> None:
