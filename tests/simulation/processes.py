@@ -248,7 +248,7 @@ class Story:
         self._job = self._folder / "state" / "memories-async" / "jobs" / "images.sqlite"
         self._store = str(self._folder / "callbacks.db")
         self._images = self._copies = 0
-        self._cost = Decimal(0)
+        self._latest_run = 0
         self._listeners: dict[int, int] = {}
         self._submissions: list[Submission] = []
         self.seen: Counter[str] = Counter()
@@ -297,7 +297,9 @@ class Story:
     # --- jobs ---------------------------------------------------------------------------------
 
     def _order(self, do: str, **more: Any) -> int:
-        return self._workers.start(do, job=str(self._job), url=self._service.emulator.url, **more)
+        worker = self._workers.start(do, job=str(self._job), url=self._service.emulator.url, **more)
+        self._latest_run = worker if do == "run" else self._latest_run
+        return worker
 
     def plan(self) -> str:
         self._order("create", inputs=f"{self._job.parent}/*.png", price=str(PRICE))
@@ -431,7 +433,6 @@ class Story:
         for submission in self._submissions:
             submission.digest = ""
         self._service.emulator.ledger.clear()
-        self._cost = Decimal(0)
 
     def rest(self) -> str:
         """Let all end that end by themselves."""
@@ -578,8 +579,8 @@ class Story:
             self.seen[f"refused: {do} by {said['refused']}"] += 1
         if isinstance(said.get("result"), dict) and "cost" in said["result"]:
             cost, billed = Decimal(said["result"]["cost"]), self._service.billed()
-            # What is billed by now may be another run's, that has begun since.
-            if "run" not in self._workers.at_work.values():
+            # What is billed by now may be of another run, under way or begun since.
+            if worker >= self._latest_run and "run" not in self._workers.at_work.values():
                 submitted = {one.digest for one in self._submissions}
                 least = sum(n for one, n in billed.items() if one not in submitted) * PRICE
                 check(cost >= least, f"the job cost {cost}, and {least} were billed")
