@@ -18,14 +18,12 @@ from memories_async import (
     ConfigurationError,
     Media,
     MediaChanged,
-    MediaError,
     MediaTooLarge,
     UnsupportedMedia,
 )
 from memories_async.media import readers
 from memories_async.media.inspect import inspect_source
 from memories_async.media.readers import (
-    Attachment,
     FileReader,
     read_all,
     whole,
@@ -35,30 +33,9 @@ from memories_async.media.rules import (
     CAPTION_VIDEO,
     LIBRARY_IMAGE,
     MEBIBYTE,
-    MediaRule,
 )
 from tests.media.containers import mp4
-
-PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(256))
-JPEG = b"\xff\xd8\xff\xe0" + bytes(100)
-
-
-@pytest.fixture
-def png(tmp_path: Path) -> Path:
-    path = tmp_path / "a.png"
-    path.write_bytes(PNG)
-    return path
-
-
-def refused(source: object, rule: MediaRule = CAPTION_IMAGE) -> MediaError:
-    with pytest.raises(MediaError) as caught:
-        inspect_source(source, rule)  # type: ignore[arg-type]  # also what is no source
-    return caught.value
-
-
-def described(attachment: Attachment) -> tuple[str, str, int | None, bytes]:
-    return attachment.name, attachment.content_type, attachment.size, read_all(attachment)
-
+from tests.media.inspecting import PNG, described, refused
 
 # Every kind of source.
 

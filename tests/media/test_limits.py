@@ -18,7 +18,7 @@ from memories_async import (
     UnsupportedMedia,
 )
 from memories_async.media.inspect import inspect_all, inspect_source
-from memories_async.media.readers import Attachment, read_all
+from memories_async.media.readers import Attachment
 from memories_async.media.rules import (
     CAPTION_IMAGE,
     CAPTION_VIDEO,
@@ -32,27 +32,7 @@ from memories_async.media.rules import (
 )
 from memories_async.media.source import Source
 from tests.media.containers import mp4
-
-PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(256))
-JPEG = b"\xff\xd8\xff\xe0" + bytes(100)
-
-
-@pytest.fixture
-def png(tmp_path: Path) -> Path:
-    path = tmp_path / "a.png"
-    path.write_bytes(PNG)
-    return path
-
-
-def refused(source: object, rule: MediaRule = CAPTION_IMAGE) -> MediaError:
-    with pytest.raises(MediaError) as caught:
-        inspect_source(source, rule)  # type: ignore[arg-type]  # also what is no source
-    return caught.value
-
-
-def described(attachment: Attachment) -> tuple[str, str, int | None, bytes]:
-    return attachment.name, attachment.content_type, attachment.size, read_all(attachment)
-
+from tests.media.inspecting import JPEG, PNG, refused
 
 # Formats.
 
