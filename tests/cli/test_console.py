@@ -147,6 +147,18 @@ def test_a_slow_reader_does_not_hold_up_the_calls(account: Emulator, images: Pat
     assert sorted(json.loads(row)["id"] for row in out.splitlines()) == list(range(1, 26))
 
 
+def _until_taken(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
+    """Wait until a signal is no longer pending: a second one of its number would be none."""
+    deadline = time.monotonic() + 30
+    status = Path(f"/proc/{process.pid}/status")
+    while process.poll() is None:
+        fields = dict(line.split(":", 1) for line in status.read_text().splitlines())
+        if not int(fields["ShdPnd"], 16) >> (number - 1) & 1:
+            return
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+
+
 def test_signals_reach_a_command_whose_reader_takes_nothing(account: Emulator, images: Path):
     for number in range(20):
         (images / f"more-{number}.png").write_bytes(PNG + b"more" + bytes([number]))
@@ -159,7 +171,7 @@ def test_signals_reach_a_command_whose_reader_takes_nothing(account: Emulator, i
         time.sleep(0.01)
     for _ in range(2):
         process.send_signal(signal.SIGTERM)
-        time.sleep(0.2)
+        _until_taken(process, signal.SIGTERM)
     assert process.wait(30) in (Exit.DONE, Exit.TERMINATED)
     assert process.stderr is not None
     assert b"Traceback" not in process.stderr.read()
