@@ -35,9 +35,9 @@ SCHEMA = sqlite.Schema(
     ),
 )
 _COLUMNS = "status, token, sent_at, result, vector, error, doubtful"
-_FIND = f"SELECT {_COLUMNS} FROM entry WHERE key = ?"  # noqa: S608  # our own column names, thrice
-_NEXT = f"SELECT key, {_COLUMNS} FROM entry WHERE key > ? ORDER BY key LIMIT 500"  # noqa: S608
-_PUT = f"INSERT OR REPLACE INTO entry (key, {_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"  # noqa: S608
+_FIND = f"SELECT {_COLUMNS} FROM entry WHERE key = ?"  # noqa: S608  # our own column names
+_NEXT = f"SELECT key, {_COLUMNS} FROM entry WHERE key > ? ORDER BY key LIMIT 500"  # noqa: S608  # ours
+_PUT = f"INSERT OR REPLACE INTO entry (key, {_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"  # noqa: S608  # ours
 
 
 class SqliteLedger:
