@@ -6,6 +6,7 @@ import functools
 import json
 import os
 import re
+import runpy
 import shutil
 import subprocess
 import sys
@@ -129,6 +130,17 @@ def test_the_first_two_headings_have_one_command_each() -> None:
     for heading, command in (("Run it", "sh examples/run"), ("Test it", "sh tests/run")):
         section = README.split(f"## {heading}\n", 1)[1].split("\n## ", 1)[0]
         assert re.findall(r"^```sh\n(.*?)\n```", section, re.MULTILINE | re.DOTALL) == [command]
+
+
+def test_a_package_index_shows_the_readme_without_links_into_this_repository() -> None:
+    shown = runpy.run_path(str(ROOT / ".ci" / "long_description.py"))
+    text: str = shown["without_relative_links"](README)
+    assert set(re.findall(r"\]\(([^)]*)\)", text)) == {"https://memories.ai"}
+    assert "![" in README
+    assert "![" not in text
+    assert "[cli,parquet]" in text  # what is in brackets and no link stays
+    assert "[bulk jobs](" in README
+    assert "pay for nothing twice: bulk jobs." in text
 
 
 @pytest.mark.parametrize("name", READMES)

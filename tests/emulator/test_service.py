@@ -144,6 +144,7 @@ def test_the_dockerfile_s_steps_make_a_service(tmp_path: Path) -> None:
                         ignored = shutil.ignore_patterns("__pycache__")
                         shutil.copytree(PROJECT / source, root / target, ignore=ignored)
                     else:
+                        (root / target).mkdir(parents=True, exist_ok=True)
                         shutil.copy(PROJECT / source, root / target)
             case "RUN" if rest.startswith("pip "):
                 subprocess.run(["sh", "-ec", rest], cwd=root, env=environment, check=True)
