@@ -1,4 +1,4 @@
-"""A lane: one account's calls of one bucket, its rate, and the one pause that all of them share."""
+"""A lane: the queue, the rate and the one shared pause of one account's calls of one bucket."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from memories_async.errors import DeadlineExceeded, LimiterUnavailable, RateLimi
 from memories_async.limiters import Limiter, PausableLimiter, Spacing, Turn
 
 T = TypeVar("T")
-Waited: TypeAlias = Callable[[Literal["limiter", "pause"], float], None]
+ReportWait: TypeAlias = Callable[[Literal["limiter", "pause"], float], None]
+"""Is told for what a call waited, and for how many seconds."""
 
 SLOWEST: Final = 32.0
 """The most seconds between two calls that repeated throttling leads to."""
@@ -25,21 +26,21 @@ RECOVERY: Final = 0.8
 LONGEST_PAUSE: Final = 3600.0
 """Seconds after which a lane tries again, however long the service told it to stay away."""
 LEAD: Final = 1.0
-"""At most so many seconds before its time a call gets its connection."""
-LONGEST_STAND: Final = 1.5
-"""Seconds that a call may hold a connection until its time: an idle one is trusted for two."""
-FADING: Final = 0.9
-"""What each call leaves of the longest time that ``before_sending`` took."""
+"""At most so many seconds before its departure a call gets its connection."""
+LONGEST_HOLD: Final = 1.5
+"""Seconds that a call may hold a connection until it departs: an idle one is trusted for two."""
+DECAY: Final = 0.9
+"""What each call leaves of the longest latency of ``before_sending``."""
 _INSTANT: Final = 1e-6
 """Seconds that are none: what the limiter counts in, and more than a clock's float may lose."""
 
 
 class NotDue(Exception):
-    """Others were ahead, elsewhere: the connection is better given back, and entered for anew."""
+    """Others elsewhere were granted the permit: give the connection back, and reserve anew."""
 
 
-class _Line:
-    """The calls of one event loop: those that wait to enter, and those that stand connected."""
+class _Queues:
+    """The calls of one event loop: those without a connection, and those that hold one."""
 
     __slots__ = ("__weakref__", "departure", "entrance", "waiting")
 
@@ -50,11 +51,11 @@ class _Line:
 
 
 class Lane:
-    """One account's calls of one bucket, let through one by one in the order they came.
+    """One account's calls of one bucket, granted permits one by one, first come, first served.
 
     Attributes:
         clock: The time it goes by.
-        asking_takes: Seconds that ``before_sending`` takes at most, as far as it was seen lately.
+        hook_latency: The most seconds that ``before_sending`` took lately.
     """
 
     def __init__(self, name: str, rate: Rate | None, limiter: Limiter, clock: Clock) -> None:
@@ -66,30 +67,30 @@ class Lane:
         self._interval = spacing.interval / 1e6
         self._tolerance = spacing.tolerance / 1e6
         self._freshness = spacing.freshness / 1e6
-        self._lines: WeakKeyDictionary[asyncio.AbstractEventLoop, _Line] = WeakKeyDictionary()
-        self._in_line = 0
+        self._queues: WeakKeyDictionary[asyncio.AbstractEventLoop, _Queues] = WeakKeyDictionary()
+        self._queued = 0
         self._due = float("-inf")
         self._paused_until = 0.0
         self._pause_ends = float("-inf")
         self._throttles = 0
         self._slowdown = 0.0
         self._last = float("-inf")
-        self.asking_takes = 0.0
+        self.hook_latency = 0.0
 
     @property
     def interval(self) -> float:
         """Seconds between two calls at the allowed rate."""
         return self._interval
 
-    async def timed(self, waiting: Coroutine[object, object, T], waited: Waited) -> T:
-        """Wait, and tell for what."""
+    async def timed(self, waiting: Coroutine[object, object, T], report: ReportWait) -> T:
+        """Wait, and report for what, and how long."""
         began = self.clock.monotonic()
         paused = self._pause_ends > began
         try:
             return await waiting
         finally:
             paused = paused or self._pause_ends > began
-            waited("pause" if paused else "limiter", self.clock.monotonic() - began)
+            report("pause" if paused else "limiter", self.clock.monotonic() - began)
 
     async def throttled(self, retry_after: float | None) -> float:
         """Pause the whole lane because the service said so; returns for how many seconds.
@@ -130,45 +131,45 @@ class Lane:
 
     @property
     def empty(self) -> bool:
-        """Whether a call may leave at once, uncounted, and nobody stands before it."""
-        return self._free and not self._in_line
+        """Whether a call may depart at once, uncounted, and no other is queued."""
+        return self._free and not self._queued
 
     @property
     def _step(self) -> float:
         return max(self._interval, self._slowdown)
 
-    def _line(self) -> _Line:
+    def _queues_here(self) -> _Queues:
         loop = asyncio.get_running_loop()
-        line = self._lines.get(loop)
-        if line is None:
-            line = self._lines[loop] = _Line()
-        return line
+        queues = self._queues.get(loop)
+        if queues is None:
+            queues = self._queues[loop] = _Queues()
+        return queues
 
-    async def enter(self, number: int, until: float | None) -> bool:
-        """Wait in line; returns whether a turn is now reserved."""
-        line = self._line()
-        if self._free and not line.waiting:
+    async def reserve(self, number: int, until: float | None) -> bool:
+        """Wait in the queue; returns whether a departure is now reserved."""
+        queues = self._queues_here()
+        if self._free and not queues.waiting:
             return False
-        self._refuse_if_late(self._until_due(line.waiting), until)
-        line.waiting += 1
-        self._in_line += 1
+        self._refuse_if_late(self._until_due(queues.waiting), until)
+        queues.waiting += 1
+        self._queued += 1
         try:
-            async with self._first(line.entrance, number, until):
+            async with self._head_of(queues.entrance, number, until):
                 while True:
                     wait = self._until_due()
                     self._refuse_if_late(wait, until)
                     if (early := wait - min(self._interval, LEAD)) > _INSTANT:
                         await self.clock.sleep(early)
-                    elif line.departure.taken:
-                        async with self._first(line.departure, number, until):
-                            pass  # who stands there with a connection goes first
+                    elif queues.departure.taken:
+                        async with self._head_of(queues.departure, number, until):
+                            pass  # who holds a connection goes first
                     else:
                         break
                 self._due = max(self._due, self.clock.monotonic()) + self._step
                 return True
         finally:
-            line.waiting -= 1
-            self._in_line -= 1
+            queues.waiting -= 1
+            self._queued -= 1
 
     async def confirm(
         self,
@@ -181,46 +182,46 @@ class Lane:
         """Count a call that is about to be sent.
 
         Args:
-            number: Its place among others.
-            until: The clock's time by which its turn must come, or None.
+            number: Its place in the queue.
+            until: The clock's time by which it must depart, or None.
             patient: Whether it holds its connection as long as it takes.
-            sleep: How it waits; it is asked for a turn again afterwards. It is given what lets
-                others by before the wait is over; it must not return then.
+            sleep: How it waits for a permit. It is given a function that releases the head of
+                the queue before the wait is over; it must not return then.
 
         Raises:
             NotDue: It would hold its connection too long, and is not so patient.
         """
         if self._free:
             return None
-        departure = self._line().departure
-        if departure.length * self._step > LONGEST_STAND and not patient:
+        departure = self._queues_here().departure
+        if departure.length * self._step > LONGEST_HOLD and not patient:
             raise NotDue
-        async with self._first(departure, number, until) as give_way:
-            while (turn := await self._ask()).wait:
+        async with self._head_of(departure, number, until) as release_head:
+            while (turn := await self._acquire()).wait:
                 self._refuse_if_late(turn.wait, until)
-                if turn.wait > LONGEST_STAND and not patient:
+                if turn.wait > LONGEST_HOLD and not patient:
                     now = self.clock.monotonic()
                     # What was reserved for this call, and another one had: see withdraw.
-                    learnt = now + turn.wait + self._tolerance
-                    self._due = max(self._due, learnt + self._step)
+                    granted = now + turn.wait + self._tolerance
+                    self._due = max(self._due, granted + self._step)
                     raise NotDue
                 if sleep is None:
                     await self.clock.sleep(turn.wait)
                 else:
-                    await sleep(turn.wait, give_way)
+                    await sleep(turn.wait, release_head)
             self._last = self.clock.monotonic()
             self._due = max(self._due, self._last + self._step)
             return turn
 
-    def asking_took(self, seconds: float) -> None:
-        """Note how long ``before_sending`` took: the next call asks it that much before its turn.
+    def note_hook_latency(self, seconds: float) -> None:
+        """Note how long ``before_sending`` took: the next call awaits it that much earlier.
 
-        The longest counts, and fades: to ask a little early costs nothing, to ask late costs turns.
+        The longest counts, and decays: early costs nothing, late costs the rate.
         """
-        self.asking_takes = max(seconds, self.asking_takes * FADING)
+        self.hook_latency = max(seconds, self.hook_latency * DECAY)
 
     def outlives(self, granted: float) -> bool:
-        """Tell whether a permit was granted too long ago to leave by it.
+        """Tell whether a permit was granted too long ago to depart by it.
 
         Args:
             granted: The clock's time at which it was.
@@ -231,7 +232,7 @@ class Lane:
         return now - granted > self._freshness
 
     def withdraw(self) -> None:
-        """Leave the time that a call had reserved to the next one."""
+        """Cancel a reservation: the next call departs earlier."""
         self._due -= self._step
 
     async def give_back(self, turn: Turn) -> None:
@@ -242,8 +243,8 @@ class Lane:
                 giving = self._limiter.give_back(self._name, self._rate, turn)
                 await asyncio.shield(asyncio.ensure_future(giving))
 
-    async def _ask(self) -> Turn:
-        """Take a turn, unless there is a pause or the rate is used up."""
+    async def _acquire(self) -> Turn:
+        """Acquire a permit, unless there is a pause or the rate is used up."""
         if wait := self._pause_left():
             return Turn(wait)
         if self._rate is None:
@@ -259,7 +260,7 @@ class Lane:
         return left
 
     def _until_due(self, others: int = 0) -> float:
-        """Return seconds until a call's time comes, as far as is known here."""
+        """Return seconds until a call's departure is due, as far as is known here."""
         now = self.clock.monotonic()
         due = max(self._due, now) if others else self._due
         return max(self._pause_left(), due + others * self._step - self._tolerance - now)
@@ -278,27 +279,27 @@ class Lane:
             )
 
     @contextlib.asynccontextmanager
-    async def _first(
+    async def _head_of(
         self, queue: Queue, number: int, until: float | None
     ) -> AsyncGenerator[Callable[[], None], None]:
-        """Wait to be the first in a queue; yields what lets the next one be it before the end.
+        """Wait for the head of a queue; yields what releases it before the end.
 
-        One that is cancelled, at the head or behind it, harms nobody.
+        A call that is cancelled, at the head or behind it, holds up no other.
         """
         try:
             async with asyncio.timeout(until and until - self.clock.monotonic()):
                 await queue.acquire(number)
         except TimeoutError:
             raise DeadlineExceeded("the deadline passed while others had their turn") from None
-        first = True
+        held = True
 
-        def give_way() -> None:
-            nonlocal first
-            if first:
-                first = False
+        def release() -> None:
+            nonlocal held
+            if held:
+                held = False
                 queue.release()
 
         try:
-            yield give_way
+            yield release
         finally:
-            give_way()
+            release()

@@ -1,8 +1,9 @@
 """The lanes of a client's accounts, and a call's slot in its lane until it is sent.
 
-A call waits in line without a connection (``Slot.enter``), gets one shortly before its time, and
-is counted when its first byte is about to leave (``Slot.confirm``): what counts by the service's
-clock is when requests leave, not when they were allowed to.
+A call waits in the queue without a connection until it has a reservation (``Slot.reserve``), gets a
+connection shortly before its departure, and is counted when its first byte is about to leave
+(``Slot.confirm``): what counts by the service's clock is when requests leave, not when they were
+granted a permit.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import Final, TypeVar
 from weakref import WeakValueDictionary
 
-from memories_async._engine.lanes import Lane, Waited
+from memories_async._engine.lanes import Lane, ReportWait
 from memories_async.clock import Clock, SystemClock
 from memories_async.config import Rate, Secret
 from memories_async.errors import ConfigurationError, MemoriesError
@@ -26,14 +27,15 @@ from memories_async.operations import Bucket
 
 T = TypeVar("T")
 
-ASKED_JUST_NOW: Final = 0.05
-"""Seconds for which what ``before_sending`` said holds; after a longer wait it is asked again."""
+HOOK_VALIDITY: Final = 0.05
+"""Seconds for which ``before_sending`` holds once awaited; later it is awaited again."""
 PATIENCE: Final = 0.25
-"""So much of a turn is waited for what ``before_sending`` says; then the turn is another call's."""
+"""The part of an interval for which a call that is due waits for ``before_sending``; then others
+pass it."""
 
 
-class _GaveWayError(Exception):
-    """The turn came before the answer of ``before_sending``, and is another call's."""
+class _OvertakenError(Exception):
+    """The call was due before ``before_sending`` was done, and others went first."""
 
 
 class Pacer:
@@ -75,8 +77,8 @@ class Slot:
 
     Args:
         lane: The lane.
-        until: The clock's time by which each turn must come, or None.
-        waited: Told for what the call waited, and for how many seconds.
+        until: The clock's time by which each attempt must depart, or None.
+        report: Told for what the call waited, and for how many seconds.
 
     Attributes:
         lane: The lane.
@@ -84,24 +86,24 @@ class Slot:
     """
 
     __slots__ = (
-        "_asked_at",
         "_before",
         "_clock",
         "_granted",
-        "_holds",
+        "_hook_awaited_at",
+        "_hook_validity",
         "_number",
+        "_report",
         "_reserved",
         "_turn",
         "_until",
-        "_waited",
         "lane",
         "refusal",
     )
 
-    def __init__(self, lane: Lane, until: float | None, waited: Waited | None = None) -> None:
+    def __init__(self, lane: Lane, until: float | None, report: ReportWait | None = None) -> None:
         self.lane = lane
         self._clock = lane.clock
-        self._waited = waited
+        self._report = report
         self.refusal: MemoriesError | None = None
         self._until = until
         self._number = next(_NUMBERS)
@@ -109,42 +111,42 @@ class Slot:
         self._turn: Turn | None = None
         self._granted = 0.0
         self._before: Callable[[], Awaitable[object]] | None = None
-        self._asked_at, self._holds = _NEVER, ASKED_JUST_NOW
+        self._hook_awaited_at, self._hook_validity = _NEVER, HOOK_VALIDITY
 
-    async def enter(self) -> None:
+    async def reserve(self) -> None:
         """Wait until it is time to get a connection; nothing is counted yet.
 
         Raises:
-            RateLimited: The turn cannot come in time; raised at once, not when time is up. Or the
+            RateLimited: No permit can be had in time; raised at once, not when time is up. Or the
                 service asked for a pause longer than calls wait for.
-            DeadlineExceeded: It could have come in time, but what was ahead took longer.
+            DeadlineExceeded: There could have been one, but what was ahead took longer.
         """
         if not self.lane.empty:
-            self._reserved = await self._timed(self.lane.enter(self._number, self._until))
+            self._reserved = await self._timed(self.lane.reserve(self._number, self._until))
 
     async def confirm(self, before: Callable[[], Awaitable[object]] | None = None) -> None:
         """Count the call, whose first byte leaves as soon as this returns.
 
         Args:
-            before: Awaited at the end of the wait for a turn, so that the turn is not spent on it;
-                where there is no wait, once the call is counted. If it takes long, the call is
-                counted anew, and it is awaited again should that take long, too. While it takes
-                longer than the wait, other calls have their turns.
+            before: The hook: awaited at the end of the wait for a permit, so that no time of the
+                lane is spent on it; where there is no wait, once the call is counted. If it takes
+                long, the call is counted anew, and it is awaited again should that take long, too.
+                While it takes longer than the wait, other calls go first.
 
         Raises:
-            NotDue: The time has not come, nor comes soon: nothing was counted; enter again.
-            RateLimited: The turn cannot come in time.
-            DeadlineExceeded: It could have come in time, but what was ahead took longer.
+            NotDue: The departure is not due, nor soon: nothing was counted; reserve again.
+            RateLimited: No permit can be had in time.
+            DeadlineExceeded: There could have been one, but what was ahead took longer.
             LimiterUnavailable: The limiter's store cannot be reached.
         """
         if self._turn is not None:  # the connection that it was counted for had died meanwhile
             await self.release(sent=False)
         self._before = before
-        self._asked_at, self._holds = _NEVER, ASKED_JUST_NOW
+        self._hook_awaited_at, self._hook_validity = _NEVER, HOOK_VALIDITY
         if not self.lane.empty:
             await self._count()
-        if before is not None and self._asked_long_ago:
-            await self._ask(before)
+        if before is not None and self._hook_stale:
+            await self._await_hook(before)
             if self.stale:
                 await self.renew()
 
@@ -157,25 +159,25 @@ class Slot:
         """Count the call anew: something lay between its count and its first byte.
 
         A hook that hops to a thread takes now a millisecond and now fifty, and two calls that
-        were counted a turn apart would leave closer together.
+        were counted an interval apart would leave closer together.
 
         Raises:
-            RateLimited: The turn cannot come in time.
-            DeadlineExceeded: It could have come in time, but what was ahead took longer.
+            RateLimited: No permit can be had in time.
+            DeadlineExceeded: There could have been one, but what was ahead took longer.
             LimiterUnavailable: The limiter's store cannot be reached.
         """
         while self.stale:
             await self.release(sent=False)
             await self._count(patient=True)
-            if self._before is not None and self._asked_long_ago:
-                await self._ask(self._before)
+            if self._before is not None and self._hook_stale:
+                await self._await_hook(self._before)
 
     @property
-    def _asked_long_ago(self) -> bool:
-        return self._clock.monotonic() - self._asked_at > self._holds
+    def _hook_stale(self) -> bool:
+        return self._clock.monotonic() - self._hook_awaited_at > self._hook_validity
 
-    async def _ask(self, before: Callable[[], Awaitable[object]]) -> None:
-        """Await the caller's own last step.
+    async def _await_hook(self, before: Callable[[], Awaitable[object]]) -> None:
+        """Await ``before_sending``.
 
         Raises:
             ConfigurationError: It is a plain function.
@@ -192,32 +194,32 @@ class Slot:
         except MemoriesError as error:
             self.refusal = error
             raise
-        self._asked_at = self._clock.monotonic()
-        self.lane.asking_took(self._asked_at - began)
+        self._hook_awaited_at = self._clock.monotonic()
+        self.lane.note_hook_latency(self._hook_awaited_at - began)
 
-    async def _sleep(self, seconds: float, give_way: Callable[[], None]) -> None:
-        """Wait for a turn, and ask at the end of the wait, not after it: that would cost turns.
+    async def _sleep(self, seconds: float, release_head: Callable[[], None]) -> None:
+        """Wait for a permit; the hook is awaited within the wait: after it would cost the rate.
 
-        Others are let by once the turn has come and the answer has not: a hook that waits for
+        Others go first once the call is due and its hook is not done: a hook that waits for
         another call of the lane would wait for ever.
 
         Raises:
-            _GaveWayError: They were.
+            _OvertakenError: They did.
         """
         now = self._clock.monotonic()
-        if self._before is None or now + seconds - self._asked_at <= self._holds:
+        if self._before is None or now + seconds - self._hook_awaited_at <= self._hook_validity:
             await self._clock.sleep(seconds)
             return
-        if (early := seconds - self.lane.asking_takes) > 0:
+        if (early := seconds - self.lane.hook_latency) > 0:
             await self._clock.sleep(early)
         by = now + seconds + PATIENCE * self.lane.interval
-        waiting = asyncio.ensure_future(self._at(by, give_way))
+        waiting = asyncio.ensure_future(self._at(by, release_head))
         try:
-            await self._ask(self._before)  # in the call's own task, as everywhere
+            await self._await_hook(self._before)  # in the call's own task, as everywhere
         finally:
             waiting.cancel()
         if waiting.done():
-            raise _GaveWayError
+            raise _OvertakenError
 
     async def _at(self, moment: float, act: Callable[[], None]) -> None:
         await self._clock.sleep(moment - self._clock.monotonic())
@@ -229,11 +231,11 @@ class Slot:
             counting = self.lane.confirm(self._number, self._until, patient=patient, sleep=sleep)
             try:
                 self._turn = await self._timed(counting)
-            except _GaveWayError:
-                # By its number it is the next. A hook that takes longer than a turn would be asked
-                # for ever while others have theirs: its answer holds until then.
-                if self.lane.asking_takes > self.lane.interval:
-                    self._holds = ASKED_JUST_NOW + self.lane.interval
+            except _OvertakenError:
+                # By its number it is the next. A hook that takes longer than an interval would be
+                # awaited for ever while others go first: it is valid for so much longer.
+                if self.lane.hook_latency > self.lane.interval:
+                    self._hook_validity = HOOK_VALIDITY + self.lane.interval
             except MemoriesError as error:
                 self.refusal = error
                 raise
@@ -242,9 +244,9 @@ class Slot:
                 return
 
     async def _timed(self, waiting: Coroutine[object, object, T]) -> T:
-        if self._waited is None:
+        if self._report is None:
             return await waiting
-        return await self.lane.timed(waiting, self._waited)
+        return await self.lane.timed(waiting, self._report)
 
     async def release(self, *, sent: bool) -> None:
         """End an attempt; what was counted and not used is given back.

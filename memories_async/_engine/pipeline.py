@@ -176,7 +176,7 @@ class Pipeline:
             MemoriesError: The call failed; see errors.py for what each subclass says.
         """
         lane = self._pacer.lane(request.key, request.operation.bucket, origin_of(request.url))
-        slot = Slot(lane, request.until, watch.waited_in_line)
+        slot = Slot(lane, request.until, watch.report_lane_wait)
         failed: FailedAttempt | None = None
         unknown: OutcomeUnknown | None = None
         try:
@@ -232,7 +232,7 @@ class Pipeline:
     async def _try_once(
         self, request: Request[T], slot: Slot, watch: Watch, number: int, waited: float
     ) -> T | FailedAttempt:
-        """Wait for a turn, and send.
+        """Wait for a reservation, and send.
 
         Args:
             request: What to ask.
@@ -244,11 +244,11 @@ class Pipeline:
         queued = self.clock.monotonic()
         while True:
             try:
-                await slot.enter()
+                await slot.reserve()
             except MemoriesError as error:
                 return self._failed(error, request, number, waited)
             # What a throttled call waits, it waits with its whole lane.
-            lined = self.clock.monotonic() - queued if number else 0.0
+            in_queue = self.clock.monotonic() - queued if number else 0.0
             transfer = _transfer(request, number + 1)
             watch.attempt_started(number + 1, transfer)
             try:
@@ -259,7 +259,7 @@ class Pipeline:
                 if error is slot.refusal:
                     return self._failed(error, request, number, waited)
                 return await self._judged(
-                    error, request, slot.lane, transfer, watch, waited + lined
+                    error, request, slot.lane, transfer, watch, waited + in_queue
                 )
             finally:
                 await slot.release(sent=transfer.state is not State.NOT_SENT)
@@ -340,7 +340,7 @@ class Pipeline:
 
 @attrs.define(eq=False)
 class _Departure:
-    """The last that an attempt asks: the slot, and the caller; its watch is told."""
+    """What an attempt does just before its first byte: confirm its slot, and report it."""
 
     request: Request[Any]
     slot: Slot

@@ -6,12 +6,13 @@ import contextlib
 import functools
 import itertools
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any, Final, Literal, Self
 from urllib.parse import urlsplit
 
 from memories_async._engine.body.writer import Transfer
+from memories_async._engine.lanes import ReportWait
 from memories_async._engine.request import Request, State
 from memories_async._engine.retry import Decision, FailedAttempt
 from memories_async.clock import Clock
@@ -38,7 +39,7 @@ from memories_async.operations import Operation, Replay
 log = logging.getLogger("memories_async")
 
 SHORTEST_WAIT: Final = 0.001
-"""Seconds below which nobody is told of a wait."""
+"""Seconds below which no wait is reported."""
 
 _VERDICTS: dict[Decision, Verdict] = {
     Decision.RETRY: "retry",
@@ -122,17 +123,17 @@ class Watch:
             self._tell(Waited(call=self._call, reason=reason, seconds=seconds, attempt=attempt))
 
     @property
-    def waited_in_line(self) -> Callable[[Literal["limiter", "pause"], float], None] | None:
-        """Whom the call's lane tells of waits; None where nobody wants to know."""
-        return self._waited_in_line if self._observers else None
+    def report_lane_wait(self) -> ReportWait | None:
+        """What reports the waits for the call's lane; None where nobody observes."""
+        return self._lane_waited if self._observers else None
 
-    def _waited_in_line(self, reason: Literal["limiter", "pause"], seconds: float) -> None:
-        # Before a turn comes, the attempt is still to be started.
+    def _lane_waited(self, reason: Literal["limiter", "pause"], seconds: float) -> None:
+        # While a call is in the queue, its attempt is still to be started.
         attempt = self.attempt if self._transfer is not None else self.attempt + 1
         self.waited(reason, seconds, attempt)
 
     def attempt_started(self, attempt: int, transfer: Transfer) -> None:
-        """Tell that an attempt's turn has come; again, if it then was another's after all."""
+        """Report that an attempt has its reservation; again, if it then had to make another."""
         self._transfer = transfer
         if attempt == self.attempt:
             return
@@ -171,7 +172,7 @@ class Watch:
         """
         transfer, self._transfer = self._transfer, None
         if transfer is None:
-            return None  # its turn had not come
+            return None  # it was still in the queue
         error = interruption if failed is None else failed.error
         # What may have been billed may have been, whether or not the caller accepts to pay twice.
         outcome = error if failed is None else failed.unknown or error

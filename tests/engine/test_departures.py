@@ -11,7 +11,7 @@ import pytest
 
 from memories_async import Bucket, CallOptions, ConnectError, Memories, Rate
 from memories_async._engine.lanes import Lane, NotDue
-from memories_async._engine.pacing import ASKED_JUST_NOW, Slot
+from memories_async._engine.pacing import HOOK_VALIDITY, Slot
 from memories_async.limiters import MemoryLimiter
 from memories_async.observe import Event, RequestLeaving
 from tests.engine.raw_server import Conversation, RawServer, answer
@@ -30,7 +30,7 @@ async def depart(lane: Lane, before: Callable[[], Awaitable[object]]) -> None:
     place = Slot(lane, None)
     while True:
         try:
-            await place.enter()
+            await place.reserve()
             await place.confirm(before)
         except NotDue:
             await place.release(sent=False)
@@ -65,7 +65,7 @@ async def test_a_hook_of_any_length_breaks_no_window(rate: Rate, slowest: float)
     assert len(left) == CALLS
     assert most_in_a_window(left, rate.seconds) <= rate.calls
     interval = lanes[0].interval
-    holds = ASKED_JUST_NOW + (interval if slowest > interval else 0.0)
+    holds = HOOK_VALIDITY + (interval if slowest > interval else 0.0)
     assert max(since_asked) <= holds + 1e-6
     # Each call may cost its turn as long as its hook takes, and no turn is left for nobody.
     assert max(left) - min(left) <= CALLS * 2.1 * (rate.seconds / rate.calls + slowest)
@@ -88,7 +88,7 @@ async def test_a_slow_hook_costs_no_turns(rate: Rate, shortest: float) -> None:
         await depart(lane, before)
         left.append(clock.now)
         asked.append(len(times))
-        assert clock.now - times[-1] <= ASKED_JUST_NOW + 1e-6
+        assert clock.now - times[-1] <= HOOK_VALIDITY + 1e-6
 
     await clock.run(_all(call() for _ in range(calls)))
     assert most_in_a_window(left, rate.seconds) <= rate.calls

@@ -36,7 +36,7 @@ async def leave(lane: Lane, until: float | None = None, *, place: Slot | None = 
     place = place or Slot(lane, until)
     while True:
         try:
-            await place.enter()
+            await place.reserve()
             await place.confirm()
         except NotDue:
             await place.release(sent=False)

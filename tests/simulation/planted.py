@@ -94,11 +94,11 @@ def _whole_once_accepted(self: Transfer, size: int) -> None:
         self.whole()
 
 
-_ENTER, _COUNT, _RELEASE = pacing.Slot.enter, pacing.Slot._count, pacing.Slot.release
+_RESERVE, _COUNT, _RELEASE = pacing.Slot.reserve, pacing.Slot._count, pacing.Slot.release
 
 
 async def _counted_when_granted(self: pacing.Slot) -> None:
-    await _ENTER(self)
+    await _RESERVE(self)
     await _COUNT(self, patient=True)
 
 
@@ -246,7 +246,7 @@ PLANTED: dict[str, Planted] = {
     ),
     "a turn is taken before there is a connection": Planted(
         _replacing(
-            (pacing.Slot, "enter", _counted_when_granted),
+            (pacing.Slot, "reserve", _counted_when_granted),
             (pacing.Slot, "confirm", _confirmed_already),
             (pacing.Slot, "renew", _nothing_async),
         ),
