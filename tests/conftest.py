@@ -72,15 +72,24 @@ class PatientLoop(asyncio.SelectorEventLoop):
         self._statistics = -1
         if os.path.exists(SCHEDULER_STATISTICS):
             self._statistics = os.open(SCHEDULER_STATISTICS, os.O_RDONLY)
+        self._looked_at = float("-inf")
+        self._waited = self._time = 0.0
         super().__init__()
         self.slow_callback_duration = LONGEST_CALLBACK
 
     def time(self) -> float:
-        """Return the monotonic clock's time less what the run queue and the collector took."""
-        waited = 0
-        if self._statistics >= 0:
-            waited = int(os.pread(self._statistics, 100, 0).split()[1])
-        return super().time() - waited / 1e9 - COLLECTIONS.seconds
+        """Return the monotonic clock's time less what the run queue and the collector took.
+
+        The statistics are read ten times in what a slow callback takes, not at each look at the
+        clock, of which there are several in each turn of the loop: that took a fourteenth of the
+        time. What they say comes late, and so the clock may stand; it never goes back.
+        """
+        now = super().time()
+        if self._statistics >= 0 and now - self._looked_at > self.slow_callback_duration / 10:
+            self._waited = int(os.pread(self._statistics, 100, 0).split()[1]) / 1e9
+            self._looked_at = now
+        self._time = max(self._time, now - self._waited - COLLECTIONS.seconds)
+        return self._time
 
     def _check_callback(self, callback: object, method: str) -> None:
         """Take each callback as it is: debug mode's look, by inspect, took a twelfth of the time.

@@ -13,6 +13,7 @@ import urllib.request
 from pathlib import Path
 
 import pytest
+from aiohttp import web
 
 from memories_async import emulator
 from memories_async.emulator import Emulator
@@ -81,6 +82,19 @@ async def test_a_port_that_is_taken(engine: KnownEngine, tmp_path: Path) -> None
             await emulator.start()
     await emulator.start()
     await emulator.stop()
+
+
+async def test_the_next_emulator_builds_no_routes(
+    engine: KnownEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with Emulator(engine):
+        pass
+    monkeypatch.setattr(web.UrlDispatcher, "add_route", None)
+    async with Emulator(engine) as one, Emulator(engine) as other:
+        for emulator in (one, other):
+            async with session_for(emulator) as session:
+                await add_video(session)
+    assert [len(one.ledger), len(other.ledger)] == [1, 1]  # each has its own requests
 
 
 async def test_ipv6(engine: KnownEngine) -> None:

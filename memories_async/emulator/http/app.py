@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import hmac
 import logging
 from collections.abc import Callable, Coroutine, Sequence
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Final, TypeAlias, cast
 
 import attrs
 from aiohttp import web
@@ -106,27 +107,22 @@ class App:
     def application(self) -> web.Application:
         """Return the aiohttp application, routed from the operations table."""
         application = web.Application()
-        known = routes()
-        for (method, path), choices in known.items():
-            application.router.add_route(method, path, self._entrance(choices))
-        for path in {path for _, path in known}:
-            application.router.add_route("*", path, self._entrance([], known=True))
-        application.router.add_get(openapi.PATH, self._describe)
-        application.router.add_get(IMAGE_PATH, self._image)
-        application.router.add_get(HEALTH_PATH, self._health)
-        application.router.add_route("*", "/{path:.*}", self._entrance([]))
+        application[_APP] = self
+        for resource in _resources():
+            application.router.register_resource(resource)
         return application
 
-    async def _describe(self, request: web.Request) -> web.StreamResponse:
+    async def describe(self, request: web.Request) -> web.StreamResponse:
+        """Send the OpenAPI document."""
         answer = HttpResponse(body=openapi.document()) if self._admits(request) else _FORBIDDEN
         return await deliver(request, answer, self.context.sleep, self.stopped)
 
-    async def _health(self, request: web.Request) -> web.StreamResponse:
+    async def health(self, request: web.Request) -> web.StreamResponse:
         """Say that requests are taken: to anybody, for whoever starts services has no key."""
         answer = HttpResponse(body={"status": "ok", "version": __version__})
         return await deliver(request, answer, self.context.sleep, self.stopped)
 
-    async def _image(self, request: web.Request) -> web.StreamResponse:
+    async def image(self, request: web.Request) -> web.StreamResponse:
         """Send a library image to whoever has its signed address."""
         image_id, given = request.match_info["image_id"], request.query.get("signature", "")
         image = self.context.store.images.get(image_id)
@@ -140,19 +136,23 @@ class App:
             answer = download(file.name, file.content_type, file.path)
         return await deliver(request, answer, self.context.sleep, self.stopped)
 
-    def _entrance(
-        self, choices: Sequence[Route], *, known: bool = False
-    ) -> Callable[[web.Request], Coroutine[object, object, web.StreamResponse]]:
-        async def enter(request: web.Request) -> web.StreamResponse:
-            signed = any(route.row.service is Service.STORAGE for route in choices)
-            if not self._admits(request, signed=signed):
-                return await deliver(request, _FORBIDDEN, self.context.sleep, self.stopped)
-            content_type = request.content_type
-            route = next((route for route in choices if route.suits(content_type)), None)
-            refusal = wrong_content_type if choices else wrong_method if known else unknown_path
-            return await self._serve(request, route, refusal)
+    async def enter(
+        self, request: web.Request, choices: Sequence[Route], *, known: bool
+    ) -> web.StreamResponse:
+        """Take a request in.
 
-        return enter
+        Args:
+            request: The request.
+            choices: What is reached by its method and path, in one layout or another.
+            known: Whether another method reaches something at its path.
+        """
+        signed = any(route.row.service is Service.STORAGE for route in choices)
+        if not self._admits(request, signed=signed):
+            return await deliver(request, _FORBIDDEN, self.context.sleep, self.stopped)
+        content_type = request.content_type
+        route = next((route for route in choices if route.suits(content_type)), None)
+        refusal = wrong_content_type if choices else wrong_method if known else unknown_path
+        return await self._serve(request, route, refusal)
 
     def _admits(self, request: web.Request, *, signed: bool = False) -> bool:
         """Keep out the web pages of a browser (DNS rebinding), or whoever has no key.
@@ -368,3 +368,35 @@ def _refused(
     """Answer a request that no route takes, as the service does that its path belongs to."""
     said = request.content_type if refusal is wrong_content_type else request.method
     return refusal(service_of(request.path), request.path, said)
+
+
+_APP: Final = web.AppKey("_APP", App)
+
+_Step: TypeAlias = Coroutine[object, object, web.StreamResponse]
+
+
+@functools.cache
+def _resources() -> Sequence[web.AbstractResource]:
+    """Build the routes, once for all emulators of a process: a test suite starts one per test."""
+    router = web.UrlDispatcher()
+    known = routes()
+    for (method, path), choices in known.items():
+        router.add_route(method, path, _entrance(choices))
+    for path in dict.fromkeys(path for _, path in known):
+        router.add_route("*", path, _entrance([], known=True))
+    router.add_get(openapi.PATH, _handler(App.describe))
+    router.add_get(IMAGE_PATH, _handler(App.image))
+    router.add_get(HEALTH_PATH, _handler(App.health))
+    router.add_route("*", "/{path:.*}", _entrance([]))
+    return tuple(router.resources())
+
+
+def _entrance(choices: Sequence[Route], *, known: bool = False) -> Callable[[web.Request], _Step]:
+    return _handler(lambda app, request: app.enter(request, choices, known=known))
+
+
+def _handler(method: Callable[[App, web.Request], _Step]) -> Callable[[web.Request], _Step]:
+    async def handle(request: web.Request) -> web.StreamResponse:
+        return await method(request.app[_APP], request)
+
+    return handle

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import re
 from collections.abc import AsyncIterator, Mapping
 from typing import Protocol, cast
@@ -151,24 +152,32 @@ async def _receive_multipart(
             if given > MOST_PARTS:
                 raise UploadTooLargeError(f"more than {MOST_PARTS} parts")
             await asyncio.sleep(0)  # what has arrived is parsed without a pause
-            name = part.name or ""
+            name, filename = _named(part.headers.get("Content-Disposition"))
             content_type = part.headers.get("Content-Type", "")
             if name == "req" and route.layout is Body.REQ_AND_FILES:
                 if content_type.partition(";")[0].strip() != "application/json":
                     raise UnsupportedBody(content_type)
                 fields.update(_object(await _read(_pieces(part), FIELD_LIMIT)))
-            elif part.filename is None:
+            elif filename is None:
                 value = (await _read(_pieces(part), FIELD_LIMIT)).decode()
                 _add(fields, name, value)
             else:
                 pieces = _pieces(part)
                 file = await spool.save(
-                    pieces, part=name, name=part.filename, content_type=content_type, keep=keep
+                    pieces, part=name, name=filename, content_type=content_type, keep=keep
                 )
                 files.append(file)
     except ValueError as error:
         message = "Failed to parse multipart servlet request"
         raise Refusal(Reason.BAD_REQUEST, message) from error
+
+
+@functools.lru_cache(maxsize=256)
+def _named(disposition: str | None) -> tuple[str, str | None]:
+    """Return a part's name and its file's, if any: aiohttp reads them anew each time."""
+    _, parameters = aiohttp.parse_content_disposition(disposition)
+    filename = aiohttp.content_disposition_filename(parameters)
+    return aiohttp.content_disposition_filename(parameters, "name") or "", filename
 
 
 async def _pieces(part: aiohttp.BodyPartReader) -> AsyncIterator[bytes]:
