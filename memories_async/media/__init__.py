@@ -1,6 +1,6 @@
 """What may be sent: sources, and the rules, formats and readers behind them."""
 
 from memories_async.media.rules import MediaRule
-from memories_async.media.source import Media, Source
+from memories_async.media.source import AsyncReadable, Media, Picture, Readable, Source, Upload
 
-__all__ = ["Media", "MediaRule", "Source"]
+__all__ = ["AsyncReadable", "Media", "MediaRule", "Picture", "Readable", "Source", "Upload"]
