@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 
 import pages
 from django.conf import settings
@@ -23,7 +24,7 @@ from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.urls import path
 from django.views.decorators.http import require_GET, require_POST
 
-from memories_async import CallbackTimeout, Media, MemoriesError, TaskFailed
+from memories_async import CallbackTimeout, ConfigurationError, Media, MemoriesError, TaskFailed
 from memories_async.callbacks import SqliteStore, wsgi_app
 from memories_async.sync import CallbackInbox, Memories
 
@@ -38,7 +39,11 @@ settings.configure(
 )
 
 # Made once for each process: their event loops start with the first call and end with the process.
-client = Memories()
+try:
+    client = Memories()
+except ConfigurationError as error:
+    print(error, file=sys.stderr)
+    sys.exit(4)  # how gunicorn knows that a worker in this one's stead would not load either
 inbox = CallbackInbox(
     f"{PUBLIC_ADDRESS}/memories",
     store=SqliteStore(os.environ.get("CALLBACK_STORE", "callbacks.db")),

@@ -15,12 +15,13 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 
 import pages
 from flask import Flask, request
 from werkzeug.wrappers import Response
 
-from memories_async import CallbackTimeout, Media, MemoriesError, TaskFailed
+from memories_async import CallbackTimeout, ConfigurationError, Media, MemoriesError, TaskFailed
 from memories_async.callbacks import SqliteStore, wsgi_app
 from memories_async.sync import CallbackInbox, Memories
 
@@ -29,7 +30,11 @@ PUBLIC_ADDRESS = os.environ.get("PUBLIC_ADDRESS", "http://127.0.0.1:8000")
 logger = logging.getLogger("captions")
 
 # Made once for each process: their event loops start with the first call and end with the process.
-client = Memories()
+try:
+    client = Memories()
+except ConfigurationError as error:
+    print(error, file=sys.stderr)
+    sys.exit(4)  # how gunicorn knows that a worker in this one's stead would not load either
 inbox = CallbackInbox(
     f"{PUBLIC_ADDRESS}/memories",
     store=SqliteStore(os.environ.get("CALLBACK_STORE", "callbacks.db")),

@@ -9,6 +9,7 @@ import importlib
 import io
 import mimetypes
 import secrets
+import subprocess
 import sys
 from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime, timedelta
@@ -102,6 +103,26 @@ async def caption(session: aiohttp.ClientSession, page: str) -> str:
             if "refresh" not in text:
                 return text
             await asyncio.sleep(0.05)
+
+
+@pytest.mark.parametrize("kind", ["flask", "django"])
+def test_without_a_key_it_says_so_in_one_line_and_is_not_started_again(
+    kind: str, tmp_path: Path
+) -> None:
+    environment = {"PATH": "", "PYTHONPATH": str(EXAMPLES.parent), "HOME": str(tmp_path)}
+    options = ["--chdir", str(EXAMPLES), "--workers", "1", "--bind", f"127.0.0.1:{free_port()}"]
+    name = APPLICATIONS[kind][1]
+    ended = subprocess.run(
+        [sys.executable, "-B", "-m", "gunicorn", *options, name],
+        env=environment,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 4, ended.stderr
+    assert "no key: pass api_key or set MEMORIES_API_KEY" in ended.stderr.splitlines()
+    assert "Traceback" not in ended.stderr
 
 
 @EACH
