@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from memories_async import Bucket, Rate, RateLimited
+from memories_async import Bucket, DeadlineExceeded, Rate, RateLimited
 from memories_async._engine.lanes import SLOWEST, Lane, NotDue
 from memories_async._engine.pacing import Pacer, Slot
 from memories_async.clock import Clock, SystemClock
@@ -364,6 +364,55 @@ async def test_without_a_rate_there_are_no_turns_to_give_back(clock: VirtualCloc
     await (await leave(free)).release(sent=False)
     await leave(free)
     assert clock.slept == []
+
+
+async def test_without_a_rate_a_throttled_call_that_was_not_sent_holds_up_nobody(
+    clock: VirtualClock,
+) -> None:
+    free = lane(clock)
+    turn = await leave(free)
+    await free.throttled(1)
+    await clock.run(turn.confirm())
+    await turn.release(sent=False)
+    await leave(free)
+    assert len(clock.slept) == 1
+
+
+async def test_a_call_whose_connection_died_gives_its_turn_back_before_it_takes_another(
+    clock: VirtualClock,
+) -> None:
+    place = await leave(lane(clock, Rate(1, 60)))
+    await place.confirm()
+    assert clock.slept == []
+
+
+async def test_who_would_stand_too_long_with_a_connection_comes_again(clock: VirtualClock) -> None:
+    """One waits a second for its turn; the next one's comes two seconds after that."""
+    shared = lane(clock, Rate(1, 2))
+    await (await leave(shared)).release(sent=True)
+    clock.now += 1
+    first = asyncio.create_task(shared.confirm(1, None))
+    await settle()
+    with pytest.raises(NotDue):
+        await shared.confirm(2, None)
+    with pytest.raises(DeadlineExceeded, match="while others had their turn"):
+        await shared.confirm(3, clock.now, patient=True)
+    await clock.advance(1.5)
+    assert first.done()
+
+
+async def test_who_waits_in_another_loop_is_not_waited_for(clock: VirtualClock) -> None:
+    free, elsewhere = lane(clock), asyncio.new_event_loop()
+    await free.throttled(30)
+    waiting = elsewhere.create_task(leave(free))
+    await asyncio.to_thread(elsewhere.run_until_complete, asyncio.sleep(0))
+    clock.now += 30
+    for _ in range(2):  # the first finds that the pause is over
+        assert not (await leave(free)).lane.empty
+    assert len(clock.slept) == 1
+    waiting.cancel()
+    await asyncio.to_thread(elsewhere.run_until_complete, asyncio.wait([waiting]))
+    elsewhere.close()
 
 
 # Repeated throttling lowers the rate; success lets it recover.

@@ -10,8 +10,10 @@ import traceback
 from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import aiohttp
 import pytest
 
 from memories_async import (
@@ -34,6 +36,7 @@ from memories_async import (
     Video,
 )
 from memories_async._engine.body.layout import Recipe
+from memories_async._engine.body.writer import PIECE
 from memories_async._engine.request import Request, address
 from memories_async._engine.transport import http
 from memories_async._engine.transport.payload import Connection, Payload
@@ -382,6 +385,29 @@ async def test_a_streamed_body_is_no_text() -> None:
     payload = Payload(Recipe("text/plain", (b"a",)), send, stall_timeout=60)
     with pytest.raises(TypeError, match="is no text"):
         payload.decode()
+
+
+async def test_a_body_is_written_by_either_entrance_that_aiohttp_knows() -> None:
+    transport = SimpleNamespace(
+        is_closing=lambda: False,
+        set_write_buffer_limits=lambda high, low: None,
+        get_extra_info=lambda name: None,
+    )
+    writer: Any = SimpleNamespace(transport=transport, protocol=None)
+    written: list[int] = []
+
+    async def send(connection: Connection) -> None:
+        written.append(connection.piece)
+
+    recipe = Recipe("text/plain", (b"a",))
+    await Payload(recipe, send, stall_timeout=60).write(writer)
+    await Payload(recipe, send, stall_timeout=60).write_with_length(writer, 1)
+    assert written == [PIECE, PIECE]
+
+    transport.is_closing = lambda: True  # lost between its making and the first byte
+    with pytest.raises(aiohttp.ClientConnectionResetError, match="before the first byte"):
+        await Payload(recipe, send, stall_timeout=60).write(writer)
+    assert len(written) == 2
 
 
 def test_a_key_in_a_header_shows_itself_to_nobody() -> None:
