@@ -5,36 +5,39 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-import hashlib
 import logging
 import os
 import secrets
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping, Sequence
-from typing import Any, Final, TypeAlias, TypeVar, cast
+from typing import Any, Final, TypeVar, cast
 
 import attrs
 
 from memories_async.client import Memories
-from memories_async.config import (
-    API_KEY_VARIABLE,
-    BASE_URL_VARIABLE,
-    CAPTION_KEY_VARIABLE,
-    CallOptions,
-    Rate,
-)
-from memories_async.errors import ConfigurationError, MemoriesError, OutcomeUnknown
+from memories_async.config import CallOptions, Rate
+from memories_async.errors import ConfigurationError, OutcomeUnknown
 from memories_async.models import Progress
-from memories_async.observe import Event, Observer
+from memories_async.observe import Observer
 from memories_async.observe.logs import LOGGING, log
 from memories_async.operations import Bucket
-from memories_async.ray.actors import RayLimiter, installed
+from memories_async.ray.actors import installed
+from memories_async.ray.caller import (
+    ACCOUNT_VARIABLES,
+    CallEnd,
+    CallerActor,
+    CallResult,
+    Environment,
+    News,
+    PermissionRequest,
+    RemoteCall,
+    digest_of,
+)
 from memories_async.ray.stories import Story
 
 LOCAL: Final = "local"
 """The address that stands for a cluster of this machine's own, for as long as it is used."""
 
-ACCOUNT_VARIABLES: Final = (API_KEY_VARIABLE, CAPTION_KEY_VARIABLE, BASE_URL_VARIABLE)
 _BILLED: Final[Mapping[str, frozenset[str]]] = {
     "captions": frozenset({"image", "video"}),
     "embeddings": frozenset({"image"}),
@@ -47,7 +50,6 @@ _LAST_WORDS: Final = 5.0
 _MAY_HAVE_LEFT: Final = "the request may have left the worker: it may have been billed"
 
 T = TypeVar("T")
-Environment: TypeAlias = Mapping[str, str]
 
 
 @contextlib.asynccontextmanager
@@ -83,7 +85,7 @@ async def cluster_of(
     await asyncio.to_thread(_connect, ray, address, account)
     try:
         pool = [_Worker(ray, rates) for _ in range(workers)]
-        await asyncio.gather(*(worker.check(_digest(account)) for worker in pool))
+        await asyncio.gather(*(worker.check(digest_of(account)) for worker in pool))
         yield cast("Memories", _ClusterClient(client, pool, observers))
     finally:
         await asyncio.to_thread(ray.shutdown)
@@ -121,35 +123,6 @@ def _environment(account: Environment) -> Generator[None]:
         os.environ.update(before)
 
 
-def _digest(account: Environment) -> str:
-    said = "\n".join(account.get(name, "") for name in ACCOUNT_VARIABLES)
-    return hashlib.sha256(said.encode()).hexdigest()
-
-
-# --- on this side -------------------------------------------------------------------------------
-
-
-@attrs.frozen
-class _Called:
-    """One call, as plain values that Ray can carry."""
-
-    place: tuple[str, str]
-    arguments: tuple[object, ...]
-    fields: Mapping[str, object]
-    options: CallOptions
-
-
-@attrs.frozen
-class _Said:
-    """What came of a call: a value, an error, or that it was cancelled; and whether it had left."""
-
-    value: object = None
-    error: Exception | None = None
-    cancelled: bool = False
-    left: bool = False
-    sent: int = 0
-
-
 class _ClusterClient:
     """Looks like a client; what it does not send to the cluster, the real one does."""
 
@@ -174,7 +147,7 @@ class _ClusterClient:
     ) -> object:
         # What listens to the call is here, and not there.
         plain = attrs.evolve(options, before_sending=None, observers=None)
-        called = _Called(place, arguments, fields, plain)
+        called = RemoteCall(place, arguments, fields, plain)
         observers = (*self._observers, *(options.observers or ()))
         if log.isEnabledFor(logging.INFO):
             observers = (*observers, LOGGING)
@@ -204,7 +177,7 @@ class _Worker:
         self._ray = ray
         # A worker that dies is started anew, but Ray asks for no call a second time.
         self._actor = (
-            ray.remote(_Caller)
+            ray.remote(CallerActor)
             .options(
                 num_cpus=0.1,
                 max_concurrency=1000,
@@ -238,7 +211,7 @@ class _Worker:
 
     async def call(
         self,
-        called: _Called,
+        called: RemoteCall,
         before: Callable[[], Awaitable[object]] | None,
         on_progress: Callable[[Progress], object],
         observers: Sequence[Observer],
@@ -278,7 +251,7 @@ class _Sending:
     def __init__(
         self,
         actor: Any,
-        called: _Called,
+        called: RemoteCall,
         before: Callable[[], Awaitable[object]] | None,
         on_progress: Callable[[Progress], object],
         story: Story,
@@ -288,15 +261,17 @@ class _Sending:
         self._before, self._on_progress = before, on_progress
         self._story = story
         self._id = secrets.token_hex(8)
-        self._answer: asyncio.Future[_Said] | None = None
-        self._news: asyncio.Future[Sequence[_News]] | None = None
-        self._unread: deque[_News] = deque()
+        self._answer: asyncio.Future[CallResult] | None = None
+        self._news: asyncio.Future[Sequence[News]] | None = None
+        self._unread: deque[News] = deque()
         self._refused: Exception | None = None
         self._cancelled = False
 
-    async def run(self) -> _Said:
+    async def run(self) -> CallResult:
         """Wait for what comes of it, hear what it does, and give leave at its first byte."""
-        answer: asyncio.Future[_Said] = _asked_once(self._actor.call.remote(self._id, self._called))
+        answer: asyncio.Future[CallResult] = _asked_once(
+            self._actor.call.remote(self._id, self._called)
+        )
         self._answer = answer
         try:
             await self._hear()
@@ -321,10 +296,10 @@ class _Sending:
         while True:
             while self._unread:
                 one = self._unread[0]
-                if isinstance(one, _Over):
+                if isinstance(one, CallEnd):
                     return
                 self._unread.popleft()
-                if isinstance(one, _WantsLeave):
+                if isinstance(one, PermissionRequest):
                     await self._give_leave()
                 else:
                     self._story.tell(one)
@@ -333,7 +308,7 @@ class _Sending:
             self._unread.extend(await self._heard(self._news))
             self._news = None
 
-    async def _heard(self, news: asyncio.Future[Sequence[_News]]) -> Sequence[_News]:
+    async def _heard(self, news: asyncio.Future[Sequence[News]]) -> Sequence[News]:
         """Wait for news.
 
         Raises:
@@ -349,7 +324,7 @@ class _Sending:
         if news.done():
             return news.result()
         self._story.break_off("WorkerDied")  # once it had answered
-        return [_Over()]
+        return [CallEnd()]
 
     async def _give_leave(self) -> None:
         granted = False
@@ -367,7 +342,7 @@ class _Sending:
                 self._on_progress(Progress(1, None))
             self._actor.leave.remote(self._id, granted=granted)
 
-    async def _had_left(self, answer: asyncio.Future[_Said]) -> bool:
+    async def _had_left(self, answer: asyncio.Future[CallResult]) -> bool:
         with contextlib.suppress(Exception):
             async with asyncio.timeout(_LAST_WORDS):
                 await self._hear()
@@ -381,108 +356,3 @@ def _asked_once(reference: Awaitable[T]) -> asyncio.Future[T]:
     future = asyncio.ensure_future(reference)
     future.add_done_callback(lambda done: done.cancelled() or done.exception())
     return future
-
-
-# --- on the worker ------------------------------------------------------------------------------
-
-
-class _WantsLeave:
-    """A call wants to send its first byte."""
-
-
-class _Over:
-    """A call has come to its end: there is no more news of it."""
-
-
-_News: TypeAlias = Event | _WantsLeave | _Over
-
-
-class _Call:
-    """A call on the worker: an observer of itself; it asks for leave, and is told."""
-
-    def __init__(self) -> None:
-        self.news: asyncio.Queue[_News] = asyncio.Queue()
-        self.leave: asyncio.Queue[bool] = asyncio.Queue()
-        self.task: asyncio.Future[object] | None = None
-
-    def observe(self, event: Event, /) -> None:
-        """Pass an event on."""
-        self.news.put_nowait(event)
-
-
-class _RefusedError(Exception):
-    """The other side does not let a request leave."""
-
-
-class _Caller:
-    """The actor that sends; it keeps one client."""
-
-    def __init__(self, rates: Mapping[Bucket, Rate] | None) -> None:
-        self._rates = rates
-        self._client: Memories | None = None
-        self._calls: dict[str, _Call] = {}
-
-    async def account(self) -> str:
-        """Return a digest of whose account this worker uses; never the key."""
-        return _digest({name: os.environ.get(name, "") for name in ACCOUNT_VARIABLES})
-
-    async def call(self, id: str, called: _Called) -> _Said:
-        """Make a call, once leave is given; raises nothing."""
-        call = self._calls.setdefault(id, _Call())
-        sent = 0
-
-        async def before_sending() -> None:
-            call.news.put_nowait(_WantsLeave())
-            if not await call.leave.get():
-                raise _RefusedError
-
-        def on_progress(progress: Progress) -> None:
-            nonlocal sent
-            sent = progress.sent
-
-        options = attrs.evolve(called.options, before_sending=before_sending, observers=[call])
-        namespace, method = called.place
-        try:
-            if self._client is None:
-                self._client = Memories(limiter=RayLimiter(), rates=self._rates)
-            make = getattr(getattr(self._client, namespace), method)
-            making = make(
-                *called.arguments, **called.fields, options=options, on_progress=on_progress
-            )
-            call.task = task = asyncio.ensure_future(cast("Awaitable[object]", making))
-            return _Said(value=await task, sent=sent)
-        except asyncio.CancelledError as error:
-            return _Said(cancelled=True, left=bool(getattr(error, "__notes__", None)))
-        except MemoriesError as error:
-            return _Said(error=error, sent=sent)
-        except Exception as error:
-            # Its class may be unknown on the other side, and Ray would take that for its own fault.
-            return _Said(
-                error=RuntimeError(f"{type(error).__name__}: {error}"),
-                left=bool(getattr(error, "__notes__", None)),
-                sent=sent,
-            )
-        finally:
-            call.news.put_nowait(_Over())
-
-    async def news(self, id: str) -> list[_News]:
-        """Wait until there is something to say of a call; the last is that it is over."""
-        news = self._calls.setdefault(id, _Call()).news
-        said = [await news.get()]
-        while not news.empty():
-            said.append(news.get_nowait())
-        if isinstance(said[-1], _Over):
-            del self._calls[id]
-        return said
-
-    async def leave(self, id: str, *, granted: bool) -> None:
-        """Let a call send its first byte, or not, unless it has come to its end meanwhile."""
-        call = self._calls.get(id)
-        if call is not None:
-            call.leave.put_nowait(granted)
-
-    async def cancel(self, id: str) -> None:
-        """Cancel a call, if it is under way."""
-        call = self._calls.get(id)
-        if call is not None and call.task is not None:
-            call.task.cancel()

@@ -18,7 +18,8 @@ from memories_async import CallOptions, ConnectError
 from memories_async.cli.checks import with_address
 from memories_async.cli.exit_codes import Exit
 from memories_async.emulator import Emulator
-from memories_async.ray.cluster import _Called, _Caller, _Sending
+from memories_async.ray.caller import CallerActor, RemoteCall
+from memories_async.ray.cluster import _Sending
 from memories_async.ray.stories import Story
 
 Run = Callable[..., int]
@@ -147,7 +148,7 @@ class Actor:
     """The worker's own code without Ray; news is heard once the call is over."""
 
     def __init__(self) -> None:
-        self.worker = _Caller(None)
+        self.worker = CallerActor(None)
         self.tasks: list[asyncio.Task[object]] = []
         self.over = asyncio.Event()
         self.died = False
@@ -197,7 +198,7 @@ async def test_of_a_call_that_is_over_no_more_news_is_asked_for(cancelled: str) 
         if cancelled == "in the middle of its news":
             await never.wait()
 
-    called = _Called(("embeddings", "image"), (b"",), {}, CallOptions())
+    called = RemoteCall(("embeddings", "image"), (b"",), {}, CallOptions())
     sending = _Sending(actor, called, before, lambda progress: None, Story([]))
     running = asyncio.ensure_future(sending.run())
     await asked.wait()
@@ -228,11 +229,11 @@ async def test_a_worker_that_dies_while_leave_is_given_is_not_asked_for_ever() -
     )
 
     async def before() -> None:
-        actor.worker, actor.died = _Caller(None), True
+        actor.worker, actor.died = CallerActor(None), True
         actor.tasks[0].cancel()
         await asyncio.sleep(0)
 
-    called = _Called(("embeddings", "image"), (b"",), {}, CallOptions())
+    called = RemoteCall(("embeddings", "image"), (b"",), {}, CallOptions())
     sending = _Sending(actor, called, before, lambda progress: None, Story([]))
     async with asyncio.timeout(20):
         with pytest.raises(ChildProcessError):

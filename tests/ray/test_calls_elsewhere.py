@@ -11,7 +11,8 @@ import pytest
 from memories_async import CallOptions, Memories, Progress
 from memories_async.emulator import Cut, Emulator, InjectedFault, Reason
 from memories_async.emulator.engines.hashing import HashEngine
-from memories_async.ray.cluster import _Called, _Caller, _Sending
+from memories_async.ray.caller import CallerActor, RemoteCall
+from memories_async.ray.cluster import _Sending
 from memories_async.ray.stories import Story
 from tests.bulk.ledgers import PNG
 from tests.virtual_clock import HurriedClock
@@ -30,7 +31,7 @@ class _Method:
 class _Actor:
     """Calls the worker's methods as Ray's handle of it does."""
 
-    def __init__(self, caller: _Caller) -> None:
+    def __init__(self, caller: CallerActor) -> None:
         self._caller = caller
 
     def __getattr__(self, name: str) -> _Method:
@@ -57,7 +58,7 @@ async def test_who_refuses_the_second_attempt_is_told_of_the_first_one_s_bill(
 
     def heard(progress: Progress) -> None: ...
 
-    called = _Called(
+    called = RemoteCall(
         ("embeddings", "image"), (PNG,), {}, CallOptions(replay="accept_double_billing")
     )
     async with (
@@ -65,7 +66,7 @@ async def test_who_refuses_the_second_attempt_is_told_of_the_first_one_s_bill(
         Memories("key", base_url=emulator.url, clock=HurriedClock()) as client,
     ):
         emulator.faults.add(fault)
-        caller = _Caller(None)
+        caller = CallerActor(None)
         caller._client = client
         actor: Any = _Actor(caller)
         with pytest.raises(KeyError, match="not again") as caught:

@@ -21,7 +21,7 @@ from tests.ray.conftest import MakeRows, processes
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 
-WORKER = b"ray::_Caller"
+WORKER = b"ray::CallerActor"
 
 
 def command(emulator: Emulator, home: Path, *arguments: object) -> subprocess.Popen[str]:
@@ -166,7 +166,8 @@ import asyncio, json, os, sys
 from memories_async import Memories
 from memories_async.bulk import Job
 from memories_async.observe import Receipts
-from memories_async.ray.cluster import ACCOUNT_VARIABLES, cluster_of
+from memories_async.ray.caller import ACCOUNT_VARIABLES
+from memories_async.ray.cluster import cluster_of
 async def main(folder, place, receipts):
     account = {name: os.environ[name] for name in ACCOUNT_VARIABLES}
     heard = Receipts(receipts)
