@@ -184,20 +184,22 @@ class _Source(Generic[S]):
         """
         if self.exhausted:
             return None
-        return self._awaited(tell) if isinstance(self._items, AsyncIterable) else self._at_hand()
+        if isinstance(self._items, AsyncIterable):
+            return self._awaited(self._items, tell)
+        return self._at_hand(self._items)
 
-    def _at_hand(self) -> tuple[S] | None:
+    def _at_hand(self, items: Iterable[S]) -> tuple[S] | None:
         if self._iterator is None:
-            self._iterator = iter(cast("Iterable[S]", self._items))
+            self._iterator = iter(items)
         for item in self._iterator:
             return (item,)
         self.exhausted = True
         return None
 
-    def _awaited(self, tell: Callable[[], object]) -> tuple[S] | None:
+    def _awaited(self, items: AsyncIterable[S], tell: Callable[[], object]) -> tuple[S] | None:
         if self._fetching is None:
             if self._async_iterator is None:
-                self._async_iterator = aiter(cast("AsyncIterable[S]", self._items))
+                self._async_iterator = aiter(items)
             self._fetching = asyncio.create_task(_next(self._async_iterator))
             self._fetching.add_done_callback(lambda _: tell())
         if not self._fetching.done():

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TypeVar, cast
+from typing import TypeVar
 
+from memories_async._json import is_array, is_object
 from memories_async.decoding import decode, snake_case
 
 T = TypeVar("T")
@@ -26,10 +27,9 @@ def structure(data: object, target: type[T], known: Mapping[str, object] | None 
 
 def _with_known(data: object, known: Mapping[str, object]) -> object:
     """Add what is known; where the answer says it too, the answer counts."""
-    if isinstance(data, Mapping):
-        said = cast("Mapping[str, object]", data)
-        names = {snake_case(name) for name, value in said.items() if value is not None}
-        return {**said, **{name: value for name, value in known.items() if name not in names}}
-    if isinstance(data, list):
-        return [_with_known(item, known) for item in cast("list[object]", data)]
+    if is_object(data):
+        names = {snake_case(name) for name, value in data.items() if value is not None}
+        return {**data, **{name: value for name, value in known.items() if name not in names}}
+    if is_array(data):
+        return [_with_known(item, known) for item in data]
     return data

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import TypeGuard, cast
+from typing import cast
 
 from memories_async import _json
+from memories_async._json import is_object
 from memories_async.decoding import read_json
 from memories_async.errors import (
     ApiError,
@@ -133,7 +134,7 @@ def decode(status: int, headers: Mapping[str, str], body: bytes) -> object:
             status=status,
             snippet=_snippet(body),
         ) from None
-    if not _is_object(answer):
+    if not is_object(answer):
         if status >= 400:
             raise _error(str(status), status, _reason(status, body), headers)
         raise _unexpected("no envelope", status, body, answer)
@@ -151,8 +152,8 @@ def _open(
     if code is None:
         # A chat completion has no envelope; a gateway's body has its own fields and no code.
         error = answer.get("error")
-        if answer.get("status") == "errored" or _is_object(error):
-            inner: dict[str, object] = error if _is_object(error) else {}
+        if answer.get("status") == "errored" or is_object(error):
+            inner: dict[str, object] = error if is_object(error) else {}
             raise _error(
                 _code_of(inner) or str(status),
                 status,
@@ -198,7 +199,7 @@ def _is_too_deep(answer: object) -> bool:
         level = [
             item
             for outer in level
-            for item in (outer.values() if _is_object(outer) else cast("list[object]", outer))
+            for item in (outer.values() if is_object(outer) else cast("list[object]", outer))
             if isinstance(item, dict | list)
         ]
         if not level:
@@ -208,7 +209,7 @@ def _is_too_deep(answer: object) -> bool:
 
 def _flatten(data: object) -> object:
     """Lift the inner ``data`` of ``{data: {data: {...}, token: ...}}`` (the video captions)."""
-    if _is_object(data) and _is_object(inner := data.get("data")):
+    if is_object(data) and is_object(inner := data.get("data")):
         return {**{key: value for key, value in data.items() if key != "data"}, **inner}
     return data
 
@@ -297,7 +298,3 @@ def _snippet(body: bytes) -> str:
 
 def _text(value: object) -> str:
     return value if isinstance(value, str) else ""
-
-
-def _is_object(value: object) -> TypeGuard[dict[str, object]]:
-    return isinstance(value, dict)

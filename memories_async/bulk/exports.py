@@ -14,7 +14,7 @@ import sqlite3
 import stat
 from array import array
 from collections.abc import AsyncIterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, BinaryIO, Protocol, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, Protocol, TypeGuard
 
 from memories_async import sqlite
 from memories_async.bulk.journal.schema import APPLICATION_ID
@@ -237,21 +237,25 @@ def _row(item: Item, columns: Mapping[str, str]) -> dict[str, object]:
     return {name: known[name] if name in known else result.get(name) for name in columns}
 
 
+def _is_vector(value: object) -> TypeGuard[array[float]]:
+    return isinstance(value, array)
+
+
 def _digits(vector: object) -> list[float]:
     # Nine digits are what a float32 needs to come back as it was.
-    return [float(f"{number:.9g}") for number in cast("array[float]", vector)]
+    return [float(f"{number:.9g}") for number in vector] if _is_vector(vector) else []
 
 
 def _csv_cell(value: object) -> object:
-    if isinstance(value, array):
-        return json.dumps(_digits(cast("array[float]", value)))
+    if _is_vector(value):
+        return json.dumps(_digits(value))
     return json.dumps(value, ensure_ascii=False) if isinstance(value, dict) else value
 
 
 def _cell(value: object) -> object:
     if isinstance(value, dict):
         return json.dumps(value, ensure_ascii=False)
-    return cast("array[float]", value).tolist() if isinstance(value, array) else value
+    return value.tolist() if _is_vector(value) else value
 
 
 def _installed(package: str) -> Any:

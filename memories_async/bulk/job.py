@@ -601,11 +601,12 @@ def _given(options: CallOptions | None) -> dict[str, Any]:
 def _numbers(which: object) -> list[int]:
     if not isinstance(which, Iterable):
         raise ConfigurationError(f"what to retry is a status or numbers of items, not {which!r}")
-    numbers = list(cast("Iterable[object]", which))
-    for number in numbers:
+    numbers: list[int] = []
+    for number in cast("Iterable[object]", which):
         if type(number) is not int or not 0 < number < 2**63:
             raise ConfigurationError(f"{number!r} is no number of an item")
-    return cast("list[int]", numbers)
+        numbers.append(number)
+    return numbers
 
 
 def _status(status: Status | str | None) -> Status | None:

@@ -16,7 +16,7 @@ from memories_async.checks.kinds import Kind
 from memories_async.embeddings import Embeddings
 from memories_async.errors import ConfigurationError, UnexpectedShape
 from memories_async.library import Library
-from memories_async.models import Caption, Embedding, LibraryImage, Progress, Result, Video
+from memories_async.models import Caption, Progress, Result, Video
 from memories_async.observe.prices import calls_within
 from memories_async.operations import (
     ADD_IMAGES,
@@ -184,7 +184,7 @@ class JobKind:
             ConfigurationError: There is no such option, one has a wrong value, or one is missing.
         """
         check_options(self.name, self.call, sorted(self.options), options, given or {})
-        tags = cast("Sequence[str]", {**(given or {}), **options}.get("tags", ()))
+        tags = _tags({**(given or {}), **options})
         if self.tagged and len(tags) >= MOST_VIDEO_TAGS:
             raise ConfigurationError(
                 f"{self.name}: {len(tags)} tags; {MOST_VIDEO_TAGS - 1} is the most, because a job "
@@ -202,7 +202,8 @@ class _Settings(Protocol):
 
 def _settings(client: Memories) -> _Settings | None:
     # A stand-in for a client, as tests make them, has none.
-    return cast("_Settings | None", getattr(client, "_settings", None))
+    settings: _Settings | None = getattr(client, "_settings", None)
+    return settings
 
 
 def _is_client(value: object) -> bool:
@@ -223,51 +224,62 @@ def content_tag(sha256: str) -> str:
 
 
 async def _add_images(client: Memories, request: ItemRequest) -> list[ItemAnswer]:
-    add = cast("Callable[..., Awaitable[Sequence[LibraryImage]]]", client.library.add_images)
     sources = [item.source for item in request.items]
-    images = await add(
-        sources, **request.fields, options=request.options, on_progress=request.on_progress
-    )
+    images = await _call(request, client.library.add_images, sources)
     if len(images) != len(sources):
         raise UnexpectedShape(f"{len(sources)} images were sent and {len(images)} answered")
     return [ItemAnswer({"image_id": image.id} | _extra(image)) for image in images]
 
 
 async def _embed_images(client: Memories, request: ItemRequest) -> list[ItemAnswer]:
-    embedding = await _single(request, cast("_Single[Embedding]", client.embeddings.image))
+    embedding = await _call_for_one(request, client.embeddings.image)
     vector = array("f", embedding.vector).tobytes()
     return [ItemAnswer({"model": embedding.model} | _extra(embedding), vector)]
 
 
 async def _caption_images(client: Memories, request: ItemRequest) -> list[ItemAnswer]:
-    return [_caption(await _single(request, cast("_Single[Caption]", client.captions.image)))]
+    return [_caption(await _call_for_one(request, client.captions.image))]
 
 
 async def _caption_videos(client: Memories, request: ItemRequest) -> list[ItemAnswer]:
-    return [_caption(await _single(request, cast("_Single[Caption]", client.captions.video)))]
+    return [_caption(await _call_for_one(request, client.captions.video))]
 
 
 async def _add_videos(client: Memories, request: ItemRequest) -> list[ItemAnswer]:
     (item,) = request.items
     fields = dict(request.fields)
-    within = cast("float", fields.pop("searchable_within", SEARCHABLE_WITHIN))
-    tags = cast("Sequence[str]", fields.get("tags", ()))
-    fields["tags"] = [*tags, content_tag(item.sha256 or "")]
-    add = cast("_Single[Video]", client.library.add_video)
-    video = await _single(attrs.evolve(request, fields=fields), add)
+    within = searchable_within(fields)
+    fields.pop("searchable_within", None)
+    fields["tags"] = [*_tags(fields), content_tag(item.sha256 or "")]
+    video = await _call_for_one(attrs.evolve(request, fields=fields), client.library.add_video)
     return [video_answer(video, wait=within > 0)]
 
 
-_Single: TypeAlias = Callable[..., Awaitable[T]]
+def _tags(options: Mapping[str, object]) -> Sequence[str]:
+    return cast("Sequence[str]", options.get("tags", ()))  # as check_options has found
+
+
+def searchable_within(options: Mapping[str, object]) -> float:
+    """Return for how many seconds a job waits for a video to be indexed."""
+    within = options.get("searchable_within", SEARCHABLE_WITHIN)
+    assert isinstance(within, int | float)  # as check_options has found
+    return within
+
 
 SEARCHABLE_WITHIN = 1800.0
 """Seconds for which a job waits for a video to be indexed, unless its options say otherwise."""
 
 
-async def _single(request: ItemRequest, method: _Single[T]) -> T:
+async def _call_for_one(request: ItemRequest, method: Callable[..., Awaitable[T]]) -> T:
     (item,) = request.items
+    return await _call(request, method, item.source)
+
+
+async def _call(
+    request: ItemRequest, method: Callable[..., Awaitable[T]], source: str | Sequence[str]
+) -> T:
     return await method(
-        item.source, **request.fields, options=request.options, on_progress=request.on_progress
+        source, **request.fields, options=request.options, on_progress=request.on_progress
     )
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Sequence
-from typing import TYPE_CHECKING, Protocol, cast
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from memories_async.bulk.journal import queries
 from memories_async.bulk.journal.database import Journal
 from memories_async.bulk.journal.rows import JobHeader, Settlement
-from memories_async.bulk.kinds import SEARCHABLE_WITHIN, content_tag, video_answer
+from memories_async.bulk.kinds import content_tag, searchable_within, video_answer
 from memories_async.bulk.models import Item, Status
 from memories_async.config import CallOptions
 from memories_async.errors import MemoriesError, TaskFailed
@@ -19,16 +19,6 @@ if TYPE_CHECKING:
     from memories_async.client import Memories
 
 PAGE = 100
-
-
-class _Listing(Protocol):
-    def videos(
-        self,
-        *,
-        tag: str | None = None,
-        unique_id: str | None = None,
-        options: CallOptions | None = None,
-    ) -> AsyncIterator[Video]: ...
 
 
 async def wait_for_video(
@@ -45,8 +35,8 @@ async def wait_for_video(
     try:
         video = await client.library.wait_until_searchable(
             str(result["video_no"]),
-            within=cast("float", given.get("searchable_within", SEARCHABLE_WITHIN)),
-            unique_id=cast("str | None", given.get("unique_id")),
+            within=searchable_within(given),
+            unique_id=_unique_id(given),
             options=options,
         )
     except TaskFailed as error:
@@ -64,7 +54,6 @@ async def reconcile(
     Returns:
         Those that were found.
     """
-    library = cast("_Listing", client.library)
     found: list[Settlement] = []
     place = 0
     while items := await journal.ask(queries.items_after, place, PAGE, Status.UNKNOWN):
@@ -74,14 +63,11 @@ async def reconcile(
                 continue
             given = {**header.options, **item.options}
             tag = content_tag(item.sha256)
-            listed = library.videos(
-                tag=tag, unique_id=cast("str | None", given.get("unique_id")), options=options
-            )
+            listed = client.library.videos(tag=tag, unique_id=_unique_id(given), options=options)
             async for video in listed:
                 if not _is_that(video, tag, item):
                     continue
-                wait = cast("float", given.get("searchable_within", SEARCHABLE_WITHIN)) > 0
-                answer = video_answer(video, wait=wait)
+                answer = video_answer(video, wait=searchable_within(given) > 0)
                 found.append(
                     Settlement(item.id, Status.DONE, answer.result, waiting=answer.waiting)
                 )
@@ -89,12 +75,18 @@ async def reconcile(
     return found
 
 
+def _unique_id(options: Mapping[str, object]) -> str | None:
+    unique_id = options.get("unique_id")
+    assert unique_id is None or isinstance(unique_id, str)  # as planning has checked
+    return unique_id
+
+
 def _is_that(video: Video, tag: str, item: Item) -> bool:
     """Tell whether a listed video is the one that was sent; a server may ignore the tag asked for.
 
     Where the listing has no tags, the size has to do; where it has neither, the name.
     """
-    tags = cast("object", getattr(video, "tags", None) or video.extra.get("tags"))
+    tags: object = getattr(video, "tags", None) or video.extra.get("tags")
     if isinstance(tags, Sequence) and tags:
         return tag in tags
     if video.size is not None:

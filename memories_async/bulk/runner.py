@@ -250,7 +250,8 @@ class Run:
     async def _send(self, checked: list[CheckedItem]) -> list[list[CheckedItem]]:
         """Make one request and record what came of it; return what is to be sent again."""
         attempt = _Attempt(checked)
-        task = cast("asyncio.Task[None]", asyncio.current_task())
+        task = asyncio.current_task()
+        assert task is not None
         self._queued.add(task)
         try:
             try:
@@ -325,7 +326,8 @@ class Run:
             raise _FileChangedError
         if not self._held and not attempt.begun:
             attempt.begun = True
-            task = cast("asyncio.Task[None]", asyncio.current_task())
+            task = asyncio.current_task()
+            assert task is not None
             self._queued.discard(task)
             self._sending[task] = attempt
             await self._journal.start(attempt.ids)

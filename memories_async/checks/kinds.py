@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from decimal import Decimal, InvalidOperation
 from typing import (
     Any,
+    TypeGuard,
     TypeVar,
     cast,
 )
@@ -124,14 +125,14 @@ def hook_problem(name: str, hook: object) -> Problem:
     return None
 
 
-def _is_integer(value: object) -> bool:
+def _is_integer(value: object) -> TypeGuard[int]:
     # numpy's integers say that they are some; True is one to Python only.
     return type(value) is int or (
         isinstance(value, numbers.Integral) and not isinstance(value, bool)
     )
 
 
-def is_number(value: object) -> bool:
+def is_number(value: object) -> TypeGuard[float]:
     """Tell whether a value is a real number, which True and False are not."""
     return type(value) in (int, float) or (
         isinstance(value, numbers.Real) and not isinstance(value, bool)
@@ -174,7 +175,7 @@ def _numbers_problem(name: str, values: Iterable[object]) -> Problem:
     for index, value in enumerate(values):
         if not is_number(value):
             return f"{name}[{index}] is {shown(value)}; a number is wanted"
-        if not abs(cast("float", value)) < _LARGEST_FLOAT32:
+        if not abs(value) < _LARGEST_FLOAT32:
             return f"{name}[{index}] is {value}; a finite number is wanted"
     return None
 
@@ -254,11 +255,11 @@ def one_of(*words: str) -> Kind:
 
 
 def _is_count(value: object) -> bool:
-    return _is_integer(value) and cast("int", value) >= 1
+    return _is_integer(value) and value >= 1
 
 
 def _is_positive(value: object) -> bool:
-    return is_number(value) and 0 < cast("float", value) < math.inf
+    return is_number(value) and 0 < value < math.inf
 
 
 def _is_amount(value: object) -> bool:

@@ -8,11 +8,11 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from types import NoneType, UnionType
-from typing import Any, TypeAlias, cast, get_args, get_origin, overload
+from typing import Any, TypeAlias, TypeGuard, cast, get_args, get_origin, overload
 
 import attrs
 
-from memories_async import operations
+from memories_async import _json, operations
 from memories_async.emulator import callbacks
 from memories_async.emulator.faults import check_operation
 from memories_async.emulator.handlers import file_checks
@@ -159,9 +159,9 @@ def _checked(where: str, wanted: Any, value: object) -> object:
             raise TypeError(f"{where} is a download: its bytes are wanted, not {value!r}")
         return value
     if origin is not None and attrs.has(arguments[0]):
-        if isinstance(value, Mapping) or not isinstance(value, Iterable):
+        if not _is_several(value):
             raise TypeError(f"{where} returns several: a list of {arguments[0].__name__} is wanted")
-        return [_checked(where, arguments[0], item) for item in cast("Iterable[object]", value)]
+        return [_checked(where, arguments[0], item) for item in value]
     return _model(where, wanted, value)
 
 
@@ -203,10 +203,10 @@ def _field(where: str, wanted: Any, value: object) -> object:
                 pass
             case _ if origin in (str, int, bool, datetime) and isinstance(value, origin):
                 return value
-            case _ if _is_sequence(origin) and not isinstance(value, str | Mapping):
-                if isinstance(value, Iterable):
+            case _ if _is_sequence(origin) and not isinstance(value, str):
+                if _is_several(value):
                     [item, *_] = get_args(one) or (float,)
-                    return [_field(where, item, each) for each in cast("Iterable[object]", value)]
+                    return [_field(where, item, each) for each in value]
             case _:
                 pass
     names = " or ".join(getattr(one, "__name__", str(one)) for one in choices)
@@ -215,6 +215,10 @@ def _field(where: str, wanted: Any, value: object) -> object:
 
 def _members(wanted: Any) -> Sequence[Any]:
     return get_args(wanted) if get_origin(wanted) in (UnionType, typing.Union) else (wanted,)
+
+
+def _is_several(value: object) -> TypeGuard[Iterable[object]]:
+    return isinstance(value, Iterable) and not isinstance(value, Mapping)
 
 
 def _is_sequence(origin: Any) -> bool:
@@ -264,23 +268,22 @@ def given(answer: ChosenAnswer, row: Operation[Any], request: HandlerRequest) ->
     if isinstance(value, bytes):
         return HandlerResult(content=value)
     if row.name in _SUBMISSIONS:
-        return _submitted(request, cast("dict[str, object]", value))
+        assert _json.is_object(value)
+        return _submitted(request, value)
     spelling = _ROWS.get(row.name, _SPELLINGS)
     if row is operations.SEARCH_LIBRARY:
         search = request.text("search_type")
         spelling = {"BY_IMAGE": _IMAGES, "BY_CAPTION": {}}.get(search, _HITS)
     data = _spelt(value, spelling)
     callback = request.text("callback")
-    if isinstance(data, list):
-        return HandlerResult(_page(row, request, cast("list[object]", data)))
-    if row.name in _CAPTIONED_AT_ONCE and isinstance(data, dict):
-        caption = cast("dict[str, object]", data)
-        return HandlerResult({"data": {"text": caption["text"]}, "token": caption.get("token")})
-    if callback and isinstance(data, dict):  # of a video that was added
-        video = cast("dict[str, object]", data)
-        status = str(video.get("videoStatus", "PARSE"))
-        body = callbacks.video_indexed(str(video["videoNo"]), status)
-        return HandlerResult(cast("object", data), callback=_callback(request, body))
+    if _json.is_array(data):
+        return HandlerResult(_page(row, request, data))
+    if row.name in _CAPTIONED_AT_ONCE and _json.is_object(data):
+        return HandlerResult({"data": {"text": data["text"]}, "token": data.get("token")})
+    if callback and _json.is_object(data):  # of a video that was added
+        status = str(data.get("videoStatus", "PARSE"))
+        body = callbacks.video_indexed(str(data["videoNo"]), status)
+        return HandlerResult(data, callback=_callback(request, body))
     return HandlerResult(data)
 
 
@@ -321,11 +324,10 @@ def _page(row: Operation[Any], request: HandlerRequest, items: list[object]) -> 
 
 def _spelt(value: object, spelling: Mapping[str, str]) -> object:
     match value:
-        case dict():
-            fields = cast("dict[str, object]", value)
-            return {spelling.get(name, name): _spelt(one, spelling) for name, one in fields.items()}
-        case list():
-            return [_spelt(one, spelling) for one in cast("list[object]", value)]
+        case _ if _json.is_object(value):
+            return {spelling.get(name, name): _spelt(one, spelling) for name, one in value.items()}
+        case _ if _json.is_array(value):
+            return [_spelt(one, spelling) for one in value]
         case datetime():
             moment = value if value.tzinfo else value.replace(tzinfo=UTC)
             return str(int(moment.timestamp() * 1000))

@@ -5,10 +5,11 @@ from __future__ import annotations
 import collections
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, cast, overload
+from typing import TYPE_CHECKING, Any, overload
 
 import attrs
 
+from memories_async import _json
 from memories_async.operations import OPERATIONS, Operation, Replay
 
 if TYPE_CHECKING:
@@ -190,16 +191,18 @@ def shortened(fields: Mapping[str, object]) -> dict[str, object]:
             case str():
                 left -= len(value)
                 return value
-            case list():
-                items = cast("list[object]", value)
-                kept = [shorten(item) for item in itertools.takewhile(lambda _: left > 0, items)]
-                return [*kept, f"… ({len(items)} items)"] if len(kept) < len(items) else kept
-            case dict():
-                pairs = cast("dict[str, object]", value).items()
-                fitting = itertools.takewhile(lambda _: left > 0, pairs)
-                some = {str(shorten(name)): shorten(item) for name, item in fitting}
-                return {**some, "…": f"({len(pairs)} fields)"} if len(some) < len(pairs) else some
+            case _ if _json.is_array(value):
+                kept = [shorten(item) for item in itertools.takewhile(lambda _: left > 0, value)]
+                return [*kept, f"… ({len(value)} items)"] if len(kept) < len(value) else kept
+            case _ if _json.is_object(value):
+                return shorten_object(value)
             case _:
                 return value
 
-    return cast("dict[str, object]", shorten(dict(fields)))
+    def shorten_object(pairs: Mapping[str, object]) -> dict[str, object]:
+        fitting = itertools.takewhile(lambda _: left > 0, pairs.items())
+        some = {str(shorten(name)): shorten(item) for name, item in fitting}
+        return {**some, "…": f"({len(pairs)} fields)"} if len(some) < len(pairs) else some
+
+    left -= 16
+    return shorten_object(fields)

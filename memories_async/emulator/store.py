@@ -7,7 +7,7 @@ import re
 import secrets
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import attrs
 
@@ -55,6 +55,12 @@ class Stored:
     def file_name(self) -> str:
         """What the file was called when it came."""
         return self.name
+
+    @property
+    def tags(self) -> Sequence[object]:
+        """The tags that came with it, and those that the service adds."""
+        tags = self.details["tags"]
+        return tags if _json.is_array(tags) else ()
 
 
 def _facts(value: VideoFacts | dict[str, Any] | None) -> VideoFacts | None:
@@ -195,6 +201,11 @@ class Repository(Generic[S]):
             self._record_path(stored).unlink(missing_ok=True)
             self._path(stored).unlink(missing_ok=True)
 
+    def clear(self) -> None:
+        """Delete every record and its file."""
+        for stored in self.all():
+            self.remove(stored)
+
     def _write(self, stored: S) -> None:
         new = self._folder / f"{stored.id}.new"
         new.write_bytes(_json.dumps(attrs.asdict(stored)))
@@ -228,8 +239,7 @@ class MediaStore:
     def clear(self) -> None:
         """Delete everything that is kept."""
         for repository in self.videos, self.images, self.assets:
-            for stored in repository.all():
-                repository.remove(cast("Any", stored))
+            repository.clear()
 
 
 def _own(folder: Path, suffix: str) -> Iterator[Path]:

@@ -11,10 +11,11 @@ import secrets
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Final, Literal, TypeAlias, cast
+from typing import Final, Literal, TypeAlias
 
 import attrs
 
+from memories_async import _json
 from memories_async.checks import checked
 from memories_async.checks.kinds import MAPPING
 from memories_async.errors import ConfigurationError
@@ -203,16 +204,15 @@ def read_receipts(path: str | os.PathLike[str]) -> list[Receipt]:
 def _receipt(line: bytes) -> Receipt | None:
     try:
         entry: object = json.loads(line)
-        if not isinstance(entry, Mapping):
+        if not _json.is_object(entry):
             return None
-        fields = cast("Mapping[str, object]", entry)
         return Receipt(
-            id=str(fields["id"]),
-            time=_utc(datetime.fromisoformat(str(fields["time"]))),
-            operation=str(fields["operation"]),
-            attempt=int(str(fields["attempt"])),
-            digest=str(fields["digest"]),
-            status=_STATUSES[str(fields["status"])],
+            id=str(entry["id"]),
+            time=_utc(datetime.fromisoformat(str(entry["time"]))),
+            operation=str(entry["operation"]),
+            attempt=int(str(entry["attempt"])),
+            digest=str(entry["digest"]),
+            status=_STATUSES[str(entry["status"])],
         )
     except (ValueError, KeyError, RecursionError, OverflowError):
         return None

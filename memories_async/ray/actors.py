@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import importlib
 import os
-from collections.abc import AsyncIterator, Awaitable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Any, Concatenate, Final, Generic, ParamSpec, TypeVar, cast
 
 from memories_async._extras import to_install
 from memories_async.bulk.group_commit import GroupCommit
@@ -17,6 +17,10 @@ from memories_async.clock import Clock, SystemClock
 from memories_async.config import Rate
 from memories_async.errors import ConfigurationError, LedgerUnavailable, LimiterUnavailable
 from memories_async.limiters import MemoryLimiter, Turn
+
+A = TypeVar("A")
+P = ParamSpec("P")
+T = TypeVar("T")
 
 NAMESPACE: Final = "memories-async"
 """Ray's namespace of the actors that all workers share."""
@@ -39,14 +43,19 @@ def installed() -> Any:
         ) from None
 
 
-class _SharedActor:
+class _SharedActor(Generic[A]):
     """An actor that the whole cluster knows by its name; made where there is none yet."""
 
-    def __init__(self, name: str, kind: type[object], *arguments: object) -> None:
+    def __init__(self, name: str, kind: type[A], *arguments: object) -> None:
         self._name, self._kind, self._arguments = name, kind, arguments
         self._handle: Any = None
 
-    async def ask(self, method: str, *arguments: object) -> Any:
+    async def ask(
+        self,
+        method: Callable[Concatenate[A, P], Awaitable[T]],
+        *arguments: P.args,
+        **options: P.kwargs,
+    ) -> T:
         """Call a method; an actor that has died for good is found, or made, anew by the next call.
 
         Raises:
@@ -57,10 +66,11 @@ class _SharedActor:
             # To ask for it by name each time would cost a call to the head node.
             self._handle = await asyncio.to_thread(self._found, ray)
         try:
-            return await getattr(self._handle, method).remote(*arguments)
+            answer: T = await getattr(self._handle, method.__name__).remote(*arguments, **options)
         except ray.exceptions.RayError:
             self._handle = None
             raise
+        return answer
 
     def _found(self, ray: Any) -> Any:
         actor = ray.remote(self._kind).options(
@@ -93,7 +103,7 @@ class RayLimiter:
         Raises:
             LimiterUnavailable: The actor cannot be reached.
         """
-        return cast("Turn", await self._ask("take", lane, rate))
+        return await self._ask(_LimiterActor.take, lane, rate)
 
     async def give_back(self, lane: str, rate: Rate, turn: Turn) -> None:
         """Take the count of a call back that was never made.
@@ -101,7 +111,7 @@ class RayLimiter:
         Raises:
             LimiterUnavailable: The actor cannot be reached.
         """
-        await self._ask("give_back", lane, rate, turn)
+        await self._ask(_LimiterActor.give_back, lane, rate, turn)
 
     async def pause(self, lane: str, rate: Rate, seconds: float, clock: Clock) -> None:
         """Grant nothing for so many seconds.
@@ -109,11 +119,16 @@ class RayLimiter:
         Raises:
             LimiterUnavailable: The actor cannot be reached.
         """
-        await self._ask("pause", lane, rate, seconds)
+        await self._ask(_LimiterActor.pause, lane, rate, seconds)
 
-    async def _ask(self, method: str, *arguments: object) -> Any:
+    async def _ask(
+        self,
+        method: Callable[Concatenate[_LimiterActor, P], Awaitable[T]],
+        *arguments: P.args,
+        **options: P.kwargs,
+    ) -> T:
         try:
-            return await self._actor.ask(method, *arguments)
+            return await self._actor.ask(method, *arguments, **options)
         except installed().exceptions.RayError as error:
             raise LimiterUnavailable(f"the cluster's limiter: {error}") from None
 
@@ -173,7 +188,7 @@ class RayLedger:
         Raises:
             LedgerUnavailable: The actor cannot be reached.
         """
-        return cast("Entry | None", await self._ask("find", key))
+        return await self._ask(SqliteLedger.find, key)
 
     async def begin(
         self, key: str, token: str, *, unknown: UnknownPolicy = "keep", limit: int | None = None
@@ -189,8 +204,7 @@ class RayLedger:
         Raises:
             LedgerUnavailable: The actor cannot be reached.
         """
-        said = await self._ask("begin", key, token, unknown=unknown, limit=limit)
-        return cast("tuple[Begun, Entry | None]", said)
+        return await self._ask(SqliteLedger.begin, key, token, unknown=unknown, limit=limit)
 
     async def settle(self, key: str, outcome: Entry) -> Entry | None:
         """Report what became of an attempt.
@@ -202,7 +216,7 @@ class RayLedger:
         Raises:
             LedgerUnavailable: The actor cannot be reached.
         """
-        return cast("Entry | None", await self._ask("settle", key, outcome))
+        return await self._ask(SqliteLedger.settle, key, outcome)
 
     async def totals(self) -> Totals:
         """Count the calls by what became of them.
@@ -210,7 +224,7 @@ class RayLedger:
         Raises:
             LedgerUnavailable: The actor cannot be reached.
         """
-        return cast("Totals", await self._ask("totals"))
+        return await self._ask(SqliteLedger.totals)
 
     async def entries(self) -> AsyncIterator[tuple[str, Entry]]:
         """Yield all keys with what is known of them.
@@ -219,7 +233,7 @@ class RayLedger:
             LedgerUnavailable: The actor cannot be reached.
         """
         after = ""
-        while page := cast("list[tuple[str, Entry]]", await self._ask("page", after)):
+        while page := await self._ask(SqliteLedger.page, after):
             for found in page:
                 yield found
             after = page[-1][0]
@@ -227,13 +241,18 @@ class RayLedger:
     async def aclose(self) -> None:
         """Let go of the actor, which lives on."""
 
-    async def _ask(self, method: str, *arguments: object, **options: object) -> object:
-        return await self._groups.ask((method, arguments, options))
+    async def _ask(
+        self,
+        method: Callable[Concatenate[SqliteLedger, P], Awaitable[T]],
+        *arguments: P.args,
+        **options: P.kwargs,
+    ) -> T:
+        return cast("T", await self._groups.ask((method.__name__, arguments, options)))
 
     async def _ask_all(self, group: Sequence[_Asked]) -> Sequence[object]:
         # One call for all who wait: a call costs the actor a hundred times what the entry does.
         try:
-            return cast("Sequence[object]", await self._actor.ask("answer_all", group))
+            return await self._actor.ask(_LedgerActor.answer_all, group)
         except installed().exceptions.RayError as error:
             raise LedgerUnavailable(f"the ledger of {self.job}: {error}") from None
 

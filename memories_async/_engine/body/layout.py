@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, cast
+from typing import Any
 from urllib.parse import urlencode
 
 import attrs
@@ -87,7 +87,7 @@ def _multipart(
 def _form_fields(fields: Mapping[str, object]) -> Iterator[tuple[str, str]]:
     """Yield each form field; a list becomes the field repeated."""
     for name, value in fields.items():
-        for item in cast("list[object]", value) if isinstance(value, list) else [value]:
+        for item in value if _json.is_array(value) else [value]:
             yield name, str(item).lower() if isinstance(item, bool) else str(item)
 
 

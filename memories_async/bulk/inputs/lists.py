@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Sequence
-from typing import cast
 
 from memories_async import _json
 from memories_async.bulk.models import Input
@@ -31,18 +30,17 @@ def json_lines(path: str) -> Iterator[Input]:
             entry = _read(line)
         except (ValueError, RecursionError) as error:
             raise ConfigurationError(f"{where}: {error}") from None
-        if not isinstance(entry, dict):
+        if not _json.is_object(entry):
             raise ConfigurationError(f"{where} is no JSON object")
-        fields = cast("dict[str, object]", entry)
-        sources = [fields.pop(name) for name in _SOURCE_FIELDS if name in fields]
+        sources = [entry.pop(name) for name in _SOURCE_FIELDS if name in entry]
         if len(sources) != 1 or not isinstance(sources[0], str) or not sources[0].strip():
             raise ConfigurationError(f"{where} needs one of {', '.join(_SOURCE_FIELDS)}, as text")
         if "\0" in sources[0]:
             raise ConfigurationError(f"{where}: the name has a NUL character")
-        extra = fields.pop("extra", {})
-        if not isinstance(extra, dict):
+        extra = entry.pop("extra", {})
+        if not _json.is_object(extra):
             raise ConfigurationError(f"{where}: extra is an object with fields of your own")
-        yield Input(_beside(path, sources[0]), fields, cast("dict[str, object]", extra))
+        yield Input(_beside(path, sources[0]), entry, extra)
 
 
 def _read(line: bytes) -> object:

@@ -9,7 +9,7 @@ import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Any, cast
+from typing import Any
 
 from memories_async.bulk.journal import schema
 from memories_async.bulk.journal.rows import (
@@ -436,7 +436,8 @@ def as_json(value: Mapping[str, object]) -> str:
 
 def from_json(text: str | None) -> dict[str, object]:
     """Return what a JSON text says; an empty object for none."""
-    return cast("dict[str, object]", json.loads(text)) if text else {}
+    found: dict[str, object] = json.loads(text or "{}")
+    return found
 
 
 def _as_json(value: object) -> object:

@@ -62,7 +62,7 @@ class RedisLedger:
         """
 
         async def read(redis: Redis) -> Entry | None:
-            return _entry(await cast("_Fields", redis.hgetall(self._key(key))))
+            return _entry(await _hash(redis, self._key(key)))
 
         return await self._ask(read)
 
@@ -112,7 +112,7 @@ class RedisLedger:
         """
 
         async def read(redis: Redis) -> Totals:
-            return _totals(await cast("_Fields", redis.hgetall(f"{self._name}:totals")))
+            return _totals(await _hash(redis, f"{self._name}:totals"))
 
         return await self._ask(read)
 
@@ -170,8 +170,8 @@ class RedisLedger:
             async with redis.pipeline(transaction=True) as pipeline:
                 await pipeline.watch(*watched)
                 await self._check(pipeline)
-                before = _entry(await cast("_Fields", pipeline.hgetall(name)))
-                totals = _totals(await cast("_Fields", pipeline.hgetall(totals_name)))
+                before = _entry(await _hash(pipeline, name))
+                totals = _totals(await _hash(pipeline, totals_name))
                 seconds, microseconds = await pipeline.time()  # pyright: ignore[reportUnknownMemberType]  # not annotated
                 after, said = change(before, totals, seconds + microseconds / 1e6)
                 if after != before:
@@ -197,8 +197,7 @@ class RedisLedger:
 
     async def _check(self, redis: Redis | Pipeline) -> None:
         """Refuse to go on with a ledger that is not the one that it was."""
-        found = await cast("Awaitable[bytes | None]", redis.get(self._name))
-        if found is None or found.decode() != self._identity:
+        if await _text(redis, self._name) != self._identity:
             raise LedgerUnavailable(
                 f"the server has lost the ledger of {self.job}: nothing is sent"
             )
@@ -212,8 +211,7 @@ class RedisLedger:
         try:
             if not self._identity:
                 await self._redis.set(self._name, secrets.token_hex(16), nx=True)
-                found = await cast("Awaitable[bytes]", self._redis.get(self._name))
-                self._identity = found.decode()
+                self._identity = await _text(self._redis, self._name) or ""
             return await work(self._redis)
         except (RedisError, OSError) as error:
             raise LedgerUnavailable(f"the ledger's server does not answer: {error}") from None
@@ -234,8 +232,16 @@ class RedisLedger:
             raise ConfigurationError(f"RedisLedger: url: {error}") from None
 
 
-_Fields = Awaitable[Mapping[bytes, bytes]]
 _Changed = tuple[Entry | None, T]
+
+
+async def _hash(redis: Redis | Pipeline, name: str) -> Mapping[bytes, bytes]:
+    return await cast("Awaitable[Mapping[bytes, bytes]]", redis.hgetall(name))
+
+
+async def _text(redis: Redis | Pipeline, name: str) -> str | None:
+    found = await cast("Awaitable[bytes | None]", redis.get(name))
+    return None if found is None else found.decode()
 
 
 def _loaded(url: str, job: str) -> RedisLedger:

@@ -6,8 +6,8 @@ import asyncio
 import contextlib
 import logging
 import weakref
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable
-from typing import TYPE_CHECKING, cast
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Sequence
+from typing import TYPE_CHECKING, Generic, TypeVar, cast
 
 from memories_async._extras import to_install
 from memories_async.callbacks.stores.notify import Subscribers
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
     from redis.asyncio.client import PubSub
     from redis.commands.core import AsyncScript
+
+T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
@@ -151,7 +153,7 @@ class RedisStore:
 
     async def secret(self, proposed: str) -> str:
         """Keep a secret unless one is kept."""
-        return cast("bytes", await self._run(self._here().secret, proposed, self._prefix)).decode()
+        return (await self._run(self._here().secret, proposed, self._prefix)).decode()
 
     async def open(self, token: str, name: str | None, now: float) -> bool:
         """Expect a callback."""
@@ -164,12 +166,12 @@ class RedisStore:
 
     async def name_of(self, token: str) -> str | None:
         """Return the name that a token was bound to."""
-        name = cast("bytes | None", await self._run(self._here().name_of, token, self._prefix))
+        name = await self._run(self._here().name_of, token, self._prefix)
         return None if name is None else name.decode()
 
     async def opened(self, name: str) -> float | None:
         """Return when what is waited for by a name was opened."""
-        opened = cast("bytes | None", await self._run(self._here().opened, name, self._prefix))
+        opened = await self._run(self._here().opened, name, self._prefix)
         return None if opened is None else float(opened)
 
     async def bind(self, token: str, name: str, now: float) -> bool:
@@ -187,7 +189,7 @@ class RedisStore:
             delivery.at,
             self._prefix,
         )
-        status = cast("bytes", await self._run(self._here().deliver, *arguments))
+        status = await self._run(self._here().deliver, *arguments)
         return DeliveryStatus[status.decode()]
 
     async def find(self, name: str) -> Delivery | None:
@@ -195,7 +197,7 @@ class RedisStore:
         found = await self._run(self._here().find, name, self._prefix)
         if found is None:
             return None
-        named, body, digest, at = cast("list[bytes | None]", found)
+        named, body, digest, at = found
         if named is None or body is None or digest is None or at is None:
             return None
         return Delivery(named.decode(), body, digest.decode(), float(at))
@@ -214,9 +216,9 @@ class RedisStore:
         if connection is not None:
             await connection.close()
 
-    async def _run(self, script: AsyncScript, *arguments: str | bytes | float) -> object:
+    async def _run(self, script: _Script[T], *arguments: str | bytes | float) -> T:
         # The key only says which server of a cluster has the others.
-        return await self._here().run(script(keys=[self._prefix], args=arguments))
+        return await self._here().run(script.call(self._prefix, arguments))
 
     def _here(self) -> _Connection:
         """Return this loop's connections: they serve no other."""
@@ -225,6 +227,16 @@ class RedisStore:
         if connection is None:
             connection = self._connections[loop] = _Connection(self._url)
         return connection
+
+
+class _Script(Generic[T]):
+    """A script that Redis keeps, and what it returns."""
+
+    def __init__(self, redis: Redis, source: str) -> None:
+        self._script: AsyncScript = redis.register_script(source)
+
+    def call(self, key: str, arguments: Sequence[str | bytes | float]) -> Awaitable[T]:
+        return cast("Awaitable[T]", self._script(keys=[key], args=arguments))
 
 
 class _Connection:
@@ -237,19 +249,19 @@ class _Connection:
         # Further commands wait for a connection, however many callbacks come at once.
         pool = BlockingConnectionPool(max_connections=50, timeout=30, **parse_url(url))
         self.redis: Redis = Redis.from_pool(pool)
-        self.secret = self.redis.register_script(_PROPOSE)
-        self.open = self.redis.register_script(_OPEN)
-        self.forget = self.redis.register_script(_FORGET)
-        self.name_of = self.redis.register_script(_NAME_OF)
-        self.opened = self.redis.register_script(_OPENED)
-        self.bind = self.redis.register_script(_BIND)
-        self.find = self.redis.register_script(_FIND)
-        self.deliver = self.redis.register_script(_DELIVER)
-        self._commands: set[asyncio.Future[object]] = set()
+        self.secret = _Script[bytes](self.redis, _PROPOSE)
+        self.open = _Script[int](self.redis, _OPEN)
+        self.forget = _Script[object](self.redis, _FORGET)
+        self.name_of = _Script[bytes | None](self.redis, _NAME_OF)
+        self.opened = _Script[bytes | None](self.redis, _OPENED)
+        self.bind = _Script[int](self.redis, _BIND)
+        self.find = _Script[list[bytes | None] | None](self.redis, _FIND)
+        self.deliver = _Script[bytes](self.redis, _DELIVER)
+        self._commands: set[Awaitable[object]] = set()
         self._listener: asyncio.Task[None] | None = None
         self._subscribed = asyncio.Event()
 
-    async def run(self, command: Awaitable[object]) -> object:
+    async def run(self, command: Awaitable[T]) -> T:
         """Run a command to its end, even if whoever wanted it is cancelled.
 
         Cut off, it would cost its connection; and redis-py 8 has been seen to lose the

@@ -9,10 +9,11 @@ import tempfile
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from decimal import Decimal
-from typing import Any, cast
+from typing import Any
 
 import attrs
 
+from memories_async import _json
 from memories_async._engine.body.writer import Transfer
 from memories_async._engine.request import Request
 from memories_async._engine.transport.answers import Reply, Saved
@@ -418,8 +419,7 @@ def _drift(operation: Operation[Any], reply: Reply) -> list[str]:
     if came != content_type:
         told.append(f"Content-Type: {came} came, {content_type} was expected")
     answer = read(reply.body)
-    is_object = isinstance(answer, dict)
-    fields = cast("dict[str, object]", answer) if is_object else {}
+    fields = answer if _json.is_object(answer) else {}
     if fields.get("code", code) != code:
         told.append(f"code: {fields['code']!r} came, {code!r} was expected")
     if reply.status >= 400 or (told and not fields):

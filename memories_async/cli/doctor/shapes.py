@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TypeAlias, cast
+from typing import TypeAlias
 
 from memories_async import _json
 
@@ -20,12 +20,10 @@ _KINDS: tuple[tuple[type, str], ...] = (
 
 def shape_of(value: object) -> Shape:
     """Return the shape of a JSON value."""
-    if isinstance(value, dict):
-        fields = cast("dict[str, object]", value)
-        return {name: shape_of(inner) for name, inner in fields.items()}
-    if isinstance(value, list):
-        items = cast("list[object]", value)
-        return [shape_of(items[0])] if items else []
+    if _json.is_object(value):
+        return {name: shape_of(inner) for name, inner in value.items()}
+    if _json.is_array(value):
+        return [shape_of(value[0])] if value else []
     return next((name for kind, name in _KINDS if isinstance(value, kind)), "null")
 
 
@@ -41,19 +39,18 @@ def differences(expected: Shape, came: object, path: str = "") -> Iterator[str]:
     where = path or "the answer"
     if expected == "null":
         return
-    if isinstance(expected, Mapping) and isinstance(came, dict):
-        fields = cast("dict[str, object]", came)
+    if isinstance(expected, Mapping) and _json.is_object(came):
         known = {name.removesuffix("?"): shape for name, shape in expected.items()}
-        for name in expected.keys() - fields.keys():
+        for name in expected.keys() - came.keys():
             if not name.endswith("?"):
                 yield f"{_below(path, name)}: is missing"
-        for name in fields.keys() - known.keys():
-            yield f"{_below(path, name)}: is new ({_kind(fields[name])})"
-        for name in fields.keys() & known.keys():
-            yield from differences(known[name], fields[name], _below(path, name))
-    elif isinstance(expected, list) and isinstance(came, list):
+        for name in came.keys() - known.keys():
+            yield f"{_below(path, name)}: is new ({_kind(came[name])})"
+        for name in came.keys() & known.keys():
+            yield from differences(known[name], came[name], _below(path, name))
+    elif isinstance(expected, list) and _json.is_array(came):
         seen: set[str] = set()
-        for item in cast("list[object]", came) if expected else ():
+        for item in came if expected else ():
             for difference in differences(expected[0], item, f"{path}[]"):
                 if difference not in seen:
                     seen.add(difference)
@@ -65,9 +62,10 @@ def differences(expected: Shape, came: object, path: str = "") -> Iterator[str]:
 def read(body: bytes) -> object:
     """Return the JSON of a body; None if it is none."""
     try:
-        return cast("object", _json.loads(body))
+        answer: object = _json.loads(body)
     except _json.JSONDecodeError:
         return None
+    return answer
 
 
 def _kind(value: object) -> str:

@@ -6,11 +6,11 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import PurePath
-from typing import TypeAlias, cast
+from typing import TypeAlias
 
 import attrs
 
-from memories_async import operations
+from memories_async import _json, operations
 from memories_async.emulator.handlers.validation import refuse
 from memories_async.emulator.spool import SpooledFile
 
@@ -78,7 +78,7 @@ def text(fields: Mapping[str, object], name: str) -> str:
 
 def items(value: object) -> list[object]:
     """Return the items of a list, or a single value as a list of one."""
-    return cast("list[object]", value) if isinstance(value, list) else [value]
+    return value if _json.is_array(value) else [value]
 
 
 def files(parts: Sequence[SpooledFile], name: str) -> list[SpooledFile]:
@@ -107,9 +107,8 @@ def image_urls(fields: Mapping[str, object]) -> list[str]:
 
 def persons(fields: Mapping[str, object]) -> list[tuple[str, str]]:
     """Return the name and picture address of each person to look for."""
-    entries = [
-        cast("dict[str, object]", entry) if isinstance(entry, dict) else {}
-        for entry in items(fields.get("persons") or [])
+    entries: list[dict[str, object]] = [
+        entry if _json.is_object(entry) else {} for entry in items(fields.get("persons") or [])
     ]
     if len(entries) > MOST_PERSONS:
         raise refuse(f"Up to {MOST_PERSONS} reference person images can be provided")

@@ -65,16 +65,17 @@ def chosen(request: HandlerRequest, records: Sequence[S]) -> list[S]:
     return [
         record
         for record in records
-        if record.unique_id == request.text("unique_id") and _passes(request, record.details)
+        if record.unique_id == request.text("unique_id") and _passes(request, record)
     ]
 
 
-def _passes(request: HandlerRequest, details: Mapping[str, object]) -> bool:
+def _passes(request: HandlerRequest, record: Stored) -> bool:
+    details = record.details
     tag = request.text("tag")
     camera = request.text("camera_model") or request.text("camera_tag")
     since = _since(request)
     return (
-        (not tag or tag in cast("list[object]", details["tags"]))
+        (not tag or tag in record.tags)
         and (not camera or camera == details.get("camera_model"))
         and (since is None or int(str(details.get("datetime_taken", -1))) >= since)
         and _is_near(request, details)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TypeAlias, cast
+from typing import TypeAlias
 
 import attrs
 
@@ -196,4 +196,4 @@ def _named(video: StoredVideo, start: float, end: float) -> dict[str, object]:
 
 
 def _tags(stored: StoredVideo | StoredImage) -> list[str]:
-    return [tag for tag in cast("list[str]", stored.details["tags"]) if tag != "api"]
+    return [str(tag) for tag in stored.tags if tag != "api"]

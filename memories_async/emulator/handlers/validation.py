@@ -6,11 +6,10 @@ import enum
 import math
 import re
 from collections.abc import Mapping, Sequence
-from typing import cast
 
 import attrs
 
-from memories_async import operations
+from memories_async import _json, operations
 from memories_async.emulator.engines.protocol import EMBEDDING_LENGTHS, TEXT_EMBEDDING_LENGTHS
 from memories_async.emulator.http.envelopes import Reason, Refusal
 
@@ -139,7 +138,7 @@ def _boolean(value: object, field: Field) -> bool:
 
 
 def _texts(value: object, field: Field) -> list[str]:
-    items = cast("list[object]", value) if isinstance(value, list) else [value]
+    items = value if _json.is_array(value) else [value]
     if field.most is not None and len(items) > field.most:
         raise refuse(f"{field.name} exceed the limit of {field.most}")
     if any(not isinstance(item, str | int) or isinstance(item, bool) for item in items):

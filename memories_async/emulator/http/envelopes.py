@@ -7,7 +7,7 @@ import uuid
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from http import HTTPStatus
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 from xml.sax.saxutils import escape
 
@@ -49,7 +49,7 @@ class HttpResponse:
     def code(self) -> str | int | None:
         """The envelope's business code, or None where there is no envelope."""
         body = self.body
-        code = cast("dict[str, object]", body).get("code") if isinstance(body, dict) else None
+        code = body.get("code") if _json.is_object(body) else None
         return code if isinstance(code, str | int) else None
 
 

@@ -196,16 +196,16 @@ async def _read(pieces: AsyncIterator[bytes], limit: int) -> bytes:
 
 def _object(data: bytes) -> dict[str, object]:
     value = _parsed(data)
-    if not isinstance(value, dict):
+    if not _json.is_object(value):
         raise Refusal(Reason.BAD_REQUEST, "Required request body is missing or not a JSON object")
-    return cast("dict[str, object]", value)
+    return value
 
 
 def _array(data: bytes) -> list[object]:
     value = _parsed(data)
-    if not isinstance(value, list):
+    if not _json.is_array(value):
         raise Refusal(Reason.BAD_REQUEST, "Required request body is missing or not a JSON array")
-    return cast("list[object]", value)
+    return value
 
 
 def _parsed(data: bytes) -> object:

@@ -302,8 +302,7 @@ def succeeded(answer: HttpResponse) -> bool:
         document = _json.loads(answer.payload())
     except ValueError:
         return answer.status == 204
-    if not isinstance(document, dict):
+    if not _json.is_object(document):
         return False
-    envelope = cast("dict[str, object]", document)
-    code = envelope.get("code", 0)
-    return code in _SUCCESSES and envelope.get("failed") is not True
+    code = document.get("code", 0)
+    return code in _SUCCESSES and document.get("failed") is not True

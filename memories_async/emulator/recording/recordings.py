@@ -7,9 +7,9 @@ import json
 import os
 import re
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import attrs
 
@@ -152,8 +152,8 @@ def _parsed(document: Mapping[str, Any]) -> RecordedExchange:
     return RecordedExchange(
         operation=str(document["operation"]),
         fingerprint=str(document["fingerprint"]),
-        request=cast("Mapping[str, object]", document["request"]),
-        answers=tuple(_answer(one) for one in cast("Sequence[Any]", document["answers"])),
+        request=document["request"],
+        answers=tuple(_answer(one) for one in document["answers"]),
     )
 
 
@@ -171,7 +171,7 @@ def _answer(document: Mapping[str, Any]) -> RecordedAnswer:
             body = _COMPACT[document.get("written", "compact")](document["json"])
     return RecordedAnswer(
         status=int(document["status"]),
-        headers=cast("Mapping[str, str]", document["headers"]),
+        headers=document["headers"],
         body=body,
         file=file,
     )

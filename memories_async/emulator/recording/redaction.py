@@ -7,8 +7,9 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import PurePosixPath, PureWindowsPath
-from typing import cast
 from urllib.parse import quote
+
+from memories_async import _json
 
 KEY = "<key>"
 SIGNED = "<signed>"
@@ -62,17 +63,19 @@ class Redaction:
         match value:
             case str():
                 return self.text(value)
-            case list():
-                return [self.value(item) for item in cast("list[object]", value)]
-            case dict():
-                fields = cast("dict[str, object]", value)
-                return {self.text(name): self.value(item) for name, item in fields.items()}
+            case _ if _json.is_array(value):
+                return [self.value(item) for item in value]
+            case _ if _json.is_object(value):
+                return self._object(value)
             case _:
                 return value
 
+    def _object(self, fields: Mapping[str, object]) -> dict[str, object]:
+        return {self.text(name): self.value(item) for name, item in fields.items()}
+
     def fields(self, fields: Mapping[str, object]) -> dict[str, object]:
         """Return a request's fields without secrets and without the address of a callback."""
-        found = cast("dict[str, object]", self.value(dict(fields)))
+        found = self._object(fields)
         return found | {
             name: CALLBACK if name == "callback" else SIGNED
             for name in ("callback", "signature")
