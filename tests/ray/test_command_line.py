@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from memories_async.emulator import Emulator, InjectedFault, Reason
+from memories_async.emulator import Emulator, Hang, InjectedFault, Reason
 from memories_async.observe import read_receipts
 from tests.bulk.ledgers import PNG
 from tests.ray.conftest import MakeRows, processes
@@ -22,6 +22,8 @@ from tests.ray.conftest import MakeRows, processes
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 
 WORKER = b"ray::CallerActor"
+KILLED_AT = (15, 40)
+"""The requests during which workers are killed."""
 
 
 def command(emulator: Emulator, home: Path, *arguments: object) -> subprocess.Popen[str]:
@@ -183,8 +185,9 @@ asyncio.run(main(*sys.argv[1:]))
 def test_receipts_hear_of_every_call_on_workers_that_are_killed(
     emulator: Emulator, rows: MakeRows, tmp_path: Path
 ) -> None:
+    for count in KILLED_AT:  # of the first fault that is due for a request each
+        emulator.faults.add(InjectedFault(None, Hang(), nth=count, moment="processed"))
     emulator.faults.add(InjectedFault(None, None, times=None, latency=0.05, moment="processed"))
-    emulator.faults.add(InjectedFault(None, Reason.THROTTLED, nth=5, times=1))
     folder = Path(rows(60)[0]["path"]).parent
     environment = os.environ | {
         "MEMORIES_API_KEY": "key",
@@ -195,18 +198,19 @@ def test_receipts_hear_of_every_call_on_workers_that_are_killed(
     place, receipts = tmp_path / "job", tmp_path / "receipts"
     command = [sys.executable, "-c", RECEIPTS, str(folder), str(place), str(receipts)]
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
-        for count in (15, 40):
+        for count in KILLED_AT:  # whose answer one of the workers waits for
             while len(emulator.ledger) < count and process.poll() is None:
                 time.sleep(0.01)
-            for worker in processes(WORKER)[:1]:
+            for worker in processes(WORKER):
                 os.kill(worker, signal.SIGKILL)
         output = process.communicate(timeout=180)[0]
     requests, done, unknown = json.loads(output.splitlines()[-1])
     kept = Counter(receipt.status for receipt in read_receipts(receipts))
     assert done + unknown == requests == 60
     assert unknown, "nobody was killed while a call was under way"
-    assert kept["billed"] == done
-    assert kept["perhaps billed"] == unknown
+    # A worker may be killed between what it says of the bill and its answer.
+    assert kept["billed"] >= done
+    assert kept["billed"] + kept["perhaps billed"] == requests
     assert set(billed(emulator).values()) == {1}
 
 
