@@ -135,6 +135,10 @@ class Run:
                 if self._held:
                     changed.cancel()  # whoever ends a run does not wait for news
         except BaseExceptionGroup as errors:
+            task = asyncio.current_task()
+            if self._journal.closed and task is not None and task.cancelling():
+                # Closed before the calls had ended: the next run finds them unknown.
+                raise asyncio.CancelledError from None
             raise _first(errors) from None
         self._events.tell("finished")
         if self._events.raised is not None:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -127,6 +128,41 @@ async def test_leaving_the_job_while_its_run_is_being_cancelled_is_orderly(
     async with await Job.open(tmp_path / "job") as job:
         assert not await job.running()
         assert (await job.counts()).sending == 0 or (await job.run(client, max_items=0)).counts
+
+
+class _SlowToEnd:
+    """A client whose call, once it is cancelled, takes until the job is closed to end."""
+
+    def __init__(self) -> None:
+        self.embeddings = self
+        self.began, self.closed = asyncio.Event(), asyncio.Event()
+
+    async def image(self, source: str, *, options: CallOptions, **fields: object) -> object:
+        assert options.before_sending is not None
+        await options.before_sending()
+        self.began.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError as error:
+            await self.closed.wait()
+            error.add_note("the request had left: it may have been billed")
+            raise
+        return None
+
+
+async def test_a_run_that_is_cancelled_ends_so_although_the_job_was_closed_first(
+    images: MakeImages, tmp_path: Path
+) -> None:
+    client: Any = _SlowToEnd()
+    async with await Job.create(tmp_path / "job", "embed_images", images(1)) as job:
+        run = asyncio.create_task(job.run(client))
+        await client.began.wait()
+        run.cancel()
+    client.closed.set()
+    with pytest.raises(asyncio.CancelledError):
+        await run
+    async with await Job.open(tmp_path / "job") as job:
+        assert (await job.run(client, max_items=0)).counts.unknown == 1
 
 
 RUN = """

@@ -172,6 +172,11 @@ class Journal:
         """Go on without a log that is lost for good: what was planned counts as unknown."""
         return await self._run(self._file.recover)
 
+    @property
+    def closed(self) -> bool:
+        """Whether nothing more can be read or written."""
+        return self._closed
+
     async def aclose(self) -> None:
         """Write what is left and close the file. May be repeated."""
         if not self._closed:
