@@ -41,7 +41,7 @@ inbox = CallbackInbox(
 )
 
 app = Flask(__name__)
-app.wsgi_app = wsgi_app(inbox, otherwise=app.wsgi_app)  # type: ignore[method-assign]  # Flask's way
+app.wsgi_app = wsgi_app(inbox, otherwise=app.wsgi_app)  # type: ignore[assignment]  # Flask's way
 
 
 @app.get("/")

@@ -15,7 +15,8 @@ from typing import Any, TypeVar, cast, overload
 import attrs
 
 from memories_async.checks.parameters import Door, Mark
-from memories_async.errors import ConfigurationError, MemoriesError
+from memories_async.errors import ConfigurationError as ConfigurationError  # what it raises
+from memories_async.errors import MemoriesError
 
 C = TypeVar("C", bound=Callable[..., object])
 """A class or a function."""

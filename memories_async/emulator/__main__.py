@@ -10,6 +10,7 @@ import signal
 import sys
 from typing import TYPE_CHECKING
 
+from memories_async.checks import ConfigurationError
 from memories_async.emulator.server import Emulator
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         asyncio.run(_serve(emulator))
     except KeyboardInterrupt:
         return 0
-    except (OSError, ValueError) as error:
+    except (ConfigurationError, OSError, ValueError) as error:
         print(f"memories-async emulator: {error}", file=sys.stderr)
         return 2
     return 0

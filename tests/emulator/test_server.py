@@ -245,3 +245,15 @@ async def test_a_request_that_is_no_http_is_one_line(
     assert len(record.getMessage().splitlines()) == 1
     assert len(record.getMessage()) < 300
     assert not [record for record in caplog.records if record.exc_info]
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "parameter"),
+    [("--port", "99999", "port"), ("--index-seconds", "-1", "index_seconds")],
+)
+def test_the_program_says_in_one_line_what_is_beyond_a_limit(
+    capsys: pytest.CaptureFixture[str], option: str, value: str, parameter: str
+) -> None:
+    assert main([option, value]) == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"memories-async emulator: Emulator: {parameter} is {value}")
