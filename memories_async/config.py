@@ -75,7 +75,8 @@ class Secret:
                 data = data.replace(packed, _MASK)
         # Echoed in JSON, a URL or a page, any of its characters may be spelled in another way.
         escaped = b"\\" in data or b"%" in data or b"&" in data or b"\0" in data
-        if escaped or any(unseen in data for unseen in _UNSEEN):
+        # In ASCII there is none that nobody sees: a look for each would cost as much as the JSON.
+        if escaped or (not data.isascii() and any(unseen in data for unseen in _UNSEEN)):
             data = _spellings(self._value).sub(_MASK, data)
         # Refusals are short; of what is long, a vector above all, each search costs time.
         if len(data) > _LONGEST_REFUSAL or len(self._value) < _LONG_KEY:

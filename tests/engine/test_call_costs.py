@@ -18,7 +18,12 @@ import pytest
 
 import memories_async
 from memories_async import Memories
+from memories_async._engine.body.layout import Recipe
 from memories_async._engine.body.threads import Threads
+from memories_async._engine.body.writer import Transfer
+from memories_async._engine.pacing import Slot
+from memories_async._engine.request import Request
+from memories_async._engine.watch import Watch
 from tests.engine.raw_server import Conversation, RawServer, answer
 
 pytestmark = pytest.mark.anyio
@@ -72,6 +77,22 @@ async def test_a_call_leaves_nothing_to_the_collector(client: Memories, tmp_path
             assert gc.collect() < CALLS
         finally:
             gc.enable()
+
+
+async def test_nothing_of_a_call_outlives_it(client: Memories, tmp_path: Path) -> None:
+    """asyncio keeps cancelled timers by the hundred, each with the context that it was set in."""
+    image = tmp_path / "a.png"
+    image.write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(1000))
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(CALLS):
+            await client.embeddings.image(asset_id="re_1")
+            await client.embeddings.image(str(image))
+        kept = Counter(map(type, gc.get_objects()))
+    finally:
+        gc.enable()
+    assert [kept[kind] for kind in (Request, Recipe, Transfer, Watch, Slot)] == [0] * 5
 
 
 async def test_results_that_come_together_wake_the_loop_once() -> None:

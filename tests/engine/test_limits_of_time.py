@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Awaitable
 from typing import Any
 
 import pytest
+from aiohttp.client_proto import ResponseHandler
 
 from memories_async import (
     AnswerTimeout,
@@ -18,7 +19,6 @@ from memories_async import (
     MemoriesError,
 )
 from memories_async._engine.transport import http
-from memories_async._engine.transport.sessions import EXCHANGE
 from tests.engine.raw_server import Conversation, RawServer, answer
 from tests.virtual_clock import HurriedClock
 
@@ -107,15 +107,21 @@ async def server() -> AsyncIterator[RawServer]:
 
 @pytest.mark.parametrize("reads", [True, False])
 async def test_no_clock_runs_before_the_first_byte_but_the_caller_s(
-    reads: bool, server: RawServer
+    reads: bool, server: RawServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A wait for a turn, or for what writes down that it is sent, is neither connect nor answer."""
     running: list[float | None] = []
+    exchanges: list[http._Exchange] = []
+    real = http._Exchange.ready
+
+    async def ready(self: http._Exchange, protocol: ResponseHandler) -> bool:
+        exchanges.append(self)
+        return await real(self, protocol)
 
     async def before_sending() -> None:
-        exchange = EXCHANGE.get()
-        assert isinstance(exchange, http._Exchange)
-        running.append(exchange.scope.when())
+        running.append(exchanges[-1].scope.when())
+
+    monkeypatch.setattr(http._Exchange, "ready", ready)
 
     options = CallOptions(before_sending=before_sending, connect_timeout=1, answer_timeout=1)
     async with Memories(KEY, caption_key=KEY, base_url=server.url) as client:

@@ -20,7 +20,7 @@ from memories_async._engine.transport import answers, failures
 from memories_async._engine.transport.answers import Reply, Saved
 from memories_async._engine.transport.failures import Failure, Fault
 from memories_async._engine.transport.payload import Connection, Payload
-from memories_async._engine.transport.sessions import EXCHANGE, Sessions, is_quiet
+from memories_async._engine.transport.sessions import Sessions, Unlimited, is_quiet
 from memories_async.addresses import Proxy
 from memories_async.config import Secret, Settings
 from memories_async.errors import ClosedError, MemoriesError
@@ -134,7 +134,6 @@ class _Exchange:
         failure = _LOST
         response: aiohttp.ClientResponse | None = None
         self.scope = asyncio.timeout_at(self.ends)
-        token = EXCHANGE.set(self)
         try:
             async with self.scope:
                 # Within this: connecting(), ready(), send_body(), then the answer's head.
@@ -146,7 +145,7 @@ class _Exchange:
                     allow_redirects=False,
                     proxy=None if proxy is None else proxy.address,
                     proxy_headers=_login(proxy),
-                    timeout=_NO_TIMEOUT,
+                    timeout=Unlimited(exchange=self),
                 )
                 return await self.receive(response)
         except answers.TooLargeError:
@@ -160,7 +159,6 @@ class _Exchange:
                 raise
             raise ClosedError("the client was closed while the call was under way") from None
         finally:
-            EXCHANGE.reset(token)
             if (payload := self.payload) is not None:
                 await payload.stop()
                 if payload.cut:
@@ -182,21 +180,21 @@ class _Exchange:
         The connector asks, with a connection at hand: perhaps again, should it have died meanwhile.
         """
         self._limit(None)
+        self.connected = True
         try:
-            if not self.connected:
-                self.connected = True
-                await self.departure.confirm()
-            if is_quiet(protocol):
+            await self.departure.confirm()
+            if quiet := is_quiet(protocol):
                 if self.protocol is None:
                     self.departure.leave()
                 self.protocol = protocol
                 # An observer's disk may have taken long. What has a body looks when that leaves.
                 if self.payload is None and self.departure.stale:
                     await self.departure.renew()
+                    quiet = is_quiet(protocol)
         except Exception as error:
             self.transfer.failure = error
             raise aiohttp.ClientConnectionError("not to be sent") from None
-        if not is_quiet(protocol):
+        if not quiet:
             self.connected = False  # the next one takes its time: the call is counted anew then
             return False
         if self.payload is None:
@@ -265,7 +263,6 @@ def _note_what_may_be_billed(
 
 
 _LOST = Failure(Fault.LOST)
-_NO_TIMEOUT = aiohttp.ClientTimeout(total=None, connect=None, sock_connect=None, sock_read=None)
 
 
 def _headers(request: Request[Any], proxy: Proxy | None) -> dict[str, str]:

@@ -73,13 +73,13 @@ class Payload(aiohttp.Payload):
             finally:
                 connection.stop_watching()
         finally:
+            self._task = None
             self._finished.set()
 
     async def stop(self) -> None:
         """End a write that is still under way: cancelled, or answered before its end."""
-        if self._task is not None and not self._finished.is_set():
-            if self._connection is not None:
-                self._connection.abort()
+        if self._task is not None and self._connection is not None:
+            self._connection.abort()
             self._task.cancel()
             await self._finished.wait()
 

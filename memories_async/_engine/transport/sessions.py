@@ -6,7 +6,6 @@ import asyncio
 import os
 import ssl
 from collections.abc import AsyncGenerator
-from contextvars import ContextVar
 from typing import Any, Protocol
 from weakref import WeakSet
 
@@ -127,8 +126,17 @@ class Awaiting(Protocol):
         ...
 
 
-EXCHANGE: ContextVar[Awaiting] = ContextVar("EXCHANGE")
-"""Whose connection is being made: aiohttp hands nothing of the caller's to the connector."""
+@attrs.frozen(eq=False)
+class Unlimited(aiohttp.ClientTimeout):
+    """No limit of aiohttp's own, and whose connection is asked for.
+
+    Of what a request is given, aiohttp hands its timeout on to the connector, and nothing else of
+    the caller's. A context variable would reach it, too, but outlive the call: every timer copies
+    its context, and asyncio keeps a hundred cancelled timers and more, each then with a whole
+    request and its body.
+    """
+
+    exchange: Awaiting = attrs.field(kw_only=True)
 
 
 def is_quiet(protocol: ResponseHandler) -> bool:
@@ -148,7 +156,7 @@ class _Connector(aiohttp.TCPConnector):
         self, req: aiohttp.ClientRequest, traces: list[Trace], timeout: aiohttp.ClientTimeout
     ) -> Connection:
         """Return a connection over which the exchange may begin at once."""
-        exchange = EXCHANGE.get()
+        exchange = _exchange_of(timeout)
         for _ in range(CONNECTIONS_TRIED):
             connection = await super().connect(req, traces, timeout)
             assert connection.protocol is not None
@@ -182,12 +190,17 @@ class _Connector(aiohttp.TCPConnector):
     async def _create_connection(
         self, req: aiohttp.ClientRequest, traces: list[Trace], timeout: aiohttp.ClientTimeout
     ) -> ResponseHandler:
-        EXCHANGE.get().connecting()
+        _exchange_of(timeout).connecting()
         return await super()._create_connection(req, traces, timeout)
 
     def __del__(self, *arguments: Any) -> None:
         if not self.abandoned:
             super().__del__(*arguments)
+
+
+def _exchange_of(timeout: aiohttp.ClientTimeout) -> Awaiting:
+    assert isinstance(timeout, Unlimited)
+    return timeout.exchange
 
 
 @attrs.define(eq=False)
