@@ -50,7 +50,7 @@ BULK_OPTIONS = CallOptions(attempts=100, retry_time=600.0)
 """A job has time: ten minutes of retries, throttling included, before it gives up."""
 
 
-class _HeldBackError(Exception):
+class _RunStoppedError(Exception):
     """The run stopped before this request left."""
 
 
@@ -263,13 +263,13 @@ class Run:
             finally:
                 self._queued.discard(task)
                 self._sending.pop(task, None)
-        except (_HeldBackError, _FileChangedError) as error:
+        except (_RunStoppedError, _FileChangedError) as error:
             # The engine notes on the exception whether an attempt before may have been billed.
             if hasattr(error, "__notes__"):
                 await self._settle(attempt.all_unknown("sent once, and not let through again"))
                 return []
             await self._put_back(attempt)
-            if isinstance(error, _HeldBackError):
+            if isinstance(error, _RunStoppedError):
                 return []
             self._queue.put_changed(attempt.ids)
             self._taken -= len(attempt.ids)
@@ -323,7 +323,7 @@ class Run:
         """Record that a request is about to leave.
 
         Raises:
-            _HeldBackError: The run has stopped: it must not leave.
+            _RunStoppedError: The run has stopped: it must not leave.
             _FileChangedError: A file is no longer the one whose digest the journal has.
         """
         if not self._held and await asyncio.to_thread(attempt.changed):
@@ -336,7 +336,7 @@ class Run:
             self._sending[task] = attempt
             await self._journal.start(attempt.ids)
         if self._held:
-            raise _HeldBackError
+            raise _RunStoppedError
 
     async def _judge(self, attempt: _Attempt, error: MemoriesError) -> list[list[CheckedItem]]:
         """Decide what an error means for a request's items, and for the run."""

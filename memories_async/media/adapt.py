@@ -13,8 +13,9 @@ import attrs
 
 from memories_async.checks import unchecked
 from memories_async.errors import ConfigurationError, MediaError
+from memories_async.media.file_objects import as_bytes, position, unreadable
 from memories_async.media.formats import HEAD_SIZE
-from memories_async.media.readers import READ_SIZE, as_bytes, position, unreadable
+from memories_async.media.readers import READ_SIZE
 from memories_async.media.source import (
     KINDS,
     Media,

@@ -23,6 +23,16 @@ from memories_async.errors import (
 )
 from memories_async.media.adapt import AsyncFile, adapted, is_async_file, opened
 from memories_async.media.durations import duration
+from memories_async.media.file_objects import (
+    alone_with,
+    as_bytes,
+    end_of,
+    plain_file,
+    pread,
+    seek,
+    tell,
+    unreadable,
+)
 from memories_async.media.formats import HEAD_SIZE, JPEG, PNG, by_extension, detect
 from memories_async.media.names import name_and_type
 from memories_async.media.readers import (
@@ -34,14 +44,6 @@ from memories_async.media.readers import (
     ObjectReader,
     PipeReader,
     Prefetched,
-    alone_with,
-    as_bytes,
-    end_of,
-    plain_file,
-    pread,
-    seek,
-    tell,
-    unreadable,
 )
 from memories_async.media.rules import GIBIBYTE, MEBIBYTE, MediaRule
 from memories_async.media.source import Media, Picture, Readable, Source, is_picture, own_name

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from memories_async.cli.doctor import environment, live, media
+from memories_async.cli.doctor import environment, media, steps
 from memories_async.cli.doctor.findings import Health
 from memories_async.cli.doctor.shapes import differences, shape_of
 from memories_async.cli.exit_codes import Exit
@@ -129,7 +129,7 @@ def test_with_public_addresses_every_operation_of_the_table_is_asked(
 def test_what_was_added_is_removed(account: Emulator, run: Run, capsys):
     assert run("doctor", "--live", "--quiet") == Exit.DONE
     capsys.readouterr()
-    assert run("list", "--unique-id", live.NAMESPACE, "--json") == Exit.DONE
+    assert run("list", "--unique-id", steps.NAMESPACE, "--json") == Exit.DONE
     assert capsys.readouterr().out == ""
 
 
@@ -318,9 +318,9 @@ def test_folders_that_do_not_fit(account: Emulator, run: Run, arguments, message
 def test_no_more_than_max_cost_is_spent(account: Emulator, run: Run, cost: str, capsys):
     """Counted with the ledger, a call without a published price as the doctor says that it is."""
     assert run("doctor", "--live", "--max-cost", cost, "--json") in (Exit.DONE, Exit.FAILED)
-    steps = {step.name: step for step in live.BILLED}
+    billed = {step.name: step for step in steps.BILLED}
     found = findings(capsys.readouterr().out)
-    made = [steps[name] for name, row in found.items() if name in steps and row["health"] == "ok"]
+    made = [billed[name] for name, row in found.items() if name in billed and row["health"] == "ok"]
     assert sum(step.counted for step in made) <= Decimal(cost)
 
 

@@ -21,13 +21,9 @@ from memories_async import (
     MediaTooLarge,
     UnsupportedMedia,
 )
-from memories_async.media import readers
+from memories_async.media import file_objects
 from memories_async.media.inspect import inspect_source
-from memories_async.media.readers import (
-    FileReader,
-    read_all,
-    whole,
-)
+from memories_async.media.readers import FileReader, read_all, whole
 from memories_async.media.rules import (
     CAPTION_IMAGE,
     CAPTION_VIDEO,
@@ -310,4 +306,4 @@ def test_an_object_stands_where_it_stood_for_all_that_send_it(kind: type[Any]) -
     reading.close()
     reading.close()
     assert source.tell() == start
-    assert not readers._SHARED
+    assert not file_objects._SHARED

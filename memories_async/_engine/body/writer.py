@@ -18,15 +18,8 @@ from memories_async._engine.body.threads import Threads
 from memories_async._engine.request import ProgressHook, State
 from memories_async.checks import unchecked
 from memories_async.errors import MediaChanged, MediaError, MemoriesError
-from memories_async.media.readers import (
-    READ_SIZE,
-    Attachment,
-    PipeReader,
-    Reader,
-    as_bytes,
-    unreadable,
-    whole,
-)
+from memories_async.media.file_objects import as_bytes, unreadable
+from memories_async.media.readers import READ_SIZE, Attachment, PipeReader, Reader, whole
 from memories_async.models import Progress
 
 T = TypeVar("T")

@@ -41,7 +41,7 @@ class CallKind(Generic[T]):
     model: type[T]
 
 
-class _HeldBackError(Exception):
+class _LedgerRefusalError(Exception):
     """The ledger said that a request must not leave."""
 
 
@@ -75,7 +75,7 @@ class SentItem(Generic[T]):
         options = attrs.evolve(self.options, before_sending=self._begin)
         try:
             value = await self._call(options)
-        except _HeldBackError as error:
+        except _LedgerRefusalError as error:
             # The engine notes on the exception whether an attempt before may have been billed.
             notes = getattr(error, "__notes__", ())
             if notes and self.said is not Begun.DONE:
@@ -122,17 +122,17 @@ class SentItem(Generic[T]):
         if await asyncio.to_thread(self._changed):
             # Its answer would be kept under the digest of what is no longer there.
             self.lost = MediaChanged(f"{self.source!r} changed while it was looked at: not sent")
-            raise _HeldBackError
+            raise _LedgerRefusalError
         try:
             said, entry = await self.ledger.begin(
                 self.key, self.token, unknown=self.unknown, limit=self.limit
             )
         except MemoriesError as error:
             self.lost = error
-            raise _HeldBackError from None
+            raise _LedgerRefusalError from None
         self.said, self.began = said, entry
         if said is not Begun.SEND:
-            raise _HeldBackError
+            raise _LedgerRefusalError
 
     def _changed(self) -> bool:
         try:

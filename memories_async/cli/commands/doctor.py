@@ -15,16 +15,9 @@ from memories_async.cli import checks
 from memories_async.cli.credentials import Account, account, connect_as
 from memories_async.cli.doctor import environment
 from memories_async.cli.doctor.findings import Finding, Health
-from memories_async.cli.doctor.live import (
-    BILLED,
-    FREE,
-    GIVEN,
-    HeardMemories,
-    Step,
-    cost_of,
-    examine,
-)
+from memories_async.cli.doctor.live import HeardMemories, examine
 from memories_async.cli.doctor.recording import Destination, recorded, replayed
+from memories_async.cli.doctor.steps import BILLED, FREE, GIVEN, Step, cost_of
 from memories_async.cli.exit_codes import Exit
 from memories_async.cli.interrupts import interrupts
 from memories_async.cli.options import CALLING, SHARED, Calling, Dollars, FileName, Shared
