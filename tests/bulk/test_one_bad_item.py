@@ -11,7 +11,7 @@ import pytest
 
 from memories_async import ConfigurationError, Memories
 from memories_async.bulk import KINDS, Input, Job, Status
-from memories_async.bulk.journal.queries import as_json, from_json
+from memories_async.bulk.journal.encoding import as_json, from_json
 from memories_async.bulk.options import options_of
 from memories_async.emulator import Emulator
 from memories_async.emulator.faults import InjectedFault

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sqlite3
 import time
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
 from memories_async.bulk.journal import schema
+from memories_async.bulk.journal.encoding import as_json, from_json, safe_text, stored_path
 from memories_async.bulk.journal.rows import (
     AnsweredFile,
     FileContent,
@@ -402,43 +402,3 @@ def _row(values: tuple[Any, ...]) -> ItemRow:
         billed=billed,
     )
     return ItemRow(item, variant, (size, mtime, ctime, inode))
-
-
-# --- what SQLite can hold ---------------------------------------------------------------------
-
-
-def stored_path(source: str) -> str | bytes:
-    """Return a name as it is stored: one that is no UTF-8 has no text."""
-    try:
-        source.encode()
-    except UnicodeEncodeError:
-        return os.fsencode(source)
-    return source
-
-
-def safe_text(text: str) -> str:
-    """Return a text with whatever UTF-8 cannot say spelled out."""
-    return text.encode("utf-8", "backslashreplace").decode()
-
-
-def as_json(value: Mapping[str, object]) -> str:
-    """Return JSON text: exact integers of any size, times in ISO 8601, the same for the same."""
-    return safe_text(
-        json.dumps(
-            dict(value),
-            sort_keys=True,
-            separators=(",", ":"),
-            ensure_ascii=False,
-            default=_as_json,
-        )
-    )
-
-
-def from_json(text: str | None) -> dict[str, object]:
-    """Return what a JSON text says; an empty object for none."""
-    found: dict[str, object] = json.loads(text or "{}")
-    return found
-
-
-def _as_json(value: object) -> object:
-    return value.isoformat() if isinstance(value, datetime) else str(value)
