@@ -14,7 +14,6 @@ from memories_async.checks.parameters import means
 from memories_async.config import CallOptions
 from memories_async.errors import ConfigurationError
 from memories_async.fields import callback_address, drop_none
-from memories_async.media.readers import read_all
 from memories_async.media.source import Source, listed
 from memories_async.media.urls import check_url, is_url
 from memories_async.models import Caption, CaptionTask, Outcome, Progress
@@ -332,6 +331,9 @@ class Captions:
         on_progress: Callable[[Progress], object] | None,
         options: CallOptions | None,
     ) -> Caption:
+        # Only here is a file read by a namespace; to import a client need not load its readers.
+        from memories_async.media.readers import read_all
+
         (file,) = await self._dispatcher.inspect(CAPTION_IMAGE_BASE64, (source,))
 
         def encode() -> dict[str, object]:
