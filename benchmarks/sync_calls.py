@@ -33,7 +33,7 @@ FIELDS: dict[str, str | bool] = {
 }
 IMAGE, PROMPT = "https://example.com/a.png", "what"
 
-ASYNCIO, TWIN = "asyncio client", "blocking twin"
+ASYNCIO, TWIN = "asyncio client", "blocking client"
 
 Rush = Callable[[int], list[float]]
 """Makes so many calls, one after the other, and returns the seconds that each took."""

@@ -14,7 +14,7 @@ import pytest
 
 from memories_async import ConfigurationError
 from memories_async.checks.kinds import ANYTHING
-from memories_async.checks.parameters import Door, Parameter
+from memories_async.checks.parameters import CallChecker, Parameter
 
 PACKAGES = (
     "memories_async",
@@ -101,10 +101,10 @@ ANYTHING_GOES: Mapping[str, str] = {
 }
 
 
-def door_of(function: object) -> Door | None:
-    """Return the door before a function, if there is one."""
+def checker_of(function: object) -> CallChecker | None:
+    """Return the checker before a function, if there is one."""
     cells = getattr(getattr(function, "__func__", function), "__closure__", None) or ()
-    found = [cell.cell_contents for cell in cells if isinstance(cell.cell_contents, Door)]
+    found = [cell.cell_contents for cell in cells if isinstance(cell.cell_contents, CallChecker)]
     return found[0] if found else None
 
 
@@ -171,14 +171,14 @@ def test_there_are_many() -> None:
 
 
 def checked(call: str, name: str) -> Parameter:
-    door = door_of(CALLS[call])
-    assert door is not None, f"{call} does not check what it is given"
-    return door.parameters[name]
+    checker = checker_of(CALLS[call])
+    assert checker is not None, f"{call} does not check what it is given"
+    return checker.parameters[name]
 
 
 @pytest.mark.parametrize("parameter", PARAMETERS)
 def test_what_is_of_another_type_is_refused_by_name(parameter: str) -> None:
-    """At the door, and so before the body has opened or sent anything."""
+    """At the checker, and so before the body has opened or sent anything."""
     call, name = PARAMETERS[parameter]
     kind = checked(call, name)
     if ANYTHING in kind.kinds:

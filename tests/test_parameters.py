@@ -21,7 +21,7 @@ import pytest
 import memories_async
 import memories_async.sync
 from memories_async import CallOptions, ConfigurationError, MemoriesError, Person
-from memories_async.checks.parameters import Door, Parameter
+from memories_async.checks.parameters import CallChecker, Parameter
 
 PNG = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"
 URL = "https://example.com/a.png"
@@ -176,9 +176,9 @@ PARAMETERS = {
 
 
 def doors(function: object) -> dict[str, Parameter]:
-    """Return the checked parameters of a call; what no door stands before has no such cell."""
+    """Return the checked parameters of a call; what no checker stands before has no such cell."""
     cells = getattr(getattr(function, "__func__", function), "__closure__", None) or ()
-    found = [cell.cell_contents for cell in cells if isinstance(cell.cell_contents, Door)]
+    found = [cell.cell_contents for cell in cells if isinstance(cell.cell_contents, CallChecker)]
     assert len(found) == 1, f"{function} is not checked"
     return found[0].parameters
 

@@ -183,7 +183,7 @@ class CallbackInbox:
             return CaptionTask(task_id=earlier)
         try:
             task = cast("object", send(f"{self._address}/{seal(token, secret)}"))
-            while inspect.isawaitable(task):  # not at all, or twice, where the other colour calls
+            while inspect.isawaitable(task):  # not at all, or twice, for the blocking inbox
                 task = cast("object", await task)
         except BaseException as error:
             if _came_to_nothing(error):

@@ -14,7 +14,7 @@ from typing import Any, TypeVar, cast, overload
 
 import attrs
 
-from memories_async.checks.parameters import Door, Mark
+from memories_async.checks.parameters import CallChecker, Mark
 from memories_async.errors import ConfigurationError as ConfigurationError  # what it raises
 from memories_async.errors import MemoriesError
 
@@ -82,7 +82,7 @@ def checked(
 
 
 def unchecked(model: type[T], /, *args: object, **fields: object) -> T:
-    """Make an instance of a checked class of what is known to be right, past the door."""
+    """Make an instance of a checked class of what is known to be right, without the checks."""
     made = object.__new__(model)
     init: Any = model.__init__
     getattr(init, "__wrapped__", init)(made, *args, **fields)
@@ -99,22 +99,22 @@ def _checked_call(
     owner: type | None = None,
     named: bool = False,
 ) -> Callable[..., Any]:
-    door = Door(function, label, marks, together, model=model, owner=owner)
+    checker = CallChecker(function, label, marks, together, model=model, owner=owner)
     returned = str(getattr(function, "__annotations__", {}).get("return", ""))
     if inspect.iscoroutinefunction(function):
-        return _named(function, door) if named else _awaited(function, door)
+        return _named(function, checker) if named else _awaited(function, checker)
     if returned.startswith(("AsyncIterator", "collections.abc.AsyncIterator")):
-        return _iterated(function, door)
-    return _called(function, door)
+        return _iterated(function, checker)
+    return _called(function, checker)
 
 
-def _called(function: Callable[..., Any], door: Door) -> Callable[..., Any]:
+def _called(function: Callable[..., Any], checker: CallChecker) -> Callable[..., Any]:
     first = int(_is_method(function))  # where what is checked begins
 
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
         try:
-            args = (*args[:first], *door.check(args[first:], kwargs))
+            args = (*args[:first], *checker.check(args[first:], kwargs))
         except ConfigurationError as error:
             raise error.with_traceback(None)  # noqa: B904  # it is the same error
         return function(*args, **kwargs)
@@ -126,11 +126,11 @@ def _is_method(function: Callable[..., Any]) -> bool:
     return next(iter(inspect.signature(function).parameters), "") in ("self", "cls")
 
 
-def _awaited(function: Callable[..., Awaitable[Any]], door: Door) -> Callable[..., Any]:
+def _awaited(function: Callable[..., Awaitable[Any]], checker: CallChecker) -> Callable[..., Any]:
     @functools.wraps(function)
     async def call(self: object, /, *args: Any, **kwargs: Any) -> Any:
         try:
-            args = door.check(args, kwargs)
+            args = checker.check(args, kwargs)
         except ConfigurationError as error:
             raise error.with_traceback(None)  # noqa: B904  # it is the same error
         return await function(self, *args, **kwargs)
@@ -138,29 +138,31 @@ def _awaited(function: Callable[..., Awaitable[Any]], door: Door) -> Callable[..
     return call
 
 
-def _named(function: Callable[..., Awaitable[Any]], door: Door) -> Callable[..., Any]:
+def _named(function: Callable[..., Awaitable[Any]], checker: CallChecker) -> Callable[..., Any]:
     @functools.wraps(function)
     async def call(self: object, /, *args: Any, **kwargs: Any) -> Any:
         try:
-            return await function(self, *door.check(args, kwargs), **kwargs)
+            return await function(self, *checker.check(args, kwargs), **kwargs)
         except MemoriesError as error:
-            elsewhere = error.operation is not None and not error.operation.startswith(door.label)
+            elsewhere = error.operation is not None and not error.operation.startswith(
+                checker.label
+            )
             if error.attempts or elsewhere:
                 raise
             # Nothing was sent: the endpoint's address says nothing, nor do the frames below.
-            error.operation = door.label
+            error.operation = checker.label
             raise error.with_traceback(None)  # noqa: B904  # it is the same error
 
     return call
 
 
 def _iterated(
-    function: Callable[..., AsyncIterator[Any]], door: Door
+    function: Callable[..., AsyncIterator[Any]], checker: CallChecker
 ) -> Callable[..., AsyncIterator[Any]]:
     @functools.wraps(function)
     def call(self: object, /, *args: Any, **kwargs: Any) -> AsyncIterator[Any]:
         try:
-            args = door.check(args, kwargs)
+            args = checker.check(args, kwargs)
         except ConfigurationError as error:
             return _Refused(error)
         return function(self, *args, **kwargs)

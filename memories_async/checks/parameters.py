@@ -270,7 +270,7 @@ def _names_in(owner: type | None, function: Callable[..., object]) -> dict[str, 
     return names | vars(sys.modules[function.__module__])
 
 
-class Door:
+class CallChecker:
     """The parameters of one public call, read when it is first called."""
 
     def __init__(

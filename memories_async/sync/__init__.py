@@ -1,4 +1,4 @@
-"""The blocking twins: ``Memories``, ``CallbackInbox`` and ``Job`` without ``await``."""
+"""The blocking client: ``Memories``, ``CallbackInbox`` and ``Job`` without ``await``."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING

@@ -23,7 +23,7 @@ def namespaces(client: type[object]) -> dict[str, str]:
 
 
 def pairs() -> Iterator[tuple[str, type[object], type[object]]]:
-    """Yield every class of the asyncio colour with its blocking twin."""
+    """Yield every class of the asyncio client with its blocking twin."""
     yield "Memories", AsyncMemories, Memories
     yield "CallbackInbox", AsyncInbox, CallbackInbox
     yield "Job", AsyncJob, Job

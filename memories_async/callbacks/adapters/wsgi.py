@@ -36,7 +36,7 @@ def wsgi_app(inbox: CallbackInbox, otherwise: WSGIApplication | None = None) -> 
         otherwise: The application for every path that is not below the inbox's address.
 
     Raises:
-        ConfigurationError: The inbox is none, or of the other colour; or the application none.
+        ConfigurationError: The inbox is none, or the asyncio one; or the application none.
     """
     below = path_of(inbox.address) + "/"
 

@@ -76,7 +76,7 @@ class _Replacement(Exception):
 
 @attrs.frozen(kw_only=True)
 class App:
-    """The service's front door: routes, gate, faults, ledger.
+    """The service's application: routes, authentication, faults, ledger.
 
     Attributes:
         context: What the handlers work with.
