@@ -26,6 +26,7 @@ from memories_async.emulator import HttpResponse as Answer
 from memories_async.emulator import InjectedFault as Fault
 from memories_async.emulator.engines.hashing import HashEngine
 from memories_async.limiters import MemoryLimiter
+from tests.callbacks.conftest import free_port
 from tests.faults.conftest import MP4, Stage, caption, failure_of, until
 from tests.faults.proxy import Plan, Proxy
 
@@ -205,7 +206,7 @@ def test_row_49_one_client_in_one_loop_after_another() -> None:
             await caption(client)
             return len(emulator.ledger), emulator.ledger.billed()
 
-    port = _free_port()
+    port = free_port()
     assert run(call) == (1, 1)
     assert run(call) == (1, 1)
     assert client is not None
@@ -238,14 +239,6 @@ def test_row_49_a_loop_that_was_not_wound_up() -> None:
     run(client.aclose)
     del client, loop
     gc.collect()
-
-
-def _free_port() -> int:
-    import socket
-
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 async def test_row_49_closed_before_a_call(stage: Stage) -> None:

@@ -17,7 +17,7 @@ from tests.simulation.invariants import BrokenInvariantError
 from tests.simulation.life import a_life
 from tests.simulation.loop import StuckError
 from tests.simulation.planted import PLANTED
-from tests.simulation.processes import stories
+from tests.simulation.real.story import stories
 from tests.simulation.shrinking import shrunk, steps_of
 from tests.simulation.world import live
 

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 import pytest
 
 from tests.simulation.invariants import BrokenInvariantError
-from tests.simulation.processes import Story, stage, stories
-from tests.simulation.workers import PLANTED
+from tests.simulation.real.program import PLANTED
+from tests.simulation.real.story import Story, stage, stories
 
 ONCE_BROKEN: tuple[int, ...] = (739942004,)
 """Seeds whose stories once broke."""

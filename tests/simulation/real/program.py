@@ -1,7 +1,7 @@
-"""Processes for the stories of processes.py: each does one thing with a job or a store, or listens.
+"""Processes for the stories of story.py: each does one thing with a job or a store, or listens.
 
-A server that imports once and forks for each order: ``python -m tests.simulation.workers`` reads
-orders as JSON lines, and answers with lines that name the worker they are about.
+A server that imports once and forks for each order: ``python -m tests.simulation.real.program``
+reads orders as JSON lines, and answers with lines that name the worker they are about.
 """
 
 from __future__ import annotations

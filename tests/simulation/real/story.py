@@ -8,17 +8,14 @@ process go on is not.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import hashlib
 import http.client
 import json
-import os
 import random
 import shutil
 import signal
 import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -32,181 +29,17 @@ import attrs
 
 from memories_async import ConfigurationError
 from memories_async.bulk import Item, Job, JournalError, Status
-from memories_async.emulator import Emulator
-from memories_async.emulator.callbacks import CallbackFault, Dropped, caption_done
-from memories_async.emulator.engines.hashing import HashEngine
+from memories_async.emulator.callbacks import caption_done
 from memories_async.emulator.faults import Cut, InjectedFault
 from memories_async.emulator.http.envelopes import Reason
 from tests.simulation.calls import MP4, PNG
 from tests.simulation.invariants import BrokenInvariantError
+from tests.simulation.real.service import PATIENCE, Service, check
+from tests.simulation.real.workers import Workers
 
 STEPS = 20
 PRICE = Decimal("0.0001")
-PATIENCE = 120.0
-"""Real seconds after which somebody hangs; nothing here is to take one."""
 MAY_BE_BILLED = (Status.DONE, Status.UNKNOWN, Status.SENDING)
-
-
-def check(holds: object, what: object) -> None:
-    if not holds:
-        raise BrokenInvariantError(str(what))
-
-
-class Endings:
-    """Which process is to end as the service takes which request."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._taken = 0
-        self._victims: dict[int, list[tuple[int, int, float]]] = {}
-        self.ended: list[threading.Timer] = []
-
-    def end_at(self, nth: int, process: int, number: int, later: float) -> None:
-        """Send a signal at the nth request from now on, or so much later."""
-        with self._lock:
-            self._victims.setdefault(self._taken + nth, []).append((process, number, later))
-
-    def spare(self) -> None:
-        """End nobody any more: who has ended has given its number back."""
-        with self._lock:
-            self._victims.clear()
-            timers, self.ended = self.ended, []
-        for timer in timers:
-            timer.cancel()
-            timer.join()
-
-    def take(self) -> None:
-        """Count a request: it is whole, about to be billed, and not answered yet."""
-        with self._lock:
-            self._taken += 1
-            for process, number, later in self._victims.pop(self._taken, ()):
-                timer = threading.Timer(later, os.kill, (process, number))
-                self.ended.append(timer)
-                timer.start()
-                if not later:
-                    timer.join()
-
-
-@attrs.frozen(eq=False)
-class _Engine(HashEngine):
-    taken: Callable[[], None]
-
-    def embed_image(self, picture: Path, model: str) -> list[float]:
-        self.taken()
-        return super().embed_image(picture, model)
-
-
-class Service:
-    """An emulator on a loop in a thread of its own."""
-
-    def __init__(self) -> None:
-        self.endings = Endings()
-        self.loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self.loop.run_forever, daemon=True)
-        self._thread.start()
-        self.emulator = Emulator(_Engine(self.endings.take))
-        self.do(self.emulator.__aenter__())
-        self.emulator.callbacks.add(CallbackFault(None, Dropped(), times=None))
-
-    def do(self, awaitable: Any) -> Any:
-        return asyncio.run_coroutine_threadsafe(awaitable, self.loop).result(PATIENCE)
-
-    def billed(self) -> Counter[str]:
-        """Count what was billed so far, by what was sent."""
-        entries = [entry for entry in list(self.emulator.ledger) if entry.billed]
-        return Counter(file.sha256 for entry in entries for file in entry.files)
-
-    def come_to_rest(self) -> None:
-        """Wait until every request has been answered or given up."""
-        end = time.monotonic() + PATIENCE
-        while any(entry.finished_at is None for entry in list(self.emulator.ledger)):
-            check(time.monotonic() < end, "a request is never finished")
-            time.sleep(0.002)
-
-    def close(self) -> None:
-        self.do(self.emulator.__aexit__(None, None, None))
-        self.loop.call_soon_threadsafe(self.loop.stop)
-        self._thread.join()
-        self.loop.close()
-
-
-class Workers:
-    """The processes: each order is done by one of its own."""
-
-    def __init__(self, planted: str = "") -> None:
-        self._server = subprocess.Popen(
-            [sys.executable, "-m", "tests.simulation.workers", *filter(None, [planted])],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            cwd=Path(__file__).parents[2],
-            text=True,
-        )
-        self._number = 0
-        self._said: list[dict[str, Any]] = []
-        self._news = threading.Condition()
-        self.at_work: dict[int, str] = {}
-        self._thread = threading.Thread(target=self._hear, daemon=True)
-        self._thread.start()
-
-    def _hear(self) -> None:
-        assert self._server.stdout is not None
-        for line in self._server.stdout:
-            with self._news:
-                self._said.append(json.loads(line))
-                self._news.notify_all()
-
-    def _send(self, order: dict[str, Any]) -> None:
-        assert self._server.stdin is not None
-        self._server.stdin.write(json.dumps(order) + "\n")
-        self._server.stdin.flush()
-
-    def start(self, do: str, **order: Any) -> int:
-        self._number += 1
-        self._send({"do": do, "worker": self._number, **order})
-        self.at_work[self._number] = do
-        return self._number
-
-    def heard(self, worker: int, word: str) -> Any:
-        """Return what a worker has said under a word, once it has."""
-        with self._news:
-            found: list[Any] = []
-
-            def said() -> bool:
-                found[:] = [
-                    one[word] for one in self._said if one["worker"] == worker and word in one
-                ]
-                return bool(found)
-
-            check(self._news.wait_for(said, PATIENCE), f"hangs: {self.at_work}")
-            return found[0]
-
-    def signal(self, worker: int, number: signal.Signals) -> None:
-        """Signal one that nobody has waited for: its number is nobody else's until then."""
-        os.kill(self.heard(worker, "process"), number)
-
-    def wait(self, worker: int) -> dict[str, Any]:
-        """Return all that a process has said, once it has ended."""
-        self._send({"do": "reap", "worker": worker})
-        self.heard(worker, "ended")
-        with self._news:
-            mine = [said for said in self._said if said["worker"] == worker]
-            self._said = [said for said in self._said if said["worker"] != worker]
-        del self.at_work[worker]
-        all_said = {word: value for said in mine for word, value in said.items()}
-        check("broken" not in all_said, f"{all_said}")
-        return all_said
-
-    def close(self) -> None:
-        """End all, those that listen too."""
-        for worker in sorted(self.at_work):
-            self.signal(worker, signal.SIGKILL)
-            self.wait(worker)
-        assert self._server.stdin is not None
-        assert self._server.stdout is not None
-        self._server.stdin.close()
-        self._thread.join()
-        self._server.stdout.close()
-        self._server.wait()
 
 
 @attrs.define(eq=False)
@@ -624,7 +457,7 @@ def stage(planted: str = "") -> Iterator[tuple[Service, Workers]]:
     """Hold one emulator and one server of processes for several stories.
 
     Args:
-        planted: A fault that is put into the processes on purpose; see workers.py.
+        planted: A fault that is put into the processes on purpose; see program.py.
     """
     service, workers = Service(), Workers(planted)
     try:
