@@ -34,10 +34,12 @@ asyncio.constants.DEBUG_STACK_DEPTH = 1
 sys.dont_write_bytecode = False
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
-LONGEST_CALLBACK = 1.0
+LONGEST_CALLBACK = 3.0
 """Seconds that one callback may hold the loop: less than a wait for a lock or a peer takes, more
-than anything here computes on a machine five times as slow. How long uploads hold the loop is
-measured by tests/test_upload_bounds.py and counted by tests/engine/test_upload_costs.py."""
+than anything here computes on a machine ten times as slow, or while the thread that holds the
+interpreter's lock waits for a processor (1.0 and 1.3 were seen at a load of 14). How long uploads
+hold the loop is measured by tests/test_upload_bounds.py and counted by
+tests/engine/test_upload_costs.py."""
 
 SCHEDULER_STATISTICS = "/proc/thread-self/schedstat"
 

@@ -27,6 +27,10 @@ IMAGE_URL = "https://example.com/a.png"
 # An exit that waited for calls to unwind would be minutes late, on whatever machine.
 _loop_thread.UNWINDING = _portal.UNWINDING = UNWINDING = 600.0
 
+# In development mode asyncio tells of each callback that takes a tenth of a second: where other
+# processes want the processor, any does.
+logging.getLogger("asyncio").addFilter(lambda told: not told.getMessage().startswith("Executing "))
+
 # What a script holds at its top level lives until the interpreter takes it apart.
 client: Memories
 asyncio_client: AsyncMemories
