@@ -10,6 +10,7 @@ import socket
 import sqlite3
 import subprocess
 import sys
+import threading
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -216,6 +217,29 @@ async def new_journal(path: Path) -> Journal:
         await journal.ask(queries.add, [NewItem(f"/{number}", {}, {}, 10)])
     await journal.complete()
     return journal
+
+
+async def test_what_is_asked_for_while_the_file_is_being_closed_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file would be opened again, without the job's lock, and stay open."""
+    closing, go_on, real = threading.Event(), threading.Event(), JobFile.close
+
+    def close(file: JobFile) -> None:
+        closing.set()
+        assert go_on.wait(30)
+        real(file)
+
+    monkeypatch.setattr(JobFile, "close", close)
+    journal = await new_journal(tmp_path / "job")
+    ending = asyncio.create_task(journal.aclose())
+    assert await asyncio.to_thread(closing.wait, 30)
+    asked = asyncio.create_task(journal.write(queries.set_batch_size, 1))
+    await asyncio.sleep(0)
+    go_on.set()
+    with pytest.raises(JournalError, match="closed"):
+        await asked
+    await ending
 
 
 async def test_changes_asked_for_together_share_a_commit(

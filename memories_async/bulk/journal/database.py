@@ -182,8 +182,13 @@ class Journal:
         if not self._closed:
             await self.settled()
         if not self._closed:
-            await self._run(self._file.close)
-            self._closed = True
+            self._closed = True  # at once: what is asked after the closing would open it again
+            await asyncio.shield(asyncio.ensure_future(self._close()))
+
+    async def _close(self) -> None:
+        try:
+            await self._in_thread(self._file.close)
+        finally:
             self._thread.shutdown(wait=False)
 
     async def _commit_group(self, changes: Sequence[Change[object]]) -> list[object | Exception]:
@@ -193,7 +198,9 @@ class Journal:
     async def _run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         if self._closed:
             raise JournalError(f"{self.path}: the job has been closed")
+        return await self._in_thread(function, *args, **kwargs)
 
+    async def _in_thread(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         def work() -> T:
             with self._working:
                 return function(*args, **kwargs)
