@@ -1,7 +1,8 @@
 """The command line in processes that need no start: a server has it loaded, and forks one each.
 
 ``python -m tests.cli.forked`` reads a JSON object a line (arguments, a file for stderr) and answers
-with the child's number, and with its exit status once it has ended.
+with the child's number, and with its exit status once it has ended. With ``at-once`` it reads one
+list of commands, has all of them begin in one moment, and answers with how each ended.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, cast
@@ -20,6 +22,7 @@ from memories_async.cli import main
 
 LOADED = (
     "memories_async.cli.app",
+    "memories_async.cli.commands.config",
     "memories_async.cli.commands.embed",
     "memories_async.bulk",
     "memories_async._engine.pipeline",
@@ -27,8 +30,6 @@ LOADED = (
 
 
 def serve() -> None:
-    for name in LOADED:
-        importlib.import_module(name)
     for line in sys.stdin:
         order = json.loads(line)
         child = os.fork()
@@ -44,6 +45,52 @@ def serve() -> None:
                 os._exit(status)
         print(child, flush=True)
         print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+
+
+def begin_at_once() -> None:
+    waiting, begun = os.pipe()
+    children = []
+    for arguments, given in json.load(sys.stdin):
+        stdin, stderr = tempfile.TemporaryFile("w+"), tempfile.TemporaryFile("w+")  # noqa: SIM115  # the child's
+        stdin.write(given)
+        stdin.seek(0)
+        child = os.fork()
+        if child == 0:
+            os.close(begun)
+            os.dup2(stdin.fileno(), 0)
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+            os.dup2(stderr.fileno(), 2)
+            sys.stdin = stdin
+            status = 70  # what no command ends with
+            try:
+                os.read(waiting, 1)  # until all are there
+                status = main(arguments)
+            finally:
+                sys.stderr.flush()
+                os._exit(status)
+        stdin.close()
+        children.append((child, stderr))
+    os.close(begun)
+    ended = []
+    for child, stderr in children:
+        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        stderr.seek(0)
+        ended.append((status, stderr.read()))
+        stderr.close()
+    print(json.dumps(ended))
+
+
+def run_at_once(commands: Sequence[tuple[Sequence[str], str]]) -> list[tuple[int, str]]:
+    """Run commands, each with what it reads, at once; return their exit statuses and stderr."""
+    ended = subprocess.run(
+        [sys.executable, "-m", "tests.cli.forked", "at-once"],
+        input=json.dumps(commands),
+        stdout=subprocess.PIPE,
+        cwd=Path(__file__).parents[2],
+        text=True,
+        check=True,
+    )
+    return [(status, stderr) for status, stderr in json.loads(ended.stdout)]
 
 
 class Server:
@@ -85,4 +132,9 @@ class Server:
 
 
 if __name__ == "__main__":
-    serve()
+    for name in LOADED:
+        importlib.import_module(name)
+    if sys.argv[1:] == ["at-once"]:
+        begin_at_once()
+    else:
+        serve()

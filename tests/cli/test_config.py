@@ -7,7 +7,6 @@ import json
 import os
 import socket
 import stat
-import subprocess
 import sys
 import types
 from pathlib import Path
@@ -20,7 +19,7 @@ from memories_async.cli.exit_codes import NoKey
 from memories_async.cli.profiles import Profile
 from memories_async.errors import ConfigurationError
 from tests.cli.conftest import CAPTION_KEY, KEY, Run
-from tests.cli.terminal import COMMAND
+from tests.cli.forked import run_at_once
 
 posix = pytest.mark.skipif(os.name != "posix", reason="Windows has no file modes")
 
@@ -144,19 +143,14 @@ def test_failed_write_leaves_the_old_file(monkeypatch: pytest.MonkeyPatch):
 
 
 @posix
-def test_keys_stored_at_once_are_all_kept(process, home: Path):
+def test_keys_stored_at_once_are_all_kept(home: Path):
     """Twelve processes read, change and write the one file."""
-    started = [
-        subprocess.Popen(
-            [*COMMAND, "config", "key", "api_key", "--profile", f"number-{number}"],
-            stdin=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-        )
+    commands = [
+        (("config", "key", "api_key", "--profile", f"number-{number}"), f"{KEY}{number}\n")
         for number in range(12)
     ]
-    for number, one in enumerate(started):
-        _, err = one.communicate(f"{KEY}{number}\n".encode(), timeout=60)
-        assert one.returncode == 0, err
+    for status, err in run_at_once(commands):
+        assert status == 0, err
     assert {name: profile.api_key for name, profile in profiles.read().items()} == {
         f"number-{number}": f"{KEY}{number}" for number in range(12)
     }
@@ -164,16 +158,13 @@ def test_keys_stored_at_once_are_all_kept(process, home: Path):
 
 
 @posix
-def test_profiles_removed_and_stored_at_once(process, home: Path):
+def test_profiles_removed_and_stored_at_once(home: Path):
     for number in range(6):
         profiles.change(f"old-{number}", {"base_url": "https://example.com"})
-    commands = [("remove", f"old-{number}") for number in range(6)]
-    commands += [
-        ("set", "base_url", "https://example.com", "--profile", f"new-{number}")
-        for number in range(6)
-    ]
-    for one in [process("config", *command) for command in commands]:
-        status, _, err = one.end()
+    address = ("config", "set", "base_url", "https://example.com")
+    commands = [(("config", "remove", f"old-{number}"), "") for number in range(6)]
+    commands += [((*address, "--profile", f"new-{number}"), "") for number in range(6)]
+    for status, err in run_at_once(commands):
         assert status == 0, err
     assert sorted(profiles.read()) == [f"new-{number}" for number in range(6)]
 

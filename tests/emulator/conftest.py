@@ -140,6 +140,20 @@ async def site() -> AsyncIterator[Site]:
     await runner.cleanup()
 
 
+FILM_METADATA = {
+    "video_name": "film",
+    "duration": "5",
+    "size": "1012",
+    "status": "PARSE",
+    "cause": "null",
+    "width": 640,
+    "height": 360,
+    "fps": 25.0,
+    "resolution_label": "360p",
+}
+"""What the library knows of MP4, sent as film.mp4, by itself."""
+
+
 def session_for(emulator: Emulator, key: str = KEY) -> aiohttp.ClientSession:
     """Return a client that sends nothing of its own but the key."""
     return aiohttp.ClientSession(

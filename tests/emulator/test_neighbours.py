@@ -12,7 +12,7 @@ import requests
 from anyio import create_task_group, to_thread
 
 from memories_async.emulator import Cut, Emulator, InjectedFault
-from tests.emulator.conftest import KEY, MP4, PNG, KnownEngine, Site, files_in
+from tests.emulator.conftest import FILM_METADATA, KEY, MP4, PNG, KnownEngine, Site, files_in
 
 pytestmark = pytest.mark.anyio
 
@@ -96,17 +96,9 @@ async def test_upload_from_a_file(emulator: Emulator, site: Site, tmp_path: Path
     )
     found = await get(emulator, "get_metadata", video_no=added["videoNo"], unique_id="mine")
     assert found == {
+        **FILM_METADATA,
         "video_no": added["videoNo"],
-        "video_name": "film",
-        "duration": "5",
-        "size": "1012",
         "create_time": added["uploadTime"],
-        "status": "PARSE",
-        "cause": "null",
-        "width": 640,
-        "height": 360,
-        "fps": 25.0,
-        "resolution_label": "360p",
         "camera_model": "Canon EOS 5D",
         "latitude": 39.9042,
         "longitude": 116.4074,

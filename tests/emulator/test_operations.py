@@ -12,6 +12,7 @@ from memories_async.emulator import Emulator
 from memories_async.emulator.handlers import HANDLERS
 from memories_async.operations import OPERATIONS
 from tests.emulator.conftest import (
+    FILM_METADATA,
     JPEG,
     MP4,
     PNG,
@@ -242,17 +243,9 @@ async def test_add_video_and_its_metadata(client: aiohttp.ClientSession) -> None
     query = {"video_no": added["videoNo"]}
     async with client.get("/serve/api/v1/get_metadata", params=query) as response:
         assert (await response.json())["data"] == {
+            **FILM_METADATA,
             "video_no": added["videoNo"],
-            "video_name": "film",
-            "duration": "5",
-            "size": "1012",
             "create_time": added["uploadTime"],
-            "status": "PARSE",
-            "cause": "null",
-            "width": 640,
-            "height": 360,
-            "fps": 25.0,
-            "resolution_label": "360p",
             "datetime_taken": "1757285520000",
             "tags": ["api"],
         }
