@@ -32,7 +32,7 @@ class RedisLimiter:
 
     The object may be used from any event loop or thread and carried through a fork, and needs no
     closing. If the server's clock is set forward, or the server forgets, one call may come early;
-    set back, a lane waits once for its next turn. A database that evicts keys forgets.
+    set back, a lane waits once for its next permit. A database that evicts keys forgets.
 
     Args:
         url: ``redis://``, ``rediss://`` or ``unix://``, with user, password and database.

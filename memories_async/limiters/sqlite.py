@@ -46,7 +46,7 @@ class SqliteLimiter:
     """Counts in an SQLite file for the processes of one host.
 
     Time is the system's monotonic clock, which all processes of a host share and which nobody
-    sets; it starts anew with the machine, after which a lane waits once for its next turn.
+    sets; it starts anew with the machine, after which a lane waits once for its next permit.
     Nothing is kept open between two counts: the object may be used from any event loop or thread
     and carried through a fork, and needs no closing.
 
