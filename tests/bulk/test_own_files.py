@@ -34,7 +34,7 @@ async def test_a_run_keeps_its_locks_whatever_else_its_process_does(
         os.link(path, folder / "another name of it.png")
         held = locks_held(path)
         assert held
-        with pytest.raises(ConfigurationError, match="exists already"):
+        with pytest.raises(ConfigurationError, match="exists already: go on"):
             await Job.create(path, "embed_images", folder)
         async with await Job.open(path) as other:
             await other.counts()

@@ -73,7 +73,9 @@ class JobFile:
 
     def _refuse_what_is_there(self) -> None:
         if os.path.lexists(self.path) and (os.path.islink(self.path) or _size(self.path)):
-            raise ConfigurationError(f"{self.path} exists already")
+            raise ConfigurationError(
+                f"{self.path} exists already: go on with it (Job.open), or give another name"
+            )
         for suffix in ("-wal", "-journal"):  # the third has nothing that is not in these
             if _size(self.path + suffix):
                 raise ConfigurationError(
