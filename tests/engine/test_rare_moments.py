@@ -90,7 +90,7 @@ async def test_a_source_that_changes_before_it_is_encoded_names_the_call(
     def changed(file: object) -> bytes:
         raise MediaChanged("a.png is no longer what was checked")
 
-    monkeypatch.setattr("memories_async.captions.read_all", changed)
+    monkeypatch.setattr("memories_async.media.readers.read_all", changed)
     async with client_of(server) as client:
         with pytest.raises(MediaChanged) as caught:
             await client.captions.image(path, "What?", as_base64=True)
