@@ -33,10 +33,12 @@ from memories_async import (
 from memories_async._engine.body.budget import UploadBudget
 from memories_async._engine.body.threads import Threads
 from memories_async._engine.body.writer import Transfer
+from memories_async._engine.dispatch import Dispatcher
 from memories_async._engine.transport import downloads, http, sessions
 from memories_async._engine.transport.downloads import PartialFile
 from memories_async._engine.watch import tell
 from memories_async.media.inspect import inspect_source
+from memories_async.media.readers import PREFETCH_SIZE
 from memories_async.media.rules import EMBEDDED_IMAGE
 from tests.engine.raw_server import Conversation, RawServer, answer
 from tests.engine.uploads import body_of, checked, film, send
@@ -85,14 +87,16 @@ async def test_a_source_that_changes_before_it_is_encoded_names_the_call(
     server: RawServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "a.png"
-    path.write_bytes(PNG)
+    path.write_bytes(PNG.ljust(2 * PREFETCH_SIZE, b"."))
+    prepare = Dispatcher.prepare
 
-    def changed(file: object) -> bytes:
-        raise MediaChanged("a.png is no longer what was checked")
+    async def change_and_prepare(*arguments: Any) -> object:
+        path.write_bytes(PNG)
+        return await prepare(*arguments)
 
-    monkeypatch.setattr("memories_async.media.readers.read_all", changed)
+    monkeypatch.setattr(Dispatcher, "prepare", change_and_prepare)
     async with client_of(server) as client:
-        with pytest.raises(MediaChanged) as caught:
+        with pytest.raises(MediaChanged, match=r"a\.png") as caught:
             await client.captions.image(path, "What?", as_base64=True)
     assert caught.value.operation.startswith("captions.image")
     assert server.requests == []

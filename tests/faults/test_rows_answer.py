@@ -134,8 +134,15 @@ async def test_row_38_throttled_three_times(stage: Stage) -> None:
 async def test_row_38_one_pause_for_all_calls_of_the_bucket(stage: Stage) -> None:
     """Ten calls under way together are throttled together: one pause, and others run on."""
     stage.emulator.faults.add(Fault(CAPTIONS, Reason.THROTTLED, times=10))
-    client = stage.client()
-    calls = [asyncio.ensure_future(caption(client)) for _ in range(10)]
+    client, all_connected = stage.client(), asyncio.Barrier(10)
+    together: list[int] = []
+
+    async def wait_for_the_others() -> None:
+        if len(together) < 10:  # at the first attempt
+            together.append(await all_connected.wait())
+
+    options = CallOptions(before_sending=wait_for_the_others)
+    calls = [asyncio.ensure_future(caption(client, options)) for _ in range(10)]
     await asyncio.gather(*calls)
     assert [seconds for seconds in stage.clock.slept if seconds] == [0.5]
     await stage.saw(requests=20, billed=10)
