@@ -108,7 +108,10 @@ class RequestLedger(Sequence[LedgerEntry]):
 
     def billed(self, operation: str | None = None) -> int:
         """Count the billed requests, of one row or call or of all."""
-        return sum(count for name, count in self._billed.items() if matches(operation, name))
+        billed = dict(
+            self._billed
+        )  # a copy made in one step: the emulator's thread goes on counting
+        return sum(count for name, count in billed.items() if matches(operation, name))
 
     def clear(self) -> None:
         """Forget everything; requests under way are forgotten as well."""

@@ -172,7 +172,8 @@ def test_signals_reach_a_command_whose_reader_takes_nothing(account: Emulator, i
     for _ in range(2):
         process.send_signal(signal.SIGTERM)
         _until_taken(process, signal.SIGTERM)
-    assert process.wait(30) in (Exit.DONE, Exit.TERMINATED)
+    # The last calls are billed, which is not to say that their answers have been read.
+    assert process.wait(30) in (Exit.DONE, Exit.TERMINATED, Exit.UNKNOWN)
     assert process.stderr is not None
     assert b"Traceback" not in process.stderr.read()
     process.communicate()

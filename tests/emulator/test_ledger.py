@@ -11,7 +11,8 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from memories_async.emulator import Emulator, FileEntry
+from memories_async.emulator import Emulator, FileEntry, ledger
+from memories_async.operations import CAPTION_IMAGE_BASE64, EMBED_IMAGE_FILE, Operation
 from tests.emulator.conftest import (
     JPEG,
     KEY,
@@ -147,3 +148,24 @@ async def test_an_unknown_request_is_recorded(
     [entry] = emulator.ledger
     assert (entry.operation, entry.method, entry.path) == (None, "PUT", "/anything")
     assert entry.status == 404
+
+
+def _bill(requests: ledger.RequestLedger, operation: Operation[object]) -> None:
+    requests.bill(requests.begin(operation, "POST", "/", 0.0), operation)
+
+
+def test_bills_are_counted_while_another_operation_is_first_billed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A test's thread asks, the emulator's own thread writes."""
+    requests = ledger.RequestLedger()
+    _bill(requests, CAPTION_IMAGE_BASE64)
+
+    def matches(pattern: str | None, operation: str | None) -> bool:
+        _bill(requests, EMBED_IMAGE_FILE)  # as the other thread may at any moment
+        return True
+
+    monkeypatch.setattr(ledger, "matches", matches)
+    assert requests.billed() == 1
+    monkeypatch.undo()
+    assert requests.billed() == 2
