@@ -125,16 +125,18 @@ async def test_row_42_a_refused_key_is_refused_once(
 
 
 async def test_row_51_cancelled_what_had_left_is_unknown_and_the_rest_planned(
-    emulator: Emulator, images: MakeImages, tmp_path: Path
+    emulator: Emulator, client: Memories, images: MakeImages, tmp_path: Path
 ) -> None:
     emulator.faults.add(Fault(None, Hang(), nth=3, times=None, moment="processed"))
-    rates = {Bucket.EMBEDDING: Rate(3, 3600, burst=3)}
+    # One call an hour: the next ones wait for their turn, and have not left.
+    rates = {Bucket.EMBEDDING: Rate(1, 3600)}
     async with (
-        Memories("interrupted", base_url=emulator.url, rates=rates) as client,
+        Memories("interrupted", base_url=emulator.url, rates=rates) as paced,
         await Job.create(tmp_path / "job", "embed_images", images(10)) as job,
     ):
-        run = asyncio.create_task(job.run(client, concurrency=5))
-        await until(lambda: emulator.ledger.billed() == 3 and job._journal.tally.counts.done == 2)
+        await job.run(client, max_items=2)
+        run = asyncio.create_task(job.run(paced, concurrency=5))
+        await until(lambda: emulator.ledger.billed() == 3)
         run.cancel()
         with pytest.raises(asyncio.CancelledError):
             await run

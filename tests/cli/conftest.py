@@ -43,12 +43,10 @@ def served() -> Iterator[Emulator]:
 
 
 @pytest.fixture
-def emulator(served: Emulator) -> Iterator[Emulator]:
-    """The same, with nothing in its books."""
-    served.ledger.clear()
-    yield served
-    served.faults.clear()
-    served.limits.clear()
+def emulator(served: Emulator) -> Emulator:
+    """The same, with nothing in it of what the tests before left there."""
+    served.reset()
+    return served
 
 
 @pytest.fixture(autouse=True)
