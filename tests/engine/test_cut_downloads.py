@@ -268,7 +268,8 @@ async def test_two_downloads_to_one_place_do_not_mix(tmp_path: Path) -> None:
     async with RawServer(serve) as server, Memories(KEY, base_url=server.url) as client:
         first = asyncio.ensure_future(client.assets.download("re_1", tmp_path / "a.mp4"))
         await begun.wait()
-        while not os.listdir(tmp_path):  # noqa: ASYNC110  # a thread makes it
+        # A thread makes the file, locks it, and only then writes to it.
+        while not sum(part.stat().st_size for part in os.scandir(tmp_path)):  # noqa: ASYNC110
             await asyncio.sleep(0)
         with pytest.raises(MediaError, match="another download is writing it"):
             await client.assets.download("re_2", tmp_path / "a.mp4")
