@@ -55,6 +55,7 @@ class Interrupts:
         for number in SIGNALS:
             # What nohup or a shell's & made us ignore stays ignored.
             if signal.getsignal(number) is not signal.SIG_IGN:
+                # Windows has no such handlers, and only the main thread may have any.
                 with contextlib.suppress(NotImplementedError, ValueError, RuntimeError):
                     loop.add_signal_handler(number, self.receive, number)
                     handled.append(number)

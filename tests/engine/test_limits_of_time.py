@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import Awaitable
 from typing import Any
 
 import pytest
@@ -19,7 +19,7 @@ from memories_async import (
     MemoriesError,
 )
 from memories_async._engine.transport import http
-from tests.engine.raw_server import Conversation, RawServer, answer
+from tests.engine.raw_server import Conversation, RawServer
 from tests.virtual_clock import HurriedClock
 
 pytestmark = pytest.mark.anyio
@@ -91,18 +91,6 @@ async def test_each_attempt_has_the_limit_anew() -> None:
         options = CallOptions(attempts=3, connect_timeout=SOON)
         error = await failure_of(client.library.video("VI1", options=options))
     assert (type(error), error.attempts, proxy.connections) == (ConnectTimeout, 3, 3)
-
-
-async def speak(conversation: Conversation) -> None:
-    while True:
-        await conversation.request()
-        await conversation.send(answer({"video_no": "VI1", "status": "PARSE", "text": "A cat."}))
-
-
-@pytest.fixture
-async def server() -> AsyncIterator[RawServer]:
-    async with RawServer(speak) as server:
-        yield server
 
 
 @pytest.mark.parametrize("reads", [True, False])

@@ -52,18 +52,6 @@ SOON = 0.05
 """Seconds of a deadline that shall pass in a test."""
 
 
-async def echo(conversation: Conversation) -> None:
-    while True:
-        await conversation.request()
-        await conversation.send(answer({"video_no": "VI1", "status": "PARSE", "text": "A cat."}))
-
-
-@pytest.fixture
-async def server() -> AsyncIterator[RawServer]:
-    async with RawServer(echo) as server:
-        yield server
-
-
 def client_of(server: RawServer, **options: Any) -> Memories:
     return Memories(KEY, caption_key=KEY, base_url=server.url, clock=HurriedClock(), **options)
 

@@ -88,7 +88,7 @@ class Sessions:
             trust_env=False,
         )
         # aiohttp would send a free read a second time by itself, and no attempt would count it.
-        session._retry_connection = False  # pyright: ignore[reportPrivateUsage]
+        session._retry_connection = False  # pyright: ignore[reportPrivateUsage]  # no other way
         return session
 
     def _forget_ended_loops(self) -> None:
@@ -185,7 +185,7 @@ class _Connector(aiohttp.TCPConnector):
         super()._release(key, protocol, should_close=should_close)
         # The answer's parser would swallow the beginning of another; without one it is kept, and
         # ``should_close`` tells. The next request brings a parser of its own.
-        protocol._parser = None  # pyright: ignore[reportPrivateUsage]
+        protocol._parser = None  # pyright: ignore[reportPrivateUsage]  # no other way
 
     async def _create_connection(
         self, req: aiohttp.ClientRequest, traces: list[Trace], timeout: aiohttp.ClientTimeout
