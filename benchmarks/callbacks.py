@@ -35,7 +35,7 @@ from memories_async.callbacks import (
     Store,
     serve,
 )
-from memories_async.callbacks.tokens import CallbackKind, new_token, seal
+from memories_async.callbacks.tokens import CallbackKind, new_token, sign
 
 PENDING = 10_000
 AT_ONCE = 16
@@ -66,7 +66,7 @@ async def receive(store: Store, count: int) -> None:
         waits = [asyncio.create_task(wait(number)) for number in range(count + PENDING)]
         async with serve(inbox, port=0) as url:
             await all_looked.wait()
-            say([f"{url}/{seal(token, SECRET.encode())}" for token in tokens[:count]])
+            say([f"{url}/{sign(token, SECRET.encode())}" for token in tokens[:count]])
             await asyncio.wait_for(asyncio.gather(*waits[:count]), 120)
             say(times)
             await asyncio.to_thread(sys.stdin.readline)

@@ -30,11 +30,10 @@ from memories_async.callbacks.stores.protocol import Delivery, DeliveryStatus, S
 from memories_async.callbacks.tokens import (
     CallbackKind,
     last_segment,
-    looks_sealed,
+    looks_signed,
     new_token,
-    seal,
     token_for,
-    unseal,
+    verify,
 )
 from memories_async.checks import checked
 from memories_async.checks.kinds import ANYTHING, CLOCK, SECRET, Kind, instance_of, seconds_from
@@ -88,16 +87,16 @@ MOST_DOUBTFUL = 10_000
 class CallbackInbox:
     """Receives the results that the service posts, and hands each to whoever awaits it.
 
-    Every task gets an address of its own, which holds 128 random bits and a seal (HMAC-SHA256),
-    as the service signs nothing. Mount it where the service can reach it: ``aiohttp_app``,
-    ``asgi_app``, ``wsgi_app``, or ``serve`` in a script.
+    Every task gets an address of its own, which holds 128 random bits and a signature of ours
+    (HMAC-SHA256), as the service signs nothing. Mount it where the service can reach it:
+    ``aiohttp_app``, ``asgi_app``, ``wsgi_app``, or ``serve`` in a script.
 
     What arrives is not authenticated beyond that: treat a caption as text from a stranger.
 
     Args:
         address: The public http(s) address under which this inbox is mounted.
         store: Where tasks and results are kept; all workers must share it.
-        secret: What addresses are sealed with, at least 16 characters, the same in all workers;
+        secret: What addresses are signed with, at least 16 characters, the same in all workers;
             by default ``MEMORIES_CALLBACK_SECRET`` of the environment, else one that the store
             makes and keeps.
         allow_from: Networks and addresses that may post, e.g. ``["203.0.113.0/24"]``; by default
@@ -176,13 +175,13 @@ class CallbackInbox:
             StoreUnavailable: The store cannot be reached. If that is before ``send`` was called,
                 nothing was handed in; else the error carries a note with the task's id.
         """
-        secret = await self._sealing_key(anew=True)
+        secret = await self._signing_key(anew=True)
         kind = CallbackKind.CAPTION
         token = new_token(kind) if key is None else token_for(kind, key, secret)
         if earlier := await self._expect(token):
             return CaptionTask(task_id=earlier)
         try:
-            task = cast("object", send(f"{self._address}/{seal(token, secret)}"))
+            task = cast("object", send(f"{self._address}/{sign(token, secret)}"))
             while inspect.isawaitable(task):  # not at all, or twice, for the blocking inbox
                 task = cast("object", await task)
         except BaseException as error:
@@ -276,11 +275,11 @@ class CallbackInbox:
         Returns:
             An address of at most 299 characters; keep it as you would keep a password.
         """
-        # Read anew: what is sealed with a secret that the store has lost, no other worker opens.
-        secret = await self._sealing_key(anew=True)
+        # Read anew: what is signed with a secret that the store has lost, no other worker opens.
+        secret = await self._signing_key(anew=True)
         token = new_token(CallbackKind.VIDEO)
         await self._store.open(token, token, self._clock.wall())
-        return f"{self._address}/{seal(token, secret)}"
+        return f"{self._address}/{sign(token, secret)}"
 
     async def video(self, address: str, *, timeout: float | None = 3600.0) -> Video:
         """Wait until the video that was uploaded with an address is indexed.
@@ -297,7 +296,7 @@ class CallbackInbox:
             CallbackTimeout: No callback came in time; a later one is still kept.
             TaskFailed: Indexing failed for good.
         """
-        opened = await self._unseal(last_segment(address))
+        opened = await self._verify(last_segment(address))
         if opened is None or opened[0] is not CallbackKind.VIDEO:
             raise ConfigurationError("this inbox made no such address for a video")
         delivery = await self._wait(opened[1], timeout)
@@ -335,7 +334,7 @@ class CallbackInbox:
             logger.warning("Refused a callback from %r", peer)
             return NOT_FROM_THERE
         try:
-            opened = await self._unseal(last_segment(path))
+            opened = await self._verify(last_segment(path))
             if opened is None:
                 return NOT_FOUND
             if not isinstance(body, bytes):
@@ -392,15 +391,15 @@ class CallbackInbox:
 
     # --- what they share ----------------------------------------------------------------------
 
-    async def _unseal(self, segment: str) -> tuple[CallbackKind, str] | None:
+    async def _verify(self, segment: str) -> tuple[CallbackKind, str] | None:
         """Return what one of our addresses is for, and its token; None for any other."""
-        opened = unseal(segment, await self._sealing_key())
-        if opened is None and self._given is None and looks_sealed(segment):
+        opened = verify(segment, await self._signing_key())
+        if opened is None and self._given is None and looks_signed(segment):
             # The store may have been emptied, and another worker have made a new secret since.
-            opened = unseal(segment, await self._sealing_key(anew=True))
+            opened = verify(segment, await self._signing_key(anew=True))
         return opened
 
-    async def _sealing_key(self, *, anew: bool = False) -> bytes:
+    async def _signing_key(self, *, anew: bool = False) -> bytes:
         if self._given is not None:
             return self._given.reveal().encode()
         if anew or self._kept is None:
@@ -439,7 +438,7 @@ def _checked_address(address: str) -> str:
     address = check_url(address, "the inbox's address").rstrip("/")
     if "?" in address or "#" in address:
         raise ConfigurationError(f"the inbox's address {address!r} must have no query or fragment")
-    longest = LONGEST_CALLBACK - len("/") - len(seal(new_token(CallbackKind.CAPTION), b""))
+    longest = LONGEST_CALLBACK - len("/") - len(sign(new_token(CallbackKind.CAPTION), b""))
     if len(address) > longest:
         raise ConfigurationError(
             f"the inbox's address has {len(address)} characters; the limit is {longest}, "

@@ -1,4 +1,4 @@
-"""The address made for one task: a random token, and a seal that only this application can make."""
+"""The address made for one task: a random token, and a signature that only we can make."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class CallbackKind(enum.Enum):
     VIDEO = "video"
 
 
-_SEALED = re.compile(
+_SIGNED_TOKEN = re.compile(
     rf"({'|'.join(kind.value for kind in CallbackKind)})-[A-Za-z0-9_-]{{22}}\.[A-Za-z0-9_-]{{43}}"
 )
 
@@ -36,21 +36,21 @@ def token_for(kind: CallbackKind, key: str, secret: bytes) -> str:
     return f"{kind.value}-{base64.urlsafe_b64encode(digest[:TOKEN_BYTES]).rstrip(b'=').decode()}"
 
 
-def seal(token: str, secret: bytes) -> str:
+def sign(token: str, secret: bytes) -> str:
     """Return the last segment of an address: the token and its HMAC-SHA256."""
     digest = hmac.new(secret, token.encode("utf-8", "replace"), hashlib.sha256).digest()
     return f"{token}.{base64.urlsafe_b64encode(digest).rstrip(b'=').decode()}"
 
 
-def looks_sealed(segment: str) -> bool:
-    """Tell whether a segment has the form of a sealed token, whoever made it."""
-    return _SEALED.fullmatch(segment) is not None
+def looks_signed(segment: str) -> bool:
+    """Tell whether a segment has the form of a signed token, whoever made it."""
+    return _SIGNED_TOKEN.fullmatch(segment) is not None
 
 
-def unseal(segment: str, secret: bytes) -> tuple[CallbackKind, str] | None:
-    """Return what a sealed segment is for and its token, or None if the seal is not ours."""
+def verify(segment: str, secret: bytes) -> tuple[CallbackKind, str] | None:
+    """Return what a signed segment is for and its token, or None if the signature is not ours."""
     token = segment.rpartition(".")[0]
-    given, ours = segment.encode("utf-8", "replace"), seal(token, secret).encode("utf-8", "replace")
+    given, ours = segment.encode("utf-8", "replace"), sign(token, secret).encode("utf-8", "replace")
     if not hmac.compare_digest(given, ours):
         return None
     return CallbackKind(token.partition("-")[0]), token

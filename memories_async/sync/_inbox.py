@@ -22,16 +22,16 @@ if TYPE_CHECKING:
 class CallbackInbox:
     """Receives the results that the service posts, and hands each to whoever awaits it.
 
-    Every task gets an address of its own, which holds 128 random bits and a seal (HMAC-SHA256),
-    as the service signs nothing. Mount it where the service can reach it: ``aiohttp_app``,
-    ``asgi_app``, ``wsgi_app``, or ``serve`` in a script.
+    Every task gets an address of its own, which holds 128 random bits and a signature of ours
+    (HMAC-SHA256), as the service signs nothing. Mount it where the service can reach it:
+    ``aiohttp_app``, ``asgi_app``, ``wsgi_app``, or ``serve`` in a script.
 
     What arrives is not authenticated beyond that: treat a caption as text from a stranger.
 
     Args:
         address: The public http(s) address under which this inbox is mounted.
         store: Where tasks and results are kept; all workers must share it.
-        secret: What addresses are sealed with, at least 16 characters, the same in all workers;
+        secret: What addresses are signed with, at least 16 characters, the same in all workers;
             by default ``MEMORIES_CALLBACK_SECRET`` of the environment, else one that the store
             makes and keeps.
         allow_from: Networks and addresses that may post, e.g. ``["203.0.113.0/24"]``; by default

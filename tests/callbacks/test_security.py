@@ -23,7 +23,7 @@ from memories_async.callbacks import (
 )
 from memories_async.callbacks import inbox as inbox_module
 from memories_async.callbacks.responses import CallbackResponse
-from memories_async.callbacks.tokens import CallbackKind, new_token, seal
+from memories_async.callbacks.tokens import CallbackKind, new_token
 from tests.callbacks.conftest import ADDRESS, IN_EVERY_STORE, NOW, StoppedClock, StorePlace
 
 pytestmark = pytest.mark.anyio
@@ -60,7 +60,7 @@ async def opened(store: RecordingStore, task_id: str = "task-1") -> str:
     token = new_token(CallbackKind.CAPTION)
     await store.open(token, None, NOW)
     await store.bind(token, task_id, NOW)
-    return f"/memories/{seal(token, SECRET.encode())}"
+    return f"/memories/{sign(token, SECRET.encode())}"
 
 
 # --- S13: forgery -----------------------------------------------------------------------------
@@ -70,12 +70,12 @@ def forgeries(path: str) -> Mapping[str, str]:
     """Return what somebody might try, by what is wrong with it."""
     unknown = new_token(CallbackKind.CAPTION)
     return {
-        "guessed": f"/memories/{seal(unknown, b'another secret..')}",
-        "unknown, with our seal": f"/memories/{seal(unknown, SECRET.encode())}",
+        "guessed": f"/memories/{sign(unknown, b'another secret..')}",
+        "unknown, with our signature": f"/memories/{sign(unknown, SECRET.encode())}",
         "changed at its end": path[:-1] + ("A" if path[-1] != "A" else "B"),
-        "no seal": path.partition(".")[0],
-        "an empty seal": path.partition(".")[0] + ".",
-        "a seal too long": path + "A",
+        "no signature": path.partition(".")[0],
+        "an empty signature": path.partition(".")[0] + ".",
+        "a signature too long": path + "A",
         "nothing": "/memories/",
         "something": "/memories/favicon.ico",
         "not even text": "/memories/\udcff",
@@ -88,26 +88,26 @@ async def test_s13_forged_and_unknown_alike_are_not_found_after_the_same_work(
 ) -> None:
     path = await opened(store)
     forged = forgeries(path)[what]
-    sealed: list[object] = []
+    signed: list[object] = []
     compared: list[object] = []
     new, compare = hmac.new, hmac.compare_digest
-    monkeypatch.setattr(hmac, "new", lambda *args: sealed.append(args) or new(*args))
+    monkeypatch.setattr(hmac, "new", lambda *args: signed.append(args) or new(*args))
     monkeypatch.setattr(
         hmac, "compare_digest", lambda *args: compared.append(args) or compare(*args)
     )
     answer = await inbox.receive(forged, BODY)
     assert (answer.status, answer.body) == (404, b'{"code":-1,"msg":"not found","data":null}')
-    # One seal made, one compared: as for a callback that is real.
+    # One signature made, one compared: as for a callback that is real.
     assert len(compared) == 1
-    made = len(sealed)
+    made = len(signed)
     assert (await inbox.receive(path, BODY)).status == 200
-    assert (len(sealed), len(compared)) == (2 * made, 2)
+    assert (len(signed), len(compared)) == (2 * made, 2)
 
 
 async def test_s13_of_what_is_forged_no_body_is_read_and_the_store_is_not_asked(
     inbox: CallbackInbox, store: RecordingStore
 ) -> None:
-    """Whoever can not make the seal costs an HMAC, whatever they send behind it."""
+    """Whoever can not make the signature costs an HMAC, whatever they send behind it."""
     path = await opened(store)
     read: list[str] = []
 
@@ -120,7 +120,7 @@ async def test_s13_of_what_is_forged_no_body_is_read_and_the_store_is_not_asked(
 
     for what, forged in forgeries(path).items():
         assert (await inbox.receive(forged, body(what))).status == 404
-    assert read == ["unknown, with our seal"]
+    assert read == ["unknown, with our signature"]
     assert len(store.deliveries) == 1
     assert (await inbox.receive(path, body("real"))).status == 200
     assert read[1:] == ["real"]
@@ -235,7 +235,7 @@ async def test_strangers_fill_no_log(
         for forged in forgeries(path).values():
             answers = [await inbox.receive(forged, body) for body in (b"<html>", b"[]", BODY)]
             assert {answer.status for answer in answers} <= {400, 404}
-    # What has our seal can only come from the service, and is worth a line.
+    # What has our signature can only come from the service, and is worth a line.
     assert len(caplog.records) == 3
 
 

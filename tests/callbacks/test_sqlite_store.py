@@ -151,7 +151,7 @@ async def test_the_file_is_for_its_owner_alone(tmp_path: Path) -> None:
 
 
 async def test_a_file_that_others_could_read_is_made_private(tmp_path: Path) -> None:
-    """It holds the secret that addresses are sealed with."""
+    """It holds the secret that addresses are signed with."""
     path = tmp_path / "callbacks.db"
     store = SqliteStore(path)
     await store.secret("the secret")

@@ -1,4 +1,4 @@
-"""An address holds 128 random bits and a seal; whatever is changed, it is ours no longer."""
+"""An address holds 128 random bits and a signature; whatever is changed, it is ours no longer."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memories_async.callbacks.tokens import CallbackKind, last_segment, new_token, seal, unseal
+from memories_async.callbacks.tokens import CallbackKind, last_segment, new_token, verify
 
 SECRET = b"0123456789abcdef"
 
@@ -26,26 +26,26 @@ def test_a_token_has_128_random_bits(kind: CallbackKind) -> None:
 
 
 @pytest.mark.parametrize("kind", CallbackKind)
-def test_a_seal_is_read_by_who_has_the_secret(kind: CallbackKind) -> None:
+def test_a_signature_is_read_by_who_has_the_secret(kind: CallbackKind) -> None:
     token = new_token(kind)
-    segment = seal(token, SECRET)
+    segment = sign(token, SECRET)
     assert re.fullmatch(r"[a-z]+-[\w-]{22}\.[\w-]{43}", segment)
-    assert unseal(segment, SECRET) == (kind, token)
-    assert unseal(segment, b"another secret") is None
+    assert verify(segment, SECRET) == (kind, token)
+    assert verify(segment, b"another secret") is None
 
 
 def test_every_character_counts() -> None:
-    segment = seal(new_token(CallbackKind.CAPTION), SECRET)
+    segment = sign(new_token(CallbackKind.CAPTION), SECRET)
     for position, character in enumerate(segment):
         other = "A" if character != "A" else "B"
-        assert unseal(segment[:position] + other + segment[position + 1 :], SECRET) is None
-        assert unseal(segment[:position] + segment[position + 1 :], SECRET) is None
-    assert unseal(segment.replace("caption", "video"), SECRET) is None
+        assert verify(segment[:position] + other + segment[position + 1 :], SECRET) is None
+        assert verify(segment[:position] + segment[position + 1 :], SECRET) is None
+    assert verify(segment.replace("caption", "video"), SECRET) is None
 
 
 @given(st.text())
 def test_nothing_that_anybody_sends_is_ours_or_an_error(text: str) -> None:
-    assert unseal(text, SECRET) is None
+    assert verify(text, SECRET) is None
 
 
 def test_the_comparison_takes_the_same_time(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -56,9 +56,9 @@ def test_the_comparison_takes_the_same_time(monkeypatch: pytest.MonkeyPatch) -> 
         return one == other
 
     monkeypatch.setattr(hmac, "compare_digest", compare)
-    ours = seal(new_token(CallbackKind.CAPTION), SECRET)
+    ours = sign(new_token(CallbackKind.CAPTION), SECRET)
     for segment in (ours, f"{ours}x", "", "x", "a.b", "\udcff.é"):
-        unseal(segment, SECRET)
+        verify(segment, SECRET)
     assert len(compared) == 6
 
 

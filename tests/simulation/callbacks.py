@@ -134,8 +134,8 @@ class CallbackLife:
             )
             task = f"task-{self._chance.randrange(1, 5)}"
             body = orjson.dumps(caption_done(task, "forged", {}))
-            token, _, sealed = segment.partition(".")
-            response = await inbox.receive(f"/memories/{token}.{sealed[::-1]}", body)
+            token, _, signature = segment.partition(".")
+            response = await inbox.receive(f"/memories/{token}.{signature[::-1]}", body)
             wrong = response.status == 200
             self._world.check(not wrong, "a callback at a guessed address was acknowledged")
 

@@ -226,7 +226,7 @@ async def _last_one_wins(self: MemoryStore, token: str, delivery: Any) -> Any:
     return DeliveryStatus.FIRST
 
 
-def _unsealed(segment: str, secret: bytes) -> Any:
+def _unverified(segment: str, secret: bytes) -> Any:
     token = segment.rpartition(".")[0]
     return CallbackKind(token.partition("-")[0]), token
 
@@ -323,7 +323,9 @@ PLANTED: dict[str, Planted] = {
         _replacing((MemoryStore, "deliver", _acknowledged_and_dropped)), 1
     ),
     "the last callback wins": Planted(_replacing((MemoryStore, "deliver", _last_one_wins)), 1),
-    "an address's seal is not looked at": Planted(_replacing((inbox, "unseal", _unsealed)), 3),
+    "an address's signature is not looked at": Planted(
+        _replacing((inbox, "verify", _unverified)), 3
+    ),
     "a second click is a second task": Planted(
         _replacing((CallbackInbox, "_expect", _not_expected)), 0
     ),
