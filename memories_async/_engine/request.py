@@ -78,15 +78,15 @@ class Request(Generic[T]):
     def digest(self) -> str:
         """Return a short fingerprint of what was asked, for the caller's own records."""
         written = self.body.pieces[0] if self.body is not None and not self.files else b""
-        asked = f"{self.operation.name} {self.url.partition('://')[2].partition('/')[2]}".encode()
+        content = f"{self.operation.name} {self.url.partition('://')[2].partition('/')[2]}".encode()
         if self.files or self.headers or not isinstance(written, bytes):
             files = [[file.name, file.content_type, file.size] for file in self.files]
-            asked += _json.dumps([dict(self.headers), dict(self.fields), files], default=str)
+            content += _json.dumps([dict(self.headers), dict(self.fields), files], default=str)
         elif len(written) > 2 * LONG_BODY:
-            asked += written[:LONG_BODY] + written[-LONG_BODY:] + b"%d" % len(written)
+            content += written[:LONG_BODY] + written[-LONG_BODY:] + b"%d" % len(written)
         else:
-            asked += written  # the fields, as they are sent
-        return hashlib.blake2b(asked, digest_size=8).hexdigest()
+            content += written  # the fields, as they are sent
+        return hashlib.blake2b(content, digest_size=8).hexdigest()
 
 
 def with_fields(

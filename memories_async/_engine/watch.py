@@ -100,7 +100,7 @@ class Watch:
 
     def __enter__(self) -> Self:
         if self._observers:
-            self._tell(CallStarted(call=self._call))
+            self._notify(CallStarted(call=self._call))
         return self
 
     def __exit__(
@@ -115,12 +115,14 @@ class Watch:
             attempts = self.attempt
             if isinstance(error, MemoriesError):
                 attempts = error.attempts
-            self._tell(CallEnded(call=self._call, attempts=attempts, seconds=seconds, error=failed))
+            self._notify(
+                CallEnded(call=self._call, attempts=attempts, seconds=seconds, error=failed)
+            )
 
     def waited(self, reason: WaitReason, seconds: float, attempt: int) -> None:
         """Tell of a wait that is over."""
         if self._observers and seconds >= SHORTEST_WAIT:
-            self._tell(Waited(call=self._call, reason=reason, seconds=seconds, attempt=attempt))
+            self._notify(Waited(call=self._call, reason=reason, seconds=seconds, attempt=attempt))
 
     @property
     def report_lane_wait(self) -> ReportWait | None:
@@ -140,18 +142,18 @@ class Watch:
         self.attempt, self.status = attempt, None
         if self._observers:
             self._began = self._clock.monotonic()
-            self._tell(AttemptStarted(call=self._call, attempt=attempt))
+            self._notify(AttemptStarted(call=self._call, attempt=attempt))
 
     def leaving(self, request: Request[Any]) -> None:
         """Tell that a connection is at hand and the first byte leaves."""
         if self._observers:
             self._digest = self._digest or request.digest()
-            self._tell(RequestLeaving(call=self._call, attempt=self.attempt, digest=self._digest))
+            self._notify(RequestLeaving(call=self._call, attempt=self.attempt, digest=self._digest))
 
     def throttled(self, pause: float, retry_after: float | None) -> None:
         """Tell that the lane pauses."""
         if self._observers:
-            self._tell(
+            self._notify(
                 Throttled(
                     call=self._call, attempt=self.attempt, pause=pause, retry_after=retry_after
                 )
@@ -180,7 +182,7 @@ class Watch:
         if not self._observers:
             return certainty
         if certainty is not None:
-            self._tell(
+            self._notify(
                 Charged(
                     call=self._call,
                     attempt=self.attempt,
@@ -200,7 +202,7 @@ class Watch:
             status = answer.status if answer.status is not None else self.status
         if isinstance(answer, ApiError):
             code = answer.code
-        self._tell(
+        self._notify(
             AttemptEnded(
                 call=self._call,
                 attempt=self.attempt,
@@ -215,11 +217,11 @@ class Watch:
         )
         return certainty
 
-    def _tell(self, event: Event) -> None:
-        tell(self._observers, event)
+    def _notify(self, event: Event) -> None:
+        notify(self._observers, event)
 
 
-def tell(observers: Sequence[Observer], event: Event) -> None:
+def notify(observers: Sequence[Observer], event: Event) -> None:
     """Tell observers of an event; what one of them raises is logged, and changes nothing."""
     for observer in observers:
         try:

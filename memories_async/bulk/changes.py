@@ -21,7 +21,7 @@ async def changed(journal: Journal) -> list[int]:
     """
     found: list[int] = []
     place = 0
-    while page := await journal.ask(queries.answered_files, place, PAGE):
+    while page := await journal.execute(queries.answered_files, place, PAGE):
         place = page[-1].id
         found += await asyncio.to_thread(_changed, page)
     return found

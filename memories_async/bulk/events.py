@@ -60,15 +60,15 @@ class EventReporter:
         self._last_left = self._started
         self._first_settled: tuple[float, int] | None = None
         self._last_settled = self._started
-        self._told_bytes = 0.0
+        self._bytes_reported_at = 0.0
 
     def accepted(self, size: int) -> None:
         """Count bytes that the network has accepted; a negative number takes some back."""
         self._bytes_sent += size
         now = self._now()
-        if now - self._told_bytes >= BYTES_EVENT:
-            self._told_bytes = now
-            self.tell("bytes")
+        if now - self._bytes_reported_at >= BYTES_EVENT:
+            self._bytes_reported_at = now
+            self.emit("bytes")
 
     def observe(self, event: CallEvent, /) -> None:
         """Count a request that leaves, once however often it is sent, and tell of the event."""
@@ -79,7 +79,7 @@ class EventReporter:
             self._calls_left.add(number)
         elif isinstance(event, CallEnded):
             self._calls_left.discard(number)
-        self.tell("call", call=event)
+        self.emit("call", call=event)
 
     def settled(self, count: int) -> None:
         """Count items that have been sent and have a new final status."""
@@ -88,13 +88,13 @@ class EventReporter:
         if self._first_settled is None:
             self._first_settled = self._last_settled, self._settled
 
-    async def tell_of(self, ids: Sequence[int]) -> None:
+    async def report_items(self, ids: Sequence[int]) -> None:
         """Tell of items that have a new final status."""
         if self._on_event is not None and ids:
-            for row in await self._journal.ask(queries.by_id, ids):
-                self.tell("item", item=row.item)
+            for row in await self._journal.execute(queries.by_id, ids):
+                self.emit("item", item=row.item)
 
-    def tell(
+    def emit(
         self,
         name: EventName,
         *,

@@ -7,69 +7,69 @@ import sqlite3
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, TypeAlias, TypeVar
 
-Asked = TypeVar("Asked")
-Answered = TypeVar("Answered")
+Request = TypeVar("Request")
+Result = TypeVar("Result")
 
-AnswerAll: TypeAlias = Callable[[Sequence[Asked]], Awaitable[Sequence[Answered | Exception]]]
+GroupHandler: TypeAlias = Callable[[Sequence[Request]], Awaitable[Sequence[Result | Exception]]]
 
-Change: TypeAlias = Callable[[sqlite3.Connection], Answered]
+Change: TypeAlias = Callable[[sqlite3.Connection], Result]
 """A change of a database, within a transaction."""
 
 
-class GroupCommit(Generic[Asked, Answered]):
-    """Answers one group at a time; what is asked meanwhile is the next group.
+class GroupCommit(Generic[Request, Result]):
+    """Handles one group at a time; what is submitted meanwhile is the next group.
 
     Args:
-        answer_all: Answers a group in its order: each with its value, or with its own error. What
-            it raises is everybody's answer.
+        handle_group: Handles a group in its order: each with its value, or with its own error. What
+            it raises is everybody's result.
     """
 
-    def __init__(self, answer_all: AnswerAll[Asked, Answered]) -> None:
-        self._answer_all = answer_all
-        self._waiting: list[tuple[Asked, asyncio.Future[Answered]]] = []
-        self._answering: asyncio.Task[None] | None = None
+    def __init__(self, handle_group: GroupHandler[Request, Result]) -> None:
+        self._handle_group = handle_group
+        self._waiting: list[tuple[Request, asyncio.Future[Result]]] = []
+        self._handling: asyncio.Task[None] | None = None
 
-    async def ask(self, asked: Asked) -> Answered:
-        """Wait for the answer; who is cancelled meanwhile has asked all the same."""
+    async def submit(self, request: Request) -> Result:
+        """Wait for the result; who is cancelled meanwhile has submitted all the same."""
         loop = asyncio.get_running_loop()
-        future: asyncio.Future[Answered] = loop.create_future()
-        self._waiting.append((asked, future))
-        if self._answering is None or self._answering.done():
-            self._answering = loop.create_task(self._answer_groups())
+        future: asyncio.Future[Result] = loop.create_future()
+        self._waiting.append((request, future))
+        if self._handling is None or self._handling.done():
+            self._handling = loop.create_task(self._handle_groups())
         return await future
 
     async def settled(self) -> None:
-        """Wait until all that was asked has been answered."""
-        while self._answering is not None and not self._answering.done():
-            await asyncio.wait([self._answering])
+        """Wait until all that was submitted has been handled."""
+        while self._handling is not None and not self._handling.done():
+            await asyncio.wait([self._handling])
 
-    async def _answer_groups(self) -> None:
+    async def _handle_groups(self) -> None:
         while self._waiting:
             group, self._waiting = self._waiting, []
-            answers: Sequence[Answered | Exception]
+            results: Sequence[Result | Exception]
             try:
-                answers = await self._answer_all([asked for asked, _ in group])
+                results = await self._handle_group([request for request, _ in group])
             except Exception as error:  # whatever it is: nobody may wait for ever
-                answers = [error] * len(group)
-            for (_, future), answer in zip(group, answers, strict=True):
+                results = [error] * len(group)
+            for (_, future), result in zip(group, results, strict=True):
                 if future.cancelled():
                     continue
-                if isinstance(answer, Exception):
-                    future.set_exception(answer)
+                if isinstance(result, Exception):
+                    future.set_exception(result)
                 else:
-                    future.set_result(answer)
+                    future.set_result(result)
 
 
 def change_each(
-    db: sqlite3.Connection, changes: Sequence[Change[Answered]]
-) -> list[Answered | Exception]:
+    db: sqlite3.Connection, changes: Sequence[Change[Result]]
+) -> list[Result | Exception]:
     """Make changes within a transaction; what one of them raises undoes that one alone."""
     return [_change(db, change) for change in changes]
 
 
-def _change(db: sqlite3.Connection, change: Change[Answered]) -> Answered | Exception:
+def _change(db: sqlite3.Connection, change: Change[Result]) -> Result | Exception:
     db.execute("SAVEPOINT change")
-    result: Answered | Exception
+    result: Result | Exception
     try:
         result = change(db)
     except Exception as error:

@@ -76,8 +76,8 @@ class Job:
         self._journal = journal
         self._run: Run | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._runs_wanted = 0
-        self._stop_wanted = False
+        self._runs_requested = 0
+        self._stop_requested = False
         self.path: str = journal.path
         self.kind: JobKind = KINDS[header.kind]
         self.options: Mapping[str, object] = header.options
@@ -143,10 +143,10 @@ class Job:
         journal = Journal(path)
         try:
             await journal.create()
-            await journal.ask(queries.write_header, header)
+            await journal.execute(queries.write_header, header)
             added = 0
             async for chunk in chunks(inputs, row, given, selection):
-                added += await journal.ask(queries.add, chunk)
+                added += await journal.execute(queries.add, chunk)
             if not added:
                 raise ConfigurationError(f"nothing to send was found for {kind}")
             await journal.complete()
@@ -175,7 +175,7 @@ class Job:
         journal = Journal(path)
         try:
             await journal.open()
-            header = await journal.ask(queries.read_header)
+            header = await journal.execute(queries.read_header)
             if header.kind not in KINDS:
                 raise ConfigurationError(f"{journal.path} is for {header.kind!r}, which is no job")
             return cls(journal, header)
@@ -255,7 +255,7 @@ class Job:
 
     async def counts(self) -> Counts:
         """Return how many items have which status, also while another process runs the job."""
-        return (await self._journal.ask(queries.tally)).counts
+        return (await self._journal.execute(queries.tally)).counts
 
     async def changed(self) -> int:
         """Return how many answered items, or duplicates of such, have another file by now.
@@ -381,18 +381,18 @@ class Job:
             ConfigurationError: ``batch_size`` is below 1, or an input is none.
         """
         most = batch_size or self.kind.most
-        header = await self._journal.ask(queries.read_header)
+        header = await self._journal.execute(queries.read_header)
         most = 1 if self.kind.most == 1 else min(most, header.batch_size or most)
         preview = Preview(self.kind, header, unknown, failed)
         await preview.go_through(self._row_pages(None))
         if inputs is not None:
             selection = Selection.of(include, exclude, shard, _own_files(self.path))
             async for chunk in chunks(inputs, self.kind, self.options, selection):
-                await preview.go_through_new(await self._journal.ask(queries.missing, chunk))
+                await preview.go_through_new(await self._journal.execute(queries.missing, chunk))
         if rate is None:
             documented = DOCUMENTED_RATES[self.kind.bucket]
             rate = documented if client is None else self.kind.rate_of(client)
-        tally = await self._journal.ask(queries.tally)
+        tally = await self._journal.execute(queries.tally)
         return preview.plan(tally, self.price, rate, most)
 
     async def run(
@@ -453,7 +453,7 @@ class Job:
                 "say it with price"
             )
         given = _given(options)
-        told = RunOptions(
+        run_options = RunOptions(
             concurrency=concurrency or 1,
             batch_size=batch_size,
             max_cost=budget,
@@ -467,25 +467,25 @@ class Job:
         if price is not None:
             await self.set_price(price)
         journal = self._journal
-        self._runs_wanted += 1
+        self._runs_requested += 1
         try:
             held = await journal.lock()
             try:
-                header = await journal.ask(queries.read_header)
+                header = await journal.execute(queries.read_header)
                 rate = self.kind.rate_of(client)
-                run = Run(journal, self.kind, header, self.price, client, told, rate)
+                run = Run(journal, self.kind, header, self.price, client, run_options, rate)
                 self._run, self._loop = run, asyncio.get_running_loop()
                 if (problem := self.kind.missing_key(client)) is not None:
                     run.refuse(problem)
-                if self._stop_wanted:
+                if self._stop_requested:
                     run.stop()
                 return await run.run()
             finally:
                 self._run = None
                 await journal.unlock(held)
         finally:
-            self._runs_wanted -= 1
-            self._stop_wanted = self._stop_wanted and self._runs_wanted > 0
+            self._runs_requested -= 1
+            self._stop_requested = self._stop_requested and self._runs_requested > 0
 
     def stop(self) -> None:
         """Have the run under way hand out nothing more, and end once the calls in flight have.
@@ -498,8 +498,8 @@ class Job:
         run, loop = self._run, self._loop
         if run is not None and loop is not None:
             loop.call_soon_threadsafe(run.stop)
-        elif self._runs_wanted:
-            self._stop_wanted = True
+        elif self._runs_requested:
+            self._stop_requested = True
 
     async def reconcile(self, client: Memories, *, options: CallOptions | None = None) -> int:
         """Look in the library for videos whose upload has no known outcome; free.
@@ -523,7 +523,7 @@ class Job:
             raise ConfigurationError(f"{self.kind.name} leaves nothing that can be found by a tag")
         held = await self._journal.lock("reconciliation")
         try:
-            header = await self._journal.ask(queries.read_header)
+            header = await self._journal.execute(queries.read_header)
             found = await reconcile.reconcile(self._journal, header, client, options)
             await self._journal.write(queries.settle, found)
         finally:
@@ -579,7 +579,7 @@ class Job:
 
     async def _row_pages(self, status: Status | None) -> AsyncIterator[Sequence[ItemRow]]:
         place = 0
-        while page := await self._journal.ask(queries.rows_after, place, PAGE, status):
+        while page := await self._journal.execute(queries.rows_after, place, PAGE, status):
             yield page
             place = page[-1].item.id
 

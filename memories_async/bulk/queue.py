@@ -93,11 +93,11 @@ class ItemQueue:
     async def _page(self) -> list[ItemRow]:
         while self._again:
             ids, self._again = self._again, []
-            rows = await self._journal.ask(queries.planned_by_id, ids)
+            rows = await self._journal.execute(queries.planned_by_id, ids)
             # Those beyond the place come with a page of their own.
             if page := [row for row in rows if (row.variant, row.item.id) <= self._place]:
                 return page
-        page = await self._journal.ask(queries.planned_after, self._place, PAGE)
+        page = await self._journal.execute(queries.planned_after, self._place, PAGE)
         if page:
             self._place = page[-1].variant, page[-1].item.id
         return page

@@ -29,7 +29,7 @@ async def wait_for_video(
     Returns:
         What has become of it; None if it is not known yet: asking again later is free.
     """
-    (row,) = await journal.ask(queries.by_id, [id])
+    (row,) = await journal.execute(queries.by_id, [id])
     given = {**header.options, **row.item.options}
     result = row.item.result or {}
     try:
@@ -56,7 +56,7 @@ async def reconcile(
     """
     found: list[Settlement] = []
     place = 0
-    while items := await journal.ask(queries.items_after, place, PAGE, Status.UNKNOWN):
+    while items := await journal.execute(queries.items_after, place, PAGE, Status.UNKNOWN):
         place = items[-1].id
         for item in items:
             if item.sha256 is None:

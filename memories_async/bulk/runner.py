@@ -60,7 +60,7 @@ class _FileChangedError(Exception):
 
 @attrs.frozen(kw_only=True)
 class RunOptions:
-    """What one run was told; see ``Job.run``."""
+    """How one run goes; see ``Job.run``."""
 
     concurrency: int
     batch_size: int | None
@@ -83,7 +83,7 @@ class Run:
         header: JobHeader,
         price: Decimal | None,
         client: Memories,
-        told: RunOptions,
+        run_options: RunOptions,
         rate: Rate | None,
     ) -> None:
         self._journal = journal
@@ -91,12 +91,12 @@ class Run:
         self._header = header
         self._price = price
         self._client = client
-        self._events = EventReporter(journal, price, told.on_event, self.stop, rate)
-        observers = (*(told.options.observers or ()), self._events)
-        options = attrs.evolve(told.options, observers=observers)
-        self._told = attrs.evolve(told, options=options)
+        self._events = EventReporter(journal, price, run_options.on_event, self.stop, rate)
+        observers = (*(run_options.options.observers or ()), self._events)
+        options = attrs.evolve(run_options.options, observers=observers)
+        self._run_options = attrs.evolve(run_options, options=options)
         self._queue = ItemQueue(journal, kind.rule)
-        most = told.batch_size or kind.most
+        most = run_options.batch_size or kind.most
         self._batch_size = 1 if kind.most == 1 else min(most, header.batch_size or most)
         self._stop: Stop | None = None
         self._held = False
@@ -113,18 +113,18 @@ class Run:
 
     async def run(self) -> Report:
         """Send what is planned, and return how it went."""
-        self._events.tell("started")
+        self._events.emit("started")
         try:
             if not self._held:
                 await self._resolve()
             async with asyncio.TaskGroup() as tasks:
                 watchers = [tasks.create_task(self._watch()) for _ in range(WATCHERS)]
-                for id in await self._journal.ask(queries.waiting_ids):
+                for id in await self._journal.execute(queries.waiting_ids):
                     self._to_watch.put_nowait(id)
                 stopping = tasks.create_task(self._end_in_time(watchers))
                 changed = tasks.create_task(changes.changed(self._journal))
                 async with asyncio.TaskGroup() as senders:
-                    for number in range(self._told.concurrency):
+                    for number in range(self._run_options.concurrency):
                         senders.create_task(self._work(first=number == 0))
                 for watcher in watchers:
                     if self._held:
@@ -133,18 +133,18 @@ class Run:
                 await asyncio.wait(watchers)
                 stopping.cancel()
                 if self._held:
-                    changed.cancel()  # whoever ends a run does not wait for news
+                    changed.cancel()  # whoever ends a run does not wait for it
         except BaseExceptionGroup as errors:
             task = asyncio.current_task()
             if self._journal.closed and task is not None and task.cancelling():
                 # Closed before the calls had ended: the next run finds them unknown.
                 raise asyncio.CancelledError from None
             raise _first(errors) from None
-        self._events.tell("finished")
+        self._events.emit("finished")
         if self._events.raised is not None:
             raise self._events.raised
-        news = None if changed.cancelled() else len(changed.result())
-        return self._events.report(self._stop, news)
+        changed_files = None if changed.cancelled() else len(changed.result())
+        return self._events.report(self._stop, changed_files)
 
     def refuse(self, error: MemoriesError) -> None:
         """Send nothing at all, for a reason that holds for every item."""
@@ -161,25 +161,27 @@ class Run:
         await self._stopping.wait()
         for watcher in watchers:
             watcher.cancel()  # whether a video is searchable can be asked at any time
-        await asyncio.sleep(self._told.options.answer_timeout or ANSWER_TIMEOUT)
+        await asyncio.sleep(self._run_options.options.answer_timeout or ANSWER_TIMEOUT)
         for task in self._sending:
             task.cancel()
 
     async def _resolve(self) -> None:
         """Do with unknown and failed items as the user said, once the lost ones were looked for."""
-        journal, told = self._journal, self._told
+        journal, run_options = self._journal, self._run_options
         if self._kind.tagged and journal.tally.counts.unknown:
             try:
-                found = await reconcile.reconcile(journal, self._header, self._client, told.options)
+                found = await reconcile.reconcile(
+                    journal, self._header, self._client, run_options.options
+                )
             except MemoriesError as error:
                 if not self._stops(error):
                     raise
                 return
             await self._settle(found, sent=False)
-        status = {"retry": Status.PLANNED, "skip": Status.SKIPPED}.get(told.unknown)
+        status = {"retry": Status.PLANNED, "skip": Status.SKIPPED}.get(run_options.unknown)
         if status is not None:
             await journal.write(queries.resolve_unknown, status)
-        if told.failed == "retry":
+        if run_options.failed == "retry":
             await journal.write(queries.retry, Status.FAILED)
 
     # --- what to send -------------------------------------------------------------------------
@@ -203,7 +205,7 @@ class Run:
         async with self._taking:
             while self._stop is None:
                 left_out = await self._queue.fill(self._batch_size)
-                await self._events.tell_of(left_out)
+                await self._events.report_items(left_out)
                 if not self._queue:
                     # What is in hand may fail, and free a duplicate, or have changed.
                     if not self._in_hand:
@@ -223,18 +225,18 @@ class Run:
 
         What is in hand counts as if it had been billed; if it was not, there is room again.
         """
-        told, allowed = self._told, self._batch_size
-        if told.max_items is not None:
-            allowed = min(allowed, told.max_items - self._taken)
+        run_options, allowed = self._run_options, self._batch_size
+        if run_options.max_items is not None:
+            allowed = min(allowed, run_options.max_items - self._taken)
             if allowed <= 0 and not self._in_hand:
-                self._halt(StopReason.MAX_ITEMS, f"{told.max_items} items have been sent")
-        if told.max_cost is not None and self._price:
+                self._halt(StopReason.MAX_ITEMS, f"{run_options.max_items} items have been sent")
+        if run_options.max_cost is not None and self._price:
             tally = self._journal.tally
             in_hand = max(len(self._in_hand), tally.counts.sending)
             spent = tally.spent - tally.counts.sending + in_hand
-            allowed = min(allowed, calls_within(told.max_cost, self._price) - spent)
+            allowed = min(allowed, calls_within(run_options.max_cost, self._price) - spent)
             if allowed <= 0 and not self._in_hand:
-                message = f"the next item could cost more than ${told.max_cost} in all"
+                message = f"the next item could cost more than ${run_options.max_cost} in all"
                 self._halt(StopReason.MAX_COST, message)
         return max(allowed, 0)
 
@@ -316,7 +318,7 @@ class Run:
 
         items = [one.item for one in attempt.checked]
         fields = {**self._header.options, **items[0].options}
-        options = attrs.evolve(self._told.options, before_sending=before_sending)
+        options = attrs.evolve(self._run_options.options, before_sending=before_sending)
         return ItemRequest(items, fields, options, on_progress)
 
     async def _begin(self, attempt: _Attempt) -> None:
@@ -360,7 +362,7 @@ class Run:
 
     def _count_failure(self, error: Exception) -> None:
         self._failures += 1
-        if self._failures >= self._told.max_failures:
+        if self._failures >= self._run_options.max_failures:
             message = f"{self._failures} requests in a row came to nothing; the last: {error}"
             ours = error if isinstance(error, MemoriesError) else None
             self._halt(StopReason.FAILING, message, ours)
@@ -408,7 +410,7 @@ class Run:
                 waiting |= {task for task, one in self._sending.items() if one.is_waiting}
             for task in waiting - {asyncio.current_task()}:
                 task.cancel()
-        self._events.tell("stopped", stop=self._stop)
+        self._events.emit("stopped", stop=self._stop)
 
     # --- recording ----------------------------------------------------------------------------
 
@@ -432,7 +434,7 @@ class Run:
         self._let_go(ids)
         if sent:
             self._events.settled(len(settlements))
-        await self._events.tell_of(ids)
+        await self._events.report_items(ids)
 
     async def _put_back(self, attempt: _Attempt, settled: Sequence[Settlement] = ()) -> None:
         """Plan a request's items again, but for those that are settled."""
@@ -446,13 +448,13 @@ class Run:
         if back or settled:
             self._queue.put_again(await self._journal.write(change))
             self._let_go(gone)
-            await self._events.tell_of(gone)
+            await self._events.report_items(gone)
 
     async def _watch(self) -> None:
         """Wait for videos to become searchable, one after the other."""
         while (id := await self._to_watch.get()) is not None:
             found = await reconcile.wait_for_video(
-                self._journal, self._header, self._client, self._told.options, id
+                self._journal, self._header, self._client, self._run_options.options, id
             )
             if found is not None:
                 await self._settle([found], sent=False)
@@ -472,7 +474,7 @@ class _Attempt:
 
     @property
     def is_waiting(self) -> bool:
-        """Whether certainly nothing of it has left: of a file's bytes each one is told."""
+        """Whether certainly nothing of it has left: of a file's bytes each one is reported."""
         return not self.bytes_sent and not any(is_url(one.item.source) for one in self.checked)
 
     def changed(self) -> bool:

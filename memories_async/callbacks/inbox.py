@@ -32,6 +32,7 @@ from memories_async.callbacks.tokens import (
     last_segment,
     looks_signed,
     new_token,
+    sign,
     token_for,
     verify,
 )
@@ -61,7 +62,7 @@ SECRET_VARIABLE = "MEMORIES_CALLBACK_SECRET"  # noqa: S105  # its name, not its 
 SHORTEST_SECRET = 16
 REPEAT_SECONDS = 60.0
 """How long a repeated submission waits for the first one to come to something."""
-LOOK_AGAIN_SECONDS = 0.1
+POLL_INTERVAL = 0.1
 MOST_DOUBTFUL = 10_000
 """Submissions without a known task that are remembered; beyond, the oldest are waited for again."""
 
@@ -216,8 +217,8 @@ class CallbackInbox:
                 return name
             if waited >= REPEAT_SECONDS or token in self._doubtful:
                 raise OutcomeUnknown("an earlier submission with this key was not heard of again")
-            await self._clock.sleep(LOOK_AGAIN_SECONDS)
-            waited += LOOK_AGAIN_SECONDS
+            await self._clock.sleep(POLL_INTERVAL)
+            waited += POLL_INTERVAL
         return None
 
     def _doubt(self, token: str) -> None:

@@ -146,7 +146,7 @@ def with_key(account: Account, needed: KeyName) -> Account:
         NoKey: There is no key and no terminal to ask at.
     """
     if needed not in account.keys:
-        keys = {**account.keys, needed: ask(needed, account.origin)}
+        keys = {**account.keys, needed: prompt_for(needed, account.origin)}
         account = attrs.evolve(account, keys=keys)
     for key in account.keys.values():
         console.hide(key)
@@ -177,7 +177,7 @@ def limiter_at(address: str | None) -> Limiter | None:
         raise ConfigurationError(f"the package redis is missing: {to_install('redis')}") from None
 
 
-def ask(name: KeyName, origin: str, *, piped: bool = False) -> str:
+def prompt_for(name: KeyName, origin: str, *, piped: bool = False) -> str:
     """Ask for a key at the terminal, unseen.
 
     Args:

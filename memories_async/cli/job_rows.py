@@ -43,8 +43,8 @@ def text_of(item: Item) -> str:
 def state(counts: Counts) -> str:
     """Say in a few words where a job stands."""
     fields = ("done", "waiting", "failed", "unknown", "skipped", "planned", "sending")
-    told = [f"{count} {field}" for field in fields if (count := getattr(counts, field))]
-    return ", ".join(told) or "empty"
+    parts = [f"{count} {field}" for field in fields if (count := getattr(counts, field))]
+    return ", ".join(parts) or "empty"
 
 
 def input_row(planned: PlannedInput) -> dict[str, object]:
@@ -82,8 +82,8 @@ def plan_row(plan: Plan) -> dict[str, object]:
 def plan_text(plan: Plan) -> str:
     """Return what a run would do, as people read it."""
     cost = "at a price that is not documented" if plan.cost is None else f"for ${plan.cost}"
-    told = ", ".join(f"{count} {reason}" for reason, count in _reasons(plan).items())
-    unsent = f"; {len(plan.unsent)} not sent: {told}" if told else ""
+    parts = ", ".join(f"{count} {reason}" for reason, count in _reasons(plan).items())
+    unsent = f"; {len(plan.unsent)} not sent: {parts}" if parts else ""
     return (
         f"{len(plan.to_send)} items, {plan.size / 1e6:.1f} MB, in {plan.requests} requests "
         f"{cost}; at least {duration(plan.seconds)}{unsent}"

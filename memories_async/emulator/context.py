@@ -54,7 +54,7 @@ class Context:
         loading: Becomes the engine: what looks at pictures.
         fetching: Gets media by address.
         callbacks: Posts callbacks.
-        engine_seconds: What one question to the engine may take.
+        engine_seconds: What one call of the engine may take.
         timing: How long things take.
         fetch_limit: Bytes that one address may deliver.
         upload_limit: Bytes that one request may bring.
@@ -106,13 +106,13 @@ class Context:
         """Run something that writes to the library in a thread."""
         return await to_thread.run_sync(function, *args, limiter=self.disk_threads)
 
-    async def ask(
+    async def run_engine(
         self,
         files: Sequence[SpooledFile],
-        question: Callable[[Unpack[Arguments]], T],
+        work: Callable[[Unpack[Arguments]], T],
         *args: *Arguments,
     ) -> T:
-        """Ask the engine in a thread, within the time it has.
+        """Run the engine in a thread, within the time it has.
 
         Raises:
             Refusal: It cannot read one of the files, which the message names as the client did, or
@@ -121,7 +121,7 @@ class Context:
         try:
             with anyio.fail_after(self.engine_seconds):
                 return await to_thread.run_sync(
-                    question, *args, limiter=self.engine_threads, abandon_on_cancel=True
+                    work, *args, limiter=self.engine_threads, abandon_on_cancel=True
                 )
         except (UnreadableMediaError, FileNotFoundError) as error:  # or deleted in the meantime
             raise Refusal(Reason.BAD_REQUEST, named(str(error), files)) from error

@@ -81,11 +81,11 @@ def tell(file: object, label: str) -> int:
     return position(file.tell(), label)  # type: ignore[attr-defined]  # asked only of what seeks
 
 
-def position(told: object, label: str) -> int:
+def position(offset: object, label: str) -> int:
     """Return what ``tell`` gave, if that is a position."""
-    if not isinstance(told, int) or told < 0:
-        raise MediaError(f"{label}: its tell() gave {told!r}, which is no position")
-    return told
+    if not isinstance(offset, int) or offset < 0:
+        raise MediaError(f"{label}: its tell() gave {offset!r}, which is no position")
+    return offset
 
 
 def seek(file: object, position: int, label: str) -> None:

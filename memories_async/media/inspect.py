@@ -326,7 +326,7 @@ def _inspect_file(media: Media, given: object, abandoned: threading.Event | None
         raise ConfigurationError(f"{label}: its read() is async; pass the file object beneath it")
     if getattr(file, "closed", False) is True:
         raise MediaError(f"{label} is closed")
-    if not _says(file, "readable"):
+    if not _capable(file, "readable"):
         raise MediaError(f"{label} is not open for reading: open it with 'rb'")
     start = _start(file, label)
     if start is None:
@@ -380,9 +380,9 @@ def _inspect_pipe(media: Media, pipe: PipeReader, name: str) -> _Inspection:
     return _Inspection(attachment, head)
 
 
-def _says(file: object, question: str) -> bool:
+def _capable(file: object, method: str) -> bool:
     """Ask a file object about itself; what it does not know, it can."""
-    answer = getattr(file, question, None)
+    answer = getattr(file, method, None)
     return bool(answer()) if callable(answer) else True
 
 
@@ -390,7 +390,7 @@ def _start(file: object, label: str) -> int | None:
     """Return where a file object stands; None if it can only be read on."""
     if not callable(getattr(file, "seek", None)) or not callable(getattr(file, "tell", None)):
         return None
-    if not _says(file, "seekable"):
+    if not _capable(file, "seekable"):
         return None
     try:
         with alone_with(file) as shared:

@@ -26,7 +26,7 @@ from memories_async.media.source import Readable
 
 OPEN_FLAGS = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 
-LOOK_UP = 100
+POLL_MILLISECONDS = 100
 """Milliseconds between two looks of a thread that waits for a pipe at whether it still should."""
 
 READ_SIZE = 1024 * 1024
@@ -287,7 +287,7 @@ class PipeReader:
         """Wait until there is something to read or the end, looking up now and then."""
         polling = select.poll()
         polling.register(raw.fileno(), select.POLLIN)
-        while not polling.poll(LOOK_UP):
+        while not polling.poll(POLL_MILLISECONDS):
             if self.abandoned.is_set():
                 raise MediaError(f"{self.label} is no longer waited for")
             if raw.closed:

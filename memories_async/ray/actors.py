@@ -50,7 +50,7 @@ class _SharedActor(Generic[A]):
         self._name, self._kind, self._arguments = name, kind, arguments
         self._handle: Any = None
 
-    async def ask(
+    async def call(
         self,
         method: Callable[Concatenate[A, P], Awaitable[T]],
         *arguments: P.args,
@@ -103,7 +103,7 @@ class RayLimiter:
         Raises:
             LimiterUnavailable: The actor cannot be reached.
         """
-        return await self._ask(_LimiterActor.take, lane, rate)
+        return await self._call(_LimiterActor.take, lane, rate)
 
     async def give_back(self, lane: str, rate: Rate, turn: Turn) -> None:
         """Take the count of a call back that was never made.
@@ -111,7 +111,7 @@ class RayLimiter:
         Raises:
             LimiterUnavailable: The actor cannot be reached.
         """
-        await self._ask(_LimiterActor.give_back, lane, rate, turn)
+        await self._call(_LimiterActor.give_back, lane, rate, turn)
 
     async def pause(self, lane: str, rate: Rate, seconds: float, clock: Clock) -> None:
         """Grant nothing for so many seconds.
@@ -119,16 +119,16 @@ class RayLimiter:
         Raises:
             LimiterUnavailable: The actor cannot be reached.
         """
-        await self._ask(_LimiterActor.pause, lane, rate, seconds)
+        await self._call(_LimiterActor.pause, lane, rate, seconds)
 
-    async def _ask(
+    async def _call(
         self,
         method: Callable[Concatenate[_LimiterActor, P], Awaitable[T]],
         *arguments: P.args,
         **options: P.kwargs,
     ) -> T:
         try:
-            return await self._actor.ask(method, *arguments, **options)
+            return await self._actor.call(method, *arguments, **options)
         except installed().exceptions.RayError as error:
             raise LimiterUnavailable(f"the cluster's limiter: {error}") from None
 
@@ -174,7 +174,7 @@ class RayLedger:
         self._path = None if path is None else os.path.abspath(path)
         where = "" if self._path is None else f" {self._path}"  # another file is another ledger
         self._actor = _SharedActor(f"ledger {job}{where}", _LedgerActor, job, self._path)
-        self._groups = GroupCommit[_Asked, object](self._ask_all)
+        self._groups = GroupCommit[_LedgerCall, object](self._submit_group)
 
     def __reduce__(self) -> tuple[object, ...]:
         return type(self), (self.job, self._path)
@@ -188,7 +188,7 @@ class RayLedger:
         Raises:
             LedgerUnavailable: The actor cannot be reached.
         """
-        return await self._ask(SqliteLedger.find, key)
+        return await self._call(SqliteLedger.find, key)
 
     async def begin(
         self, key: str, token: str, *, unknown: UnknownPolicy = "keep", limit: int | None = None
@@ -204,7 +204,7 @@ class RayLedger:
         Raises:
             LedgerUnavailable: The actor cannot be reached.
         """
-        return await self._ask(SqliteLedger.begin, key, token, unknown=unknown, limit=limit)
+        return await self._call(SqliteLedger.begin, key, token, unknown=unknown, limit=limit)
 
     async def settle(self, key: str, outcome: Entry) -> Entry | None:
         """Report what became of an attempt.
@@ -216,7 +216,7 @@ class RayLedger:
         Raises:
             LedgerUnavailable: The actor cannot be reached.
         """
-        return await self._ask(SqliteLedger.settle, key, outcome)
+        return await self._call(SqliteLedger.settle, key, outcome)
 
     async def totals(self) -> Totals:
         """Count the calls by what became of them.
@@ -224,7 +224,7 @@ class RayLedger:
         Raises:
             LedgerUnavailable: The actor cannot be reached.
         """
-        return await self._ask(SqliteLedger.totals)
+        return await self._call(SqliteLedger.totals)
 
     async def entries(self) -> AsyncIterator[tuple[str, Entry]]:
         """Yield all keys with what is known of them.
@@ -233,7 +233,7 @@ class RayLedger:
             LedgerUnavailable: The actor cannot be reached.
         """
         after = ""
-        while page := await self._ask(SqliteLedger.page, after):
+        while page := await self._call(SqliteLedger.page, after):
             for found in page:
                 yield found
             after = page[-1][0]
@@ -241,23 +241,23 @@ class RayLedger:
     async def aclose(self) -> None:
         """Let go of the actor, which lives on."""
 
-    async def _ask(
+    async def _call(
         self,
         method: Callable[Concatenate[SqliteLedger, P], Awaitable[T]],
         *arguments: P.args,
         **options: P.kwargs,
     ) -> T:
-        return cast("T", await self._groups.ask((method.__name__, arguments, options)))
+        return cast("T", await self._groups.submit((method.__name__, arguments, options)))
 
-    async def _ask_all(self, group: Sequence[_Asked]) -> Sequence[object]:
+    async def _submit_group(self, group: Sequence[_LedgerCall]) -> Sequence[object]:
         # One call for all who wait: a call costs the actor a hundred times what the entry does.
         try:
-            return await self._actor.ask(_LedgerActor.answer_all, group)
+            return await self._actor.call(_LedgerActor.answer_all, group)
         except installed().exceptions.RayError as error:
             raise LedgerUnavailable(f"the ledger of {self.job}: {error}") from None
 
 
-_Asked = tuple[str, tuple[object, ...], Mapping[str, object]]
+_LedgerCall = tuple[str, tuple[object, ...], Mapping[str, object]]
 """A method of a ledger and its arguments."""
 
 
@@ -272,7 +272,7 @@ class _LedgerActor:
             path = str(folder / f"{job}.ledger")
         self._ledger = SqliteLedger(path)
 
-    async def answer_all(self, group: Sequence[_Asked]) -> list[object]:
+    async def answer_all(self, group: Sequence[_LedgerCall]) -> list[object]:
         """Answer all in one commit, each with its value or its own error."""
         answers: Iterator[Awaitable[object]] = (
             getattr(self._ledger, method)(*arguments, **options)

@@ -1,4 +1,4 @@
-"""The actor on a worker that makes a cluster's calls, each once its driver lets it leave."""
+"""The actor on a worker that makes a cluster's calls, each once its driver permits it."""
 
 from __future__ import annotations
 
@@ -60,23 +60,23 @@ class PermissionRequest:
 
 
 class CallEnd:
-    """A call has come to its end: there is no more news of it."""
+    """A call has come to its end: there are no more messages of it."""
 
 
-News: TypeAlias = Event | PermissionRequest | CallEnd
+CallMessage: TypeAlias = Event | PermissionRequest | CallEnd
 
 
 class _Call:
-    """A call on the worker: an observer of itself; it asks for leave, and is told."""
+    """A call on the worker: an observer of itself; it asks for permission to send."""
 
     def __init__(self) -> None:
-        self.news: asyncio.Queue[News] = asyncio.Queue()
-        self.leave: asyncio.Queue[bool] = asyncio.Queue()
+        self.messages: asyncio.Queue[CallMessage] = asyncio.Queue()
+        self.permission: asyncio.Queue[bool] = asyncio.Queue()
         self.task: asyncio.Future[object] | None = None
 
     def observe(self, event: Event, /) -> None:
         """Pass an event on."""
-        self.news.put_nowait(event)
+        self.messages.put_nowait(event)
 
 
 class _RefusedError(Exception):
@@ -96,13 +96,13 @@ class CallerActor:
         return digest_of({name: os.environ.get(name, "") for name in ACCOUNT_VARIABLES})
 
     async def call(self, id: str, called: RemoteCall) -> CallResult:
-        """Make a call, once leave is given; raises nothing."""
+        """Make a call, once permission is given; raises nothing."""
         call = self._calls.setdefault(id, _Call())
         sent = 0
 
         async def before_sending() -> None:
-            call.news.put_nowait(PermissionRequest())
-            if not await call.leave.get():
+            call.messages.put_nowait(PermissionRequest())
+            if not await call.permission.get():
                 raise _RefusedError
 
         def on_progress(progress: Progress) -> None:
@@ -132,23 +132,23 @@ class CallerActor:
                 sent=sent,
             )
         finally:
-            call.news.put_nowait(CallEnd())
+            call.messages.put_nowait(CallEnd())
 
-    async def news(self, id: str) -> list[News]:
-        """Wait until there is something to say of a call; the last is that it is over."""
-        news = self._calls.setdefault(id, _Call()).news
-        said = [await news.get()]
-        while not news.empty():
-            said.append(news.get_nowait())
-        if isinstance(said[-1], CallEnd):
+    async def messages(self, id: str) -> list[CallMessage]:
+        """Wait for messages about a call; the last is that it is over."""
+        messages = self._calls.setdefault(id, _Call()).messages
+        found = [await messages.get()]
+        while not messages.empty():
+            found.append(messages.get_nowait())
+        if isinstance(found[-1], CallEnd):
             del self._calls[id]
-        return said
+        return found
 
-    async def leave(self, id: str, *, granted: bool) -> None:
+    async def permit(self, id: str, *, granted: bool) -> None:
         """Let a call send its first byte, or not, unless it has come to its end meanwhile."""
         call = self._calls.get(id)
         if call is not None:
-            call.leave.put_nowait(granted)
+            call.permission.put_nowait(granted)
 
     async def cancel(self, id: str) -> None:
         """Cancel a call, if it is under way."""

@@ -26,14 +26,14 @@ from memories_async.ray.caller import (
     ACCOUNT_VARIABLES,
     CallEnd,
     CallerActor,
+    CallMessage,
     CallResult,
     Environment,
-    News,
     PermissionRequest,
     RemoteCall,
     digest_of,
 )
-from memories_async.ray.stories import Story
+from memories_async.ray.event_relay import EventRelay
 
 LOCAL: Final = "local"
 """The address that stands for a cluster of this machine's own, for as long as it is used."""
@@ -43,9 +43,9 @@ _BILLED: Final[Mapping[str, frozenset[str]]] = {
     "embeddings": frozenset({"image"}),
     "library": frozenset({"add_images", "add_video"}),
 }
-_LIVES: Final = 20
+_MAX_WORKER_DEATHS: Final = 20
 """How often a call that certainly had not left goes to a worker that lives, when its own died."""
-_LAST_WORDS: Final = 5.0
+_CANCEL_TIMEOUT: Final = 5.0
 """Seconds that a worker has to say whether a cancelled call had left."""
 _MAY_HAVE_LEFT: Final = "the request may have left the worker: it may have been billed"
 
@@ -74,7 +74,7 @@ async def cluster_of(
         address: ``local`` starts a cluster; ``auto``, ``HOST:PORT`` or ``ray://HOST:PORT`` is one.
         workers: Processes that send.
         rates: The account's limits where they are not the documented ones.
-        observers: Who is told what the workers' calls do, besides those of each call.
+        observers: Who is notified of what the workers' calls do, besides those of each call.
 
     Raises:
         ConfigurationError: Ray is not installed or cannot be reached, or its workers have another
@@ -194,17 +194,17 @@ class _Worker:
         Raises:
             ConfigurationError: It has another, or cannot be started.
         """
-        if await self._asked("account") != digest:
+        if await self._query("account") != digest:
             raise ConfigurationError(
                 "the cluster's workers have another key or address than this machine: set "
                 f"{', '.join(ACCOUNT_VARIABLES)} alike wherever Ray runs"
             )
 
-    async def _asked(self, question: str) -> object:
-        """Ask something that costs nothing, as often as the worker has to be started for it."""
-        method = getattr(self._actor, question).options(max_task_retries=-1)
+    async def _query(self, method: str) -> object:
+        """Call what costs nothing, as often as the worker has to be started for it."""
+        bound = getattr(self._actor, method).options(max_task_retries=-1)
         try:
-            return await method.remote()
+            return await bound.remote()
         except self._ray.exceptions.RayError as error:
             why = str(error).strip().partition("\n")[0]
             raise ConfigurationError(f"a worker of the cluster cannot be started: {why}") from None
@@ -224,25 +224,27 @@ class _Worker:
         """
         self.calls += 1
         try:
-            for _ in range(_LIVES):
-                story = Story(observers)
-                sending = _Sending(self._actor, called, before, on_progress, story)
+            for _ in range(_MAX_WORKER_DEATHS):
+                relay = EventRelay(observers)
+                sending = _Sending(self._actor, called, before, on_progress, relay)
                 try:
-                    said = await sending.run()
+                    result = await sending.run()
                 except self._ray.exceptions.RayError as error:
                     left = sending.may_have_left
-                    story.break_off((OutcomeUnknown if left else type(error)).__name__)
+                    relay.abort((OutcomeUnknown if left else type(error)).__name__)
                     if sending.may_have_left:
                         raise OutcomeUnknown(f"the worker died: {_MAY_HAVE_LEFT}") from None
-                    await self._asked("account")  # until it lives again
+                    await self._query("account")  # until it lives again
                     continue
-                if said.error is not None:
-                    raise said.error
-                on_progress(Progress(said.sent, said.sent))
-                return said.value
+                if result.error is not None:
+                    raise result.error
+                on_progress(Progress(result.sent, result.sent))
+                return result.value
         finally:
             self.calls -= 1
-        raise ConfigurationError(f"workers of the cluster died {_LIVES} times before they sent")
+        raise ConfigurationError(
+            f"workers of the cluster died {_MAX_WORKER_DEATHS} times before they sent"
+        )
 
 
 class _Sending:
@@ -254,45 +256,45 @@ class _Sending:
         called: RemoteCall,
         before: Callable[[], Awaitable[object]] | None,
         on_progress: Callable[[Progress], object],
-        story: Story,
+        relay: EventRelay,
     ) -> None:
         self.may_have_left = False
         self._actor, self._called = actor, called
         self._before, self._on_progress = before, on_progress
-        self._story = story
+        self._relay = relay
         self._id = secrets.token_hex(8)
         self._answer: asyncio.Future[CallResult] | None = None
-        self._news: asyncio.Future[Sequence[News]] | None = None
-        self._unread: deque[News] = deque()
+        self._messages: asyncio.Future[Sequence[CallMessage]] | None = None
+        self._unread: deque[CallMessage] = deque()
         self._refused: Exception | None = None
         self._cancelled = False
 
     async def run(self) -> CallResult:
-        """Wait for what comes of it, hear what it does, and give leave at its first byte."""
-        answer: asyncio.Future[CallResult] = _asked_once(
+        """Wait for what comes of it, pass on what it does, and answer at its first byte."""
+        answer: asyncio.Future[CallResult] = _future_of(
             self._actor.call.remote(self._id, self._called)
         )
         self._answer = answer
         try:
-            await self._hear()
-            said = await asyncio.shield(answer)
+            await self._read_messages()
+            result = await asyncio.shield(answer)
             if self._refused is not None:
-                if said.left:
+                if result.left:
                     self._refused.add_note(_MAY_HAVE_LEFT)
                 raise self._refused
-            return said
+            return result
         except asyncio.CancelledError as error:
             self._cancelled = True
             self._actor.cancel.remote(self._id)
             if await self._had_left(answer):
                 error.add_note(_MAY_HAVE_LEFT)
-            self._story.break_off(type(error).__name__)
+            self._relay.abort(type(error).__name__)
             raise
 
-    async def _hear(self) -> None:
-        """Take in what the worker has to say of the call, to its end."""
-        # Who hears may be cancelled and hear on. What is awaited then is awaited again, what is
-        # unread stays so; the end stays for good: of a call that is over no worker has news.
+    async def _read_messages(self) -> None:
+        """Read the worker's messages about the call, to its end."""
+        # Who reads may be cancelled and read on. What is awaited then is awaited again, what is
+        # unread stays so; the end stays for good: of a call that is over no worker has messages.
         while True:
             while self._unread:
                 one = self._unread[0]
@@ -300,33 +302,35 @@ class _Sending:
                     return
                 self._unread.popleft()
                 if isinstance(one, PermissionRequest):
-                    await self._give_leave()
+                    await self._answer_permission()
                 else:
-                    self._story.tell(one)
-            if self._news is None:
-                self._news = _asked_once(self._actor.news.remote(self._id))
-            self._unread.extend(await self._heard(self._news))
-            self._news = None
+                    self._relay.forward(one)
+            if self._messages is None:
+                self._messages = _future_of(self._actor.messages.remote(self._id))
+            self._unread.extend(await self._next_messages(self._messages))
+            self._messages = None
 
-    async def _heard(self, news: asyncio.Future[Sequence[News]]) -> Sequence[News]:
-        """Wait for news.
+    async def _next_messages(
+        self, messages: asyncio.Future[Sequence[CallMessage]]
+    ) -> Sequence[CallMessage]:
+        """Wait for messages.
 
         Raises:
             RayError: The worker died. The one that Ray starts in its stead knows nothing of the
-                call: it would be asked for ever.
+                call: one would wait for ever.
         """
         assert self._answer is not None
-        either: set[asyncio.Future[Any]] = {news, self._answer}
+        either: set[asyncio.Future[Any]] = {messages, self._answer}
         await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
-        if not news.done():
+        if not messages.done():
             self._answer.result()
-            await asyncio.wait({news}, timeout=_LAST_WORDS)
-        if news.done():
-            return news.result()
-        self._story.break_off("WorkerDied")  # once it had answered
+            await asyncio.wait({messages}, timeout=_CANCEL_TIMEOUT)
+        if messages.done():
+            return messages.result()
+        self._relay.abort("WorkerDied")  # once it had answered
         return [CallEnd()]
 
-    async def _give_leave(self) -> None:
+    async def _answer_permission(self) -> None:
         granted = False
         try:
             if self._before is not None and not self._cancelled:
@@ -338,20 +342,20 @@ class _Sending:
             if granted:
                 self.may_have_left = True
                 # From here on nobody may say that no byte has left: a receipt neither.
-                self._story.leaving()
+                self._relay.request_leaving()
                 self._on_progress(Progress(1, None))
-            self._actor.leave.remote(self._id, granted=granted)
+            self._actor.permit.remote(self._id, granted=granted)
 
     async def _had_left(self, answer: asyncio.Future[CallResult]) -> bool:
         with contextlib.suppress(Exception):
-            async with asyncio.timeout(_LAST_WORDS):
-                await self._hear()
-                said = await asyncio.shield(answer)
-                return self.may_have_left and (said.left or not said.cancelled)
+            async with asyncio.timeout(_CANCEL_TIMEOUT):
+                await self._read_messages()
+                result = await asyncio.shield(answer)
+                return self.may_have_left and (result.left or not result.cancelled)
         return self.may_have_left
 
 
-def _asked_once(reference: Awaitable[T]) -> asyncio.Future[T]:
+def _future_of(reference: Awaitable[T]) -> asyncio.Future[T]:
     """Return what Ray will say as a future, of which no error is complained of if nobody asks."""
     future = asyncio.ensure_future(reference)
     future.add_done_callback(lambda done: done.cancelled() or done.exception())

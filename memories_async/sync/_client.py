@@ -1168,7 +1168,7 @@ class Memories:
         clock: Clock | None = None,
         observers: Sequence[Observer] = (),
     ) -> None:
-        twin = client.Memories(
+        wrapped = client.Memories(
             api_key,
             caption_key=caption_key,
             base_url=base_url,
@@ -1181,15 +1181,15 @@ class Memories:
             clock=clock,
             observers=observers,
         )
-        self._share(twin, Portal(twin.aclose))
+        self._share(wrapped, Portal(wrapped.aclose))
 
-    def _share(self, twin: client.Memories, portal: Portal) -> None:
-        self._asyncio = twin
+    def _share(self, wrapped: client.Memories, portal: Portal) -> None:
+        self._asyncio = wrapped
         self._portal = portal
-        self.captions = Captions(twin.captions, portal)
-        self.library = Library(twin.library, portal)
-        self.embeddings = Embeddings(twin.embeddings, portal)
-        self.assets = Assets(twin.assets, portal)
+        self.captions = Captions(wrapped.captions, portal)
+        self.library = Library(wrapped.library, portal)
+        self.embeddings = Embeddings(wrapped.embeddings, portal)
+        self.assets = Assets(wrapped.assets, portal)
 
     def __repr__(self) -> str:
         return f"sync.{self._asyncio!r}"
@@ -1226,9 +1226,9 @@ class Memories:
         Raises:
             ConfigurationError: The options are none.
         """
-        twin = object.__new__(type(self))
-        twin._share(self._asyncio.with_options(options), self._portal.shared())
-        return twin
+        other = object.__new__(type(self))
+        other._share(self._asyncio.with_options(options), self._portal.shared())
+        return other
 
     def budget(
         self,

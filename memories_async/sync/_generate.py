@@ -1,8 +1,8 @@
 """Writes the blocking client: the asyncio sources' signatures and docstrings, and no bodies.
 
 ``python -m memories_async.sync._generate`` writes them, ``--check`` tells whether they are up to
-date. Only text and positions are read, nothing is imported: where a twin itself no longer imports,
-run this file by its path.
+date. Only text and positions are read, nothing is imported: where what is written no longer
+imports, run this file by its path.
 """
 
 from __future__ import annotations
@@ -48,11 +48,11 @@ Function: TypeAlias = ast.FunctionDef | ast.AsyncFunctionDef
 
 
 class UnwrappableError(Exception):
-    """The public API has something that no twin can be written for."""
+    """The public API has something that no blocking class can be written for."""
 
 
-class Twin(NamedTuple):
-    """An asyncio class, and the module that its blocking twin is written to."""
+class BlockingClass(NamedTuple):
+    """An asyncio class, and the module that its blocking class is written to."""
 
     module: str
     name: str
@@ -60,14 +60,14 @@ class Twin(NamedTuple):
 
     @property
     def path(self) -> Path:
-        """The file of the twin."""
+        """The file of the blocking class."""
         return TARGETS / f"{self.target}.py"
 
 
-TWINS = (
-    Twin("memories_async.client", "Memories", "_client"),
-    Twin("memories_async.callbacks.inbox", "CallbackInbox", "_inbox"),
-    Twin("memories_async.bulk.job", "Job", "_job"),
+BLOCKING_CLASSES = (
+    BlockingClass("memories_async.client", "Memories", "_client"),
+    BlockingClass("memories_async.callbacks.inbox", "CallbackInbox", "_inbox"),
+    BlockingClass("memories_async.bulk.job", "Job", "_job"),
 )
 
 
@@ -128,25 +128,28 @@ def _names(
                     yield target.id, ImportedName(module, target.id, False)
 
 
-def generate(twin: Twin) -> str:
-    """Return the text of a twin's module.
+def generate(written: BlockingClass) -> str:
+    """Return the text of a blocking class's module.
 
     Raises:
         UnwrappableError: A public method lacks an annotation or a docstring, or takes ``*args``.
     """
-    source = SourceFile(twin.module)
-    node = source.classes[twin.name]
+    source = SourceFile(written.module)
+    node = source.classes[written.name]
     namespaces = dict(_namespaces(source, node))
-    used = {_module_of(twin.module), ImportedName("memories_async.sync._portal", "Portal", False)}
+    used = {
+        _module_of(written.module),
+        ImportedName("memories_async.sync._portal", "Portal", False),
+    }
     classes: list[str] = []
     for name in namespaces.values():
         module = source.names[name].module
         used.add(_module_of(module))
         classes.append(_class(SourceFile(module), name, {}, used))
-    classes.append(_class(source, twin.name, namespaces, used))
-    used.discard(ImportedName(f"memories_async.sync.{twin.target}", twin.name, True))
-    used.discard(ImportedName(f"memories_async.sync.{twin.target}", twin.name, False))
-    header = HEADER.format(module=twin.module, name=twin.name)
+    classes.append(_class(source, written.name, namespaces, used))
+    used.discard(ImportedName(f"memories_async.sync.{written.target}", written.name, True))
+    used.discard(ImportedName(f"memories_async.sync.{written.target}", written.name, False))
+    header = HEADER.format(module=written.module, name=written.name)
     return "\n\n\n".join([header + "\n" + _imports(used), *classes]) + "\n"
 
 
@@ -191,7 +194,7 @@ def _class(
 def _init(
     source: SourceFile, node: ast.ClassDef, namespaces: dict[str, str], used: set[ImportedName]
 ) -> str:
-    """Return what makes a twin: as a user makes the asyncio object, or around one that is given."""
+    """Return what makes one: as a user makes the asyncio object, or around one that is given."""
     module = source.module.rpartition(".")[2]
     functions = {item.name: item for item in node.body if isinstance(item, Function)}
     if "__aenter__" not in functions or any(_makes_one(node, item) for item in node.body):
@@ -206,14 +209,14 @@ def _init(
     return "\n".join(
         [
             _signature(source, init, "__init__", used),
-            _call("        twin = ", kind, _arguments(source, init, used), ""),
-            "        self._share(twin, Portal(twin.aclose))",
+            _call("        wrapped = ", kind, _arguments(source, init, used), ""),
+            "        self._share(wrapped, Portal(wrapped.aclose))",
             "",
-            f"    def _share(self, twin: {kind}, portal: Portal) -> None:",
-            "        self._asyncio = twin",
+            f"    def _share(self, wrapped: {kind}, portal: Portal) -> None:",
+            "        self._asyncio = wrapped",
             "        self._portal = portal",
             *(
-                f"        self.{attribute} = {kind}(twin.{attribute}, portal)"
+                f"        self.{attribute} = {kind}(wrapped.{attribute}, portal)"
                 for attribute, kind in namespaces.items()
             ),
         ]
@@ -293,25 +296,25 @@ def _method(
         ]
     )
     arguments = _arguments(source, node, used)
-    twin = f"{source.module.rpartition('.')[2]}.{owner.name}"
+    asyncio_class = f"{source.module.rpartition('.')[2]}.{owner.name}"
     if decorators == ["property"]:
         body = f"        return self._asyncio.{node.name}"
     elif _makes_one(owner, node):
         body = _call(
-            "        twin, portal = Portal.opening(",
-            f"lambda caller: {twin}.{node.name}",
+            "        wrapped, portal = Portal.opening(",
+            f"lambda caller: {asyncio_class}.{node.name}",
             arguments,
-            ")\n        return cls(twin, portal)",
+            ")\n        return cls(wrapped, portal)",
         )
     elif decorators == ["classmethod"]:
         before = "        return Portal.once("
-        body = _call(before, f"lambda caller: {twin}.{node.name}", arguments, ")")
+        body = _call(before, f"lambda caller: {asyncio_class}.{node.name}", arguments, ")")
     elif _returns_another(node):
-        made = _call("        twin._share(", f"self._asyncio.{node.name}", arguments, "")
+        made = _call("        other._share(", f"self._asyncio.{node.name}", arguments, "")
         body = (
-            "        twin = object.__new__(type(self))\n"
+            "        other = object.__new__(type(self))\n"
             f"{made}, self._portal.shared())\n"
-            "        return twin"
+            "        return other"
         )
     elif isinstance(node, ast.FunctionDef) and _serves_both(node):
         body = _call("        return ", f"self._asyncio.{node.name}", arguments, "")
@@ -331,7 +334,7 @@ def _method(
 
 
 def check(node: Function, label: str, *, documented: bool = True) -> None:
-    """Refuse a method that no twin can be written for.
+    """Refuse a method that no blocking class can be written for.
 
     Raises:
         UnwrappableError: Says which and why.
@@ -389,9 +392,9 @@ def _wrapper(source: SourceFile, node: Function, argument: ast.arg, used: set[Im
         return "caller.awaited"
     if "Callable[" in annotation:
         return "caller.hook"
-    if source.names.get(annotation, NOTHING)[:2] in {(twin.module, twin.name) for twin in TWINS}:
-        used.add(ImportedName("memories_async.sync._portal", "asyncio_twin", False))
-        return "asyncio_twin"
+    if source.names.get(annotation, NOTHING)[:2] in {made[:2] for made in BLOCKING_CLASSES}:
+        used.add(ImportedName("memories_async.sync._portal", "asyncio_client", False))
+        return "asyncio_client"
     if annotation == "Source | Iterable[Source]":
         # Taken before the call begins: what is lazy may belong to the caller's thread.
         used.add(ImportedName("memories_async.media.source", "listed", False))
@@ -439,13 +442,13 @@ def _signature(source: SourceFile, node: Function, name: str, used: set[Imported
 
 
 def _note_names(source: SourceFile, annotation: ast.AST, used: set[ImportedName]) -> None:
-    """Note where the names of an annotation or a default come from; a twin's is the twin."""
+    """Note where the names of an annotation or a default come from; ours are blocking."""
     for item in ast.walk(annotation):
         if isinstance(item, ast.Name) and not hasattr(builtins, item.id) and item.id != "Awaitable":
             name = source.names[item.id]
-            for twin in TWINS:
-                if name[:2] == (twin.module, twin.name):
-                    name = name._replace(module=f"memories_async.sync.{twin.target}")
+            for made in BLOCKING_CLASSES:
+                if name[:2] == made[:2]:
+                    name = name._replace(module=f"memories_async.sync.{made.target}")
             used.add(name)
 
 
@@ -521,14 +524,14 @@ def _import_lines(names: set[ImportedName], indent: str) -> Iterator[str]:
 
 
 def main() -> int:
-    """Write the twins, or say whether they are up to date."""
+    """Write the blocking classes, or say whether they are up to date."""
     parser = argparse.ArgumentParser(prog="python -m memories_async.sync._generate")
     parser.add_argument("--check", action="store_true", help="write nothing; 1 if out of date")
     only_check = parser.parse_args().check
     try:
-        texts = {twin.path: generate(twin) for twin in TWINS}
+        texts = {made.path: generate(made) for made in BLOCKING_CLASSES}
     except UnwrappableError as error:
-        sys.exit(f"{error}: the blocking twin cannot be written")
+        sys.exit(f"{error}: the blocking client cannot be written")
     for path, text in texts.items():
         if not only_check:
             path.write_text(text, "utf-8")

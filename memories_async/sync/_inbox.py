@@ -51,17 +51,17 @@ class CallbackInbox:
         allow_from: Collection[str] = (),
         clock: Clock | None = None,
     ) -> None:
-        twin = inbox.CallbackInbox(
+        wrapped = inbox.CallbackInbox(
             address,
             store=store,
             secret=secret,
             allow_from=allow_from,
             clock=clock,
         )
-        self._share(twin, Portal(twin.aclose))
+        self._share(wrapped, Portal(wrapped.aclose))
 
-    def _share(self, twin: inbox.CallbackInbox, portal: Portal) -> None:
-        self._asyncio = twin
+    def _share(self, wrapped: inbox.CallbackInbox, portal: Portal) -> None:
+        self._asyncio = wrapped
         self._portal = portal
 
     def __repr__(self) -> str:

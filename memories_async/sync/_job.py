@@ -14,7 +14,7 @@ from memories_async.bulk import job
 from memories_async.bulk.kinds import JobKind
 from memories_async.bulk.models import Counts, Event, Inputs, Item, Plan, Report, Status
 from memories_async.config import CallOptions, Rate
-from memories_async.sync._portal import Portal, asyncio_twin
+from memories_async.sync._portal import Portal, asyncio_client
 
 if TYPE_CHECKING:
     import numpy as np
@@ -131,7 +131,7 @@ class Job:
             JobBusy: The same job is being planned by somebody else.
             JournalError: The file cannot be written.
         """
-        twin, portal = Portal.opening(
+        wrapped, portal = Portal.opening(
             lambda caller: job.Job.create(
                 path,
                 kind,
@@ -143,7 +143,7 @@ class Job:
                 shard=shard,
             )
         )
-        return cls(twin, portal)
+        return cls(wrapped, portal)
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> Job:
@@ -162,8 +162,8 @@ class Job:
             ConfigurationError: There is no such file, or it is no job.
             JournalError: The file cannot be read.
         """
-        twin, portal = Portal.opening(lambda caller: job.Job.open(path))
-        return cls(twin, portal)
+        wrapped, portal = Portal.opening(lambda caller: job.Job.open(path))
+        return cls(wrapped, portal)
 
     @classmethod
     def merge(cls, paths: Sequence[str | os.PathLike[str]], into: str | os.PathLike[str]) -> Job:
@@ -186,8 +186,8 @@ class Job:
             JobBusy: One of them is being run.
             JournalError: One was merged into another job, is not whole, or cannot be written.
         """
-        twin, portal = Portal.opening(lambda caller: job.Job.merge(paths, into))
-        return cls(twin, portal)
+        wrapped, portal = Portal.opening(lambda caller: job.Job.merge(paths, into))
+        return cls(wrapped, portal)
 
     def add(
         self,
@@ -337,7 +337,7 @@ class Job:
         return self._portal.run(
             lambda caller: self._asyncio.plan(
                 caller.lazy(inputs),
-                client=asyncio_twin(client),
+                client=asyncio_client(client),
                 rate=rate,
                 batch_size=batch_size,
                 unknown=unknown,
@@ -401,7 +401,7 @@ class Job:
         """
         return self._portal.run(
             lambda caller: self._asyncio.run(
-                asyncio_twin(client),
+                asyncio_client(client),
                 concurrency=concurrency,
                 batch_size=batch_size,
                 max_cost=max_cost,
@@ -445,7 +445,7 @@ class Job:
             ApiError: The service refused.
         """
         return self._portal.run(
-            lambda caller: self._asyncio.reconcile(asyncio_twin(client), options=options)
+            lambda caller: self._asyncio.reconcile(asyncio_client(client), options=options)
         )
 
     def items(self, *, status: Status | str | None = None) -> Iterator[Item]:

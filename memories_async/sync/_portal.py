@@ -356,7 +356,7 @@ class _PortalCall(Generic[T]):
         self._coroutine: Coroutine[Any, Any, T] | None = None
         self._task: asyncio.Task[T] | None = None
         self._over = False
-        self._told = False
+        self._delivered = False
 
     def start(self, coroutine: Coroutine[Any, Any, T]) -> None:
         """Begin on the loop, in the caller's context.
@@ -396,7 +396,7 @@ class _PortalCall(Generic[T]):
         Args:
             error: What the caller will see; told what the call left behind.
         """
-        if self._coroutine is None or not self.thread.reachable or self._told:
+        if self._coroutine is None or not self.thread.reachable or self._delivered:
             return
         if not self._over:
             with suppress(ClosedError):  # then the loop is ending, and cancels the call by itself
@@ -445,7 +445,7 @@ class _PortalCall(Generic[T]):
         if not task.cancelled() and task.exception() is None:
             return task.result()
         # Not kept: the exception's traceback will hold this frame, and so this object.
-        self._task, self._told = None, True
+        self._task, self._delivered = None, True
         if task.cancelled():
             closed = ClosedError("the client was closed while the call was under way")
             for note in left_behind(task):
@@ -464,7 +464,7 @@ class _PortalCall(Generic[T]):
 NOT_WAITED_FOR = "the call was not waited for: it may have been billed"
 
 
-def asyncio_twin(client: Any) -> Any:
+def asyncio_client(client: Any) -> Any:
     """Return the asyncio object behind a blocking one, for calls on another loop."""
     return getattr(client, "_asyncio", client)
 

@@ -212,9 +212,9 @@ async def new_journal(path: Path) -> Journal:
     journal = Journal(path)
     await journal.create()
     header = JobHeader("embed_images", {}, None, datetime.now(UTC))
-    await journal.ask(queries.write_header, header)
+    await journal.execute(queries.write_header, header)
     for number in range(100):
-        await journal.ask(queries.add, [NewItem(f"/{number}", {}, {}, 10)])
+        await journal.execute(queries.add, [NewItem(f"/{number}", {}, {}, 10)])
     await journal.complete()
     return journal
 
@@ -280,7 +280,7 @@ async def test_a_change_that_fails_is_undone_whole_and_the_others_stand(tmp_path
     assert "item 1 is not planned" in str(results[1])
     assert isinstance(results[2], JournalError)
     assert isinstance(results[3], ZeroDivisionError)
-    assert (await journal.ask(queries.by_id, [2]))[0].item.status is Status.PLANNED
+    assert (await journal.execute(queries.by_id, [2]))[0].item.status is Status.PLANNED
     assert journal.tally.counts.sending == 3
     await journal.aclose()
 
@@ -318,7 +318,7 @@ async def test_the_tally_follows_every_step(tmp_path: Path) -> None:
     await journal.write(queries.retry, Status.FAILED)
     assert journal.tally.counts.planned == 99
     assert journal.tally.doubtful == 1
-    rows = await journal.ask(queries.items_after, 0, 1000, None)
+    rows = await journal.execute(queries.items_after, 0, 1000, None)
     for status in Status:
         told = getattr(journal.tally.counts, status)
         assert told == sum(item.status is status for item in rows)

@@ -23,7 +23,7 @@ from memories_async.callbacks import (
 )
 from memories_async.callbacks import inbox as inbox_module
 from memories_async.callbacks.responses import CallbackResponse
-from memories_async.callbacks.tokens import CallbackKind, new_token
+from memories_async.callbacks.tokens import CallbackKind, new_token, sign
 from tests.callbacks.conftest import ADDRESS, IN_EVERY_STORE, NOW, StoppedClock, StorePlace
 
 pytestmark = pytest.mark.anyio

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memories_async.callbacks.tokens import CallbackKind, last_segment, new_token, verify
+from memories_async.callbacks.tokens import CallbackKind, last_segment, new_token, sign, verify
 
 SECRET = b"0123456789abcdef"
 

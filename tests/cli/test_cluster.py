@@ -20,7 +20,7 @@ from memories_async.cli.exit_codes import Exit
 from memories_async.emulator import Emulator
 from memories_async.ray.caller import CallerActor, RemoteCall
 from memories_async.ray.cluster import _Sending
-from memories_async.ray.stories import Story
+from memories_async.ray.event_relay import EventRelay
 
 Run = Callable[..., int]
 
@@ -145,7 +145,7 @@ class Reference:
 
 
 class Actor:
-    """The worker's own code without Ray; news is heard once the call is over."""
+    """The worker's own code without Ray; messages are read once the call is over."""
 
     def __init__(self) -> None:
         self.worker = CallerActor(None)
@@ -163,7 +163,7 @@ class Actor:
         return Reference(task)
 
     async def _after(self, name: str, work: Coroutine[Any, Any, object]) -> object:
-        if name == "news":
+        if name == "messages":
             await self.over.wait()
         try:
             said = await work
@@ -178,7 +178,7 @@ class Actor:
 async def ask_in_vain(
     picture: object, *, options: CallOptions, on_progress: object
 ) -> Awaitable[object]:
-    """Want to send, and come to the deadline before leave is given."""
+    """Want to send, and come to the deadline before permission is given."""
     assert options.before_sending is not None
     asking = asyncio.ensure_future(options.before_sending())
     await asyncio.sleep(0)
@@ -187,38 +187,38 @@ async def ask_in_vain(
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("cancelled", ["in the middle of its news", "after its end"])
-async def test_of_a_call_that_is_over_no_more_news_is_asked_for(cancelled: str) -> None:
+@pytest.mark.parametrize("cancelled", ["in the middle of its messages", "after its end"])
+async def test_of_a_call_that_is_over_no_more_messages_are_asked_for(cancelled: str) -> None:
     actor, asked, never = Actor(), asyncio.Event(), asyncio.Event()
     client: Any = SimpleNamespace(embeddings=SimpleNamespace(image=ask_in_vain))
     actor.worker._client = client
 
     async def before() -> None:
         asked.set()
-        if cancelled == "in the middle of its news":
+        if cancelled == "in the middle of its messages":
             await never.wait()
 
     called = RemoteCall(("embeddings", "image"), (b"",), {}, CallOptions())
-    sending = _Sending(actor, called, before, lambda progress: None, Story([]))
+    sending = _Sending(actor, called, before, lambda progress: None, EventRelay([]))
     running = asyncio.ensure_future(sending.run())
     await asked.wait()
-    if cancelled == "in the middle of its news":
+    if cancelled == "in the middle of its messages":
         running.cancel()
         with pytest.raises(asyncio.CancelledError):
             await running
     else:
         await running
-        await sending._hear()  # as one does who is cancelled while the answer is on its way
+        await sending._read_messages()  # as if cancelled while the answer is on its way
     await asyncio.gather(*actor.tasks[1:])
     assert not actor.worker._calls
-    assert len(actor.tasks) == (4 if running.cancelled() else 3), "call, news, leave and cancel"
+    assert len(actor.tasks) == (4 if running.cancelled() else 3), "call, messages, permit, cancel"
 
 
 @pytest.mark.anyio
-async def test_a_worker_that_dies_while_leave_is_given_is_not_asked_for_ever() -> None:
-    """The one that is started in its stead knows nothing of the call, and has no news of it."""
+async def test_a_worker_that_dies_while_permission_is_given_is_not_asked_for_ever() -> None:
+    """The one that is started in its stead knows nothing of the call, and has no messages of it."""
     actor = Actor()
-    actor.over.set()  # news is heard at once
+    actor.over.set()  # messages are read at once
 
     async def want_to_send(picture: object, *, options: CallOptions, on_progress: object) -> None:
         assert options.before_sending is not None
@@ -234,7 +234,7 @@ async def test_a_worker_that_dies_while_leave_is_given_is_not_asked_for_ever() -
         await asyncio.sleep(0)
 
     called = RemoteCall(("embeddings", "image"), (b"",), {}, CallOptions())
-    sending = _Sending(actor, called, before, lambda progress: None, Story([]))
+    sending = _Sending(actor, called, before, lambda progress: None, EventRelay([]))
     async with asyncio.timeout(20):
         with pytest.raises(ChildProcessError):
             await sending.run()

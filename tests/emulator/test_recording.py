@@ -378,8 +378,8 @@ async def test_an_answer_that_is_quicker_than_the_reader_is_recorded(
         await answered.wait()
         return found
 
-    ask, receive = recorder.Recorder._ask, recorder.receive
-    monkeypatch.setattr(recorder.Recorder, "_ask", asked)
+    ask, receive = recorder.Recorder._forward, recorder.receive
+    monkeypatch.setattr(recorder.Recorder, "_forward", asked)
     monkeypatch.setattr(recorder, "receive", received)
     async with recording(tmp_path) as (_, between), client_for(between) as client:
         await client.embeddings.image(PNG)

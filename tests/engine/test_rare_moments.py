@@ -36,7 +36,7 @@ from memories_async._engine.body.writer import Transfer
 from memories_async._engine.dispatch import Dispatcher
 from memories_async._engine.transport import downloads, http, sessions
 from memories_async._engine.transport.downloads import PartialFile
-from memories_async._engine.watch import tell
+from memories_async._engine.watch import notify
 from memories_async.media.inspect import inspect_source
 from memories_async.media.readers import PREFETCH_SIZE
 from memories_async.media.rules import EMBEDDED_IMAGE
@@ -362,4 +362,4 @@ async def test_an_observer_that_ends_the_program_ends_it() -> None:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        tell([Ending()], None)  # type: ignore[arg-type]  # no event is looked at
+        notify([Ending()], None)  # type: ignore[arg-type]  # no event is looked at

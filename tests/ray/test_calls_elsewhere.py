@@ -13,7 +13,7 @@ from memories_async.emulator import Cut, Emulator, InjectedFault, Reason
 from memories_async.emulator.engines.hashing import HashEngine
 from memories_async.ray.caller import CallerActor, RemoteCall
 from memories_async.ray.cluster import _Sending
-from memories_async.ray.stories import Story
+from memories_async.ray.event_relay import EventRelay
 from tests.bulk.ledgers import PNG
 from tests.virtual_clock import HurriedClock
 
@@ -50,7 +50,7 @@ async def test_who_refuses_the_second_attempt_is_told_of_the_first_one_s_bill(
 ) -> None:
     asked = 0
 
-    async def let_leave_once() -> None:
+    async def permit_once() -> None:
         nonlocal asked
         asked += 1
         if asked > 1:
@@ -70,7 +70,7 @@ async def test_who_refuses_the_second_attempt_is_told_of_the_first_one_s_bill(
         caller._client = client
         actor: Any = _Actor(caller)
         with pytest.raises(KeyError, match="not again") as caught:
-            await _Sending(actor, called, let_leave_once, heard, Story([])).run()
+            await _Sending(actor, called, permit_once, heard, EventRelay([])).run()
         assert emulator.ledger.billed() == billed
         assert len(emulator.ledger) == 1
     notes = getattr(caught.value, "__notes__", [])

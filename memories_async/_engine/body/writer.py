@@ -66,7 +66,7 @@ class Transfer:
     sent: int = 0
     sent_at: float | None = None
     failure: BaseException | None = None
-    _told: float = 0.0
+    _reported_at: float = 0.0
 
     def handing_over(self, size: int) -> None:
         """Note that so many bytes are about to leave: the last of them decides the state."""
@@ -86,11 +86,11 @@ class Transfer:
         self.sent += size
         if self.on_progress is not None:
             now = time.monotonic()
-            if now - self._told >= PROGRESS_INTERVAL or self.sent == self.total:
-                self._told = now
-                self.tell()
+            if now - self._reported_at >= PROGRESS_INTERVAL or self.sent == self.total:
+                self._reported_at = now
+                self.report()
 
-    def tell(self) -> None:
+    def report(self) -> None:
         """Tell the caller where the upload stands."""
         if self.on_progress is not None:
             try:
@@ -113,7 +113,7 @@ async def write(
     budget.active += 1
     try:
         if transfer.attempt > 1:
-            transfer.tell()
+            transfer.report()
         if recipe.length is not None and recipe.length <= piece_size + SMALL:
             parts = [_at_hand(piece, transfer.attempt) for piece in recipe.pieces]
             if None not in parts:
@@ -134,7 +134,7 @@ async def write(
                 await writing.put_file(piece)
         if recipe.length is None:
             transfer.whole()  # the writer ends a chunked body by itself
-            transfer.tell()
+            transfer.report()
     finally:
         budget.active -= 1
 

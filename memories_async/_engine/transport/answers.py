@@ -136,8 +136,8 @@ def _is_refusal(body: bytes) -> bool:
         said: object = _json.loads(body)
     except _json.JSONDecodeError:
         return False
-    told = cast("dict[str, object]", said) if isinstance(said, dict) else {}
-    return not {"code", "error", "msg", "message"}.isdisjoint(told)
+    fields = cast("dict[str, object]", said) if isinstance(said, dict) else {}
+    return not {"code", "error", "msg", "message"}.isdisjoint(fields)
 
 
 class TooLargeError(Exception):

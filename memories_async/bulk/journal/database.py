@@ -84,7 +84,7 @@ class Journal:
         """
         await self._run(self._file.open)
 
-    async def ask(
+    async def execute(
         self,
         query: Callable[Concatenate[sqlite3.Connection, P], T],
         *args: P.args,
@@ -117,7 +117,7 @@ class Journal:
             JournalError: It cannot be written.
         """
         # A group holds changes of all types.
-        return cast("T", await self._commits.ask(lambda db: change(db, *args, **kwargs)))
+        return cast("T", await self._commits.submit(lambda db: change(db, *args, **kwargs)))
 
     async def start(self, ids: Sequence[int]) -> None:
         """Write down that items are about to be sent, in the file that the next run will find.

@@ -39,17 +39,17 @@ async def merge(
     target = Journal(into)
     async with AsyncExitStack() as stack:
         sources = [await _held(stack, path, target.path) for path in paths]
-        headers = [await source.ask(queries.read_header) for source in sources]
+        headers = [await source.execute(queries.read_header) for source in sources]
         header = _common(headers, paths)
         await _refuse_copies(sources, headers)
         try:
             await target.create()
-            await target.ask(queries.write_header, header)
+            await target.execute(queries.write_header, header)
             requests = 0
             for source in sources:
                 await _copy(source, target, requests)
-                requests += await source.ask(merging.requests_of)
-            await target.ask(merging.set_requests, requests)
+                requests += await source.execute(merging.requests_of)
+            await target.execute(merging.set_requests, requests)
             for source in sources:
                 await source.write(queries.set_merged, target.path)
             await target.complete()
@@ -75,7 +75,7 @@ async def _refuse_copies(sources: Sequence[Journal], headers: Sequence[JobHeader
     made: dict[tuple[object, object], str] = {}
     for source, header in zip(sources, headers, strict=True):
         # Shards that ten machines planned at one instant have no input in common.
-        first = header.created_at, await source.ask(merging.first_input)
+        first = header.created_at, await source.execute(merging.first_input)
         other = made.setdefault(first, source.path)
         if other != source.path:
             raise ConfigurationError(
@@ -89,7 +89,7 @@ async def _held(stack: AsyncExitStack, path: str | os.PathLike[str], into: str) 
     journal = Journal(path)
     stack.push_async_callback(journal.aclose)
     await journal.open()
-    header = await journal.ask(queries.read_header)
+    header = await journal.execute(queries.read_header)
     if header.merged_into == into and await asyncio.to_thread(os.path.exists, into):
         raise JournalError(f"{journal.path} was merged into {into} already")
     held = await journal.lock(f"merging into {into}", merging_into=into)
@@ -130,9 +130,9 @@ async def _copy(source: Journal, target: Journal, requests: int) -> None:
     numbers: dict[int, int] = {}
     duplicates: list[tuple[int, int]] = []
     place = 0
-    while page := await source.ask(merging.page_of, place, PAGE):
+    while page := await source.execute(merging.page_of, place, PAGE):
         place = page[-1].id
-        numbers |= dict(await target.ask(merging.take_over, page, requests))
+        numbers |= dict(await target.execute(merging.take_over, page, requests))
         duplicates += [
             (item.id, item.values["duplicate_of"])
             for item in page
@@ -141,4 +141,4 @@ async def _copy(source: Journal, target: Journal, requests: int) -> None:
     renumbered = [
         (numbers[id], numbers[original]) for id, original in duplicates if original in numbers
     ]
-    await target.ask(merging.point_to_originals, renumbered)
+    await target.execute(merging.point_to_originals, renumbered)

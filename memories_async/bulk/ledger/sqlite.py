@@ -156,7 +156,7 @@ class SqliteLedger:
 
     async def _change(self, change: Change[T]) -> T:
         # A group holds changes of all types.
-        return cast("T", await self._commits.ask(change))
+        return cast("T", await self._commits.submit(change))
 
     async def _commit_all(self, changes: Sequence[Change[object]]) -> list[object | Exception]:
         if self._thread is None:

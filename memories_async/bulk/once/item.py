@@ -28,7 +28,7 @@ from memories_async.models import Result
 
 T = TypeVar("T", bound=Result)
 
-LOOK_AGAIN = 0.25
+POLL_INTERVAL = 0.25
 """Seconds between two looks at an item that another worker is sending."""
 
 
@@ -115,8 +115,8 @@ class SentItem(Generic[T]):
             known = await self.ledger.find(self.key)
             if known is None or known.status is not Status.SENDING or waited >= self.patience:
                 return known
-            await asyncio.sleep(LOOK_AGAIN)
-            waited += LOOK_AGAIN
+            await asyncio.sleep(POLL_INTERVAL)
+            waited += POLL_INTERVAL
 
     async def _begin(self) -> None:
         if await asyncio.to_thread(self._changed):

@@ -52,7 +52,7 @@ SELECT arrivals.name, body, digest, at FROM tasks JOIN arrivals USING (token)
 WHERE tasks.name = ? ORDER BY number DESC LIMIT 1
 """
 
-_NEWS = """
+_NEW_ARRIVALS = """
 SELECT number, tasks.name FROM arrivals JOIN tasks USING (token)
 WHERE number > ? AND tasks.name IS NOT NULL
 """
@@ -272,9 +272,11 @@ class _Worker:
             db = self.connection
             [version] = db.execute("PRAGMA data_version").fetchone()
             if self._last is not None and version != self._data_version:
-                news = cast("list[tuple[int, str]]", db.execute(_NEWS, (self._last,)).fetchall())
-                self._last = max((number for number, _ in news), default=self._last)
-                self._subscribers.wake(name for _, name in news)
+                arrivals = cast(
+                    "list[tuple[int, str]]", db.execute(_NEW_ARRIVALS, (self._last,)).fetchall()
+                )
+                self._last = max((number for number, _ in arrivals), default=self._last)
+                self._subscribers.wake(name for _, name in arrivals)
             self._data_version = version
         except (sqlite3.Error, OSError, MemoriesError) as error:
             if self._healthy:  # once, not fifty times a second

@@ -11,9 +11,9 @@ from memories_async.cli import profiles
 from memories_async.cli.credentials import (
     PROFILE_VARIABLE,
     VARIABLES,
-    ask,
     forget_in_keyring,
     keep_in_keyring,
+    prompt_for,
 )
 from memories_async.cli.exit_codes import Exit
 from memories_async.cli.options import SHARED, Shared
@@ -35,7 +35,7 @@ def key(name: KeyName, /, *, keyring: bool = False, shared: Shared = SHARED) -> 
         shared: What every command understands.
     """
     profile = _name(shared)
-    value = ask(name, f"profile {profile!r}", piped=True)
+    value = prompt_for(name, f"profile {profile!r}", piped=True)
     Memories(value)  # refuses what no header can carry, before it is stored
     if keyring:
         keep_in_keyring(profile, name, value)
@@ -74,8 +74,8 @@ def show(*, shared: Shared = SHARED) -> int:
         for field in VARIABLES:
             row[field] = _masked(getattr(profile, field), field)
         row["keyring"] = profile.keyring
-        told = [f"{field}={value}" for field, value in row.items() if value and field != "profile"]
-        output.result(row, f"{name}: {' '.join(told) or 'empty'}")
+        parts = [f"{field}={value}" for field, value in row.items() if value and field != "profile"]
+        output.result(row, f"{name}: {' '.join(parts) or 'empty'}")
     if not found:
         output.note(f"there are no profiles in {profiles.path()}")
     return Exit.DONE

@@ -15,7 +15,7 @@ from memories_async.cli import checks
 from memories_async.cli.credentials import Account, account, connect_as
 from memories_async.cli.doctor import environment
 from memories_async.cli.doctor.findings import Finding, Health
-from memories_async.cli.doctor.live import HeardMemories, examine
+from memories_async.cli.doctor.live import RecordingMemories, examine
 from memories_async.cli.doctor.recording import Destination, recorded, replayed
 from memories_async.cli.doctor.steps import BILLED, FREE, GIVEN, Step, cost_of
 from memories_async.cli.exit_codes import Exit
@@ -165,7 +165,7 @@ async def _calls(
     rates: Mapping[Bucket, Rate] | None,
 ) -> AsyncIterator[Finding]:
     key: KeyName = next(iter(there.account.keys))
-    async with connect_as(HeardMemories, there.account, key, calling, rates) as client:
+    async with connect_as(RecordingMemories, there.account, key, calling, rates) as client:
         async for finding in examine(client, steps, there, budget, spent):
             yield finding
 

@@ -155,9 +155,9 @@ def row_of(video: Video) -> dict[str, object]:
 
 
 def _text_of(video: Video) -> str:
-    told = [video.video_no, video.status or "", on_a_line(video.name or "")]
+    columns = [video.video_no, video.status or "", on_a_line(video.name or "")]
     if video.duration is not None:
-        told.append(duration(video.duration))
+        columns.append(duration(video.duration))
     if video.size is not None:
-        told.append(f"{video.size / 1e6:.1f} MB")
-    return "  ".join(filter(None, map(on_a_line, told)))
+        columns.append(f"{video.size / 1e6:.1f} MB")
+    return "  ".join(filter(None, map(on_a_line, columns)))

@@ -134,12 +134,12 @@ def _row_of(hit: Clip | SearchHit) -> dict[str, object]:
 
 def _text_of(hit: Clip | SearchHit) -> str:
     """Return a hit as people read it: one line."""
-    told = [] if isinstance(hit, Clip) else [str(hit.video_no or hit.image_id or hit.name or "")]
+    columns = [] if isinstance(hit, Clip) else [str(hit.video_no or hit.image_id or hit.name or "")]
     if hit.start_time is not None:
         end = "" if hit.end_time is None else f"{hit.end_time:9.2f} s"
-        told.append(f"{hit.start_time:9.2f} s - {end}")
+        columns.append(f"{hit.start_time:9.2f} s - {end}")
     if hit.score is not None:
-        told.append(f"{hit.score:.3f}")
+        columns.append(f"{hit.score:.3f}")
     if isinstance(hit, SearchHit) and hit.text:
-        told.append(one_line(hit.text))
-    return "  ".join(map(on_a_line, told))
+        columns.append(one_line(hit.text))
+    return "  ".join(map(on_a_line, columns))

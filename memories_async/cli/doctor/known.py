@@ -7,7 +7,7 @@ from typing import TypeAlias
 
 from memories_async.cli.doctor.shapes import Shape
 
-Known: TypeAlias = tuple[int, str, int | str, Shape]
+ExpectedAnswer: TypeAlias = tuple[int, str, int | str, Shape]
 """HTTP status, Content-Type, the envelope's code, and the shape of the whole answer."""
 
 JSON = "application/json"
@@ -35,16 +35,16 @@ _HIT: Shape = {
 }
 
 
-def _captioned(data: Shape) -> Known:
+def _captioned(data: Shape) -> ExpectedAnswer:
     return 200, JSON, 0, {"code": "number", "msg": "text", "data": data}
 
 
-def _library(data: Shape) -> Known:
+def _library(data: Shape) -> ExpectedAnswer:
     flags: Mapping[str, Shape] = {"success": "boolean", "failed": "boolean"}
     return 200, JSON, "0000", {"code": "text", "msg": "text", "data": data, **flags}
 
 
-def _intelligence(data: Shape) -> Known:
+def _intelligence(data: Shape) -> ExpectedAnswer:
     flags: Mapping[str, Shape] = {"success": "boolean", "failed": "boolean"}
     return 200, JSON, 200, {"code": "number", "msg": "text", "data": data, **flags}
 
@@ -61,7 +61,7 @@ _TRANSCRIPT: Shape = {
     ],
 }
 
-ANSWERS: Mapping[str, Known] = {
+ANSWERS: Mapping[str, ExpectedAnswer] = {
     "caption_image_url": _captioned({"text": "text", "token": _TOKEN}),
     "caption_video_url": _captioned({"data": {"text": "text"}, "token": _TOKEN}),
     "submit_video_file": _captioned({"task_id": "text"}),

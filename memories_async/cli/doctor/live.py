@@ -27,10 +27,10 @@ from memories_async.observe.prices import ARITHMETIC
 from memories_async.operations import Operation
 
 
-class HeardHttp(Http):
+class RecordingHttp(Http):
     """The client's own transport, that also keeps the answers as they came."""
 
-    heard: list[tuple[Operation[Any], Reply]]
+    replies: list[tuple[Operation[Any], Reply]]
 
     async def exchange(
         self, request: Request[Any], transfer: Transfer, **how: Any
@@ -38,24 +38,24 @@ class HeardHttp(Http):
         """Send one request, and keep its answer."""
         outcome = await super().exchange(request, transfer, **how)
         if isinstance(outcome, Reply):
-            self.heard.append((request.operation, outcome))
+            self.replies.append((request.operation, outcome))
         return outcome
 
 
-class HeardMemories(Memories):
+class RecordingMemories(Memories):
     """A client whose raw answers can be looked at."""
 
-    async def hear(self) -> list[tuple[Operation[Any], Reply]]:
+    async def record_replies(self) -> list[tuple[Operation[Any], Reply]]:
         """Begin to keep answers; return where they are kept."""
         pipeline = await self._dispatcher.engine()
         await pipeline.http.aclose()
-        pipeline.http = HeardHttp(self._settings)
-        pipeline.http.heard = []
-        return pipeline.http.heard
+        pipeline.http = RecordingHttp(self._settings)
+        pipeline.http.replies = []
+        return pipeline.http.replies
 
 
 async def examine(
-    client: HeardMemories,
+    client: RecordingMemories,
     steps: Sequence[Step],
     there: Destination,
     budget: Decimal,
@@ -70,7 +70,7 @@ async def examine(
         budget: Dollars that the calls may cost.
         spent: Told of each call that was made.
     """
-    heard = await client.hear()
+    replies = await client.record_replies()
     found, left = Findings(there.seed, **there.addresses), budget
     for step in steps:
         # By the step's name: the same media again, whatever other steps were made.
@@ -86,13 +86,13 @@ async def examine(
             yield Finding(step.name, Health.SKIPPED, "--max-cost does not cover it")
         else:
             left = ARITHMETIC.subtract(left, step.counted)
-            heard.clear()
+            replies.clear()
             spent(step)
-            yield await _made(client, step, found, heard)
+            yield await _made(client, step, found, replies)
 
 
 async def _made(
-    client: Memories, step: Step, found: Findings, heard: Sequence[tuple[Operation[Any], Reply]]
+    client: Memories, step: Step, found: Findings, replies: Sequence[tuple[Operation[Any], Reply]]
 ) -> Finding:
     started = asyncio.get_running_loop().time()
     error: MemoriesError | None = None
@@ -105,7 +105,7 @@ async def _made(
     if isinstance(error, ApiError) and NOT_RECORDED in error.message:
         return Finding(step.name, Health.SKIPPED, "the recording has no answer to it")
     seconds = asyncio.get_running_loop().time() - started
-    drift = [text for operation, reply in heard for text in _drift(operation, reply)]
+    drift = [text for operation, reply in replies for text in _drift(operation, reply)]
     drift = list(dict.fromkeys(drift))
     if error is not None and not drift:
         return Finding(step.name, Health.PROBLEM, in_options(str(error)))
@@ -120,16 +120,16 @@ def _drift(operation: Operation[Any], reply: Reply) -> list[str]:
     if known is None:
         return []
     status, content_type, code, shape = known
-    told: list[str] = []
+    problems: list[str] = []
     if reply.status != status:
-        told.append(f"HTTP status: {reply.status} came, {status} was expected")
+        problems.append(f"HTTP status: {reply.status} came, {status} was expected")
     came = reply.headers.get("content-type", "none").partition(";")[0]
     if came != content_type:
-        told.append(f"Content-Type: {came} came, {content_type} was expected")
+        problems.append(f"Content-Type: {came} came, {content_type} was expected")
     answer = read(reply.body)
     fields = answer if _json.is_object(answer) else {}
     if fields.get("code", code) != code:
-        told.append(f"code: {fields['code']!r} came, {code!r} was expected")
-    if reply.status >= 400 or (told and not fields):
-        return told
-    return told + list(differences(shape, answer))
+        problems.append(f"code: {fields['code']!r} came, {code!r} was expected")
+    if reply.status >= 400 or (problems and not fields):
+        return problems
+    return problems + list(differences(shape, answer))

@@ -57,14 +57,14 @@ def _transfer(label: str, done: str, then: str) -> Generator[Hook]:
         seconds = monotonic() - started
         whole = progress.fraction == 1.0
         of_all = "" if progress.total is None else f" of {progress.total / 1e6:.1f}"
-        told = [f"{progress.sent / 1e6:.1f}{of_all} MB {done}"]
+        details = [f"{progress.sent / 1e6:.1f}{of_all} MB {done}"]
         if whole:
-            told.append(then)
+            details.append(then)
         elif progress.sent and seconds > 1:
             speed = progress.sent / seconds
             left = ((progress.total or progress.sent) - progress.sent) / speed
-            told += [f"{duration(left)} left", f"{speed / 1e6:.1f} MB/s"]
-        show(lambda: (label, progress.fraction, told), whole)
+            details += [f"{duration(left)} left", f"{speed / 1e6:.1f} MB/s"]
+        show(lambda: (label, progress.fraction, details), whole)
 
     with _redrawn(show):
         yield hook
@@ -103,34 +103,34 @@ def standing(event: Event, before: int, age: float) -> tuple[float, list[str]]:
     """
     counts = event.counts
     part = counts.finished / counts.total if counts.total else 1.0
-    told = [f"{counts.finished} of {counts.total}"]
+    details = [f"{counts.finished} of {counts.total}"]
     if event.stop is not None:
-        told.insert(0, f"ending: {counts.sending} in flight")
+        details.insert(0, f"ending: {counts.sending} in flight")
     elif event.remaining is not None:
-        told.insert(0, f"{duration(max(event.remaining - age, 0))} left")
+        details.insert(0, f"{duration(max(event.remaining - age, 0))} left")
     else:
-        told.insert(0, "-:-- left")
-    told += [
+        details.insert(0, "-:-- left")
+    details += [
         f"{count} {name}" for name in ("failed", "unknown") if (count := getattr(counts, name))
     ]
     if event.cost is not None:
-        told.append(f"${event.cost}")
+        details.append(f"${event.cost}")
     if event.seconds and counts.finished > before:
-        told.append(f"{(counts.finished - before) / event.seconds:.1f}/s")
-    told.append(f"{event.bytes_sent / 1e6:.1f} MB sent, {event.bytes_planned / 1e6:.1f} to go")
-    return part, told
+        details.append(f"{(counts.finished - before) / event.seconds:.1f}/s")
+    details.append(f"{event.bytes_sent / 1e6:.1f} MB sent, {event.bytes_planned / 1e6:.1f} to go")
+    return part, details
 
 
-def line(label: str, part: float | None, told: Sequence[str], width: int, *, ascii: bool) -> str:
+def line(label: str, part: float | None, details: Sequence[str], width: int, *, ascii: bool) -> str:
     """Return a status line that is no wider than a terminal.
 
-    The bar, the percentage and the first of what is told are always there from 60 columns on; of
+    The bar, the percentage and the first of the details are always there from 60 columns on; of
     the rest there is as much as there is room for.
 
     Args:
         label: What is worked at; it is cut first.
         part: How much of it is done, 0 to 1; None if nobody knows.
-        told: What else there is to say, the most wanted first.
+        details: What else there is to say, the most wanted first.
         width: The terminal's columns.
         ascii: Draw the bar with signs that every encoding has.
     """
@@ -138,7 +138,7 @@ def line(label: str, part: float | None, told: Sequence[str], width: int, *, asc
     percent = "" if part is None else f" {int(part * 100):3}%"
     room = width - 1 - (0 if part is None else NARROWEST_BAR + 1) - len(percent)
     text = ""
-    for number, one in enumerate(told):
+    for number, one in enumerate(details):
         longer = text + (dot if text else " ") + one
         if number and width_of(longer) > room - min(width_of(label), 12):
             break
@@ -209,9 +209,9 @@ def _plain_lines() -> _Show:
         now = monotonic()
         if draw is not None and (at_once or now >= due):
             due = now + max(LINE_EVERY, (now - started) / 20)
-            label, part, told = draw()
+            label, part, details = draw()
             percent = "" if part is None else f"{int(part * 100)}% · "
-            console.say(f"{label}: {percent}{' · '.join(told)}")
+            console.say(f"{label}: {percent}{' · '.join(details)}")
 
     return show
 

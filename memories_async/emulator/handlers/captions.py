@@ -61,7 +61,7 @@ async def _describe_images(
 ) -> HandlerResult:
     engine = request.context.engine
     paths = [picture.path for picture in pictures]
-    text = await request.context.ask(
+    text = await request.context.run_engine(
         pictures, engine.describe_images, paths, request.text("user_prompt")
     )
     return HandlerResult({"text": text, "token": _tokens(request, text, len(pictures))})
@@ -129,7 +129,9 @@ async def _video_by_file(request: HandlerRequest) -> SpooledFile:
 
 
 async def _checked_duration(request: HandlerRequest, video: SpooledFile) -> SpooledFile:
-    facts = await request.context.ask([video], request.context.engine.probe_video, video.path)
+    facts = await request.context.run_engine(
+        [video], request.context.engine.probe_video, video.path
+    )
     checks.caption_duration(facts.duration)
     return video
 
@@ -145,7 +147,7 @@ async def _persons(request: HandlerRequest) -> list[tuple[str, SpooledFile]]:
 async def _describe_video(
     request: HandlerRequest, video: SpooledFile, persons: Sequence[tuple[str, SpooledFile]]
 ) -> tuple[str, dict[str, int]]:
-    text = await request.context.ask(
+    text = await request.context.run_engine(
         [video, *(picture for _, picture in persons)],
         request.context.engine.describe_video,
         video.path,

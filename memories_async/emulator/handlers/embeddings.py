@@ -33,7 +33,7 @@ async def embed_image_asset(request: HandlerRequest) -> HandlerResult:
 
 async def _embed_image(request: HandlerRequest, picture: SpooledFile) -> HandlerResult:
     engine = request.context.engine
-    vector = await request.context.ask(
+    vector = await request.context.run_engine(
         [picture], engine.embed_image, picture.path, request.text("model")
     )
     return HandlerResult({"embedding": vector})
@@ -42,7 +42,7 @@ async def _embed_image(request: HandlerRequest, picture: SpooledFile) -> Handler
 async def embed_video(request: HandlerRequest) -> HandlerResult:
     """Embed a video that is an asset."""
     engine, video = request.context.engine, usable(request)
-    vector = await request.context.ask(
+    vector = await request.context.run_engine(
         [video], engine.embed_video, video.path, request.text("model")
     )
     return HandlerResult({"embedding": vector})
@@ -52,7 +52,7 @@ async def embed_texts(request: HandlerRequest) -> HandlerResult:
     """Embed texts, in their order."""
     engine, texts = request.context.engine, request.texts("input")
     length = request.integer("dimensionality") or TEXT_EMBEDDING_LENGTHS[request.text("model")]
-    vectors = await request.context.ask(
+    vectors = await request.context.run_engine(
         [], lambda: [engine.embed_text(text, length) for text in texts]
     )
     return HandlerResult([{"embedding": vector} for vector in vectors])

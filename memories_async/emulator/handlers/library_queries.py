@@ -136,15 +136,15 @@ async def index(request: HandlerRequest, video: StoredVideo) -> StoredVideo:
 
 
 async def _indexed(request: HandlerRequest, video: StoredVideo) -> StoredVideo:
-    engine, ask = request.context.engine, request.context.ask
+    engine, run = request.context.engine, request.context.run_engine
     film = request.context.store.videos.file(video)
     try:
         return attrs.evolve(
             video,
             status="PARSE",
-            facts=await ask([film], engine.probe_video, film.path),
-            seen=await ask([film], engine.describe_shots, film.path),
-            heard=await ask([film], engine.transcribe, film.path),
+            facts=await run([film], engine.probe_video, film.path),
+            seen=await run([film], engine.describe_shots, film.path),
+            heard=await run([film], engine.transcribe, film.path),
         )
     except Refusal as refusal:
         return attrs.evolve(video, status="FAILED", cause=str(refusal.message))

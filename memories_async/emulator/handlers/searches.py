@@ -61,7 +61,7 @@ async def _find_clips(
     request: HandlerRequest, video: StoredVideo, picture: SpooledFile, prompt: str
 ) -> list[Hit]:
     film = request.context.store.videos.file(video)
-    return await request.context.ask(
+    return await request.context.run_engine(
         [film, picture], request.context.engine.find_clips, film.path, picture.path, prompt
     )
 
@@ -161,7 +161,7 @@ async def _text_of(request: HandlerRequest, image: StoredImage) -> str:
         file = request.context.store.images.file(image)
         engine = request.context.engine
         try:
-            text = await request.context.ask(
+            text = await request.context.run_engine(
                 [file], engine.describe_images, [file.path], "Describe the picture."
             )
         except Refusal:

@@ -118,23 +118,23 @@ class Recorder:
         """
         self._redaction.learn(request.headers.get("Authorization", ""))
         pipe = Pipe()
-        asking = asyncio.create_task(self._ask(request, route.row, pipe))
-        asking.add_done_callback(lambda _: pipe.drop())
+        forwarding = asyncio.create_task(self._forward(request, route.row, pipe))
+        forwarding.add_done_callback(lambda _: pipe.drop())
         received: Received | None = None
         try:
             teed = TeedRequest(request, TeedStream(request.content, pipe.put))
             reading = asyncio.create_task(receive(teed, route, spool, keep=_NOTHING_KEPT))
             try:
-                await asyncio.wait((reading, asking), return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait((reading, forwarding), return_when=asyncio.FIRST_COMPLETED)
                 if request.content.is_eof():
                     # All of it went on, and the service may be quicker than what is done here.
                     await asyncio.wait((reading,))
                 if reading.done():
                     received = reading.result()
                     await pipe.end()
-                elif asking.done() and not asking.exception():
+                elif forwarding.done() and not forwarding.exception():
                     logger.warning("An answer came before the whole request: it is not recorded")
-                answer, downloaded = await asking
+                answer, downloaded = await forwarding
             finally:
                 reading.cancel()
                 await asyncio.gather(reading, return_exceptions=True)
@@ -143,13 +143,13 @@ class Recorder:
             logger.warning("%s could not be sent on: %r", route.row.call, message)
             return received, gateway(502, request.path)
         finally:
-            asking.cancel()
-            await asyncio.gather(asking, return_exceptions=True)
+            forwarding.cancel()
+            await asyncio.gather(forwarding, return_exceptions=True)
         if received is not None:
             downloaded = await self._record(request, route.row, received, answer, downloaded)
         return received, self._returned(request, route.row, answer, downloaded)
 
-    async def _ask(
+    async def _forward(
         self, request: web.Request, row: Operation[Any], pipe: Pipe
     ) -> tuple[RecordedAnswer, Path | None]:
         target, headers = self._target(request, row)

@@ -19,7 +19,7 @@ from memories_async.observe import (
     RequestLeaving,
     read_receipts,
 )
-from memories_async.ray.stories import Story
+from memories_async.ray.event_relay import EventRelay
 
 ELSEWHERE = ObservedCall(
     number=7,
@@ -56,23 +56,23 @@ def ended(attempt: int = 1) -> AttemptEnded:
     )
 
 
-def begin(story: Story) -> None:
-    story.tell(CallStarted(call=ELSEWHERE))
-    story.tell(AttemptStarted(call=ELSEWHERE, attempt=1))
+def begin(relay: EventRelay) -> None:
+    relay.forward(CallStarted(call=ELSEWHERE))
+    relay.forward(AttemptStarted(call=ELSEWHERE, attempt=1))
 
 
 def test_a_call_is_told_once_and_under_a_number_of_ours(tmp_path: Path) -> None:
     listener, receipts = Listener(), Receipts(tmp_path / "receipts")
     for _ in range(2):  # of two workers, each with a call of the same number
-        story = Story([listener, receipts])
-        begin(story)
-        story.leaving()
-        story.leaving()
-        story.tell(RequestLeaving(call=ELSEWHERE, attempt=1, digest="abc"))
-        story.tell(Charged(call=ELSEWHERE, attempt=1, certainty="billed", digest="abc"))
-        story.tell(ended())
-        story.tell(CallEnded(call=ELSEWHERE, attempts=1, seconds=0.1, error=None))
-        story.break_off("NothingMore")
+        relay = EventRelay([listener, receipts])
+        begin(relay)
+        relay.request_leaving()
+        relay.request_leaving()
+        relay.forward(RequestLeaving(call=ELSEWHERE, attempt=1, digest="abc"))
+        relay.forward(Charged(call=ELSEWHERE, attempt=1, certainty="billed", digest="abc"))
+        relay.forward(ended())
+        relay.forward(CallEnded(call=ELSEWHERE, attempts=1, seconds=0.1, error=None))
+        relay.abort("NothingMore")
     first, second = listener.events[:6], listener.events[6:]
     kinds = [CallStarted, AttemptStarted, RequestLeaving, Charged, AttemptEnded, CallEnded]
     assert [type(event) for event in first] == [type(event) for event in second] == kinds
@@ -86,11 +86,11 @@ def test_a_call_is_told_once_and_under_a_number_of_ours(tmp_path: Path) -> None:
 @pytest.mark.parametrize("left", [True, False])
 def test_a_worker_that_dies_ends_its_call(left: bool, tmp_path: Path) -> None:
     listener, receipts = Listener(), Receipts(tmp_path / "receipts")
-    story = Story([listener, receipts])
-    begin(story)
+    relay = EventRelay([listener, receipts])
+    begin(relay)
     if left:
-        story.leaving()
-    story.break_off("OutcomeUnknown")
+        relay.request_leaving()
+    relay.abort("OutcomeUnknown")
     said = [type(event).__name__ for event in listener.events[2:]]
     money = ["RequestLeaving", "Charged"] if left else []
     assert said == [*money, "AttemptEnded", "CallEnded"]
@@ -100,12 +100,12 @@ def test_a_worker_that_dies_ends_its_call(left: bool, tmp_path: Path) -> None:
 
 def test_a_free_call_of_a_worker_that_dies_costs_nothing(tmp_path: Path) -> None:
     listener, receipts = Listener(), Receipts(tmp_path / "receipts")
-    story = Story([listener, receipts])
+    relay = EventRelay([listener, receipts])
     free = attrs.evolve(ELSEWHERE, operation="library.video", row="get_video", billable=False)
-    story.tell(CallStarted(call=free))
-    story.tell(AttemptStarted(call=free, attempt=1))
-    story.leaving()
-    story.break_off("OutcomeUnknown")
+    relay.forward(CallStarted(call=free))
+    relay.forward(AttemptStarted(call=free, attempt=1))
+    relay.request_leaving()
+    relay.abort("OutcomeUnknown")
     said = [type(event).__name__ for event in listener.events[2:]]
     assert said == ["RequestLeaving", "AttemptEnded", "CallEnded"]
     assert list(read_receipts(tmp_path / "receipts")) == []
@@ -114,9 +114,9 @@ def test_a_free_call_of_a_worker_that_dies_costs_nothing(tmp_path: Path) -> None
 def test_a_worker_killed_with_everybody_is_in_the_file_before_its_first_byte(
     tmp_path: Path,
 ) -> None:
-    story = Story([Receipts(tmp_path / "receipts")])
-    begin(story)
-    story.leaving()
+    relay = EventRelay([Receipts(tmp_path / "receipts")])
+    begin(relay)
+    relay.request_leaving()
     assert [receipt.status for receipt in read_receipts(tmp_path / "receipts")] == [
         "perhaps billed"
     ]
@@ -124,11 +124,11 @@ def test_a_worker_killed_with_everybody_is_in_the_file_before_its_first_byte(
 
 def test_a_second_attempt_leaves_too() -> None:
     listener = Listener()
-    story = Story([listener])
-    begin(story)
-    story.leaving()
-    story.tell(ended())
-    story.tell(AttemptStarted(call=ELSEWHERE, attempt=2))
-    story.leaving()
+    relay = EventRelay([listener])
+    begin(relay)
+    relay.request_leaving()
+    relay.forward(ended())
+    relay.forward(AttemptStarted(call=ELSEWHERE, attempt=2))
+    relay.request_leaving()
     leaving = [event for event in listener.events if isinstance(event, RequestLeaving)]
     assert [event.attempt for event in leaving] == [1, 2]

@@ -1,4 +1,4 @@
-"""What a call elsewhere does, told to the observers here as if it were made here."""
+"""What a call elsewhere does, passed on to the observers here as if it were made here."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import attrs
 
-from memories_async._engine.watch import CALL_NUMBERS, tell
+from memories_async._engine.watch import CALL_NUMBERS, notify
 from memories_async.observe.events import (
     AttemptEnded,
     AttemptStarted,
@@ -21,14 +21,15 @@ from memories_async.observe.events import (
 )
 
 
-class Story:
-    """One call that a worker makes, as its observers hear it; it ends even where the worker does.
+class EventRelay:
+    """Passes on the events of one call that a worker makes; it ends even where the worker does.
 
-    That a request leaves is said when leave is given, before its first byte and without its
-    digest, which comes with the bill: what a killed worker had sent is in a receipt all the same.
+    That a request leaves is reported when permission is given, before its first byte and without
+    its digest, which comes with the bill: what a killed worker had sent is in a receipt all the
+    same.
 
     Args:
-        observers: Who is told.
+        observers: Who is notified.
     """
 
     def __init__(self, observers: Sequence[Observer]) -> None:
@@ -40,7 +41,7 @@ class Story:
         self._left = False
         self._under_way = False
 
-    def tell(self, event: Event) -> None:
+    def forward(self, event: Event) -> None:
         """Pass an event on; another process's number of the call means nothing here."""
         event = attrs.evolve(event, call=attrs.evolve(event.call, number=self._number))
         match event:
@@ -56,19 +57,19 @@ class Story:
                 self._call = None
             case _:
                 pass
-        tell(self._observers, event)
+        notify(self._observers, event)
 
-    def leaving(self) -> None:
-        """Tell that the first byte may leave; once for each attempt."""
+    def request_leaving(self) -> None:
+        """Report that the first byte may leave; once for each attempt."""
         if self._call is not None and not self._left:
             self._left = True
-            tell(
+            notify(
                 self._observers,
                 RequestLeaving(call=self._call, attempt=self._attempt, digest=""),
             )
 
-    def break_off(self, error: str) -> None:
-        """Tell the end of a call of which nothing more will be heard; it may have been told.
+    def abort(self, error: str) -> None:
+        """Report the end of a call that has no more events; it may have been reported.
 
         Args:
             error: The class of what it ended with.
@@ -81,7 +82,7 @@ class Story:
             charged = Charged(
                 call=call, attempt=self._attempt, certainty="perhaps billed", digest=""
             )
-            tell(self._observers, charged)
+            notify(self._observers, charged)
         if self._under_way:
             ended = AttemptEnded(
                 call=call,
@@ -94,6 +95,6 @@ class Story:
                 seconds=seconds,
                 error=error,
             )
-            tell(self._observers, ended)
+            notify(self._observers, ended)
         over = CallEnded(call=call, attempts=self._attempt, seconds=seconds, error=error)
-        tell(self._observers, over)
+        notify(self._observers, over)
