@@ -79,29 +79,22 @@ class Pipe:
 
     def __init__(self) -> None:
         self._pieces: asyncio.Queue[bytes] = asyncio.Queue(maxsize=4)
-        self._dropped = asyncio.Event()
+        self._dropped = False
 
     async def put(self, piece: bytes) -> None:
         """Hand a piece over, waiting until there is room; nobody wants it once it is dropped."""
-        while not self._dropped.is_set():
-            try:
-                self._pieces.put_nowait(piece)
-            except asyncio.QueueFull:
-                putting = asyncio.ensure_future(self._pieces.put(piece))
-                dropped = asyncio.ensure_future(self._dropped.wait())
-                await asyncio.wait((putting, dropped), return_when=asyncio.FIRST_COMPLETED)
-                dropped.cancel()
-                if not putting.done():
-                    putting.cancel()
-            return
+        if not self._dropped:
+            await self._pieces.put(piece)
 
     async def end(self) -> None:
         """Say that no more comes."""
         await self.put(b"")
 
     def drop(self) -> None:
-        """Take no more."""
-        self._dropped.set()
+        """Take no more, and let go whoever waits for room."""
+        self._dropped = True
+        while not self._pieces.empty():
+            self._pieces.get_nowait()
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         while piece := await self._pieces.get():
