@@ -14,7 +14,7 @@ from memories_async.bulk.options import check_options
 from memories_async.captions import Captions
 from memories_async.checks.kinds import Kind
 from memories_async.embeddings import Embeddings
-from memories_async.errors import ConfigurationError, UnexpectedShape
+from memories_async.errors import ConfigurationError
 from memories_async.library import Library
 from memories_async.models import Caption, Progress, Result, Video
 from memories_async.observe.prices import calls_within
@@ -226,8 +226,6 @@ def content_tag(sha256: str) -> str:
 async def _add_images(client: Memories, request: ItemRequest) -> list[ItemAnswer]:
     sources = [item.source for item in request.items]
     images = await _call(request, client.library.add_images, sources)
-    if len(images) != len(sources):
-        raise UnexpectedShape(f"{len(sources)} images were sent and {len(images)} answered")
     return [ItemAnswer({"image_id": image.id} | _extra(image)) for image in images]
 
 

@@ -301,10 +301,6 @@ class Run:
                 await self._settle(attempt.all_unknown("the run broke off"))
             raise
         self._failures = 0
-        if len(answers) != len(attempt.ids):
-            wrong = f"{len(attempt.ids)} items were sent and {len(answers)} answered"
-            await self._settle(attempt.all_unknown(wrong))
-            return []
         await self._keep(attempt, answers)
         return []
 

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import attrs
 import pytest
 
 from memories_async import CallOptions, ConfigurationError, LedgerUnavailable, Memories
 from memories_async.bulk import Once, RedisLedger, SqliteLedger, Status
 from memories_async.bulk.ledger import Begun, Entry, UnknownPolicy
+from memories_async.bulk.once import item
 from memories_async.emulator import Cut, Emulator, Hang, InjectedFault, Reason
+from memories_async.emulator.http.envelopes import HttpResponse
 from tests.bulk.conftest import MakeImages
 from tests.bulk.ledgers import PNG
 from tests.callbacks.conftest import free_port, redis_server
@@ -153,6 +157,56 @@ async def test_a_ledger_lost_after_sending_still_hands_over_what_was_paid(
     assert record.status is Status.DONE
     assert record.value is not None
     assert "gone" in (record.error or "")
+
+
+async def test_a_ledger_lost_just_before_the_first_byte_lets_nothing_leave(
+    client: Memories, emulator: Emulator, tmp_path: Path
+) -> None:
+    class Losing(SqliteLedger):
+        async def begin(
+            self, key: str, token: str, *, unknown: UnknownPolicy = "keep", limit: int | None = None
+        ) -> tuple[Begun, Entry | None]:
+            raise LedgerUnavailable("gone")
+
+    ledger = Losing(tmp_path / "ledger")
+    record = await Once(client, ledger).embed_image(PICTURE)
+    await ledger.aclose()
+    assert record.status is Status.PLANNED
+    assert "gone" in (record.error or "")
+    assert emulator.ledger.billed() == 0
+
+
+async def test_an_answer_that_nobody_can_read_is_unknown_and_not_sent_again(
+    once: Once, emulator: Emulator
+) -> None:
+    no_json = HttpResponse(body=b"<html>", headers={"Content-Type": "text/html"})
+    emulator.faults.add(InjectedFault(None, no_json, moment="processed"))
+    assert (await once.embed_image(PICTURE)).status is Status.UNKNOWN
+    assert (await once.embed_image(PICTURE)).status is Status.UNKNOWN
+    assert emulator.ledger.billed() == 1
+
+
+async def test_what_another_process_sends_is_waited_for_and_not_sent(
+    client: Memories, ledger: SqliteLedger, emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(item, "POLL_INTERVAL", 0)
+    once = Once(client, ledger, patience=math.inf)
+    answered = await once.embed_image(PICTURE)
+    find, looks = ledger.find, iter([Status.SENDING, Status.SENDING])
+
+    async def find_it_under_way(key: str) -> Entry | None:
+        entry = await find(key)
+        assert entry is not None
+        return attrs.evolve(entry, status=next(looks, entry.status))
+
+    ledger.find = find_it_under_way  # type: ignore[method-assign]  # as another process would see
+    record = await once.embed_image(PICTURE)
+    assert (record.status, record.replayed) == (Status.DONE, True)
+    assert next(looks, None) is None
+    assert record.value is not None
+    assert answered.value is not None
+    assert list(record.value.vector) == pytest.approx(list(answered.value.vector))
+    assert emulator.ledger.billed() == 1
 
 
 async def test_a_cancelled_call_is_unknown_if_it_had_left(once: Once, emulator: Emulator) -> None:
