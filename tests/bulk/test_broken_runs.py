@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from memories_async import ClosedError, Memories
-from memories_async.bulk import Job, Status
+from memories_async.bulk import Job, Status, preflight
 from memories_async.emulator import Emulator
 from memories_async.emulator.faults import InjectedFault
 from memories_async.emulator.http.envelopes import HttpResponse
@@ -93,3 +94,32 @@ async def test_a_client_that_is_closed_under_a_run_ends_it_and_leaves_the_rest_p
             await job.run(another)
         await assert_journal_matches(job, emulator.ledger, 3)
     assert emulator.ledger.billed() == 3
+
+
+async def test_a_file_that_changes_or_fails_while_it_is_hashed_ends_only_itself(
+    emulator: Emulator,
+    client: Memories,
+    images: MakeImages,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    folder = images(4)
+    hash_file = preflight.digest_of
+
+    def hash_and_disturb(path: str) -> str:
+        digest = hash_file(path)
+        if path.endswith("1.png"):
+            with open(path, "ab") as file:
+                file.write(b"more")
+        elif path.endswith("2.png"):
+            raise OSError(errno.EIO, "Input/output error", path)
+        return digest
+
+    monkeypatch.setattr(preflight, "digest_of", hash_and_disturb)
+    async with await Job.create(tmp_path / "job", "embed_images", folder) as job:
+        report = await job.run(client)
+        failed = [item for item in await items_of(job) if item.status is Status.FAILED]
+    assert (report.counts.done, report.counts.failed, report.stopped) == (2, 2, None)
+    assert "changed while it was being read" in str(failed[0].error)
+    assert "Input/output error" in str(failed[1].error)
+    assert emulator.ledger.billed() == 2
