@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import sys
 import threading
@@ -98,22 +99,79 @@ async def test_pieces_are_large_where_nobody_else_wants_the_loop(
 ) -> None:
     sizes, rounds = await upload_beside(clock, lambda: OTHERS / 2, uploads)
     assert set(sizes) <= {TLS_PIECE, 8 * MEBIBYTE % TLS_PIECE}
-    # What other uploads take is no reason to give way to them; all of them share one turn.
-    assert max(rounds) <= (TIME_SLICE * 2 / 0.001 * MEBIBYTE) + uploads * TLS_PIECE
+    # What other uploads take is no reason to give way to them; in each round one has its turn.
+    assert max(rounds) <= TIME_SLICE / 0.0005 * MEBIBYTE + TLS_PIECE
 
 
 @pytest.mark.parametrize("uploads", [1, 8])
 async def test_pieces_are_small_where_others_want_the_loop(uploads: int, clock: Clock) -> None:
     sizes, rounds = await upload_beside(clock, lambda: 2 * OTHERS, uploads)
-    large = [size for size in sizes if size > SMALL_PIECE]
+    fair = min(SMALL_PIECE * uploads, TLS_PIECE)  # whose turn comes rarer writes more
+    large = [size for size in sizes if size > fair]
     assert len(large) <= 2 * uploads  # until they noticed
-    assert max(rounds[4:]) <= uploads * 2 * SMALL_PIECE
+    assert max(rounds[4:]) <= max(fair, 2 * SMALL_PIECE)
+
+
+async def test_uploads_have_their_turns_one_after_the_other(clock: Clock) -> None:
+    """Else whatever else comes due waits for a piece of each of them."""
+    rounds, budget, order = [0], UploadBudget(), list[int]()
+
+    class Named(Working):
+        def __init__(self, number: int) -> None:
+            super().__init__(clock, rounds)
+            self.number = number
+
+        async def write(self, data: bytes | memoryview) -> None:
+            await super().write(data)
+            order.append(self.number)
+
+    beside = asyncio.create_task(others(clock, rounds, lambda: 2 * OTHERS))
+    recipe = body_of(bytes(8 * MEBIBYTE))
+    await asyncio.gather(
+        *(
+            writer.write(recipe, Named(number), Transfer(recipe.length), budget, TLS_PIECE)
+            for number in range(8)
+        )
+    )
+    beside.cancel()
+    turns = [number for number, _ in itertools.groupby(order)]
+    assert turns[8:160] == turns[:8] * 19
+    assert max(rounds[4:]) == TLS_PIECE
+
+
+@pytest.mark.parametrize("moment", ["first", "called", "next", "in line", "last"])
+async def test_a_cancelled_upload_leaves_its_turn_to_others(clock: Clock, moment: str) -> None:
+    rounds, budget = [0], UploadBudget()
+    recipe = body_of(bytes(8 * MEBIBYTE))
+
+    class Cancelling(Working):
+        async def write(self, data: bytes | memoryview) -> None:
+            await super().write(data)
+            if len(self.sizes) == 5 and moment != "first":
+                # This upload's turn: the next was called when it began, and has not run yet.
+                number = {"called": 1, "next": 2, "in line": 3, "last": 7}[moment]
+                uploads[number].cancel()
+
+    sinks = [Cancelling(clock, rounds), *(Working(clock, rounds) for _ in range(7))]
+    uploads = [
+        asyncio.create_task(writer.write(recipe, sink, Transfer(recipe.length), budget, TLS_PIECE))
+        for sink in sinks
+    ]
+    if moment == "first":
+        await asyncio.sleep(0)  # each has asked for its first turn; this one's is the next
+        uploads[0].cancel()
+    ended = await asyncio.gather(*uploads, return_exceptions=True)
+    assert sum(isinstance(error, asyncio.CancelledError) for error in ended) == 1
+    assert [sum(sink.sizes) for sink in sinks].count(8 * MEBIBYTE) == 7
+    assert budget.active == 0
+    # Alone again, one has each round's turn and asks nobody.
+    await asyncio.wait_for(budget.give_way(0.0), 5)
 
 
 async def test_pieces_grow_again_once_the_others_are_done(clock: Clock) -> None:
     ends = clock.now + COURTESY
     sizes, _ = await upload_beside(clock, lambda: 2 * OTHERS if clock.now < ends else OTHERS / 4, 2)
-    small = [index for index, size in enumerate(sizes) if size == SMALL_PIECE]
+    small = [index for index, size in enumerate(sizes) if size == 2 * SMALL_PIECE]
     assert small
     assert sizes[-10:].count(TLS_PIECE) >= 5
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TypeVar
+from weakref import WeakKeyDictionary
 
 import attrs
 
@@ -18,9 +20,10 @@ T = TypeVar("T")
 
 SMALLEST_PIECE = 16 * 1024
 SMALL_PIECE = 96 * 1024
-"""One write where others want the loop: they wait for no more than this takes to encrypt."""
+"""One write of one upload where others want the loop: they wait for no more than this takes to
+encrypt. Where several uploads share the loop, each writes as much more as its turn comes rarer."""
 TIME_SLICE = 0.00025
-"""Seconds of the loop that all uploads in flight may take between two rounds of other work."""
+"""Seconds of the loop that uploads may take between two rounds of other work."""
 SHORT_TIME_SLICE = 0.00005
 """The same where others want the loop: more than a head or a tail takes, less than a piece."""
 OTHERS = 0.00012
@@ -35,6 +38,59 @@ loop_seconds = time.thread_time if sys.platform == "linux" else time.perf_counte
 (elsewhere that clock is too coarse)."""
 
 
+@attrs.define(eq=False)
+class _Turns:
+    """Whose turn it is on one event loop: one upload's in each round, in the order of asking.
+
+    Were it all uploads' in the same round, whatever else comes due would wait for a piece of each,
+    and for as many again where its timer or answer comes behind them in the next round.
+    """
+
+    _waiting: deque[asyncio.Future[None]] = attrs.field(factory=deque)
+    _due: bool = False
+    """Whether an upload has its turn in the next round."""
+    _began: float = 0.0
+    _taken: float = 0.0
+    """Seconds of the loop that uploads took since the last turn began."""
+
+    @property
+    def in_line(self) -> int:
+        """How many uploads wait for a turn."""
+        return len(self._waiting) + self._due
+
+    async def next(self, taken: float) -> float:
+        """Wait for the next turn; return the seconds that others took of the round before it.
+
+        Args:
+            taken: Seconds of the loop that this upload took since its last turn.
+        """
+        turn: asyncio.Future[None] | None = None
+        try:
+            if self._due:
+                self._taken += taken
+                turn = asyncio.get_running_loop().create_future()
+                self._waiting.append(turn)
+                await turn
+            else:
+                self._due, self._began, self._taken = True, loop_seconds(), 0.0
+                await asyncio.sleep(0)
+        except asyncio.CancelledError:
+            if turn is None or not turn.cancelled():  # its turn had come, and is another's now
+                self._call_next()
+            raise
+        began, taken = self._began, self._taken
+        self._began, self._taken = loop_seconds(), 0.0
+        self._call_next()
+        return self._began - began - taken
+
+    def _call_next(self) -> None:
+        while self._waiting:
+            if not (turn := self._waiting.popleft()).done():
+                turn.set_result(None)
+                return
+        self._due = False
+
+
 class UploadBudget:
     """What all uploads in flight share: worker threads, memory and time on the loop.
 
@@ -46,8 +102,9 @@ class UploadBudget:
         self._memory = memory
         self._prefetch_left = 2 * memory
         self.active = 0
-        self._taken = 0.0
         self._courteous_until = 0.0
+        self._in_line = 1
+        self._turns: WeakKeyDictionary[asyncio.AbstractEventLoop, _Turns] = WeakKeyDictionary()
         # The loop's default executor costs eight uploads 1.4 to 2 times as much CPU. Checks have a
         # thread of their own: reading a picture in one of several costs its call a fifth more CPU.
         self.readers = Threads(threads, "memories-async-reader")
@@ -59,16 +116,17 @@ class UploadBudget:
 
     def piece(self, most: int) -> int:
         """Return how many bytes one write may have now, at most ``most``."""
-        return min(most, SMALL_PIECE) if time.perf_counter() < self._courteous_until else most
+        if time.perf_counter() >= self._courteous_until:
+            return most
+        return min(most, SMALL_PIECE * self._in_line)
 
     @property
     def time_slice(self) -> float:
         """Seconds that one upload may take of the loop before it lets others run."""
-        courteous = time.perf_counter() < self._courteous_until
-        return SHORT_TIME_SLICE if courteous else TIME_SLICE / max(self.active, 1)
+        return SHORT_TIME_SLICE if time.perf_counter() < self._courteous_until else TIME_SLICE
 
     async def give_way(self, taken: float) -> None:
-        """Let others run, and see whether they have more to do than uploads.
+        """Let others run until the next turn, and see whether they have more to do than uploads.
 
         Large pieces cost the least, and beside them a small call waits three times as long as it
         takes. So pieces are large while nobody else wants the loop, and small as soon as somebody
@@ -77,11 +135,12 @@ class UploadBudget:
         Args:
             taken: Seconds of the loop that this upload took since it last gave way.
         """
-        self._taken += taken
-        taken_before, began = self._taken, loop_seconds()
-        await asyncio.sleep(0)
-        if loop_seconds() - began - (self._taken - taken_before) > OTHERS:
+        loop = asyncio.get_running_loop()
+        if (turns := self._turns.get(loop)) is None:
+            turns = self._turns.setdefault(loop, _Turns())
+        if await turns.next(taken) > OTHERS:
             self._courteous_until = time.perf_counter() + COURTESY
+        self._in_line = turns.in_line + 1
 
     async def run(self, function: Callable[[], T]) -> T:
         """Run a blocking function in a worker thread and wait for what it returns."""

@@ -124,6 +124,7 @@ async def write(
                 while parts:
                     await _hand_over(cast("bytes", parts.pop()), sink, transfer)
                 return
+        await budget.give_way(0.0)  # uploads that begin together have their first turns in turn
         writing = _BodyWriter(sink, transfer, budget, piece_size)
         for piece in recipe.pieces:
             if isinstance(piece, bytes):
