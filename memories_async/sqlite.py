@@ -139,7 +139,7 @@ def connect(
         db.execute(f"PRAGMA synchronous = {synchronous}")
         if schema is not None:
             prepare(db, schema, make=create_missing)
-    except sqlite3.DatabaseError as error:
+    except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
         db.close()
         raise _explained(error, name) from None
     except BaseException:
@@ -194,7 +194,7 @@ def connect_for_reading(
         except BaseException:
             copy.close()
             raise
-    except sqlite3.DatabaseError as error:
+    except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
         db.close()
         raise _explained(error, name) from None
     except BaseException:
@@ -398,7 +398,10 @@ def _steps(db: sqlite3.Connection, schema: Schema, make: bool) -> list[Step]:
     return [step for old in range(version, schema.version) for step in schema.upgrades[old]]
 
 
-def _explained(error: sqlite3.DatabaseError, name: str) -> Exception:
+def _explained(error: sqlite3.DatabaseError | UnicodeDecodeError, name: str) -> Exception:
+    if isinstance(error, UnicodeDecodeError):
+        # SQLite's message quotes the table's text that it cannot read, and Python decodes that.
+        return sqlite3.DatabaseError("the file is damaged: its tables cannot be read")
     if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_NOTADB:
         return ConfigurationError(f"{name} is no SQLite file")
     return error

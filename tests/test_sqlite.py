@@ -164,6 +164,18 @@ def test_what_is_no_regular_file_is_refused_and_never_waited_for(tmp_path: Path)
             sqlite.connect_for_reading(name, NOTES)
 
 
+def test_a_file_whose_tables_are_no_text_is_damaged(tmp_path: Path) -> None:
+    path = tmp_path / "notes.db"
+    sqlite.connect(path, NOTES, create_missing=True).close()
+    content = path.read_bytes()
+    # SQLite's message quotes what it cannot read, and Python's module takes that for UTF-8.
+    path.write_bytes(content.replace(b"CREATE TABLE note", b"CREATE \xf8ABLE note"))
+    for opens in (sqlite.connect, sqlite.connect_for_reading):
+        with pytest.raises(sqlite3.DatabaseError, match="damaged"):
+            opens(path, NOTES)
+    assert not sqlite.in_use(os.stat(path))
+
+
 def test_no_file_is_made_unasked(tmp_path: Path) -> None:
     for opens in (sqlite.connect, sqlite.connect_for_reading):
         with pytest.raises(FileNotFoundError):

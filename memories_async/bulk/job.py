@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import os
+import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -343,6 +344,8 @@ class Job:
             await asyncio.to_thread(file.remove, path)
         except OSError as error:
             raise JournalError(f"{os.fspath(path)}: {error.strerror}") from error
+        except sqlite3.Error as error:
+            raise JournalError(f"{os.fspath(path)}: {error}") from error
 
     async def plan(
         self,

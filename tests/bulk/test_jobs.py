@@ -627,6 +627,25 @@ async def test_what_is_no_job_is_not_opened(tmp_path: Path) -> None:
     assert not (tmp_path / "missing").exists()
 
 
+async def test_of_what_is_no_file_it_is_not_said_that_it_should_be_deleted() -> None:
+    with pytest.raises(ConfigurationError, match="no regular file") as refused:
+        await Job.open(os.devnull)
+    assert "delete" not in str(refused.value)
+
+
+async def test_a_job_whose_tables_cannot_be_read_is_an_error_of_ours(
+    images: MakeImages, tmp_path: Path
+) -> None:
+    path = tmp_path / "job"
+    await (await Job.create(path, "embed_images", images(1))).aclose()
+    content = path.read_bytes()
+    path.write_bytes(content.replace(b"CREATE TABLE item", b"CREATE \xf8ABLE item"))
+    with pytest.raises(JournalError, match="damaged"):
+        await Job.open(path)
+    with pytest.raises(JournalError, match="damaged"):
+        await Job.remove(path)
+
+
 async def test_a_closed_job_says_so(images: MakeImages, tmp_path: Path) -> None:
     job = await Job.create(tmp_path / "job", "embed_images", images(1))
     await job.aclose()

@@ -6,6 +6,7 @@ import asyncio
 import os
 import pickle
 import signal
+import socket
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -21,6 +22,7 @@ from memories_async import ConfigurationError, LedgerUnavailable
 from memories_async.bulk import Ledger, RedisLedger, SqliteLedger, Status
 from memories_async.bulk.ledger import Begun, Entry, Totals
 from memories_async.bulk.ledger import entries as rules
+from memories_async.bulk.ledger import redis as redis_ledger
 from tests.callbacks.conftest import free_port, redis_server
 
 pytestmark = pytest.mark.anyio
@@ -216,6 +218,17 @@ async def test_a_server_that_is_not_there() -> None:
     with pytest.raises(LedgerUnavailable):
         await ledger.begin("a", "one")
     await ledger.aclose()
+
+
+async def test_a_server_that_never_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(redis_ledger, "ANSWER_SECONDS", 0.05)
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        ledger = RedisLedger(f"redis://127.0.0.1:{silent.getsockname()[1]}", job="a")
+        with pytest.raises(LedgerUnavailable, match="does not answer"):
+            await ledger.begin("a", "one")
+        await ledger.aclose()
 
 
 @pytest.mark.parametrize(("url", "job"), [("http://x", "a"), ("redis://x", "")])

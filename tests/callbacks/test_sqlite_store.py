@@ -187,6 +187,49 @@ async def test_a_file_that_cannot_be_made_is_an_error_of_ours(tmp_path: Path) ->
         await store.find("a")
 
 
+@pytest.mark.parametrize("replaced", [False, True])
+async def test_nothing_is_acknowledged_into_a_file_that_has_no_name_any_more(
+    tmp_path: Path, replaced: bool
+) -> None:
+    path = tmp_path / "callbacks.db"
+    store, other = SqliteStore(path), SqliteStore(path)
+    await store.open("a", "task-1", NOW)
+    for suffix in ("", "-wal", "-shm"):
+        os.unlink(f"{path}{suffix}")
+    if replaced:
+        await other.open("b", "task-2", NOW)
+    # It was for somebody whom this file does not know: nobody would ever have found it.
+    assert await store.deliver("a", delivery("task-1")) is DeliveryStatus.UNKNOWN
+    async with other.watch("task-2") as came:
+        await store.open("b", "task-2", NOW)
+        assert await store.deliver("b", delivery("task-2")) is DeliveryStatus.FIRST
+        async with asyncio.timeout(SOON):
+            await came.wait()
+    found = await other.find("task-2")
+    assert found is not None
+    await store.aclose()
+    await other.aclose()
+
+
+async def test_who_waits_learns_of_what_comes_into_the_file_that_took_the_place(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "callbacks.db"
+    store, other = SqliteStore(path), SqliteStore(path)
+    for token in ("a", "b"):
+        await store.open(token, f"task-{token}", NOW)
+        await store.deliver(token, delivery(f"task-{token}"))
+    async with store.watch("task-1") as came:
+        for suffix in ("", "-wal", "-shm"):
+            os.unlink(f"{path}{suffix}")
+        await other.open("c", "task-1", NOW)
+        await other.deliver("c", delivery("task-1"))
+        async with asyncio.timeout(SOON):
+            await came.wait()  # its number there is lower than the last one was here
+    await store.aclose()
+    await other.aclose()
+
+
 async def test_a_file_of_the_first_version_is_read_on(tmp_path: Path) -> None:
     path = tmp_path / "callbacks.db"
     with contextlib.closing(sqlite3.connect(path)) as old, old:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import socket
 import threading
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -19,6 +20,7 @@ from memories_async.callbacks import (
     SqliteStore,
     Store,
 )
+from memories_async.callbacks.stores import redis as redis_module
 from memories_async.callbacks.stores.notify import Subscribers
 from memories_async.callbacks.stores.sqlite import POLL_SECONDS
 from memories_async.errors import ConfigurationError, StoreUnavailable
@@ -292,6 +294,26 @@ async def test_redis_that_is_down_is_an_error_of_ours(
     with pytest.raises(StoreUnavailable, match="restore the store") as caught:
         await use(store)
     assert "password" not in str(caught.value)
+    await store.aclose()
+
+
+async def test_redis_that_never_answers_is_an_error_of_ours(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(redis_module, "ANSWER_SECONDS", 0.05)
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        store = RedisStore(f"redis://127.0.0.1:{silent.getsockname()[1]}")
+        with pytest.raises(StoreUnavailable, match="restore the store"):
+            await store.find("task-1")
+        await store.aclose()
+
+
+async def test_who_listens_may_hear_nothing_for_hours() -> None:
+    store = RedisStore(f"redis://127.0.0.1:{free_port()}/0")
+    # redis-py before 8 takes a subscription's silence for that of the server.
+    assert "socket_timeout" not in store._here()._listening.connection_kwargs
     await store.aclose()
 
 

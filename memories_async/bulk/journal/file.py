@@ -331,6 +331,8 @@ def remove(path: str | os.PathLike[str]) -> None:
 
 def _is_hollow(path: str) -> bool:
     """Tell whether a file is empty, or an SQLite file without a table."""
+    if not os.path.isfile(path):
+        return False
     if not _size(path):
         return True
     try:

@@ -6,7 +6,7 @@ import asyncio
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 import attrs
 
@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from redis.asyncio.client import Pipeline
 
 T = TypeVar("T")
+
+ANSWER_SECONDS: Final = 5.0
+"""How long a server may be silent before it counts as lost; redis-py before 8 would wait for ever.
+``socket_timeout`` in the URL goes before it."""
 
 
 class RedisLedger:
@@ -226,7 +230,12 @@ class RedisLedger:
             ) from None
         try:
             # However many ask at once, each gets a connection: the usual pool refuses the 101st.
-            pool = BlockingConnectionPool.from_url(self._url, timeout=None)  # pyright: ignore[reportUnknownMemberType]  # not annotated
+            pool = BlockingConnectionPool.from_url(  # pyright: ignore[reportUnknownMemberType]  # not annotated
+                self._url,
+                timeout=None,
+                socket_timeout=ANSWER_SECONDS,
+                socket_connect_timeout=ANSWER_SECONDS,
+            )
             return Redis.from_pool(pool)
         except ValueError as error:
             raise ConfigurationError(f"RedisLedger: url: {error}") from None

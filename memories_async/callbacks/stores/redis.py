@@ -7,7 +7,7 @@ import contextlib
 import logging
 import weakref
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Sequence
-from typing import TYPE_CHECKING, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from memories_async._extras import to_install
 from memories_async.callbacks.stores.notify import Subscribers
@@ -25,6 +25,9 @@ T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
+ANSWER_SECONDS = 5.0
+"""How long a server may be silent before it counts as lost; redis-py before 8 would wait for ever.
+``socket_timeout`` in the URL goes before it."""
 RECONNECT_SECONDS = 0.5
 """How long to wait before listening again after Redis has gone away."""
 
@@ -243,11 +246,15 @@ class _Connection:
     """What one event loop has open: connections, and a task that listens."""
 
     def __init__(self, url: str) -> None:
-        from redis.asyncio import BlockingConnectionPool, Redis
+        from redis.asyncio import BlockingConnectionPool, ConnectionPool, Redis
         from redis.asyncio.connection import parse_url
 
+        options: dict[str, Any] = {"socket_connect_timeout": ANSWER_SECONDS, **parse_url(url)}
+        # Who listens may hear nothing for hours: redis-py before 8 would take that for silence.
+        self._listening = ConnectionPool(**options)
         # Further commands wait for a connection, however many callbacks come at once.
-        pool = BlockingConnectionPool(max_connections=50, timeout=30, **parse_url(url))
+        options = {"socket_timeout": ANSWER_SECONDS, **options}
+        pool = BlockingConnectionPool(max_connections=50, timeout=30, **options)
         self.redis: Redis = Redis.from_pool(pool)
         self.secret = _Script[bytes](self.redis, _PROPOSE)
         self.open = _Script[int](self.redis, _OPEN)
@@ -292,7 +299,7 @@ class _Connection:
 
         while True:
             try:
-                async with PubSub(self.redis.connection_pool) as subscription:
+                async with PubSub(self._listening) as subscription:
                     await subscription.subscribe(channel)
                     await self._pass_on(subscription, subscribers)
             except (RedisError, OSError) as error:
@@ -320,3 +327,4 @@ class _Connection:
         await asyncio.gather(*self._commands, return_exceptions=True)
         await self.redis.aclose()
         await self.redis.connection_pool.disconnect()
+        await self._listening.disconnect()

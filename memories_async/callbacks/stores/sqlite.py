@@ -20,7 +20,7 @@ from memories_async.callbacks.stores.protocol import KEPT, Delivery, DeliverySta
 from memories_async.checks import checked
 from memories_async.checks.kinds import seconds_from
 from memories_async.errors import MemoriesError, StoreUnavailable
-from memories_async.sqlite import Schema, connect, transaction
+from memories_async.sqlite import Schema, connect, identity, transaction
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -188,6 +188,7 @@ class _Worker:
         self._subscribers = subscribers
         self._jobs: SimpleQueue[Callable[[], object] | None] = SimpleQueue()
         self._db: sqlite3.Connection | None = None
+        self._identity: tuple[int, int] | None = None
         self._data_version: int | None = None
         self._last: int | None = None
         self._polled = 0.0
@@ -200,9 +201,15 @@ class _Worker:
 
     @property
     def connection(self) -> sqlite3.Connection:
-        """The connection, opened at its first use; for work in the thread."""
+        """The connection to the file that the path stands for now; for work in the thread."""
+        if self._db is not None and identity(self._path) != self._identity:
+            # What is written into a file that has no name any more is acknowledged, and lost.
+            logger.warning("%s was deleted or replaced: what it kept is gone", self._path)
+            self.disconnect()
+            self._last = None if self._last is None else 0
         if self._db is None:
             self._db = connect(self._path, SCHEMA, create_missing=True)
+            self._identity = identity(self._path)
         return self._db
 
     def submit(self, work: Callable[[_Worker], T]) -> asyncio.Future[T]:
