@@ -6,7 +6,6 @@ import functools
 import json
 import math
 import re
-import reprlib
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import TypeVar, cast, get_args, get_origin, get_type_hints
@@ -16,6 +15,7 @@ import cattrs
 
 from memories_async import _json
 from memories_async.checks import unchecked
+from memories_async.checks.kinds import shown
 from memories_async.errors import UnexpectedShape, quoted
 from memories_async.vectors import Vector
 
@@ -110,10 +110,6 @@ def snake_case(name: str) -> str:
 _snake = functools.lru_cache(maxsize=1024)(snake_case)
 
 
-def _shown(value: object) -> str:
-    return reprlib.repr(value)  # some of it: what came may be as large and as deep as it likes
-
-
 def _name(target: object) -> str:
     return getattr(target, "__name__", None) or str(target)
 
@@ -129,7 +125,7 @@ def _integer(value: object, _: object = int) -> int:
         return int(value)
     if isinstance(value, float) and value.is_integer() and abs(value) < _EXACT_FLOATS:
         return int(value)
-    raise ValueError(f"{_shown(value)} is not an exact integer")
+    raise ValueError(f"{shown(value)} is not an exact integer")
 
 
 def _real(value: object, _: object = float) -> float:
@@ -140,7 +136,7 @@ def _real(value: object, _: object = float) -> float:
             number = math.nan
         if math.isfinite(number):
             return number
-    raise ValueError(f"{_shown(value)} is not a number")
+    raise ValueError(f"{shown(value)} is not a number")
 
 
 def _string(value: object, _: object = str) -> str:
@@ -148,7 +144,7 @@ def _string(value: object, _: object = str) -> str:
         return value
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)  # identifiers are documented as text and have been seen as numbers
-    raise ValueError(f"{_shown(value)} is not text")
+    raise ValueError(f"{shown(value)} is not text")
 
 
 def _moment(value: object, _: object = datetime) -> datetime:
@@ -257,7 +253,7 @@ def _texts(value: object, _: object) -> tuple[str, ...]:
     if _is_nothing(value):
         return ()
     if not isinstance(value, list | tuple):
-        raise ValueError(f"{_shown(value)} is not a list of texts")
+        raise ValueError(f"{shown(value)} is not a list of texts")
     return tuple(_string(item) for item in cast("list[object]", value))
 
 

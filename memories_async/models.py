@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import reprlib
 from collections.abc import Iterable, Sequence
 from collections.abc import Mapping as Mapping  # of each model's __init__, for get_type_hints
 from datetime import datetime
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeAlias, TypeVar
 import attrs
 
 from memories_async.checks import checked
-from memories_async.checks.kinds import SEQUENCE, TEXTS
+from memories_async.checks.kinds import SEQUENCE, TEXTS, shown
 from memories_async.results import HttpExchange, Result, Results, wire
 from memories_async.vectors import Vector
 
@@ -366,7 +365,7 @@ class Succeeded(_Outcome[T]):
     """
 
     index: int
-    source: object = attrs.field(repr=reprlib.repr)  # a picture's bytes fill no log
+    source: object = attrs.field(repr=shown)  # a picture's bytes fill no log
     value: T
     error: None = attrs.field(default=None, repr=False)
 
@@ -388,7 +387,7 @@ class Failed(_Outcome[Any]):
     """
 
     index: int
-    source: object = attrs.field(repr=reprlib.repr)
+    source: object = attrs.field(repr=shown)
     value: None = attrs.field(default=None, repr=False)
     error: Exception = attrs.field(kw_only=True)
 

@@ -14,9 +14,12 @@ LONGEST_CALLBACK = 299
 TIME_FORMAT = "%Y-%m-%d %H:%M:%S"
 
 
+EFFORTS = frozenset(level for number in (-1, *range(1, 11)) for level in (number, str(number)))
+
+
 def efforts(name: str, value: int | str) -> Problem:
     """Refuse what is no effort: the page says "Level 1-10", and -1 is the model's own choice."""
-    if str(value) in ("-1", *map(str, range(1, 11))):
+    if value in EFFORTS:
         return None
     return f"{name} is 1 to 10, or -1 for the model's own choice, not {shown(value)}"
 
@@ -47,7 +50,9 @@ def an_identifier(name: str, value: str) -> Problem:
     if is_blank(value) or any_text_problem(name, value):
         return None  # said of every text
     if value != value.strip() or not value.isprintable():
-        return f"{name} is {value!r}; there are spaces or unprintable characters in or around it"
+        return (
+            f"{name} is {shown(value)}; there are spaces or unprintable characters in or around it"
+        )
     return None
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import html
 import json
-import reprlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import (
@@ -22,7 +21,7 @@ from typing import (
 import attrs
 
 from memories_async.checks import checked
-from memories_async.checks.kinds import ANYTHING, instance_of
+from memories_async.checks.kinds import ANYTHING, instance_of, shown
 from memories_async.errors import MemoriesError
 from memories_async.vectors import Vector
 
@@ -366,7 +365,7 @@ def _table(head: Sequence[object], rows: Iterable[Iterable[object]]) -> str:
 
 
 def _escaped(value: object) -> str:
-    summary = value.summary() if isinstance(value, Vector) else reprlib.repr(value)
+    summary = value.summary() if isinstance(value, Vector) else shown(value)
     text = value if isinstance(value, str) else summary
     return html.escape(text if len(text) <= _LONGEST_CELL else f"{text[:_LONGEST_CELL]}…")
 

@@ -22,6 +22,7 @@ from typing import Final, Literal, cast
 
 import attrs
 
+from memories_async.checks.kinds import path_problem
 from memories_async.errors import ConfigurationError
 
 SUFFIXES: Final = ("-wal", "-shm", "-journal")
@@ -265,8 +266,8 @@ def check_name(path: str | os.PathLike[str]) -> str:
     if not isinstance(cast("object", path), str | os.PathLike) or not os.fspath(path):
         raise ConfigurationError(f"{path!r} is no name of a file")
     name = os.path.abspath(path)
-    if "\0" in name:
-        raise ConfigurationError(f"{name!r} is no file name: it has a NUL character")
+    if (problem := path_problem("name", name)) is not None:
+        raise ConfigurationError(f"{name!r} is no file name: {problem}")
     return name
 
 

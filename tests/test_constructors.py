@@ -7,13 +7,15 @@ import enum
 import importlib
 import inspect
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import pytest
 
-from memories_async import ConfigurationError
-from memories_async.checks.kinds import ANYTHING
+from memories_async import CallOptions, ConfigurationError, Rate
+from memories_async.checks.kinds import AMOUNT, ANYTHING
 from memories_async.checks.parameters import CallChecker, Parameter
 
 PACKAGES = (
@@ -80,6 +82,9 @@ ONLY_MADE: Mapping[str, str] = {
     "Results": "a sequence, whose methods are tuple's",
     "Emulator": "its methods are for tests",
 }
+
+DOLLARS = {AMOUNT}
+"""A Decimal, which has no largest number."""
 
 BLOCKING = "memories_async.sync"
 
@@ -193,6 +198,37 @@ def test_what_is_of_another_type_is_refused_by_name(parameter: str) -> None:
         assert kind.problem(None) is None
     elif parameter not in ("Failed.value", "Succeeded.error"):  # None is all that they may be
         assert name in (kind.problem(None) or "")
+
+
+HUGE = 10**5000
+"""More digits than Python's int writes down, and more than a float holds."""
+
+
+@pytest.mark.parametrize("parameter", PARAMETERS)
+@pytest.mark.parametrize("value", [HUGE, -HUGE, 10**309, [HUGE], {HUGE: HUGE}], ids=range(5))
+def test_a_gigantic_number_is_refused_by_name_or_can_be_reckoned_with(
+    parameter: str, value: object
+) -> None:
+    call, name = PARAMETERS[parameter]
+    kind = checked(call, name)
+    problem = kind.problem(value)
+    if problem is not None:
+        assert name in problem
+        assert len(problem) < 400
+    elif isinstance(value, int) and ANYTHING not in kind.kinds:
+        assert kind.problem(0.5) is not None or set(kind.kinds) >= DOLLARS
+
+
+@pytest.mark.parametrize("kind", [np.float16, np.float32, np.int8, np.longdouble, Fraction])
+def test_seconds_may_be_of_any_kind_of_number(kind: Callable[[int], Any]) -> None:
+    assert CallOptions(deadline=kind(3)).deadline == 3
+    assert Rate(1, kind(3)).seconds == 3
+
+
+@pytest.mark.parametrize("seconds", [Fraction(HUGE), np.longdouble("1e4000"), np.float32("inf")])
+def test_seconds_that_no_clock_can_count(seconds: Any) -> None:
+    with pytest.raises(ConfigurationError, match="seconds is"):
+        Rate(1, seconds)
 
 
 @pytest.mark.parametrize("call", CALLS)

@@ -34,19 +34,34 @@ class AsyncHook:
     async def __call__(self, progress: object) -> None: ...
 
 
-NO_TEXT: tuple[object, ...] = (None, 5, b"x", ["x"], object(), "", " \n", "\u200b", "\ud800")
+HUGE = 10**5000
+"""More digits than Python's int writes down."""
+
+NO_TEXT: tuple[object, ...] = (None, 5, b"x", ["x"], object(), "", " \n", "\u200b", "\ud800", HUGE)
 NO_OPTIONAL_TEXT = NO_TEXT[1:]
-NO_FLAG: tuple[object, ...] = (None, "yes", "False", 0, 1, [])
-NO_NUMBER: tuple[object, ...] = ("5", b"5", True, [5], float("nan"), float("inf"), 1e400, object())
+NO_FLAG: tuple[object, ...] = (None, "yes", "False", 0, 1, [], HUGE)
+NO_NUMBER: tuple[object, ...] = (
+    *("5", b"5", True, [5], float("nan"), float("inf"), 1e400, object()),
+    *(HUGE, -HUGE, 10**309),
+)
 NO_INTEGER: tuple[object, ...] = (*NO_NUMBER, 1.0, 2**70, -(2**63) - 1)
 NO_TEXTS: tuple[object, ...] = (
     *("x", b"x", 5, {"x"}, iter(["x"])),
-    *([None], [-1], [b"x"], [""], ["x", " "], ["\ud800"], [["x"]]),
+    *([None], [-1], [b"x"], [""], ["x", " "], ["\ud800"], [["x"]], [HUGE]),
 )
-NO_SOURCE: tuple[object, ...] = (None, 5, 1.5, True, object(), str, {}, {PNG}, [], "", " ")
-NO_MANY: tuple[object, ...] = (None, 5, "one.jpg", b"x", Path("one.jpg"), {"a": PNG}, object())
-NO_HOOK: tuple[object, ...] = (5, "print", [print], hook, AsyncHook())
-NO_OPTIONS: tuple[object, ...] = ({"deadline": 3}, 5, "fast", CallOptions)
+NO_SOURCE: tuple[object, ...] = (None, 5, 1.5, True, object(), str, {}, {PNG}, [], "", " ", HUGE)
+NO_MANY: tuple[object, ...] = (
+    None,
+    5,
+    "one.jpg",
+    b"x",
+    Path("one.jpg"),
+    {"a": PNG},
+    object(),
+    HUGE,
+)
+NO_HOOK: tuple[object, ...] = (5, "print", [print], hook, AsyncHook(), HUGE)
+NO_OPTIONS: tuple[object, ...] = ({"deadline": 3}, 5, "fast", CallOptions, HUGE, [HUGE])
 NO_TIME: tuple[object, ...] = (5, 1.5, b"x", object(), datetime(1, 1, 1), datetime.max)
 PERSON = {"name": "Alice", "url": URL}
 
@@ -61,7 +76,7 @@ WRONG: Mapping[str, tuple[object, ...]] = {
         *NO_TIME,
         *("", "2025-9-7 22:52:00", "2025-09-07", "2025-09-07T22:52:00", "2025-13-07 22:52:00"),
     ),
-    "destination": (None, 5, b"x", [], "", "a\0b"),
+    "destination": (None, 5, b"x", [], "", "a\0b", "a\ud800b"),
     "dimensionality": (*NO_INTEGER, 0, -1),
     "filtering_level": (5, "", "all", "LOW", True),
     "folder_id": NO_INTEGER,
@@ -83,7 +98,7 @@ WRONG: Mapping[str, tuple[object, ...]] = {
     "prompt": NO_TEXT,
     "qa": NO_FLAG,
     "query": NO_TEXT,
-    "reasoning_effort": (0, 11, -2, 99, "high", "1.0", "", True, 2.0, [2]),
+    "reasoning_effort": (0, 11, -2, 99, "high", "1.0", "", True, 2.0, [2], HUGE, -HUGE),
     "retain_original_video": NO_FLAG[1:],
     "signed": NO_FLAG,
     "similarity": (*NO_NUMBER, 1.1, -0.1),
@@ -98,7 +113,7 @@ WRONG: Mapping[str, tuple[object, ...]] = {
     "thinking": NO_FLAG,
     "top_k": (*NO_INTEGER, 0, 1001),
     "unique_id": (*NO_OPTIONAL_TEXT, "me ", "me\u200b"),
-    "video_no": (*NO_TEXT, " VI1", "VI1\n", "VI\x001", "..", "."),
+    "video_no": (*NO_TEXT, " VI1", "VI1\n", "VI\x001", "..", ".", "VI " * 1000),
     "video_nos": (*NO_TEXTS, [" VI1"], ["VI1", "VI2\n"]),
     "video_transcription_prompt": NO_OPTIONAL_TEXT,
     "within": (None, *NO_NUMBER, -1),

@@ -13,12 +13,12 @@ import hashlib
 import inspect
 import itertools
 import os
-import reprlib
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import Final, TypeVar
 from weakref import WeakValueDictionary
 
 from memories_async._engine.lanes import Lane, ReportWait
+from memories_async.checks.kinds import shown
 from memories_async.clock import Clock, SystemClock
 from memories_async.config import Rate, Secret
 from memories_async.errors import ConfigurationError, MemoriesError
@@ -187,8 +187,7 @@ class Slot:
             waiting: object = before()
             if not inspect.isawaitable(waiting):
                 raise ConfigurationError(
-                    f"CallOptions: before_sending gave {reprlib.repr(waiting)}; "
-                    "give an async function"
+                    f"CallOptions: before_sending gave {shown(waiting)}; give an async function"
                 )
             await waiting
         except MemoriesError as error:

@@ -27,7 +27,7 @@ from memories_async.bulk.models import Counts, Event, Inputs, Item, Plan, Report
 from memories_async.bulk.plan import Preview
 from memories_async.bulk.runner import BULK_OPTIONS, Run, RunOptions
 from memories_async.checks import checked
-from memories_async.checks.kinds import AMOUNT, ANYTHING, COUNT, Kind, is_sequence
+from memories_async.checks.kinds import AMOUNT, ANYTHING, COUNT, Kind, is_sequence, shown
 from memories_async.checks.parameters import between
 from memories_async.config import DOCUMENTED_RATES, CallOptions, Rate
 from memories_async.errors import ConfigurationError, JournalError
@@ -603,11 +603,13 @@ def _given(options: CallOptions | None) -> dict[str, Any]:
 
 def _numbers(which: object) -> list[int]:
     if not isinstance(which, Iterable):
-        raise ConfigurationError(f"what to retry is a status or numbers of items, not {which!r}")
+        raise ConfigurationError(
+            f"what to retry is a status or numbers of items, not {shown(which)}"
+        )
     numbers: list[int] = []
     for number in cast("Iterable[object]", which):
         if type(number) is not int or not 0 < number < 2**63:
-            raise ConfigurationError(f"{number!r} is no number of an item")
+            raise ConfigurationError(f"{shown(number)} is no number of an item")
         numbers.append(number)
     return numbers
 
@@ -616,4 +618,4 @@ def _status(status: Status | str | None) -> Status | None:
     try:
         return None if status is None else Status(status)
     except ValueError:
-        raise ConfigurationError(f"no item is {status!r}: {', '.join(Status)}") from None
+        raise ConfigurationError(f"no item is {shown(status)}: {', '.join(Status)}") from None

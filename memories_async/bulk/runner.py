@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 PROBE = 30.0
 """Seconds for which the first request goes alone: a wrong key is then refused once, and not once
 for every request that may be under way."""
+_SENDERS = 1_000
+"""At once, where fewer items are planned: more may be added meanwhile."""
 WATCHERS = 8
 """Videos of which it is asked at once whether they are searchable."""
 ANSWER_TIMEOUT = 300.0
@@ -124,7 +126,9 @@ class Run:
                 stopping = tasks.create_task(self._end_in_time(watchers))
                 changed = tasks.create_task(changes.changed(self._journal))
                 async with asyncio.TaskGroup() as senders:
-                    for number in range(self._run_options.concurrency):
+                    # As many as could have an item at once, though more were asked for.
+                    needed = max(self._journal.tally.counts.planned, _SENDERS)
+                    for number in range(min(self._run_options.concurrency, needed)):
                         senders.create_task(self._work(first=number == 0))
                 for watcher in watchers:
                     if self._held:

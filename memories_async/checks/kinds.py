@@ -29,7 +29,10 @@ Limit = Callable[[str, Any], Problem]
 
 def shown(value: object) -> str:
     """Return a value as a message may hold it: not all of a picture, and no key of a client."""
-    return reprlib.repr(value)
+    try:
+        return reprlib.repr(value)
+    except Exception:  # a caller's object may raise anything, as Python's int of 5,000 digits does
+        return f"<{type(value).__name__}>"
 
 
 def _nothing(name: str, value: object) -> Problem:
@@ -144,8 +147,15 @@ def _plain_number(value: numbers.Real) -> int | float:
 
 
 def number_problem(name: str, value: float) -> Problem:
-    """Refuse infinities and NaN."""
-    return None if math.isfinite(value) else f"{name} is {value}; a finite number is wanted"
+    """Refuse infinities, NaN, and what is too large to reckon with."""
+    return None if _is_finite(value) else f"{name} is {shown(value)}; a finite number is wanted"
+
+
+def _is_finite(value: float) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # a whole number may be larger than any float: adding it to one raises
+        return False
 
 
 def _integer_problem(name: str, value: int) -> Problem:
@@ -159,7 +169,8 @@ def _is_path(value: object) -> bool:
 def path_problem(name: str, value: object) -> Problem:
     """Refuse a path that no file can have; it may hold what is no UTF-8."""
     try:
-        path = os.fsdecode(cast("str | os.PathLike[str]", value))
+        # There and back: half a character is in no name, but for what stands for a byte.
+        path = os.fsdecode(os.fsencode(cast("str | os.PathLike[str]", value)))
     except Exception as error:  # a caller's object may raise anything
         return f"{name} is {shown(value)}, which is no path: {type(error).__name__}: {error}"
     if not path.strip():
@@ -176,7 +187,7 @@ def _numbers_problem(name: str, values: Iterable[object]) -> Problem:
         if not is_number(value):
             return f"{name}[{index}] is {shown(value)}; a number is wanted"
         if not abs(value) < _LARGEST_FLOAT32:
-            return f"{name}[{index}] is {value}; a finite number is wanted"
+            return f"{name}[{index}] is {shown(value)}; a finite number is wanted"
     return None
 
 
@@ -206,7 +217,9 @@ FLAG = Kind("True or False", lambda value: isinstance(value, bool))
 INTEGER = Kind("a whole number", _is_integer, _integer_problem, int)
 NUMBER = Kind("a number", is_number, number_problem, _plain_number)
 DECIMAL = Kind(
-    "a number", lambda value: isinstance(value, Decimal), lambda n, v: number_problem(n, v)
+    "a number",
+    lambda value: isinstance(value, Decimal),
+    lambda n, v: None if v.is_finite() else f"{n} is {v}; a finite number is wanted",
 )
 PATH = Kind("a path", _is_path, path_problem)
 HOOK = Kind("a function", callable, hook_problem)
@@ -247,7 +260,9 @@ def one_of(*words: str) -> Kind:
     def problem(name: str, value: str) -> Problem:
         if value in words:
             return None
-        return text_problem(name, value) or f"{name} is one of {', '.join(words)}, not {value!r}"
+        return (
+            text_problem(name, value) or f"{name} is one of {', '.join(words)}, not {shown(value)}"
+        )
 
     return Kind(
         f"one of {', '.join(words)}", lambda value: isinstance(value, str), problem, str.__str__
@@ -259,7 +274,7 @@ def _is_count(value: object) -> bool:
 
 
 def _is_positive(value: object) -> bool:
-    return is_number(value) and 0 < value < math.inf
+    return is_number(value) and value > 0 and _is_finite(value)
 
 
 def _is_amount(value: object) -> bool:
@@ -287,7 +302,9 @@ def seconds_from(least: float) -> Kind:
     """Return the kind of a number of seconds that is not too small; it may be infinite."""
     return Kind(
         f"a number of seconds from {least:g}",
-        lambda value: is_number(value) and value >= least,
+        lambda value: (
+            is_number(value) and value >= least and (_is_finite(value) or value == math.inf)
+        ),
         plain=_plain_number,
     )
 

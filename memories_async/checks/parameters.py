@@ -129,8 +129,8 @@ def between(low: float, high: float) -> Limit:
         if low <= value <= high:
             return None
         if high == math.inf:
-            return f"{name} must be at least {low}, not {value}"
-        return f"{name} must be between {low} and {high}, not {value}"
+            return f"{name} must be at least {low}, not {shown(value)}"
+        return f"{name} must be between {low} and {high}, not {shown(value)}"
 
     return problem
 

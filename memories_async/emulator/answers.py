@@ -13,6 +13,7 @@ from typing import Any, TypeAlias, TypeGuard, cast, get_args, get_origin, overlo
 import attrs
 
 from memories_async import _json, operations
+from memories_async.checks.kinds import shown
 from memories_async.emulator import callbacks
 from memories_async.emulator.faults import check_operation
 from memories_async.emulator.handlers import file_checks
@@ -210,7 +211,7 @@ def _field(where: str, wanted: Any, value: object) -> object:
             case _:
                 pass
     names = " or ".join(getattr(one, "__name__", str(one)) for one in choices)
-    raise TypeError(f"{where} is {value!r}; {names} is wanted")
+    raise TypeError(f"{where} is {shown(value)}; {names} is wanted")
 
 
 def _members(wanted: Any) -> Sequence[Any]:

@@ -12,6 +12,7 @@ from typing import cast
 
 import attrs
 
+from memories_async.checks.kinds import shown
 from memories_async.errors import MediaError
 
 _TOO_MANY_FILES = (errno.EMFILE, errno.ENFILE)
@@ -84,7 +85,7 @@ def tell(file: object, label: str) -> int:
 def position(offset: object, label: str) -> int:
     """Return what ``tell`` gave, if that is a position."""
     if not isinstance(offset, int) or offset < 0:
-        raise MediaError(f"{label}: its tell() gave {offset!r}, which is no position")
+        raise MediaError(f"{label}: its tell() gave {shown(offset)}, which is no position")
     return offset
 
 

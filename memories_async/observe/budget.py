@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import reprlib
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal, InvalidOperation
 from types import TracebackType
 from typing import Any, Self, cast
 
+from memories_async.checks.kinds import shown
 from memories_async.errors import BudgetExceeded, ConfigurationError
 from memories_async.observe.prices import ARITHMETIC, PRICES
 from memories_async.operations import OPERATIONS, Operation, Replay
@@ -36,7 +36,7 @@ class Budget:
         given: Mapping[str, float | Decimal] = {} if prices is None else prices
         if not isinstance(given, Mapping):
             raise ConfigurationError(
-                f"budget: prices is {reprlib.repr(given)}; a mapping of calls to dollars is wanted"
+                f"budget: prices is {shown(given)}; a mapping of calls to dollars is wanted"
             )
         if unknown := set(given) - {operation.call for operation in OPERATIONS}:
             raise ConfigurationError(f"budget: prices names {unknown.pop()!r}, which is no call")
@@ -132,7 +132,7 @@ def _amount(name: str, value: object) -> Decimal:
         amount = Decimal("NaN")
     if not amount.is_finite() or amount < 0:
         raise ConfigurationError(
-            f"budget: {name} is {value!r}; a number of dollars from 0 is wanted"
+            f"budget: {name} is {shown(value)}; a number of dollars from 0 is wanted"
         )
     return amount
 

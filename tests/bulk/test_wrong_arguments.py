@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from pathlib import Path
 from typing import Any
@@ -10,18 +11,44 @@ import pytest
 
 from memories_async import ConfigurationError, Memories
 from memories_async import sync as blocking
-from memories_async.bulk import Job, Once, SqliteLedger
+from memories_async.bulk import Input, Job, Once, SqliteLedger
 from memories_async.emulator import Emulator
 from tests.bulk.conftest import MakeImages
 
 pytestmark = pytest.mark.anyio
 
 
-@pytest.mark.parametrize("inputs", [5, None, 0.5, b"photos", {"photos": 1}])
+@pytest.mark.parametrize("inputs", [5, None, 0.5, b"photos", {"photos": 1}, 10**5000], ids=range(6))
 async def test_what_is_no_input(tmp_path: Path, inputs: Any) -> None:
     with pytest.raises(ConfigurationError, match="inputs are a path"):
         await Job.create(tmp_path / "job", "embed_images", inputs)
     assert not os.listdir(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["\ud800.png", "\ud800", "\ud800/*.png", "\ud800.txt"])
+async def test_half_a_character_is_in_no_name(tmp_path: Path, name: str) -> None:
+    for inputs in (name, [name], Input(name)):
+        with pytest.raises(ConfigurationError, match="no name of a file"):
+            await Job.create(tmp_path / "job", "embed_images", inputs)
+    for path in (tmp_path / name, f"{tmp_path}/{name}"):
+        with pytest.raises(ConfigurationError, match="path"):
+            await Job.create(path, "embed_images", [])
+    assert not os.listdir(tmp_path)
+
+
+async def test_more_calls_at_once_than_a_machine_can_hold(
+    emulator: Emulator, client: Memories, images: MakeImages, tmp_path: Path
+) -> None:
+    """A task for each would fill the memory before the first item is sent."""
+    async with await Job.create(tmp_path / "job", "embed_images", images(3)) as job:
+        tasks: list[int] = []
+        report = await job.run(
+            client,
+            concurrency=10_000,
+            on_event=lambda _: tasks.append(len(asyncio.all_tasks())),
+        )
+        assert report.counts.done == 3
+        assert max(tasks) < 2_000
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,7 @@ from memories_async.bulk.inputs.values import kept
 from memories_async.bulk.journal.rows import NewItem
 from memories_async.bulk.kinds import JobKind
 from memories_async.bulk.models import Input, Inputs, SingleInput
+from memories_async.checks.kinds import path_problem, shown
 from memories_async.errors import ConfigurationError
 from memories_async.media.rules import MediaRule
 from memories_async.media.urls import check_url, is_url
@@ -76,8 +77,7 @@ def _planned(
     is_own: Callable[[os.stat_result], bool],
 ) -> NewItem | None:
     source = os.fsdecode(found.source)
-    if "\0" in source:
-        raise ConfigurationError(f"{source!r} is no name of a file: it has a NUL character")
+    _check_name(source)
     options, extra = kept(found.options), kept(found.extra)
     try:
         kind.check(options, given)
@@ -106,9 +106,8 @@ def _all_found(
     if isinstance(inputs, str | os.PathLike | Input):
         yield from _found(inputs, rule, alone=True)
     elif not isinstance(cast("object", inputs), Iterable) or isinstance(inputs, Mapping | bytes):
-        given = repr(cast("object", inputs))[:80]
         raise ConfigurationError(
-            f"inputs are a path, a URL, an Input, or any number of these, not {given}"
+            f"inputs are a path, a URL, an Input, or any number of these, not {shown(inputs)}"
         )
     else:
         for one in inputs:
@@ -130,8 +129,7 @@ def _found(one: object, rule: MediaRule, *, alone: bool = False) -> Iterator[tup
             "what a job sends must still be there when it is resumed"
         )
     path = os.fsdecode(cast("str | os.PathLike[str]", one))
-    if "\0" in path:
-        raise ConfigurationError(f"{path!r} is no name of a file: it has a NUL character")
+    _check_name(path)
     extension = os.path.splitext(path)[1].lower()
     if is_url(path):
         yield path, Input(path)
@@ -147,6 +145,13 @@ def _found(one: object, rule: MediaRule, *, alone: bool = False) -> Iterator[tup
         raise ConfigurationError(f"{path}: there is no such file or folder")
     else:
         yield path, Input(path)
+
+
+def _check_name(path: str) -> None:
+    if is_url(path) or not path.strip():
+        return  # said elsewhere
+    if (problem := path_problem("it", path)) is not None:
+        raise ConfigurationError(f"{shown(path)} is no name of a file: {problem}")
 
 
 def _with_names(paths: Iterable[str], start: str) -> Iterator[tuple[str, Input]]:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import enum
 import math
-import reprlib
 from collections.abc import Mapping
 from datetime import date, datetime, time
 from typing import cast
 from uuid import UUID
 
 from memories_async.captions import Person
+from memories_async.checks.kinds import shown
 from memories_async.errors import ConfigurationError
 from memories_async.request_limits import TIME_FORMAT
 
@@ -22,7 +22,7 @@ def kept(values: Mapping[str, object]) -> dict[str, object]:
         ConfigurationError: One of them is nothing that JSON can say.
     """
     if not isinstance(cast("object", values), Mapping):
-        raise ConfigurationError(f"options are a mapping of names and values, not {values!r}")
+        raise ConfigurationError(f"options are a mapping of names and values, not {shown(values)}")
     found: dict[str, object] = {}
     for name, value in values.items():
         try:
@@ -38,7 +38,7 @@ def _object(values: Mapping[object, object]) -> dict[str, object]:
 
 def _text(value: object) -> str:
     if not isinstance(value, str):
-        raise TypeError(f"a name is a text, not {reprlib.repr(value)}")
+        raise TypeError(f"a name is a text, not {shown(value)}")
     value.encode()  # half a character is no text
     return str(value)
 
