@@ -10,10 +10,9 @@ from urllib.parse import quote, unquote, urlsplit
 import attrs
 
 from memories_async.errors import ConfigurationError
+from memories_async.media.urls import shown_url
 from memories_async.operations import OPERATIONS
 
-_USER = re.compile(r"//[^/@]*@")
-_QUERY = re.compile(r"([?#]).+", re.DOTALL)
 _UNSAFE = re.compile(r"[\x00-\x20\x7f\\]")
 _FIRST_SEGMENTS = {row.path.split("/")[1] for row in OPERATIONS if row.path.startswith("/")}
 
@@ -46,7 +45,7 @@ def checked_base_url(base_url: str, name: str) -> str:
     Raises:
         ConfigurationError: It is no address for this API, or would send the key in the clear.
     """
-    shown = _shown(base_url)
+    shown = shown_url(base_url)
     scheme, host, port = _parts(base_url, name)
     parts = urlsplit(base_url)
     if parts.username is not None or parts.query or parts.fragment:
@@ -76,7 +75,7 @@ def _is_the_service(host: str) -> bool:
 
 def _parts(address: str, name: str) -> tuple[str, str, str]:
     """Return scheme, host and port (with its colon), as they go on the wire."""
-    shown = _shown(address)
+    shown = shown_url(address)
     if not isinstance(address, str):
         raise ConfigurationError(f"{name} is {shown}; an http(s) address is wanted")
     if _UNSAFE.search(address):
@@ -94,11 +93,6 @@ def _parts(address: str, name: str) -> tuple[str, str, str]:
 
 def _bracketed(host: str) -> str:
     return f"[{host}]" if ":" in host else host
-
-
-def _shown(address: object) -> str:
-    """Return an address as a message may hold it: no password, no token, not endless."""
-    return repr(_QUERY.sub(r"\1…", _USER.sub("//…@", str(address)))[:100])
 
 
 @attrs.frozen
@@ -129,7 +123,9 @@ class Proxy:
         scheme, host, port = _parts(address, name)
         parts = urlsplit(address)
         if parts.path not in ("", "/") or parts.query or parts.fragment:
-            raise ConfigurationError(f"{name} is {_shown(address)}; it has no path, query or such")
+            raise ConfigurationError(
+                f"{name} is {shown_url(address)}; it has no path, query or such"
+            )
         login = None
         if parts.username is not None:
             user = f"{unquote(parts.username)}:{unquote(parts.password or '')}"

@@ -28,7 +28,7 @@ from memories_async.media.source import (
     own_name,
     path_of,
 )
-from memories_async.media.urls import is_url
+from memories_async.media.urls import is_url, shown_url
 
 if TYPE_CHECKING:
     import asyncio
@@ -50,7 +50,7 @@ def adapted(source: Source) -> Media:
     if isinstance(content, bytes):
         return media
     if is_url(content):
-        raise MediaError(f"{str(content)[:80]!r} is a URL; this takes local files only")
+        raise MediaError(f"{shown_url(content)} is a URL; this takes local files only")
     if isinstance(content, str) or is_picture(content):
         return media
     if isinstance(content, os.PathLike):

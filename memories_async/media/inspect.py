@@ -47,6 +47,7 @@ from memories_async.media.readers import (
 )
 from memories_async.media.rules import GIBIBYTE, MEBIBYTE, MediaRule
 from memories_async.media.source import Media, Picture, Readable, Source, is_picture, own_name
+from memories_async.media.urls import shown_url
 
 T = TypeVar("T")
 
@@ -230,7 +231,9 @@ def _inspect(
 def _inspect_bytes(media: Media, content: bytes) -> _Inspection:
     label = media.name or f"an image or video of {len(content)} bytes"
     if content.startswith((b"http://", b"https://")):
-        raise MediaError(f"{content[:80]!r} is a URL in bytes: give it as a str")
+        raise MediaError(
+            f"{shown_url(content[:200].decode('latin-1'))} is a URL in bytes: give it as a str"
+        )
     attachment = Attachment(media.name or "", "", len(content), label, content=content)
     return _Inspection(attachment, content[:HEAD_SIZE], lambda at, size: content[at : at + size])
 

@@ -13,6 +13,15 @@ def is_url(source: object) -> bool:
     return isinstance(source, str) and source[:8].lower().startswith(("http://", "https://"))
 
 
+_USER = re.compile(r"//[^/@]*@")
+_QUERY = re.compile(r"([?#]).+", re.DOTALL)
+
+
+def shown_url(address: object) -> str:
+    """Return an address as a message may hold it: no password, no signature, not endless."""
+    return repr(_QUERY.sub(r"\1…", _USER.sub("//…@", str(address)))[:100])
+
+
 _UNSAFE_IN_URL = re.compile(r"[\x00-\x20\x7f]")
 
 
@@ -24,7 +33,7 @@ def check_url(url: str, field: str) -> str:
             cannot be, or carries credentials.
     """
     if _UNSAFE_IN_URL.search(url):
-        raise ConfigurationError(f"{field} has spaces or control characters: {url[:80]!r}")
+        raise ConfigurationError(f"{field} has spaces or control characters: {shown_url(url)}")
     try:
         parts = urlsplit(url)
         parts.port  # noqa: B018  # read, it is checked: the service would refuse it for money
@@ -32,7 +41,7 @@ def check_url(url: str, field: str) -> str:
     except ValueError as error:  # a lone surrogate's too
         raise ConfigurationError(f"{field} is not a URL: {error}") from None
     if parts.scheme.lower() not in ("http", "https") or not parts.hostname:
-        raise ConfigurationError(f"{field} must be an http(s) URL, not {url[:80]!r}")
+        raise ConfigurationError(f"{field} must be an http(s) URL, not {shown_url(url)}")
     if parts.username is not None or parts.password is not None:
         raise ConfigurationError(f"{field} must not carry a user name or password")
     return url

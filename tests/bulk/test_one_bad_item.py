@@ -98,12 +98,21 @@ async def test_a_wrong_option_is_refused_when_it_is_planned(
 
 async def test_what_goes_inside_the_request_is_no_url(tmp_path: Path) -> None:
     """The call would refuse each of them; so planning does."""
-    options, url = {**PROMPT, "as_base64": True}, "https://example.org/a.png"
-    with pytest.raises(ConfigurationError, match="as_base64 sends local images, not the URL http"):
+    options, url = (
+        {**PROMPT, "as_base64": True},
+        "https://user:secret@example.org/a.png?token=secret",
+    )
+    with pytest.raises(ConfigurationError, match="as_base64 sends local images, not the URL 'http"):
         await Job.create(tmp_path / "job", "caption_images", url, options=options)
     inputs = Input(url, {"as_base64": True})
-    with pytest.raises(ConfigurationError, match="as_base64 sends local images, not the URL http"):
+    with pytest.raises(
+        ConfigurationError, match="as_base64 sends local images, not the URL 'http"
+    ) as caught:
         await Job.create(tmp_path / "job", "caption_images", inputs, options=PROMPT)
+    assert "secret" not in str(caught.value)
+    with pytest.raises(ConfigurationError, match="local files, not the URL") as caught:
+        await Job.create(tmp_path / "job", "embed_images", url)
+    assert "secret" not in str(caught.value)
     assert not os.listdir(tmp_path)
 
 

@@ -223,6 +223,9 @@ def test_what_is_no_source(source: object) -> None:
 def test_a_url_is_no_file() -> None:
     assert "'https://example.com/a.png' is a URL" in str(refused("https://example.com/a.png"))
     assert "is a URL" in str(refused(Media("HTTP://example.com/a.png")))
+    for signed in ("https://example.com/?token=secret", "https://u:secret@example.com/"):
+        assert "secret" not in str(refused(signed))
+        assert "secret" not in str(refused(signed.encode()))
 
 
 # Where the system offers less.

@@ -57,6 +57,8 @@ def test_good_urls_pass_unchanged(url: str) -> None:
         ("https://example.com/\r\nX: y", "spaces or control characters"),
         ("https://example.com/\0", "spaces or control characters"),
         (" https://example.com/", "spaces or control characters"),
+        ("https://user:secret@example.com/a b?token=secret", "spaces or control characters"),
+        ("ftp://user:secret@example.com/?token=secret#secret", "must be an http"),
         ("https://[::1/", "is not a URL"),
     ],
 )

@@ -27,7 +27,7 @@ from memories_async.bulk.models import Input, Inputs, SingleInput
 from memories_async.checks.kinds import path_problem, shown
 from memories_async.errors import ConfigurationError
 from memories_async.media.rules import MediaRule
-from memories_async.media.urls import check_url, is_url
+from memories_async.media.urls import check_url, is_url, shown_url
 
 CHUNK = 500
 """Inputs found in one hop to a thread, and written to the journal at once."""
@@ -82,12 +82,17 @@ def _planned(
     try:
         kind.check(options, given)
     except ConfigurationError as error:
-        raise ConfigurationError(f"{source}: {error}") from None
+        named = shown_url(source) if is_url(source) else source
+        raise ConfigurationError(f"{named}: {error}") from None
     if is_url(source):
         if not kind.takes_urls:
-            raise ConfigurationError(f"{kind.name} takes local files, not the URL {source[:80]}")
+            raise ConfigurationError(
+                f"{kind.name} takes local files, not the URL {shown_url(source)}"
+            )
         if {**given, **options}.get("as_base64"):
-            raise ConfigurationError(f"as_base64 sends local images, not the URL {source[:80]}")
+            raise ConfigurationError(
+                f"as_base64 sends local images, not the URL {shown_url(source)}"
+            )
         return NewItem(check_url(source, "source"), options, extra, None)
     path = os.path.abspath(source)
     try:
