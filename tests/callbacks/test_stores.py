@@ -310,10 +310,13 @@ async def test_redis_that_never_answers_is_an_error_of_ours(
         await store.aclose()
 
 
-async def test_who_listens_may_hear_nothing_for_hours() -> None:
-    store = RedisStore(f"redis://127.0.0.1:{free_port()}/0")
+@pytest.mark.parametrize(("query", "seconds"), [("", 5), ("?socket_timeout=2", 2)])
+async def test_who_listens_may_hear_nothing_for_hours(query: str, seconds: float) -> None:
+    store = RedisStore(f"redis://127.0.0.1:{free_port()}/0{query}")
+    connection = store._here()
     # redis-py before 8 takes a subscription's silence for that of the server.
-    assert "socket_timeout" not in store._here()._listening.connection_kwargs
+    assert "socket_timeout" not in connection._listening.connection_kwargs
+    assert connection.redis.connection_pool.connection_kwargs["socket_timeout"] == seconds
     await store.aclose()
 
 

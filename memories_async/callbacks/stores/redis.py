@@ -249,12 +249,16 @@ class _Connection:
         from redis.asyncio import BlockingConnectionPool, ConnectionPool, Redis
         from redis.asyncio.connection import parse_url
 
-        options: dict[str, Any] = {"socket_connect_timeout": ANSWER_SECONDS, **parse_url(url)}
-        # Who listens may hear nothing for hours: redis-py before 8 would take that for silence.
-        self._listening = ConnectionPool(**options)
+        options: dict[str, Any] = {
+            "socket_timeout": ANSWER_SECONDS,
+            "socket_connect_timeout": ANSWER_SECONDS,
+            **parse_url(url),
+        }
         # Further commands wait for a connection, however many callbacks come at once.
-        options = {"socket_timeout": ANSWER_SECONDS, **options}
         pool = BlockingConnectionPool(max_connections=50, timeout=30, **options)
+        # Who listens may hear nothing for hours: redis-py before 8 would take that for silence.
+        del options["socket_timeout"]
+        self._listening = ConnectionPool(**options)
         self.redis: Redis = Redis.from_pool(pool)
         self.secret = _Script[bytes](self.redis, _PROPOSE)
         self.open = _Script[int](self.redis, _OPEN)
