@@ -7,7 +7,7 @@ import json
 import sys
 from pathlib import Path
 
-from benchmarks import chart, report, scale
+from benchmarks import chart, profile, report, scale
 from benchmarks.process import MEBIBYTE
 from benchmarks.report import Table
 from benchmarks.rounds import files, running_sink
@@ -48,6 +48,9 @@ def run(given: argparse.Namespace) -> list[Table]:
 def main() -> None:
     if sys.argv[1:2] == ["scale"]:  # over clusters, each with processes of its own
         scale.main(sys.argv[2:])
+        return
+    if sys.argv[1:2] == ["profile"]:
+        profile.main(sys.argv[2:])
         return
     given = arguments()
     if given.results:
