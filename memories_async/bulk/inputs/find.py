@@ -111,8 +111,9 @@ def _all_found(
     if isinstance(inputs, str | os.PathLike | Input):
         yield from _found(inputs, rule, alone=True)
     elif not isinstance(cast("object", inputs), Iterable) or isinstance(inputs, Mapping | bytes):
+        given = shown(cast("object", inputs))
         raise ConfigurationError(
-            f"inputs are a path, a URL, an Input, or any number of these, not {shown(inputs)}"
+            f"inputs are a path, a URL, an Input, or any number of these, not {given}"
         )
     else:
         for one in inputs:
