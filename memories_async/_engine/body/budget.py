@@ -46,7 +46,7 @@ class _Turns:
     and for as many again where its timer or answer comes behind them in the next round.
     """
 
-    _waiting: deque[asyncio.Future[None]] = attrs.field(factory=deque)
+    _waiting: deque[asyncio.Future[None]] = attrs.field(factory=deque[asyncio.Future[None]])
     _due: bool = False
     """Whether an upload has its turn in the next round."""
     _began: float = 0.0
