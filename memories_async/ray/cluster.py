@@ -8,6 +8,7 @@ import functools
 import logging
 import os
 import secrets
+import signal
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping, Sequence
 from typing import Any, Final, TypeVar, cast
@@ -84,11 +85,26 @@ async def cluster_of(
     # In a thread: it takes seconds, and in the main one Ray would take SIGTERM for itself.
     await asyncio.to_thread(_connect, ray, address, account)
     try:
+        _take_back_sigterm()
         pool = [_Worker(ray, rates) for _ in range(workers)]
         await asyncio.gather(*(worker.check(digest_of(account)) for worker in pool))
         yield cast("Memories", _ClusterClient(client, pool, observers))
     finally:
         await asyncio.to_thread(ray.shutdown)
+        _take_back_sigterm()
+
+
+def _take_back_sigterm() -> None:
+    """Put the handler of SIGTERM in place again that Python knows of.
+
+    Ray's own, beneath it, calls that one too, but sets an alarm that aborts the process three
+    seconds later, whatever is in flight (``alarm_on_failure_secs`` of Abseil's handler).
+    """
+    with contextlib.suppress(ValueError):  # only the main thread may, and only it is called
+        if (handler := signal.getsignal(signal.SIGTERM)) is not None:
+            signal.signal(signal.SIGTERM, handler)
+            if hasattr(signal, "siginterrupt"):
+                signal.siginterrupt(signal.SIGTERM, False)  # as asyncio has it
 
 
 def _connect(ray: Any, address: str, account: Environment) -> None:

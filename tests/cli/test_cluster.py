@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import importlib.util
+import signal
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable, Coroutine, Generator
@@ -18,6 +20,7 @@ from memories_async import CallOptions, ConnectError
 from memories_async.cli.checks import with_address
 from memories_async.cli.exit_codes import Exit
 from memories_async.emulator import Emulator
+from memories_async.ray import cluster
 from memories_async.ray.caller import CallerActor, RemoteCall
 from memories_async.ray.cluster import _Sending
 from memories_async.ray.event_relay import EventRelay
@@ -241,3 +244,28 @@ async def test_a_worker_that_dies_while_permission_is_given_is_not_asked_for_eve
     assert sending.may_have_left
     for task in actor.tasks:
         task.cancel()
+
+
+@pytest.mark.anyio
+async def test_sigterm_is_the_application_s_own_while_ray_is_connected(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Ray puts a handler beneath Python's, which aborts the process after three seconds."""
+    beneath = ctypes.CDLL(None).signal
+    ignored = ctypes.c_void_p(1)  # SIG_IGN
+
+    def take(**_: object) -> None:
+        beneath(signal.SIGTERM, ignored)
+
+    fake = SimpleNamespace(init=take, shutdown=take)
+    monkeypatch.setattr(cluster, "installed", lambda: fake)
+    received: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda number, _: received.append(number))
+    try:
+        async with cluster.cluster_of(cast("Any", None), {}, workers=0):
+            signal.raise_signal(signal.SIGTERM)
+            assert received == [signal.SIGTERM]
+        signal.raise_signal(signal.SIGTERM)
+        assert len(received) == 2, "after its end neither"
+    finally:
+        signal.signal(signal.SIGTERM, before)
