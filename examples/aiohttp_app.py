@@ -13,12 +13,20 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 from collections.abc import AsyncIterator
 
 import pages
 from aiohttp import web
 
-from memories_async import CallbackTimeout, Media, Memories, MemoriesError, TaskFailed
+from memories_async import (
+    CallbackTimeout,
+    ConfigurationError,
+    Media,
+    Memories,
+    MemoriesError,
+    TaskFailed,
+)
 from memories_async.callbacks import CallbackInbox, SqliteStore, aiohttp_app
 
 PUBLIC_ADDRESS = os.environ.get("PUBLIC_ADDRESS", "http://127.0.0.1:8000")
@@ -26,6 +34,13 @@ CLIENT = web.AppKey("CLIENT", Memories)
 INBOX = web.AppKey("INBOX", CallbackInbox)
 
 logger = logging.getLogger("captions")
+
+# Each start makes its own client: this one says at once, and not in a traceback, what is missing.
+try:
+    Memories()
+except ConfigurationError as error:
+    print(error, file=sys.stderr)
+    sys.exit(4)  # how gunicorn knows that a worker in this one's stead would not load either
 
 
 async def home(_: web.Request) -> web.Response:

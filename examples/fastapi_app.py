@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -22,12 +23,26 @@ import pages
 from fastapi import FastAPI, Request
 from fastapi.responses import HTMLResponse, JSONResponse
 
-from memories_async import CallbackTimeout, Media, Memories, MemoriesError, TaskFailed
+from memories_async import (
+    CallbackTimeout,
+    ConfigurationError,
+    Media,
+    Memories,
+    MemoriesError,
+    TaskFailed,
+)
 from memories_async.callbacks import CallbackInbox, SqliteStore, asgi_app
 
 PUBLIC_ADDRESS = os.environ.get("PUBLIC_ADDRESS", "http://127.0.0.1:8000")
 
 logger = logging.getLogger("captions")
+
+# Each start makes its own client: this one says at once, and not in a traceback, what is missing.
+try:
+    Memories()
+except ConfigurationError as error:
+    print(error, file=sys.stderr)
+    sys.exit(4)
 
 # The inbox may be closed and used again; a client is closed for good, so each start makes its own.
 inbox = CallbackInbox(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import getpass
 import os
+import sqlite3
 import sys
 from collections.abc import Generator, Mapping, Sequence
 from types import ModuleType
@@ -12,6 +13,7 @@ from typing import TypeVar
 
 import attrs
 
+from memories_async import sqlite
 from memories_async._extras import to_install
 from memories_async.cli import profiles
 from memories_async.cli.exit_codes import NoKey
@@ -31,6 +33,7 @@ from memories_async.config import (
 )
 from memories_async.errors import ConfigurationError
 from memories_async.limiters import Limiter, RedisLimiter, SqliteLimiter
+from memories_async.limiters.sqlite import SCHEMA
 from memories_async.observe import Observer
 from memories_async.operations import Bucket
 
@@ -164,13 +167,19 @@ def limiter_at(address: str | None) -> Limiter | None:
     """Return the limiter that an option names; None for this process's own.
 
     Raises:
-        ConfigurationError: Its package is missing, or it is no address.
+        ConfigurationError: Its package is missing, it is no address, or its file cannot be used.
     """
     if address is None:
         return None
     scheme, _, path = address.partition(":")
     if scheme == "sqlite":
-        return SqliteLimiter(path)
+        limiter = SqliteLimiter(path)
+        try:
+            sqlite.connect(path, SCHEMA, create_missing=True).close()
+        except (ConfigurationError, OSError, sqlite3.Error) as error:
+            # At once, and not by the first call of a job, nor by each.
+            raise ConfigurationError(f"--limiter {address}: {error}") from None
+        return limiter
     try:
         return RedisLimiter(address)
     except ImportError:

@@ -313,7 +313,7 @@ class Emulator:
             FileNotFoundError: There is no folder of recordings to replay.
             ValueError: A file in it is no recording.
             OSError: The port is taken; or the folder is another emulator's, or holds files that
-                are not an emulator's.
+                are not an emulator's; or recordings cannot be written to theirs.
         """
         if self._store is not None:
             raise RuntimeError("The emulator is running already")
@@ -330,6 +330,7 @@ class Emulator:
             cleanup.push_async_callback(self._end_tasks)
             recorder = None
             if self._record is not None:
+                await to_thread.run_sync(self._record.prepare)
                 recorder = Recorder(self._record, self._upstream)
                 cleanup.push_async_callback(recorder.close)
             if self._replay is not None:

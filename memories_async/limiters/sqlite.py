@@ -23,7 +23,7 @@ T = TypeVar("T")
 # An SQLite connection that is open across a fork would cost the child its locks on the file.
 _LOCK = lock_held_across_forks()
 
-_SCHEMA = sqlite.Schema(
+SCHEMA = sqlite.Schema(
     application_id=0x4D61694C,  # "MaiL"
     version=1,
     statements=(
@@ -119,7 +119,7 @@ class SqliteLimiter:
         # What a power cut may lose are the calls of the last period.
         return sqlite.connect(
             self._path,
-            _SCHEMA,
+            SCHEMA,
             create_missing=True,
             synchronous="OFF",
             busy_timeout=self._patience,

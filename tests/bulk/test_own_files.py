@@ -170,3 +170,17 @@ async def test_a_file_that_is_taken_away_ends_its_run(
     if how != "replaced":
         async with await Job.create(path, "embed_images", tmp_path / "images") as job:
             assert (await job.counts()).planned == 6
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="Windows has no named pipes")
+async def test_what_is_no_file_gives_way_to_no_job(images: MakeImages, tmp_path: Path) -> None:
+    """A pipe and a device have no size: root's job in the place of one removed it."""
+    folder, path = images(1), tmp_path / "pipe"
+    os.mkfifo(path)
+    with pytest.raises(ConfigurationError, match="exists already"):
+        await Job.create(path, "embed_images", folder)
+    async with await Job.create(tmp_path / "job", "embed_images", folder) as job:
+        source = job.path
+    with pytest.raises(ConfigurationError, match="exists already"):
+        await Job.merge([source], path)
+    assert path.is_fifo()

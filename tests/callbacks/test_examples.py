@@ -8,6 +8,7 @@ import html
 import importlib
 import io
 import mimetypes
+import os
 import secrets
 import subprocess
 import sys
@@ -105,15 +106,19 @@ async def caption(session: aiohttp.ClientSession, page: str) -> str:
             await asyncio.sleep(0.05)
 
 
-@pytest.mark.parametrize("kind", ["flask", "django"])
+@EACH
 def test_without_a_key_it_says_so_in_one_line_and_is_not_started_again(
     kind: str, tmp_path: Path
 ) -> None:
-    environment = {"PATH": "", "PYTHONPATH": str(EXAMPLES.parent), "HOME": str(tmp_path)}
-    options = ["--chdir", str(EXAMPLES), "--workers", "1", "--bind", f"127.0.0.1:{free_port()}"]
-    name = APPLICATIONS[kind][1]
+    places = os.pathsep.join([str(EXAMPLES), str(EXAMPLES.parent)])
+    environment = {"PATH": "", "PYTHONPATH": places, "HOME": str(tmp_path)}
+    command, name = APPLICATIONS[kind]
+    port = str(free_port())
+    where = port if command is UVICORN else f"127.0.0.1:{port}"
+    # One worker: where several end at once, gunicorn itself may end in a traceback and status 1.
+    alone = ["1" if word == "4" else word for word in command]
     ended = subprocess.run(
-        [sys.executable, "-B", "-m", "gunicorn", *options, name],
+        [sys.executable, "-B", "-m", *alone, where, name],
         env=environment,
         cwd=tmp_path,
         capture_output=True,

@@ -7,6 +7,7 @@ import contextlib
 import errno
 import signal
 import socket
+import sqlite3
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -24,7 +25,7 @@ from memories_async.callbacks import (
     serve,
 )
 from memories_async.callbacks import inbox as inbox_module
-from memories_async.callbacks.__main__ import main
+from memories_async.callbacks.__main__ import main, try_store
 from memories_async.emulator import Emulator
 from tests.callbacks.conftest import SOON, free_port, submit
 from tests.emulator.conftest import MP4, KnownEngine
@@ -204,3 +205,51 @@ def test_a_taken_port_is_said(capsys: pytest.CaptureFixture[str], tmp_path: Path
         store = str(tmp_path / "x.db")
         assert main(["https://app.example.com", "--store", store, "--port", port]) == 2
     assert "address already in use" in capsys.readouterr().err.lower()
+
+
+UNFIT = {
+    "nowhere/x.db": "No such file or directory",
+    "a_file/x.db": "Not a directory",
+    "a_folder": "is no regular file",
+    "a_text": "is no SQLite file",
+}
+
+
+@pytest.mark.parametrize("store", UNFIT)
+def test_a_store_that_cannot_be_written_to_is_said_before_anything_is_listened_to(
+    store: str,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It was opened by the first callback, whose result then was lost."""
+    (tmp_path / "a_folder").mkdir()
+    for name in ("a_file", "a_text"):
+        (tmp_path / name).write_text("not what a store is\n" * 100)
+    monkeypatch.setattr(socket, "create_server", _listens)
+    assert main(["https://app.example.com", "--store", str(tmp_path / store), "--port", "0"]) == 2
+    out, err = capsys.readouterr()
+    assert UNFIT[store] in err
+    assert (out, err.count("\n")) == ("", 1)
+
+
+def test_a_redis_that_is_not_there_is_said_before_anything_is_listened_to(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(socket, "create_server", _listens)
+    store = f"redis://127.0.0.1:{free_port()}/0"
+    assert main(["https://app.example.com", "--store", store, "--port", "0"]) == 2
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+
+
+def _listens(*_: object, **__: object) -> None:
+    pytest.fail("it listens")
+
+
+async def test_the_trial_of_a_store_leaves_nothing_in_it(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path / "callbacks.db")
+    await try_store(store)
+    await store.aclose()
+    with contextlib.closing(sqlite3.connect(tmp_path / "callbacks.db")) as db:
+        assert db.execute("SELECT count(*) FROM tasks").fetchone() == (0,)

@@ -11,9 +11,13 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from email.utils import format_datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from memories_async._engine.body.writer import Transfer
+from memories_async._engine.request import Request
+from memories_async._engine.transport.http import Http
 from memories_async.cli.doctor import environment, media, steps
 from memories_async.cli.doctor.findings import Health
 from memories_async.cli.doctor.shapes import differences, shape_of
@@ -378,6 +382,37 @@ def test_nobody_is_there():
     found = list(environment.way_to(f"http://127.0.0.1:{closed_port()}", None, {}))
     assert [finding.health for finding in found] == [Health.OK, Health.PROBLEM]
     assert "refused" in found[-1].message
+    assert "nothing listens there" in found[-1].message
+
+
+def test_of_a_closed_port_it_is_said_once_and_at_once(
+    run: Run, monkeypatch: pytest.MonkeyPatch, capsys
+):
+    """Each of its calls was tried again and again: more than half a minute for one closed port."""
+    monkeypatch.setenv("MEMORIES_API_KEY", "any")
+    monkeypatch.setenv("MEMORIES_CAPTION_KEY", "any")
+    monkeypatch.setenv("MEMORIES_BASE_URL", f"http://127.0.0.1:{closed_port()}")
+    asked: list[str] = []
+    exchange = Http.exchange
+
+    async def counted(self: Http, request: Request[Any], transfer: Transfer, **how: Any) -> Any:
+        asked.append(request.operation.name)
+        return await exchange(self, request, transfer, **how)
+
+    monkeypatch.setattr(Http, "exchange", counted)
+    assert run("doctor", "--live", "--json") == Exit.FAILED
+    out, err = capsys.readouterr()
+    found = findings(out)
+    assert "nothing listens there" in str(found["connection to 127.0.0.1"]["message"])
+    calls = {step.name for step in (*steps.FREE, *steps.BILLED)}
+    called = [row for name, row in found.items() if name in calls and row["health"] == "problem"]
+    assert {"library.videos", "captions.image", "embeddings.text"} <= {
+        row["check"] for row in called
+    }
+    for row in called:
+        assert "nothing listens there" in str(row["message"])
+    assert len(asked) == len(called)
+    assert "Traceback" not in err
 
 
 def test_a_name_that_is_none(monkeypatch: pytest.MonkeyPatch):

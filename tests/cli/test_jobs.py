@@ -471,6 +471,29 @@ def test_a_limiter_that_processes_share(
     assert run("embed", image, "--quiet") == Exit.DONE
 
 
+UNFIT_LIMITERS = {
+    "nowhere/x.db": "No such file or directory",
+    "a_file/x.db": "Not a directory",
+    "a_folder": "is no regular file",
+}
+
+
+@pytest.mark.parametrize("path", UNFIT_LIMITERS)
+def test_a_limiter_s_file_that_cannot_be_used_is_said_at_once(
+    account: Emulator, run: Run, image: Path, tmp_path: Path, path: str, capsys
+):
+    """A job put it down to its items, one by one; where nothing was paced, it was not said."""
+    (tmp_path / "a_file").write_text("")
+    (tmp_path / "a_folder").mkdir()
+    address = f"sqlite:{tmp_path / path}"
+    for arguments in (("embed", image), ("embed", image, "--rate", "5"), ("upload", image)):
+        assert run(*arguments, "--quiet", "--limiter", address) == Exit.USAGE
+        out, err = capsys.readouterr()
+        assert UNFIT_LIMITERS[path] in err
+        assert (out, err.count("\n")) == ("", 1)
+    assert len(account.ledger) == 0
+
+
 def test_a_limiter_that_is_down_sends_nothing(account: Emulator, run: Run, images: Path, capsys):
     address = "redis://someone:SENTINEL-password@127.0.0.1:1/0"
     assert run("embed", images, "--rate", "1", "--limiter", address, "--json") == Exit.FAILED

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import json
 import os
 import re
@@ -21,6 +22,7 @@ import requests
 
 from memories_async import Memories
 from memories_async.emulator import Emulator, InjectedFault, RateLimit, Reason
+from memories_async.emulator.__main__ import main
 from memories_async.emulator.engines.hashing import HashEngine
 from memories_async.emulator.recording import recorder
 from memories_async.emulator.recording.recordings import Recordings
@@ -513,6 +515,36 @@ def test_recording_and_replaying_from_the_command_line(tmp_path: Path) -> None:
     assert json.loads(first)["code"] == 200
     with program("--replay", str(folder), folder=tmp_path) as (replay, _):
         assert ask(replay) == first
+
+
+@pytest.mark.parametrize("folder", ["a_file", "a_file/recordings"])
+def test_a_folder_that_cannot_be_recorded_to_is_said_before_anything_is_sent_on(
+    folder: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It was made by the first answer, which was paid for and did not reach who had asked."""
+    (tmp_path / "a_file").write_text("")
+    assert main(["--port", "0", "--record", str(tmp_path / folder)]) == 2
+    out, err = capsys.readouterr()
+    assert "a_file" in err
+    assert (out, err.count("\n")) == ("", 1)
+
+
+async def test_an_answer_that_cannot_be_kept_reaches_who_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A disk that fills up while it records takes no answer away that is paid for."""
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    folder = tmp_path / "recordings"
+    async with recording(folder) as (real, recorder):
+        monkeypatch.setattr(Recordings, "save", full)
+        async with client_for(recorder) as client:
+            assert len(await client.embeddings.text(["x"])) == 1
+        assert real.ledger.billed() == 1
+    assert "is not recorded: [Errno 28] No space left on device" in caplog.text
+    assert list(folder.iterdir()) == []
 
 
 def test_what_was_recorded_before_a_kill_can_be_replayed(tmp_path: Path) -> None:

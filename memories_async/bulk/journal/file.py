@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
+import stat
 from collections.abc import Sequence
 from typing import Final, TypeVar
 
@@ -72,7 +73,7 @@ class JobFile:
             raise
 
     def _refuse_what_is_there(self) -> None:
-        if os.path.lexists(self.path) and (os.path.islink(self.path) or _size(self.path)):
+        if os.path.lexists(self.path) and not _is_empty_file(self.path):
             raise ConfigurationError(
                 f"{self.path} exists already: go on with it (Job.open), or give another name"
             )
@@ -350,6 +351,12 @@ def _keep_name(folder: str) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+def _is_empty_file(path: str) -> bool:
+    """Tell an empty file, which gives way to a job, from a device, a pipe or a folder of size 0."""
+    status = os.lstat(path)
+    return stat.S_ISREG(status.st_mode) and not status.st_size
 
 
 def _size(path: str) -> int:

@@ -93,7 +93,8 @@ def way_to(origin: str, proxy: str | None, headers: Mapping[str, str]) -> Iterat
         message = f"its certificate is refused: {error.verify_message}"
         yield Finding(f"connection to {host}", Health.PROBLEM, message)
     except (OSError, http.client.HTTPException) as error:
-        message = f"{type(error).__name__}: {error}"
+        refused = "nothing listens there: " if isinstance(error, ConnectionRefusedError) else ""
+        message = f"{refused}{type(error).__name__}: {error}"
         yield Finding(f"connection to {host}", Health.PROBLEM, message)
     finally:
         connection.close()

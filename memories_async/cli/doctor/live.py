@@ -12,7 +12,7 @@ from memories_async import _json
 from memories_async._engine.body.writer import Transfer
 from memories_async._engine.request import Request
 from memories_async._engine.transport.answers import Reply, Saved
-from memories_async._engine.transport.failures import Failure
+from memories_async._engine.transport.failures import Failure, Fault
 from memories_async._engine.transport.http import Http
 from memories_async.cli.doctor.findings import Finding, Health
 from memories_async.cli.doctor.known import ANSWERS
@@ -26,9 +26,20 @@ from memories_async.errors import ApiError, MemoriesError, NotFound
 from memories_async.observe.prices import ARITHMETIC
 from memories_async.operations import Operation
 
+_NO_WAY = frozenset({Fault.CONNECT, Fault.CONNECT_TIMEOUT, Fault.DNS})
+
+
+class NoWayError(MemoriesError):
+    """No connection was made: for a diagnosis a finding, and nothing to try again."""
+
+    advice = "Check the address and the network, then run it again"
+
 
 class RecordingHttp(Http):
-    """The client's own transport, that also keeps the answers as they came."""
+    """The client's own transport, that keeps the answers as they came.
+
+    Where no connection is made, the call ends with its first attempt.
+    """
 
     replies: list[tuple[Operation[Any], Reply]]
 
@@ -39,6 +50,10 @@ class RecordingHttp(Http):
         outcome = await super().exchange(request, transfer, **how)
         if isinstance(outcome, Reply):
             self.replies.append((request.operation, outcome))
+        elif isinstance(outcome, Failure) and outcome.fault in _NO_WAY:
+            refused = outcome.detail.startswith(ConnectionRefusedError.__name__)
+            said = "nothing listens there" if refused else outcome.fault.value
+            raise NoWayError(f"{said}: {outcome.detail}")
         return outcome
 
 

@@ -146,7 +146,10 @@ class Recorder:
             forwarding.cancel()
             await asyncio.gather(forwarding, return_exceptions=True)
         if received is not None:
-            downloaded = await self._record(request, route.row, received, answer, downloaded)
+            try:
+                downloaded = await self._record(request, route.row, received, answer, downloaded)
+            except OSError as error:  # it is paid for: whoever asked shall have it
+                logger.warning("%s is not recorded: %s", route.row.call, error)
         return received, self._returned(request, route.row, answer, downloaded)
 
     async def _forward(

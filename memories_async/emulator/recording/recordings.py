@@ -69,7 +69,7 @@ class Recordings:
     """The recordings in a folder. All calls block.
 
     Args:
-        folder: Made if it does not exist and something is recorded.
+        folder: Where they are.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -91,6 +91,19 @@ class Recordings:
             except (KeyError, TypeError, ValueError) as error:
                 raise ValueError(f"{path} is no recording: {error}") from error
             self._exchanges[exchange.fingerprint] = exchange
+
+    def prepare(self) -> None:
+        """Make the folder, and write to it: an answer that is paid for shall find its place.
+
+        Raises:
+            OSError: It cannot be made, or not be written to.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        trial = self.folder / f".{secrets.token_hex(8)}"
+        try:
+            trial.write_bytes(b"\n")
+        finally:
+            trial.unlink(missing_ok=True)
 
     def __len__(self) -> int:
         return len(self._exchanges)
