@@ -16,19 +16,17 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
+from tests import forks
+
 PATIENCE = 30.0
 """Seconds until a test gives up; nothing waits that long but a failure."""
 
 SENTINEL = b"SENTINEL"
 """What the keys of the tests have in them, and nothing that is shown."""
 
-COMMAND = (sys.executable, "-W", "error", "-m", "memories_async.cli")
-# Ctrl-C reaches a process only through the terminal that controls it.
-_CONTROLLED = """
-import fcntl, os, sys, termios
-fcntl.ioctl(0, termios.TIOCSCTTY, 0)
-os.execv(sys.argv[1], sys.argv[1:])
-"""
+_OPTIONS = ("-W", "error")
+_MODULE = ("-m", "memories_async.cli")
+COMMAND = (sys.executable, *_OPTIONS, *_MODULE)
 
 
 def clean_environment(home: Path) -> dict[str, str]:
@@ -53,7 +51,7 @@ def wait_until(condition: Callable[[], bool]) -> None:
 class Process:
     """A process whose stdout and stderr are pipes."""
 
-    def __init__(self, popen: subprocess.Popen[bytes]) -> None:
+    def __init__(self, popen: forks.Started) -> None:
         self._popen = popen
         self.seen = b""
 
@@ -63,12 +61,11 @@ class Process:
     ) -> Self:
         """Start the command line; nobody is at its standard input unless one is given."""
         return cls(
-            subprocess.Popen(
-                [*COMMAND, *map(str, arguments)],
+            forks.start(
+                [*_MODULE, *map(str, arguments)],
+                options=_OPTIONS,
                 env={**os.environ, **environment},
                 stdin=subprocess.DEVNULL if stdin is None else stdin,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
             )
         )
 
@@ -87,7 +84,7 @@ class Process:
         out, err = self._popen.communicate(timeout=PATIENCE)
         err = self.seen + err
         assert SENTINEL not in out + err
-        return self._popen.returncode, out.decode(), err.decode()
+        return self._popen.wait(), out.decode(), err.decode()
 
     def close(self) -> None:
         """Leave nothing behind."""
@@ -99,7 +96,7 @@ class Process:
 class Terminal:
     """A process at a pseudo-terminal: what it shows is read, and keys can be typed."""
 
-    def __init__(self, popen: subprocess.Popen[bytes], descriptor: int) -> None:
+    def __init__(self, popen: forks.Started, descriptor: int) -> None:
         self._popen = popen
         self._descriptor = descriptor
         self._seen = b""
@@ -112,13 +109,15 @@ class Terminal:
         ours, theirs = pty.openpty()
         fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
         try:
-            popen = subprocess.Popen(
-                [sys.executable, "-c", _CONTROLLED, *COMMAND, *map(str, arguments)],
+            # Ctrl-C reaches a process only through the terminal that controls it.
+            popen = forks.start(
+                [*_MODULE, *map(str, arguments)],
+                options=_OPTIONS,
                 env={**os.environ, **environment},
                 stdin=theirs,
                 stdout=theirs,
                 stderr=theirs,
-                start_new_session=True,
+                controlled=True,
             )
         finally:
             os.close(theirs)
@@ -151,7 +150,7 @@ class Terminal:
         """Leave nothing behind."""
         if self._popen.poll() is None:
             self._popen.kill()
-        self._popen.wait()
+        self._popen.communicate()
         os.close(self._descriptor)
 
 

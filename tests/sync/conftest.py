@@ -6,7 +6,6 @@ import contextlib
 import os
 import socket
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -19,6 +18,7 @@ from anyio.from_thread import start_blocking_portal
 from memories_async.emulator import Emulator
 from memories_async.emulator.engines.hashing import HashEngine
 from memories_async.sync import Memories
+from tests import forks
 
 ROOT = Path(__file__).parents[2]
 KEY = "sk-mavi-0123456789abcdef"
@@ -101,13 +101,11 @@ class Child:
     def __init__(self, program: str, url: str) -> None:
         # Python 3.12 warns of every fork beside threads; here that is what is tested.
         warnings = ["-X", "dev", "-W", "error", "-W", "ignore:This process:DeprecationWarning"]
-        self.process = subprocess.Popen(
-            [sys.executable, *warnings, "-m", "tests.sync.children", program, url],
+        self.process = forks.start(
+            ["-m", "tests.sync.children", program, url],
+            options=warnings,
             cwd=ROOT,
             stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
         )
 
     def __enter__(self) -> Self:
@@ -119,17 +117,18 @@ class Child:
 
     def say(self, line: str) -> None:
         assert self.process.stdin is not None
-        print(line, file=self.process.stdin, flush=True)
+        self.process.stdin.write(f"{line}\n".encode())
+        self.process.stdin.flush()
 
     def listen(self) -> str:
         """Return the next line it says; nothing once it has ended."""
         assert self.process.stdout is not None
-        return self.process.stdout.readline().strip()
+        return self.process.stdout.readline().strip().decode()
 
     def end(self, seconds: float) -> tuple[int, str]:
         """Wait for its end, at most so long; return its status and what it complained of."""
         _, complaints = self.process.communicate(timeout=seconds)
-        return self.process.returncode, complaints
+        return self.process.wait(), complaints.decode()
 
 
 def signal_when(event: threading.Event, number: int) -> None:

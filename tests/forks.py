@@ -1,0 +1,326 @@
+"""Python in processes that need no start: a server has loaded the product, and forks each.
+
+``start`` is ``subprocess.Popen([sys.executable, *options, *arguments])`` at a tenth of the cost;
+what it returns has a Popen's methods. A process has streams, environment, folder, session and
+``__main__`` of its own, and its interpreter ends as one does that was started. Where
+``PYTHON*`` or a locale says what is to be, and where this is not Linux, it is started indeed; what
+proves something of a start itself, such as what is imported, does not come here.
+
+A server has one thread and no loop. It forks a keeper for each program, which forks the program,
+tells the number, then the status, and leaves it a zombie until nobody wants to know any more: until
+then its number is nobody else's.
+"""
+
+from __future__ import annotations
+
+import atexit
+import functools
+import importlib
+import importlib.util
+import io
+import json
+import os
+import selectors
+import signal
+import socket
+import subprocess
+import sys
+import time
+import types
+from collections.abc import Mapping, Sequence
+from importlib.machinery import SourceFileLoader
+from pathlib import Path
+from typing import BinaryIO, Protocol, cast
+
+LOADED = (
+    "memories_async.bulk",
+    "memories_async.callbacks",
+    "memories_async.cli.app",
+    "memories_async.cli.commands.config",
+    "memories_async.cli.commands.embed",
+    "memories_async.sync",
+    "memories_async._engine.pipeline",
+)
+ROOT = Path(__file__).parents[1]
+AT_START = ("PYTHON", "LANG", "LC_")
+"""How variables begin that an interpreter reads when it starts, and then never again."""
+CONTROLLED = """
+import fcntl, os, sys, termios
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+
+
+class Started(Protocol):
+    """What both kinds of process have."""
+
+    @property
+    def pid(self) -> int: ...
+    @property
+    def stdin(self) -> BinaryIO | None: ...
+    @property
+    def stdout(self) -> BinaryIO | None: ...
+    @property
+    def stderr(self) -> BinaryIO | None: ...
+    @property
+    def returncode(self) -> int | None: ...
+    def poll(self) -> int | None: ...
+    def wait(self, timeout: float | None = None) -> int: ...
+    def send_signal(self, sig: int, /) -> None: ...
+    def kill(self) -> None: ...
+    def communicate(self, *, timeout: float | None = None) -> tuple[bytes, bytes]: ...
+
+
+def start(
+    arguments: Sequence[str],
+    *,
+    options: Sequence[str] = (),
+    env: Mapping[str, str] | None = None,
+    cwd: str | os.PathLike[str] | None = None,
+    stdin: int = subprocess.DEVNULL,
+    stdout: int = subprocess.PIPE,
+    stderr: int = subprocess.PIPE,
+    controlled: bool = False,
+) -> Started:
+    """Start ``python [options] -m module ...``; ``controlled``, by the terminal that is stdin."""
+    env = dict(os.environ if env is None else env)
+    server = _server(tuple(options)) if sys.platform == "linux" else None
+    if server is None or server.reads_at_start(env):
+        command = [sys.executable, *options, *arguments]
+        if controlled:
+            command = [sys.executable, "-c", CONTROLLED, *command]
+        return subprocess.Popen(
+            command,
+            env=env,
+            cwd=cwd,
+            stdin=stdin,
+            stdout=stdout,
+            stderr=stderr,
+            start_new_session=controlled,
+        )
+    order = {
+        "arguments": list(arguments),
+        "environment": env,
+        "folder": os.path.abspath(cwd or os.getcwd()),
+        "controlled": controlled,
+    }
+    return Forked(server, order, (stdin, stdout, stderr))
+
+
+class Forked:
+    """A process that a server has forked."""
+
+    def __init__(self, server: Server, order: object, wanted: tuple[int, int, int]) -> None:
+        streams: list[BinaryIO | None] = []
+        theirs: list[int] = []
+        for number, descriptor in enumerate(wanted):
+            if descriptor == subprocess.PIPE:
+                reading, writing = os.pipe()
+                ours = open(writing if number == 0 else reading, "wb" if number == 0 else "rb", 0)  # noqa: SIM115  # closed by communicate
+                streams.append(ours)
+                theirs.append(reading if number == 0 else writing)
+            else:
+                null = descriptor == subprocess.DEVNULL
+                theirs.append(os.open(os.devnull, os.O_RDWR) if null else os.dup(descriptor))
+                streams.append(None)
+        self.stdin, self.stdout, self.stderr = streams
+        self.returncode: int | None = None
+        self._control, keeper_s = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with keeper_s:
+            server.order(order, [*theirs, keeper_s.fileno()])
+        for descriptor in theirs:
+            os.close(descriptor)
+        self.pid = int(self._control.recv(100))
+
+    def poll(self) -> int | None:
+        """Return the status, if it has ended."""
+        try:
+            return self.wait(0)
+        except subprocess.TimeoutExpired:
+            return None
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait for the end and return the status, a signal's number below zero."""
+        if self.returncode is None:
+            self._control.settimeout(timeout)
+            try:
+                self.returncode = int(self._control.recv(100))
+            except (TimeoutError, BlockingIOError):
+                raise subprocess.TimeoutExpired("a fork", timeout or 0) from None
+        return self.returncode
+
+    def send_signal(self, sig: int, /) -> None:
+        """Send a signal, if it has not ended."""
+        if self.poll() is None:
+            os.kill(self.pid, sig)
+
+    def kill(self) -> None:
+        """End it."""
+        self.send_signal(signal.SIGKILL)
+
+    def communicate(self, *, timeout: float | None = None) -> tuple[bytes, bytes]:
+        """Read all that comes until its end, and close everything."""
+        end = time.monotonic() + (float("inf") if timeout is None else timeout)
+        read: dict[BinaryIO | None, bytes] = {None: b""}
+        if self.stdin is not None:
+            self.stdin.close()
+        with selectors.DefaultSelector() as selector:
+            for stream in (self.stdout, self.stderr):
+                if stream is not None and not stream.closed:
+                    selector.register(stream, selectors.EVENT_READ, stream)
+            while selector.get_map():
+                left = end - time.monotonic()
+                ready = selector.select(None if timeout is None else max(left, 0))
+                if not ready:
+                    raise subprocess.TimeoutExpired("a fork", timeout or 0)
+                for key, _ in ready:
+                    piece = os.read(key.fd, 65536)
+                    read[key.data] = read.get(key.data, b"") + piece
+                    if not piece:
+                        selector.unregister(key.fileobj)
+        self.wait(None if timeout is None else max(end - time.monotonic(), 0.001))
+        for stream in (self.stdout, self.stderr):
+            if stream is not None:
+                stream.close()
+        self._control.close()
+        return read.get(self.stdout, b""), read.get(self.stderr, b"")
+
+
+class Server:
+    """An interpreter that has been started with some options, and is told what to fork."""
+
+    def __init__(self, options: Sequence[str]) -> None:
+        self._environment = dict(os.environ)
+        self._orders, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            self._popen = subprocess.Popen(
+                [sys.executable, *options, "-m", "tests.forks"], stdin=theirs, cwd=ROOT
+            )
+
+    def reads_at_start(self, env: Mapping[str, str]) -> bool:
+        """Say whether an interpreter would be another if it started with these variables."""
+        names = {*env, *self._environment}
+        return any(
+            name.startswith(AT_START) and env.get(name) != self._environment.get(name)
+            for name in names
+        )
+
+    def order(self, order: object, descriptors: Sequence[int]) -> None:
+        """Have a process forked that gets these descriptors."""
+        socket.send_fds(self._orders, [json.dumps(order).encode()], descriptors)
+
+    def close(self) -> None:
+        """End the server."""
+        self._orders.close()
+        self._popen.wait()
+
+
+@functools.cache
+def _server(options: tuple[str, ...]) -> Server:
+    server = Server(options)
+    atexit.register(server.close)
+    return server
+
+
+def serve() -> None:
+    """Fork until nobody orders any more; return as well in each fork, once its program has run."""
+    for name in LOADED:
+        importlib.import_module(name)
+    orders = socket.socket(fileno=0)
+    keepers: set[int] = set()
+    while True:
+        keepers -= {keeper for keeper in keepers if os.waitpid(keeper, os.WNOHANG)[0]}
+        message, descriptors, _, _ = socket.recv_fds(orders, 1 << 20, 4)
+        if not message:
+            orders.close()
+            break
+        assert len(os.listdir("/proc/self/task")) == 1, "only this thread would be in a fork"
+        keeper = os.fork()
+        if keeper == 0:
+            orders.detach()
+            *streams, control = descriptors
+            if keep(streams, control):
+                become(json.loads(message), streams)
+            return
+        keepers.add(keeper)
+        for descriptor in descriptors:
+            os.close(descriptor)
+    for keeper in keepers:
+        os.waitpid(keeper, 0)
+
+
+def keep(streams: Sequence[int], control: int) -> bool:
+    """Fork once more; in the fork return, and in the parent tell how that ended."""
+    child = os.fork()
+    if child == 0:
+        os.close(control)
+        return True
+    for stream in (0, *streams):
+        os.close(stream)
+    with socket.socket(fileno=control) as told:
+        try:
+            told.send(str(child).encode())
+            ended = os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)
+            assert ended is not None
+            exited = ended.si_code == os.CLD_EXITED
+            told.send(str(ended.si_status if exited else -ended.si_status).encode())
+            told.recv(1)
+        finally:  # also where Ctrl-C has been typed at the tests
+            os._exit(0)
+
+
+def become(order: dict[str, object], streams: Sequence[int]) -> None:
+    """Be the process that was ordered, and run its program."""
+    for number, descriptor in enumerate(streams):
+        os.dup2(descriptor, number)
+        os.close(descriptor)
+    if order["controlled"]:
+        import fcntl  # POSIX's
+        import termios  # POSIX's
+
+        os.setsid()
+        fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+    os.chdir(str(order["folder"]))
+    os.environ.clear()
+    os.environ.update(cast("dict[str, str]", order["environment"]))
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        was = getattr(sys, name)
+        direct = number > 0 and was.write_through
+        raw = open(number, "wb" if number else "rb", 0 if direct else -1, closefd=False)  # noqa: SIM115  # the interpreter's own
+        stream = io.TextIOWrapper(
+            raw,
+            was.encoding,
+            was.errors,
+            newline="\n" if number else None,
+            line_buffering=not direct and (number == 2 or os.isatty(number)),
+            write_through=direct,
+        )
+        setattr(sys, name, stream)
+        setattr(sys, f"__{name}__", stream)
+    run(cast("list[str]", order["arguments"]))
+
+
+def run(arguments: Sequence[str]) -> None:
+    """Run ``-m module`` as the interpreter would; what it defines lives until that ends."""
+    option, module, *rest = arguments
+    assert option == "-m", "nothing else has been needed"
+    sys.path[0] = os.getcwd()
+    importlib.invalidate_caches()
+    spec = importlib.util.find_spec(module)
+    if spec is not None and spec.submodule_search_locations is not None:
+        spec = importlib.util.find_spec(f"{module}.__main__")
+    assert spec is not None
+    loader = cast("SourceFileLoader", spec.loader)
+    code = loader.get_code(spec.name)
+    assert code is not None
+    assert spec.origin is not None
+    sys.argv[:] = [spec.origin, *rest]
+    main = types.ModuleType("__main__")
+    main.__spec__, main.__loader__, main.__package__ = spec, loader, spec.parent
+    main.__file__ = spec.origin
+    sys.modules["__main__"] = main
+    exec(code, vars(main))  # as the interpreter does
+
+
+if __name__ == "__main__":
+    serve()

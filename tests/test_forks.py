@@ -1,0 +1,121 @@
+"""A program that is forked lives and ends as one that is started."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests import forks
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere all are started")
+
+PROGRAM = """
+import asyncio, atexit, json, os, signal, sys, threading
+
+class Last:
+    def __del__(self):
+        os.write(1, b"taken apart\\n")
+
+def tell():
+    return {
+        "name": __name__,
+        "spec": __spec__.name,
+        "main": sys.modules["__main__"].__dict__ is globals(),
+        "arguments": sys.argv,
+        "path": sys.path[0],
+        "folder": os.getcwd(),
+        "environment": dict(sorted(os.environ.items())),
+        "home": os.path.expanduser("~"),
+        "threads": [thread.name for thread in threading.enumerate()],
+        "tasks": len(os.listdir("/proc/self/task")),
+        "signals": [str(signal.getsignal(number)) for number in signal.valid_signals()],
+        "blocked": list(signal.pthread_sigmask(signal.SIG_BLOCK, ())),
+        "wakeup": signal.set_wakeup_fd(-1),
+        "loop": asyncio._get_running_loop() is None,
+        "session": os.getsid(0) == os.getpid(),
+        "group": os.getpgrp() == os.getpid(),
+        "files": sorted(map(int, os.listdir("/proc/self/fd")))[:-1],
+        "streams": [
+            (one.fileno(), one.encoding, one.errors, one.line_buffering)
+            for one in (sys.stdin, sys.stdout, sys.stderr)
+        ],
+        "flags": [sys.flags.dev_mode, sys.warnoptions],
+        "read": sys.stdin.read(),
+    }
+
+kept = Last()
+atexit.register(print, "at exit")
+print(json.dumps(tell()), flush=True)
+match sys.argv[1]:
+    case "ends": pass
+    case "three": sys.exit(3)
+    case "words": sys.exit("words")
+    case "error": raise ValueError("wrong")
+    case "interrupt": os.kill(os.getpid(), signal.SIGINT); signal.pause()
+    case "kill": os.kill(os.getpid(), signal.SIGKILL)
+    case "thread": threading.Thread(target=print, args=["thread"]).start()
+"""
+OPTIONS = ("-X", "dev", "-W", "error")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "program.py").write_text(PROGRAM)
+    return tmp_path
+
+
+@pytest.mark.parametrize("how", ["ends", "three", "words", "error", "interrupt", "kill", "thread"])
+def test_a_fork_is_as_what_is_started(folder: Path, how: str) -> None:
+    env = {**os.environ, "HOME": "/nowhere", "ONE": "w\udcffrd"}
+    arguments = ["-m", "program", how, "\u00e9"]
+    reading, writing = os.pipe()
+    os.write(writing, b"what is given\n")
+    os.close(writing)
+    with open(reading, "rb") as given:
+        forked = forks.start(arguments, options=OPTIONS, env=env, cwd=folder, stdin=given.fileno())
+        assert isinstance(forked, forks.Forked)
+        out, err = forked.communicate(timeout=60)
+    started = subprocess.run(
+        [sys.executable, *OPTIONS, *arguments],
+        env=env,
+        cwd=folder,
+        input=b"what is given\n",
+        capture_output=True,
+        check=False,
+    )
+    told, *last = out.splitlines()
+    told_there, *last_there = started.stdout.splitlines()
+    assert json.loads(told) == json.loads(told_there)
+    assert last == last_there
+    assert forked.wait() == started.returncode
+    assert err.splitlines()[-1:] == started.stderr.splitlines()[-1:]
+
+
+def test_a_fork_gets_signals_and_its_number_stays_its_own(folder: Path) -> None:
+    (folder / "waits.py").write_text("import signal; print(1, flush=True); signal.pause()")
+    forked = forks.start(["-m", "waits"], options=OPTIONS, cwd=folder)
+    assert forked.stdout is not None
+    assert forked.stdout.readline() == b"1\n"
+    assert forked.poll() is None
+    with pytest.raises(subprocess.TimeoutExpired):
+        forked.wait(0.01)
+    forked.send_signal(signal.SIGTERM)
+    assert forked.wait(60) == -signal.SIGTERM
+    assert Path(f"/proc/{forked.pid}").exists()
+    forked.kill()
+    assert forked.communicate(timeout=60)[0] == b""
+    assert forked.poll() == -signal.SIGTERM
+
+
+def test_what_an_interpreter_reads_at_its_start_has_one_started(folder: Path) -> None:
+    env = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    started = forks.start(["-m", "program", "ends"], options=OPTIONS, cwd=folder, env=env)
+    assert isinstance(started, subprocess.Popen)
+    out, _ = started.communicate(timeout=60)
+    assert json.loads(out.splitlines()[0])["streams"][1][1] == "ascii"
