@@ -42,8 +42,10 @@ LOADED = (
     "memories_async._engine.pipeline",
 )
 ROOT = Path(__file__).parents[1]
-AT_START = ("PYTHON", "LANG", "LC_")
-"""How variables begin that an interpreter reads when it starts, and then never again."""
+ENVIRONMENT = dict(os.environ)
+"""Of each server: as it was before any test, whichever comes first."""
+AT_START = ("PYTHON", "LANG", "LC_", "SSL_CERT_")
+"""How variables begin that are read as an interpreter starts or aiohttp loads, and never again."""
 CONTROLLED = """
 import fcntl, os, sys, termios
 fcntl.ioctl(0, termios.TIOCSCTTY, 0)
@@ -85,7 +87,7 @@ def start(
     """Start ``python [options] -m module ...``; ``controlled``, by the terminal that is stdin."""
     env = dict(os.environ if env is None else env)
     server = _server(tuple(options)) if sys.platform == "linux" else None
-    if server is None or server.reads_at_start(env):
+    if server is None or reads_at_start(env):
         command = [sys.executable, *options, *arguments]
         if controlled:
             command = [sys.executable, "-c", CONTROLLED, *command]
@@ -105,6 +107,14 @@ def start(
         "controlled": controlled,
     }
     return Forked(server, order, (stdin, stdout, stderr))
+
+
+def reads_at_start(env: Mapping[str, str]) -> bool:
+    """Say whether an interpreter would be another if it started with these variables."""
+    return any(
+        name.startswith(AT_START) and env.get(name) != ENVIRONMENT.get(name)
+        for name in {*env, *ENVIRONMENT}
+    )
 
 
 class Forked:
@@ -190,20 +200,14 @@ class Server:
     """An interpreter that has been started with some options, and is told what to fork."""
 
     def __init__(self, options: Sequence[str]) -> None:
-        self._environment = dict(os.environ)
         self._orders, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             self._popen = subprocess.Popen(
-                [sys.executable, *options, "-m", "tests.forks"], stdin=theirs, cwd=ROOT
+                [sys.executable, *options, "-m", "tests.forks"],
+                stdin=theirs.fileno(),
+                cwd=ROOT,
+                env=ENVIRONMENT,
             )
-
-    def reads_at_start(self, env: Mapping[str, str]) -> bool:
-        """Say whether an interpreter would be another if it started with these variables."""
-        names = {*env, *self._environment}
-        return any(
-            name.startswith(AT_START) and env.get(name) != self._environment.get(name)
-            for name in names
-        )
 
     def order(self, order: object, descriptors: Sequence[int]) -> None:
         """Have a process forked that gets these descriptors."""
