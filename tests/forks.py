@@ -249,8 +249,6 @@ def serve() -> None:
         keepers.add(keeper)
         for descriptor in descriptors:
             os.close(descriptor)
-    for keeper in keepers:
-        os.waitpid(keeper, 0)
 
 
 def keep(streams: Sequence[int], control: int) -> bool:
