@@ -10,7 +10,7 @@ from urllib.parse import quote, unquote, urlsplit
 import attrs
 
 from memories_async.errors import ConfigurationError
-from memories_async.media.urls import shown_url
+from memories_async.media.urls import shown_url, url_problem
 from memories_async.operations import OPERATIONS
 
 _UNSAFE = re.compile(r"[\x00-\x20\x7f\\]")
@@ -85,7 +85,7 @@ def _parts(address: str, name: str) -> tuple[str, str, str]:
         host, port = parts.hostname or "", parts.port
         host = host if host.isascii() else host.encode("idna").decode()
     except ValueError as error:  # UnicodeError is one
-        raise ConfigurationError(f"{name} is {shown}: {error}") from None
+        raise ConfigurationError(f"{name} is {shown}: {url_problem(address, error)}") from None
     if parts.scheme not in ("http", "https") or not host:
         raise ConfigurationError(f"{name} is {shown}; an http(s) address is wanted")
     return parts.scheme, host, "" if port is None else f":{port}"

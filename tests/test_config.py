@@ -524,3 +524,12 @@ def test_a_key_that_is_no_text_is_refused_and_not_shown(name: str, value: object
     with pytest.raises(ConfigurationError, match=f"{name} is of type .*; a text is wanted") as info:
         Memories(**arguments)
     assert "000111" not in str(info.value)
+
+
+@pytest.mark.parametrize(
+    "address", ["https://user:secret@exa\u2100mple.com", "https://user:not@secret@example.com"]
+)
+def test_what_python_says_of_an_address_shows_no_password(address: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        Memories("key", base_url=address)
+    assert "secret" not in str(caught.value)

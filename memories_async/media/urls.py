@@ -13,13 +13,21 @@ def is_url(source: object) -> bool:
     return isinstance(source, str) and source[:8].lower().startswith(("http://", "https://"))
 
 
-_USER = re.compile(r"//[^/@]*@")
+_USER = re.compile(r"//[^/?#]*@")
+_UNCLEAR = re.compile(r"//[^/@]*[?#][^/]*@.*", re.DOTALL)
+"""What may be a password with a sign that ends a host, or a query with an @."""
 _QUERY = re.compile(r"([?#]).+", re.DOTALL)
 
 
 def shown_url(address: object) -> str:
     """Return an address as a message may hold it: no password, no signature, not endless."""
-    return repr(_QUERY.sub(r"\1…", _USER.sub("//…@", str(address)))[:100])
+    shown = _UNCLEAR.sub("//…", _USER.sub("//…@", str(address)))
+    return repr(_QUERY.sub(r"\1…", shown)[:100])
+
+
+def url_problem(address: str, error: ValueError) -> str:
+    """Return why an address cannot be read; what Python says may quote its user and password."""
+    return "its host or port is none" if "@" in address else str(error)
 
 
 _UNSAFE_IN_URL = re.compile(r"[\x00-\x20\x7f]")
@@ -39,7 +47,7 @@ def check_url(url: str, field: str) -> str:
         parts.port  # noqa: B018  # read, it is checked: the service would refuse it for money
         url.encode()
     except ValueError as error:  # a lone surrogate's too
-        raise ConfigurationError(f"{field} is not a URL: {error}") from None
+        raise ConfigurationError(f"{field} is not a URL: {url_problem(url, error)}") from None
     if parts.scheme.lower() not in ("http", "https") or not parts.hostname:
         raise ConfigurationError(f"{field} must be an http(s) URL, not {shown_url(url)}")
     if parts.username is not None or parts.password is not None:

@@ -59,6 +59,11 @@ def test_good_urls_pass_unchanged(url: str) -> None:
         (" https://example.com/", "spaces or control characters"),
         ("https://user:secret@example.com/a b?token=secret", "spaces or control characters"),
         ("ftp://user:secret@example.com/?token=secret#secret", "must be an http"),
+        ("ftp://user:not@secret@example.com/", "must be an http"),
+        ("ftp://example.com?mail=a@b.com&token=secret", "must be an http"),
+        ("ftp://user?secret@example.com", "must be an http"),
+        ("https://user:secret@exa\u2100mple.com/", "is not a URL"),
+        ("https://user:secret/a@example.com/", "is not a URL"),
         ("https://[::1/", "is not a URL"),
     ],
 )
