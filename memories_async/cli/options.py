@@ -150,3 +150,14 @@ class Making:
 
 
 MAKING = Making()
+
+
+def job_options(making: Making, running: Running) -> list[str]:
+    """Return the options of jobs that are given: what one call would not heed."""
+    groups = ((making, MAKING), (running, RUNNING))
+    return [
+        f"--{field.name.replace('_', '-')}"
+        for given, default in groups
+        for field in attrs.fields(type(given))
+        if getattr(given, field.name) != getattr(default, field.name)
+    ]

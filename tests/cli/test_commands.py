@@ -79,6 +79,27 @@ def test_images_together(account: Emulator, run: Run, images: Path, capsys):
     assert len(entry.files) == 5
 
 
+@pytest.mark.parametrize(
+    "option",
+    [
+        "--dry-run",
+        "--job=x",
+        "--max-cost=9",
+        "--max-items=1",
+        "--output=out.csv",
+        "--include=*.png",
+    ],
+)
+def test_a_jobs_option_is_refused_where_images_are_described_together(
+    account: Emulator, run: Run, images: Path, capsys, option
+):
+    """It would go unheeded: the call would be made, and billed, in spite of --dry-run."""
+    assert run("caption", *images.iterdir(), "-p", "?", "--together", option) == Exit.USAGE
+    out, err = capsys.readouterr()
+    assert (out, len(account.ledger)) == ("", 0)
+    assert f"does not go with {option.partition('=')[0]}" in err
+
+
 def test_kind_is_told_by_the_first_bytes(account: Emulator, run: Run, image: Path):
     nameless = image.rename(image.with_suffix(""))
     assert run("caption", nameless, "-p", "What?") == 0

@@ -26,6 +26,7 @@ from memories_async.cli.options import (
     Sources,
     Text,
     Texts,
+    job_options,
 )
 from memories_async.cli.sources import kind_of, one_of
 from memories_async.cli.terminal.output import Output, extra
@@ -83,8 +84,10 @@ async def caption(
             "persons": [attrs.asdict(person) for person in persons] or None,
         }
         return await start(f"caption_{kind}s", sources, options, making, running, shared, calling)
-    if running.ray is not None:
-        raise ConfigurationError("--together is one call: it does not go with --ray")
+    if jobs_only := job_options(making, running):
+        raise ConfigurationError(
+            f"--together is one call: it does not go with {', '.join(jobs_only)}"
+        )
     if kind == "image" and persons:
         raise ConfigurationError("--person is for videos")
     if kind == "video" and together:
