@@ -28,7 +28,7 @@ import sys
 import time
 import types
 from collections.abc import Mapping, Sequence
-from importlib.machinery import SourceFileLoader
+from importlib.machinery import BuiltinImporter, SourceFileLoader
 from pathlib import Path
 from typing import BinaryIO, Protocol, cast
 
@@ -83,10 +83,15 @@ def start(
     stdout: int = subprocess.PIPE,
     stderr: int = subprocess.PIPE,
     controlled: bool = False,
+    loaded: Sequence[str] = (),
 ) -> Started:
-    """Start ``python [options] -m module ...``; ``controlled``, by the terminal that is stdin."""
+    """Start ``python [options] arguments``; ``controlled``, by the terminal that is stdin.
+
+    The arguments begin with ``-m`` and a module, with ``-c`` and a text, or with a file.
+    ``loaded`` are modules that it has loaded already, besides ``LOADED``.
+    """
     env = dict(os.environ if env is None else env)
-    server = _server(tuple(options)) if sys.platform == "linux" else None
+    server = _server(tuple(options), tuple(loaded)) if sys.platform == "linux" else None
     if server is None or reads_at_start(env):
         command = [sys.executable, *options, *arguments]
         if controlled:
@@ -107,6 +112,31 @@ def start(
         "controlled": controlled,
     }
     return Forked(server, order, (stdin, stdout, stderr))
+
+
+def completed(
+    arguments: Sequence[str],
+    *,
+    options: Sequence[str] = (),
+    env: Mapping[str, str] | None = None,
+    cwd: str | os.PathLike[str] | None = None,
+    loaded: Sequence[str] = (),
+    timeout: float | None = None,
+) -> subprocess.CompletedProcess[str]:
+    """Do the same until its end, as ``subprocess.run`` does that captures text."""
+    started = start(arguments, options=options, env=env, cwd=cwd, loaded=loaded)
+    try:
+        out, err = started.communicate(timeout=timeout)
+    except BaseException:
+        started.kill()
+        started.communicate()
+        raise
+    return subprocess.CompletedProcess(arguments, started.wait(), out.decode(), err.decode())
+
+
+def least(**own: str) -> dict[str, str]:
+    """Return variables of one's own, and of the others what interpreters read at their start."""
+    return {**{name: ENVIRONMENT[name] for name in ENVIRONMENT if name.startswith(AT_START)}, **own}
 
 
 def reads_at_start(env: Mapping[str, str]) -> bool:
@@ -199,11 +229,11 @@ class Forked:
 class Server:
     """An interpreter that has been started with some options, and is told what to fork."""
 
-    def __init__(self, options: Sequence[str]) -> None:
+    def __init__(self, options: Sequence[str], loaded: Sequence[str]) -> None:
         self._orders, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             self._popen = subprocess.Popen(
-                [sys.executable, *options, "-m", "tests.forks"],
+                [sys.executable, *options, "-m", "tests.forks", *loaded],
                 stdin=theirs.fileno(),
                 cwd=ROOT,
                 env=ENVIRONMENT,
@@ -220,15 +250,15 @@ class Server:
 
 
 @functools.cache
-def _server(options: tuple[str, ...]) -> Server:
-    server = Server(options)
+def _server(options: tuple[str, ...], loaded: tuple[str, ...]) -> Server:
+    server = Server(options, loaded)
     atexit.register(server.close)
     return server
 
 
 def serve() -> None:
     """Fork until nobody orders any more; return as well in each fork, once its program has run."""
-    for name in LOADED:
+    for name in (*LOADED, *sys.argv[1:]):
         importlib.import_module(name)
     orders = socket.socket(fileno=0)
     keepers: set[int] = set()
@@ -267,6 +297,7 @@ def keep(streams: Sequence[int], control: int) -> bool:
             exited = ended.si_code == os.CLD_EXITED
             told.send(str(ended.si_status if exited else -ended.si_status).encode())
             told.recv(1)
+            os.waitpid(child, 0)  # so that what it cost is counted among the tests' children
         finally:  # also where Ctrl-C has been typed at the tests
             os._exit(0)
 
@@ -303,25 +334,54 @@ def become(order: dict[str, object], streams: Sequence[int]) -> None:
 
 
 def run(arguments: Sequence[str]) -> None:
-    """Run ``-m module`` as the interpreter would; what it defines lives until that ends."""
-    option, module, *rest = arguments
-    assert option == "-m", "nothing else has been needed"
-    sys.path[0] = os.getcwd()
+    """Run a module or a file as the interpreter would; what it defines lives until that ends."""
     importlib.invalidate_caches()
-    spec = importlib.util.find_spec(module)
+    match arguments:
+        case ["-m", name, *rest]:
+            code, main = a_module(name)
+            sys.argv[:] = [str(main.__file__), *rest]
+        case ["-c", text, *rest]:
+            code, main = a_text(text)
+            sys.argv[:] = ["-c", *rest]
+        case _:
+            code, main = a_file(arguments[0])
+            sys.argv[:] = arguments
+    sys.modules["__main__"] = main
+    exec(code, vars(main))  # as the interpreter does
+
+
+def a_module(name: str) -> tuple[types.CodeType, types.ModuleType]:
+    """Find the program that ``-m`` and a name mean, in this folder first."""
+    sys.path[0] = os.getcwd()
+    spec = importlib.util.find_spec(name)
     if spec is not None and spec.submodule_search_locations is not None:
-        spec = importlib.util.find_spec(f"{module}.__main__")
+        spec = importlib.util.find_spec(f"{name}.__main__")
     assert spec is not None
     loader = cast("SourceFileLoader", spec.loader)
     code = loader.get_code(spec.name)
     assert code is not None
     assert spec.origin is not None
-    sys.argv[:] = [spec.origin, *rest]
     main = types.ModuleType("__main__")
     main.__spec__, main.__loader__, main.__package__ = spec, loader, spec.parent
     main.__file__ = spec.origin
-    sys.modules["__main__"] = main
-    exec(code, vars(main))  # as the interpreter does
+    return code, main
+
+
+def a_file(name: str) -> tuple[types.CodeType, types.ModuleType]:
+    """Read a program whose file is named: what is in the same folder can be imported."""
+    path = os.path.abspath(name)
+    sys.path[0] = os.path.dirname(os.path.realpath(path))
+    main = types.ModuleType("__main__")
+    main.__file__, main.__loader__ = path, SourceFileLoader("__main__", path)
+    return compile(Path(path).read_bytes(), path, "exec", dont_inherit=True), main
+
+
+def a_text(text: str) -> tuple[types.CodeType, types.ModuleType]:
+    """Take a program as it is given: what is in the folder where it runs can be imported."""
+    sys.path[0] = ""
+    main = types.ModuleType("__main__")
+    main.__loader__ = BuiltinImporter
+    return compile(text, "<string>", "exec", dont_inherit=True), main
 
 
 if __name__ == "__main__":

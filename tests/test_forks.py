@@ -25,7 +25,10 @@ class Last:
 def tell():
     return {
         "name": __name__,
-        "spec": __spec__.name,
+        "spec": __spec__ and __spec__.name,
+        "package": __package__,
+        "loader": str(__loader__).split(" object")[0],
+        "file": globals().get("__file__"),
         "main": sys.modules["__main__"].__dict__ is globals(),
         "arguments": sys.argv,
         "path": sys.path[0],
@@ -70,10 +73,13 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.parametrize(
+    "program", [("-m", "program"), ("program.py",), ("-c", PROGRAM)], ids=["module", "file", "text"]
+)
 @pytest.mark.parametrize("how", ["ends", "three", "words", "error", "interrupt", "kill", "thread"])
-def test_a_fork_is_as_what_is_started(folder: Path, how: str) -> None:
+def test_a_fork_is_as_what_is_started(folder: Path, how: str, program: tuple[str, ...]) -> None:
     env = {**os.environ, "HOME": "/nowhere", "ONE": "w\udcffrd"}
-    arguments = ["-m", "program", how, "\u00e9"]
+    arguments = [*program, how, "\u00e9"]
     reading, writing = os.pipe()
     os.write(writing, b"what is given\n")
     os.close(writing)
@@ -119,3 +125,15 @@ def test_what_an_interpreter_reads_at_its_start_has_one_started(folder: Path) ->
     assert isinstance(started, subprocess.Popen)
     out, _ = started.communicate(timeout=60)
     assert json.loads(out.splitlines()[0])["streams"][1][1] == "ascii"
+
+
+def test_a_program_s_words_and_status_are_as_of_what_is_started(folder: Path) -> None:
+    (folder / "tells.py").write_text("import sys; print(1); sys.exit('two')")
+    done = forks.completed(["tells.py"], options=OPTIONS, cwd=folder, env=forks.least())
+    assert (done.returncode, done.stdout, done.stderr) == (1, "1\n", "two\n")
+
+
+def test_a_program_that_takes_too_long_is_ended(folder: Path) -> None:
+    (folder / "waits.py").write_text("import signal; signal.pause()")
+    with pytest.raises(subprocess.TimeoutExpired):
+        forks.completed(["waits.py"], options=OPTIONS, cwd=folder, timeout=0.01)

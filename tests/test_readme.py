@@ -20,6 +20,7 @@ import pytest
 from pyarrow import parquet
 
 from memories_async.emulator import Emulator
+from tests import forks, suites
 from tests.callbacks.conftest import free_port
 from tests.readmes import ADDRESS, BUCKET, EXAMPLES, PICTURE, RAY, README, READMES, ROOT, Example
 
@@ -70,28 +71,20 @@ def test_an_example_runs(example: Example, folder: Path, picture: str) -> None:
         parquet.write_table(paths, folder / "list.parquet")
     file = folder / "test_example.py"
     file.write_text(program, encoding="utf-8")
-    how = (
-        ["-m", "pytest", "-q", "-p", "no:cacheprovider", "-o", "asyncio_mode=auto"]
-        if example.setting.tests
-        else []
-    )
     with Emulator() as emulator:
-        done = subprocess.run(
-            [sys.executable, *how, str(file)],
-            cwd=folder,
-            env={
-                "HOME": str(folder),
-                "MEMORIES_API_KEY": "any-key",
-                "MEMORIES_CAPTION_KEY": "any-caption-key",
-                "MEMORIES_BASE_URL": emulator.url,
-                "PORT": str(port),
-                "PYTHONPATH": str(ROOT),
-                "PATH": "",
-            },
-            capture_output=True,
-            text=True,
-            check=False,
+        environment = forks.least(
+            HOME=str(folder),
+            MEMORIES_API_KEY="any-key",
+            MEMORIES_CAPTION_KEY="any-caption-key",
+            MEMORIES_BASE_URL=emulator.url,
+            PORT=str(port),
+            PATH="",
         )
+        if example.setting.tests:
+            options = ("-o", "asyncio_mode=auto", str(file))
+            done = suites.run(*options, folder=folder, environment=environment)
+        else:
+            done = forks.completed([str(file)], cwd=folder, env=environment)
     assert done.returncode == 0, f"{program}\n{done.stdout}{done.stderr}"
 
 

@@ -9,14 +9,13 @@ import importlib.metadata
 import os
 import re
 import shutil
-import subprocess
-import sys
 import textwrap
 from pathlib import Path
 
 import pytest
 
 import memories_async
+from tests import suites
 
 PROJECT = Path(memories_async.__file__).parent.parent
 NEITHER = "[pytest]\naddopts = -p no:asyncio -p no:anyio\nfilterwarnings = error\n"
@@ -27,13 +26,9 @@ ASYNCIO = (
 )
 
 
-NOT_ASKED_FOR = [
-    f"-pno:{name}" for name in ("schemathesis", "hypothesispytest", "xdist", "timeout")
-]
-"""Other plugins of this environment: loading them takes four fifths of such a process's time."""
-
-
-def run(folder: Path, configuration: str, tests: str, **files: str) -> str:
+def run(
+    folder: Path, configuration: str, tests: str, *, started: bool = False, **files: str
+) -> str:
     """Run a suite of one file; return what pytest prints."""
     (folder / "pytest.ini").write_text(configuration)
     (folder / "test_application.py").write_text(textwrap.dedent(tests))
@@ -42,24 +37,7 @@ def run(folder: Path, configuration: str, tests: str, **files: str) -> str:
     environment = {
         name: value for name, value in os.environ.items() if not name.startswith("MEMORIES_")
     }
-    done = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "pytest",
-            "-q",
-            "-rA",
-            "-p",
-            "no:cacheprovider",
-            *NOT_ASKED_FOR,
-            ".",
-        ],
-        cwd=folder,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = suites.run("-rA", ".", folder=folder, environment=environment, started=started)
     return f"{done.stdout}{done.stderr}\nexit status {done.returncode}"
 
 
@@ -86,6 +64,7 @@ def test_it_costs_a_suite_that_does_not_use_it_nothing(tmp_path: Path) -> None:
                 loaded = {name.partition(".")[0] for name in sys.modules}
                 assert not loaded & {"aiohttp", "numpy", "PIL", "av"}
             """,
+            started=True,
         ),
         1,
     )
