@@ -22,15 +22,22 @@ from pyarrow import parquet
 from memories_async.emulator import Emulator
 from tests import forks, suites
 from tests.callbacks.conftest import free_port
+from tests.emulator.films import write_three_shots
 from tests.readmes import ADDRESS, BUCKET, EXAMPLES, PICTURE, RAY, README, READMES, ROOT, Example
 
 MEDIA = ROOT / "examples" / "media"
 
 
+@pytest.fixture(scope="module")
+def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a small film: each video that an example sends is watched by the emulator."""
+    return write_three_shots(tmp_path_factory.mktemp("film") / "film.mp4")
+
+
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
+def folder(tmp_path: Path, film: Path) -> Path:
     (tmp_path / "photos").mkdir()
-    shutil.copy(MEDIA / "bigbuckbunny.mp4", tmp_path / "holiday.mp4")
+    shutil.copy(film, tmp_path / "holiday.mp4")
     for name in ("photo.jpg", "one.jpg", "two.jpg", "photos/one.jpg"):
         shutil.copy(MEDIA / "frame-1.3s.jpg", tmp_path / name)
     return tmp_path

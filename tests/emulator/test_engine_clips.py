@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from typing import TYPE_CHECKING
 
 import pytest
 
+from memories_async.emulator.engines import clip_search
 from memories_async.emulator.engines.pixels import PixelEngine
+from memories_async.emulator.engines.video import Frame, frames
 from tests.emulator.films import (
     FILM,
     cropped,
@@ -24,7 +27,28 @@ if TYPE_CHECKING:
 PIXELS = PixelEngine()
 
 
+@functools.cache
+def seen() -> list[Frame]:
+    return list(frames(FILM))
+
+
+@pytest.fixture
+def seen_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the film gone through once for all pictures that are looked for in it.
+
+    That it goes through every frame, each time, is seen where this is not asked for.
+    """
+
+    def once(video: Path, *, key_frames_every: float | None, deadline: float) -> list[Frame]:
+        assert (video, key_frames_every) == (FILM, None)
+        assert deadline > time.monotonic()
+        return seen()
+
+    monkeypatch.setattr(clip_search, "frames", once)
+
+
 @pytest.mark.parametrize("second", [0.0, 0.6, 1.32, 1.6, 2.4, 4.1, 5.2])
+@pytest.mark.usefixtures("seen_once")
 def test_frame_is_found_where_it_was_taken(second: float, tmp_path: Path) -> None:
     frame = film_frames()[round(second * 25)]
     half = frame.resize((frame.width // 2, frame.height // 2))
@@ -40,6 +64,7 @@ def test_frame_is_found_where_it_was_taken(second: float, tmp_path: Path) -> Non
         assert 0 <= best.start_time < best.end_time <= 5.28
 
 
+@pytest.mark.usefixtures("seen_once")
 def test_ranges_are_as_tight_as_the_film_allows(tmp_path: Path) -> None:
     # The rabbit climbs out of its hole until 1.8 s and then stands still until 4.1 s.
     lengths = {}
@@ -64,6 +89,7 @@ def test_clip_search_is_quick_and_deterministic(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("seed", range(5))
+@pytest.mark.usefixtures("seen_once")
 def test_unrelated_picture_is_not_found(seed: int, tmp_path: Path) -> None:
     assert PIXELS.find_clips(FILM, saved(tmp_path / "query.png", scene(seed)), "") == []
 
