@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import atexit
 import functools
+import gc
 import importlib
 import importlib.util
 import io
@@ -260,6 +261,9 @@ def serve() -> None:
     """Fork until nobody orders any more; return as well in each fork, once its program has run."""
     for name in (*LOADED, *sys.argv[1:]):
         importlib.import_module(name)
+    # Looking at what has been loaded, at its end, took each fork three quarters of its time.
+    gc.collect()
+    gc.freeze()
     orders = socket.socket(fileno=0)
     keepers: set[int] = set()
     while True:
