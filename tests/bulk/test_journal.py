@@ -9,7 +9,6 @@ import signal
 import socket
 import sqlite3
 import subprocess
-import sys
 import threading
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,6 +23,7 @@ from memories_async.bulk.journal.file import JobFile
 from memories_async.bulk.journal.rows import JobHeader, NewItem, Settlement
 from memories_async.emulator import Emulator
 from memories_async.emulator.faults import InjectedFault as Fault
+from tests import forks
 from tests.bulk.conftest import MakeImages
 from tests.bulk.ledgers import until
 
@@ -79,10 +79,7 @@ async def test_a_refused_run_does_not_touch_the_live_one(
 
 
 async def run_code(code: str, path: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", code, str(path)]
-    return await asyncio.to_thread(
-        subprocess.run, command, capture_output=True, text=True, check=False
-    )
+    return await asyncio.to_thread(forks.completed, ["-c", code, str(path)])
 
 
 async def in_another_process(code: str, path: Path) -> list[str]:

@@ -7,8 +7,6 @@ import os
 import shutil
 import signal
 import sqlite3
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -17,6 +15,7 @@ from memories_async import ConfigurationError, Memories
 from memories_async.bulk import Job, JournalError, Status
 from memories_async.emulator import Emulator
 from memories_async.emulator.faults import InjectedFault
+from tests import forks
 from tests.bulk.conftest import Kill, MakeImages
 from tests.bulk.ledgers import assert_journal_matches, until
 
@@ -137,8 +136,7 @@ async def test_killed_between_the_two_changes_around_a_checkpoint_nothing_is_los
                 await job._journal.lock()
         asyncio.run(main())
     """
-    command = [sys.executable, "-c", code, str(tmp_path / "job")]
-    ran = await asyncio.to_thread(subprocess.run, command, check=False)
+    ran = await asyncio.to_thread(forks.completed, ["-c", code, str(tmp_path / "job")])
     assert ran.returncode == -signal.SIGKILL
     async with await Job.open(tmp_path / "job") as job:
         assert (await job.run(client)).counts.done == 3

@@ -14,7 +14,6 @@ import textwrap
 import threading
 import time
 import warnings
-from asyncio.subprocess import PIPE
 from pathlib import Path
 
 import pytest
@@ -22,6 +21,7 @@ import pytest
 from memories_async.callbacks import DeliveryStatus, SqliteStore
 from memories_async.callbacks.stores import sqlite as sqlite_module
 from memories_async.errors import ConfigurationError, StoreUnavailable
+from tests import forks
 from tests.callbacks.conftest import NOW, SOON
 from tests.callbacks.test_stores import delivery
 from tests.emulator.conftest import until
@@ -33,12 +33,10 @@ LINUX = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
 async def in_another_process(path: Path, program: str) -> str:
     """Run a program on the store in a process of its own; return what it prints."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", HEAD + textwrap.dedent(program), str(path), stdout=PIPE
-    )
-    output, _ = await process.communicate()
-    assert process.returncode == 0
-    return output.decode().strip()
+    arguments = ["-c", HEAD + textwrap.dedent(program), str(path)]
+    done = await asyncio.to_thread(forks.completed, arguments)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
 
 
 HEAD = """

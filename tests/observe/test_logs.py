@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import subprocess
-import sys
 import textwrap
 from collections.abc import Iterator
 
@@ -14,6 +12,7 @@ import pytest
 from memories_async import Memories
 from memories_async.emulator import Emulator, InjectedFault, Reason
 from memories_async.emulator.engines.hashing import HashEngine
+from tests import forks
 from tests.faults.conftest import PNG, Stage, caption
 
 pytestmark = pytest.mark.anyio
@@ -121,13 +120,10 @@ def test_a_line_is_shown_once_beside_the_application_s_own(
         Memories("key")
         package.debug("a line")
     """
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(program)],
-        env={"MEMORIES_LOG": "debug", "PATH": ""},
-        capture_output=True,
-        text=True,
-        check=True,
+    done = forks.completed(
+        ["-c", textwrap.dedent(program)], env=forks.least(MEMORIES_LOG="debug", PATH="")
     )
+    done.check_returncode()
     said = [line for line in done.stderr.splitlines() if line.endswith("a line")]
     assert ["theirs" if line.startswith("theirs") else "ours" for line in said] == shown
 
@@ -159,13 +155,11 @@ def test_a_script_sees_them_where_it_asks(level: str, shown: bool) -> None:
         asyncio.run(main(sys.argv[1]))
     """
     with Emulator(HashEngine()) as emulator:
-        done = subprocess.run(
-            [sys.executable, "-c", textwrap.dedent(program), emulator.url],
-            env={"MEMORIES_LOG": level, "PATH": ""},
-            capture_output=True,
-            text=True,
-            check=True,
+        done = forks.completed(
+            ["-c", textwrap.dedent(program), emulator.url],
+            env=forks.least(MEMORIES_LOG=level, PATH=""),
         )
+    done.check_returncode()
     lines = [line for line in done.stderr.splitlines() if "captions.image: billed" in line]
     assert len(lines) == (2 if shown else 0), "once for each call, however many clients"
     assert "nobody shall read" not in done.stderr

@@ -8,7 +8,6 @@ import os
 import pickle
 import random
 import stat
-import sys
 import threading
 import time as clock
 from decimal import Decimal, localcontext
@@ -22,6 +21,7 @@ from memories_async.emulator import Cut, Emulator, InjectedFault, Reason, gatewa
 from memories_async.emulator.engines.hashing import HashEngine
 from memories_async.observe import Receipts, read_receipts, totals
 from memories_async.sync import Memories as BlockingMemories
+from tests import forks
 from tests.faults.conftest import PNG, Stage, caption, until
 
 pytestmark = pytest.mark.anyio
@@ -82,20 +82,14 @@ async def test_what_a_killed_process_had_sent_is_perhaps_billed(tmp_path: Path) 
     path = tmp_path / "receipts.jsonl"
     async with Emulator(HashEngine()) as emulator:
         for round_ in range(3):
-            program = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-m",
-                "tests.observe.billed_program",
-                emulator.url,
-                str(path),
-                stdout=asyncio.subprocess.PIPE,
-            )
+            arguments = ["-m", "tests.observe.billed_program", emulator.url, str(path)]
+            program = await asyncio.to_thread(forks.start, arguments)
             assert program.stdout is not None
-            assert await program.stdout.readline() == b"calling\n"
+            assert await asyncio.to_thread(program.stdout.readline) == b"calling\n"
             goal = emulator.ledger.billed() + 40 + 17 * round_
             await until(lambda goal=goal: emulator.ledger.billed() >= goal, within=60)  # type: ignore[misc]
             program.kill()
-            await program.wait()
+            await asyncio.to_thread(program.communicate)
             await until(lambda: all(entry.finished_at is not None for entry in emulator.ledger))
         billed = emulator.ledger.billed()
     found = counts(path)
