@@ -39,6 +39,7 @@ LOADED = (
     "memories_async.cli.app",
     "memories_async.cli.commands.config",
     "memories_async.cli.commands.embed",
+    "memories_async.emulator.server",
     "memories_async.sync",
     "memories_async._engine.pipeline",
 )

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
-import subprocess
-import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from memories_async.emulator import Emulator
 from memories_async.emulator.folder import MARKER
+from tests import forks
 from tests.emulator.conftest import KnownEngine, add_video, files_in, post, session_for
 
 pytestmark = pytest.mark.anyio
@@ -95,17 +96,21 @@ async def test_what_a_killed_emulator_left_half_done_goes_at_the_next_start(
     assert {path.name for path in files_in(videos)} == {whole, f"{whole}.json", f"{damaged}.json"}
 
 
-def emulator_process(temporary: Path) -> subprocess.Popen[str]:
-    process = subprocess.Popen(
-        [sys.executable, "-W", "error", "-m", "memories_async.emulator", "--port", "0"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
+@contextlib.contextmanager
+def emulator_process(temporary: Path) -> Iterator[forks.Started]:
+    process = forks.start(
+        ["-m", "memories_async.emulator", "--port", "0"],
+        options=("-W", "error"),
         env={**os.environ, "TMPDIR": str(temporary)},
     )
-    assert process.stdout is not None
-    assert "listens at" in process.stdout.readline()
-    return process
+    try:
+        assert process.stdout is not None
+        assert b"listens at" in process.stdout.readline()
+        yield process
+        process.wait(timeout=60)
+    finally:
+        process.kill()
+        process.communicate()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
@@ -116,7 +121,7 @@ def test_a_signal_that_ends_the_program_leaves_nothing_behind(
         assert os.listdir(tmp_path)
         process.send_signal(number)
         out, err = process.communicate(timeout=30)
-    assert (process.returncode, out, err) == (0, "", "")
+    assert (process.returncode, out, err) == (0, b"", b"")
     assert os.listdir(tmp_path) == []
 
 
@@ -130,6 +135,6 @@ def test_what_a_killed_program_left_goes_with_the_next_start(tmp_path: Path) -> 
         assert len(os.listdir(tmp_path)) == 3
         with emulator_process(tmp_path) as another:
             assert len(os.listdir(tmp_path)) == 3  # its own, that of the one alive, and the notes
-            another.terminate()
-        alive.terminate()
+            another.send_signal(signal.SIGTERM)
+        alive.send_signal(signal.SIGTERM)
     assert os.listdir(tmp_path) == [elsewhere.name]

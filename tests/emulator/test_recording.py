@@ -10,7 +10,6 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -29,6 +28,7 @@ from memories_async.emulator.recording.recordings import Recordings
 from memories_async.emulator.recording.redaction import Redaction
 from memories_async.errors import ConfigurationError
 from memories_async.operations import Bucket
+from tests import forks
 from tests.emulator.conftest import KEY, MP4, PNG, KnownEngine, files_in, until
 
 pytestmark = pytest.mark.anyio
@@ -488,14 +488,19 @@ async def test_a_folder_that_holds_something_else(
 @contextlib.contextmanager
 def program(*arguments: str, folder: Path) -> Iterator[tuple[str, int]]:
     """Run the emulator as a program; yield its address and its process's number."""
-    command = [sys.executable, "-m", "memories_async.emulator", "--port", "0", *arguments]
-    environment = {**os.environ, **KEEP_AWAY, "TMPDIR": str(folder)}
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
+    process = forks.start(
+        ["-m", "memories_async.emulator", "--port", "0", *arguments],
+        env={**os.environ, **KEEP_AWAY, "TMPDIR": str(folder)},
+    )
+    try:
         assert process.stdout is not None
-        line = process.stdout.readline()
+        line = process.stdout.readline().decode()
         yield next(word for word in line.split() if word.startswith("http://")), process.pid
         process.send_signal(signal.SIGTERM)
         process.wait(timeout=60)
+    finally:
+        process.kill()
+        process.communicate()
 
 
 def test_recording_and_replaying_from_the_command_line(tmp_path: Path) -> None:
