@@ -54,6 +54,23 @@ fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 os.execv(sys.argv[1], sys.argv[1:])
 """
 
+RELAY = """
+import json, os, socket, sys
+orders = socket.socket(fileno=int(sys.argv[1]))
+told, keeper_s = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+order = {
+    "arguments": sys.argv[2:],
+    "environment": dict(os.environ),
+    "folder": os.getcwd(),
+    "controlled": False,
+}
+socket.send_fds(orders, [json.dumps(order).encode()], [0, 1, 2, keeper_s.fileno()])
+keeper_s.close()
+told.recv(100)
+status = int(told.recv(100))
+os.kill(os.getpid(), -status) if status < 0 else os._exit(status)
+"""
+
 
 class Started(Protocol):
     """What both kinds of process have."""
@@ -134,6 +151,18 @@ def completed(
         started.communicate()
         raise
     return subprocess.CompletedProcess(arguments, started.wait(), out.decode(), err.decode())
+
+
+def relayed(arguments: Sequence[str]) -> tuple[list[str], tuple[int, ...]]:
+    """Return a command by which a shell has the same done, and the descriptors to pass to it.
+
+    Signals do not reach the program, and its three streams must be open.
+    """
+    server = _server((), ()) if sys.platform == "linux" else None
+    if server is None or reads_at_start(os.environ):
+        return [sys.executable, *arguments], ()
+    passed = server.fileno()
+    return [sys.executable, "-I", "-S", "-c", RELAY, str(passed), *arguments], (passed,)
 
 
 def least(**own: str) -> dict[str, str]:
@@ -244,6 +273,10 @@ class Server:
     def order(self, order: object, descriptors: Sequence[int]) -> None:
         """Have a process forked that gets these descriptors."""
         socket.send_fds(self._orders, [json.dumps(order).encode()], descriptors)
+
+    def fileno(self) -> int:
+        """Return the descriptor by which it is told."""
+        return self._orders.fileno()
 
     def close(self) -> None:
         """End the server."""

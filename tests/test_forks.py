@@ -133,6 +133,25 @@ def test_a_program_s_words_and_status_are_as_of_what_is_started(folder: Path) ->
     assert (done.returncode, done.stdout, done.stderr) == (1, "1\n", "two\n")
 
 
+@pytest.mark.parametrize(
+    ("ending", "status"), [("sys.exit(3)", 3), ("os.kill(os.getpid(), 9)", 128 + 9)]
+)
+def test_a_shell_has_a_program_forked(folder: Path, ending: str, status: int) -> None:
+    told = "sys.argv[1:], sys.stdin.read(), os.environ['ONE']"
+    (folder / "tells.py").write_text(f"import os, sys; print({told}, flush=True); {ending}")
+    command, passed = forks.relayed(["tells.py", "a b"])
+    line = 'printf read | ONE=1 "$@" | tr a-z A-Z; exit ${PIPESTATUS[1]}'
+    ended = subprocess.run(
+        ["bash", "-c", line, "bash", *command],
+        cwd=folder,
+        capture_output=True,
+        check=False,
+        pass_fds=passed,
+    )
+    assert passed
+    assert (ended.returncode, ended.stdout) == (status, b"['A B'] READ 1\n")
+
+
 def test_a_program_that_takes_too_long_is_ended(folder: Path) -> None:
     (folder / "waits.py").write_text("import signal; signal.pause()")
     with pytest.raises(subprocess.TimeoutExpired):

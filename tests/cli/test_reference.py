@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shlex
 import subprocess
@@ -16,6 +15,7 @@ from memories_async.cli.app import COMMANDS
 from memories_async.cli.exit_codes import Exit
 from memories_async.cli.without_extra import COMMANDS as WITHOUT_EXTRA
 from memories_async.emulator import Emulator
+from tests import forks
 from tests.cli.conftest import MP4, PNG
 from tests.cli.test_options import CASES, commands
 
@@ -31,12 +31,13 @@ def test_every_example_runs(account: Emulator, tmp_path: Path):
     for name in ("photo.jpg", "photos/one.jpg", "photos/two.jpg"):
         (tmp_path / name).write_bytes(b"\xff\xd8\xff\xe0" + PNG + name.encode())
     (tmp_path / "film.mp4").write_bytes(MP4)
-    command = shlex.join([sys.executable, "-m", "memories_async"])
+    arguments, passed = forks.relayed(["-m", "memories_async"])
+    command = shlex.join(arguments)
     for block in BLOCKS:
         for line in block.splitlines():
             text = f'memories-async() {{ {command} "$@"; }}\n{line}'
             ended = subprocess.run(
-                ["bash", "-c", text], capture_output=True, text=True, env=os.environ, check=False
+                ["bash", "-c", text], capture_output=True, text=True, check=False, pass_fds=passed
             )
             allowed = (0, 1) if "test $?" in line else (0,)  # the test says that nothing is left
             assert ended.returncode in allowed, (line, ended.stderr)
