@@ -29,6 +29,7 @@ from memories_async.cli.options import (
 from memories_async.cli.sources import kind_of
 from memories_async.cli.terminal.output import Output, extra
 from memories_async.client import Memories
+from memories_async.errors import ConfigurationError
 from memories_async.models import Video
 
 
@@ -125,6 +126,8 @@ async def upload(
     """
     checks.together("--latitude", latitude, "--longitude", longitude)
     kind = as_ or kind_of([source])
+    if wait and kind == "image":
+        raise ConfigurationError("--wait is for videos")
     send, identifier = UPLOADS[kind]
     metadata = Metadata(
         unique_id=unique_id,
