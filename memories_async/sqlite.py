@@ -238,13 +238,23 @@ def transaction(db: sqlite3.Connection) -> Generator[None]:
 def marks_of(path: str | os.PathLike[str]) -> tuple[int, int]:
     """Return the application's and the version's number in a file's header.
 
+    Of a damaged file, too, as long as its header can be read.
+
     Raises:
         ConfigurationError: It is a link, or no SQLite file.
         FileNotFoundError: There is no such file.
         sqlite3.Error: SQLite cannot read it.
     """
-    with contextlib.closing(connect_for_reading(path)) as db:
-        return _marks(db)
+    try:
+        with contextlib.closing(connect_for_reading(path)) as db:
+            return _marks(db)
+    except sqlite3.OperationalError:  # it is locked, or the medium fails
+        raise
+    except sqlite3.DatabaseError:
+        with contextlib.closing(_open(check_name(path), "mode=ro", BUSY_TIMEOUT)) as db:
+            # Has SQLite read what it can without complaining of tables and length.
+            db.execute("PRAGMA writable_schema = ON")
+            return _marks(db)
 
 
 def checkpoint(db: sqlite3.Connection) -> bool:

@@ -333,7 +333,7 @@ class Job:
         """Delete a job: its file, and what lies beside it. What it held is lost.
 
         Args:
-            path: The file.
+            path: The file; it may be damaged, as long as its header says that it is a job.
 
         Raises:
             ConfigurationError: There is no such file, or it is no job.
@@ -467,13 +467,13 @@ class Job:
             options=attrs.evolve(BULK_OPTIONS, **given),
             on_event=on_event,
         )
-        if price is not None:
-            await self.set_price(price)
         journal = self._journal
         self._runs_requested += 1
         try:
             held = await journal.lock()
             try:
+                if price is not None:
+                    await self.set_price(price)
                 header = await journal.execute(queries.read_header)
                 rate = self.kind.rate_of(client)
                 run = Run(journal, self.kind, header, self.price, client, run_options, rate)

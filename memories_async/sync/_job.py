@@ -289,7 +289,7 @@ class Job:
         """Delete a job: its file, and what lies beside it. What it held is lost.
 
         Args:
-            path: The file.
+            path: The file; it may be damaged, as long as its header says that it is a job.
 
         Raises:
             ConfigurationError: There is no such file, or it is no job.

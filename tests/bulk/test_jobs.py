@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import sqlite3
 import stat
+from collections.abc import Callable
 from decimal import Decimal
 from itertools import pairwise
 from pathlib import Path
@@ -642,8 +645,35 @@ async def test_a_job_whose_tables_cannot_be_read_is_an_error_of_ours(
     path.write_bytes(content.replace(b"CREATE TABLE item", b"CREATE \xf8ABLE item"))
     with pytest.raises(JournalError, match="damaged"):
         await Job.open(path)
-    with pytest.raises(JournalError, match="damaged"):
-        await Job.remove(path)
+
+
+@pytest.mark.parametrize(
+    "damaged",
+    [
+        pytest.param(lambda c: c.replace(b"CREATE TABLE", b"CREATE \xf8ABLE"), id="tables"),
+        pytest.param(lambda c: c[:100] + bytes(3996) + c[4096:], id="first page"),
+        pytest.param(lambda c: c[:5000], id="cut short"),
+        pytest.param(lambda c: c[:4096] + bytes(len(c) - 4096), id="all but the first page"),
+    ],
+)
+async def test_a_damaged_job_can_be_removed(
+    damaged: Callable[[bytes], bytes], images: MakeImages, tmp_path: Path
+) -> None:
+    folder = images(1)
+    await (await Job.create(tmp_path / "job", "embed_images", folder)).aclose()
+    (tmp_path / "job").write_bytes(damaged((tmp_path / "job").read_bytes()))
+    await Job.remove(tmp_path / "job")
+    assert os.listdir(tmp_path) == ["images"]
+
+
+async def test_a_damaged_file_of_another_purpose_is_not_removed(tmp_path: Path) -> None:
+    with contextlib.closing(sqlite3.connect(tmp_path / "letters")) as db:
+        db.execute("CREATE TABLE letter (text)")
+    content = (tmp_path / "letters").read_bytes()
+    (tmp_path / "letters").write_bytes(content.replace(b"CREATE TABLE", b"CREATE \xf8ABLE"))
+    with pytest.raises(ConfigurationError, match="no job"):
+        await Job.remove(tmp_path / "letters")
+    assert (tmp_path / "letters").exists()
 
 
 async def test_a_closed_job_says_so(images: MakeImages, tmp_path: Path) -> None:

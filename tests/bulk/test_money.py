@@ -10,8 +10,9 @@ from typing import cast
 
 import pytest
 
-from memories_async import CallOptions, ConfigurationError, Memories, TaskFailed, Video
+from memories_async import CallOptions, ConfigurationError, JobBusy, Memories, TaskFailed, Video
 from memories_async.bulk import Counts, Job, Once, Record, SqliteLedger, Status, StopReason
+from memories_async.bulk.journal.lock import JobLock
 from memories_async.bulk.journal.rows import Tally
 from memories_async.bulk.kinds import limit_of
 from memories_async.emulator import Emulator
@@ -216,6 +217,22 @@ async def test_a_price_may_be_said_later(
         assert (await job.plan()).cost == 4
         with pytest.raises(ConfigurationError, match="dollars"):
             await job.set_price("dear")
+
+
+async def test_a_run_that_is_refused_as_another_is_alive_leaves_the_price(
+    client: Memories, images: MakeImages, tmp_path: Path
+) -> None:
+    alive = JobLock(str(tmp_path / "job"))
+    async with await Job.create(tmp_path / "job", "add_images", images(1), price=1) as job:
+        alive.acquire("run")
+        try:
+            with pytest.raises(JobBusy):
+                await job.run(client, price=2)
+        finally:
+            alive.release()
+        assert job.price == 1
+    async with await Job.open(tmp_path / "job") as job:
+        assert job.price == 1
 
 
 async def test_a_second_answer_is_a_second_bill(

@@ -437,6 +437,24 @@ def test_remove_asks_first(account: Emulator, run: Run, terminal, home: Path, im
     assert run("jobs", "rm", name, "--yes") == Exit.USAGE
 
 
+def test_a_damaged_job_can_be_removed(
+    account: Emulator, run: Run, terminal, home: Path, images: Path, capsys
+):
+    run("embed", images, "--quiet")
+    (name,) = jobs(home)
+    path = home / "state/memories-async/jobs" / f"{name}.sqlite"
+    path.write_bytes(path.read_bytes()[:4096])
+    one = terminal("jobs", "rm", name)
+    one.read_until(f"Remove {name}, which cannot be read?")
+    one.type("n\n")
+    assert one.end()[0] == Exit.FAILED
+    assert jobs(home) == [name]
+    capsys.readouterr()
+    assert run("jobs", "rm", name, "--yes") == Exit.DONE
+    assert "malformed" in capsys.readouterr().err
+    assert list(path.parent.iterdir()) == []
+
+
 @pytest.mark.parametrize("extension", ["csv", "jsonl", "parquet"])
 def test_export(account: Emulator, run: Run, home: Path, images: Path, extension: str, capsys):
     run("embed", images, "--quiet")

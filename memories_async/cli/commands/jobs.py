@@ -173,12 +173,17 @@ async def remove(
     """
     output = Output.of(shared)
     for one in job:
-        async with await Job.open(find(one)) as opened:
-            _, text = await _summary(opened)
+        place = find(one)
+        try:
+            async with await Job.open(place) as opened:
+                _, text = await _summary(opened)
+        except JournalError as error:
+            output.note(str(error))
+            text = f"{name_of(place)}, which cannot be read"
         if not confirmed(f"Remove {text}?", yes=yes):
             output.note(f"{one} is kept")
             return Exit.FAILED
-        await Job.remove(find(one))
+        await Job.remove(place)
         output.note(f"{one} is removed")
     return Exit.DONE
 
