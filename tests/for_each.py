@@ -5,7 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TypeVar
 
+import pytest
+
 T = TypeVar("T")
+
+FAILURES = (Exception, pytest.fail.Exception)
+"""The second is what ``pytest.raises`` says of what was not refused: no Exception."""
 
 
 def for_each(items: Mapping[str, T]) -> Callable[[Callable[[T], None]], Callable[[], None]]:
@@ -18,7 +23,7 @@ def for_each(items: Mapping[str, T]) -> Callable[[Callable[[T], None]], Callable
             for name, item in items.items():
                 try:
                     check(item)
-                except Exception as error:  # whatever an item does, the others are looked at
+                except FAILURES as error:  # whatever an item does, the others are looked at
                     failed.append(f"{name}: {type(error).__name__}: {error}")
             assert not failed, "\n\n".join(failed)
 

@@ -18,6 +18,7 @@ import pytest
 from memories_async import CallOptions, ConfigurationError, Rate
 from memories_async.checks.kinds import AMOUNT, ANYTHING
 from memories_async.checks.parameters import CallChecker, Parameter
+from tests.for_each import for_each
 
 PACKAGES = (
     "memories_async",
@@ -182,7 +183,7 @@ def checked(call: str, name: str) -> Parameter:
     return checker.parameters[name]
 
 
-@pytest.mark.parametrize("parameter", PARAMETERS)
+@for_each({name: name for name in PARAMETERS})
 def test_what_is_of_another_type_is_refused_by_name(parameter: str) -> None:
     """At the checker, and so before the body has opened or sent anything."""
     call, name = PARAMETERS[parameter]
@@ -231,7 +232,7 @@ def test_seconds_that_no_clock_can_count(seconds: Any) -> None:
         Rate(1, seconds)
 
 
-@pytest.mark.parametrize("call", CALLS)
+@for_each({name: name for name in CALLS})
 def test_the_door_stands_before_the_call(call: str) -> None:
     """What the table says is what happens: with each argument wrong, the call itself refuses."""
     function = CALLS[call]

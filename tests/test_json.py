@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 
 import memories_async
 from memories_async._json import standard
+from tests import sources
 
 ROOT = Path(memories_async.__file__).parent.parent
 WITHOUT_ORJSON = "import sys; sys.modules['orjson'] = None; "
@@ -296,11 +297,10 @@ def test_any_text_is_read_or_refused_alike(data: bytes | str) -> None:
 
 
 def test_one_module_alone_names_orjson() -> None:
-    package = Path(memories_async.__file__).parent
     named = [
-        path.relative_to(package).as_posix()
-        for path in package.rglob("*.py")
-        for node in ast.walk(ast.parse(path.read_text()))
+        path.relative_to(sources.PACKAGE).as_posix()
+        for path in sources.MODULES
+        for node in ast.walk(sources.parsed(path))
         if (isinstance(node, ast.ImportFrom) and node.module == "orjson")
         or (isinstance(node, ast.Import) and any(name.name == "orjson" for name in node.names))
     ]

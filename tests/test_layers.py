@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import ast
+import functools
 from collections.abc import Iterator
 from pathlib import Path
 
 import memories_async
 from memories_async.operations import Operation
+from tests import sources
 
-ROOT = Path(memories_async.__file__).parent
+ROOT = sources.PACKAGE
 
 # From the top to the bottom; a module may import from its own layer and from those below it.
 LAYERS = (
@@ -53,15 +55,16 @@ def name_of(path: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-MODULES = {
-    name_of(path): ast.parse(path.read_text())
-    for path in sorted(ROOT.rglob("*.py"))
-    if "__pycache__" not in path.parts
-}
+MODULES = {name_of(path): path for path in sources.MODULES}
 
 
-def imports(tree: ast.Module, *, also_for_types: bool = True) -> Iterator[str]:
-    """Yield the full name of everything that a module imports, at any depth of its code."""
+@functools.cache
+def imports(module: str, *, also_for_types: bool = True) -> tuple[str, ...]:
+    """Return the full name of everything that a module imports, at any depth of its code."""
+    return tuple(_imports(sources.parsed(MODULES[module]), also_for_types))
+
+
+def _imports(tree: ast.Module, also_for_types: bool) -> Iterator[str]:
     typing_only = {
         id(node)
         for block in ast.walk(tree)
@@ -87,8 +90,8 @@ def room(module: str) -> str | None:
     return rest.partition(".")[0] if package == "memories_async" and rest else None
 
 
-def in_room(*rooms: str) -> Iterator[tuple[str, ast.Module]]:
-    return ((name, tree) for name, tree in MODULES.items() if room(name) in rooms)
+def in_room(*rooms: str) -> Iterator[str]:
+    return (name for name in MODULES if room(name) in rooms)
 
 
 def test_every_room_has_its_place() -> None:
@@ -98,8 +101,8 @@ def test_every_room_has_its_place() -> None:
 def test_imports_go_down_only() -> None:
     upwards = [
         f"{name} imports {imported}"
-        for name, tree in MODULES.items()
-        for imported in imports(tree, also_for_types=False)
+        for name in MODULES
+        for imported in imports(name, also_for_types=False)
         # the package itself only lists names
         if (here := room(name)) and (there := room(imported)) and RANK[there] < RANK[here]
     ]
@@ -108,8 +111,8 @@ def test_imports_go_down_only() -> None:
 
 def test_no_circle_of_imports() -> None:
     below = {
-        name: {there for there in imports(tree, also_for_types=False) if there in MODULES}
-        for name, tree in MODULES.items()
+        name: {there for there in imports(name, also_for_types=False) if there in MODULES}
+        for name in MODULES
     }
     done: set[str] = set()
 
@@ -129,33 +132,34 @@ def test_only_the_transport_names_aiohttp() -> None:
     allowed = {"emulator", "callbacks", "testing"}
     guilty = [
         name
-        for name, tree in MODULES.items()
+        for name in MODULES
         if room(name) not in allowed and not name.startswith("memories_async._engine.transport")
-        for imported in imports(tree)
+        for imported in imports(name)
         if imported.partition(".")[0] in ("aiohttp", "yarl")
     ]
     assert not guilty
 
 
 def test_namespaces_know_the_engine_only_by_its_dispatcher() -> None:
-    for name, tree in in_room(*NAMESPACES):
-        engine = {imported for imported in imports(tree) if room(imported) == "_engine"}
+    for name in in_room(*NAMESPACES):
+        engine = {imported for imported in imports(name) if room(imported) == "_engine"}
         assert engine <= {"memories_async._engine.dispatch"}, name
-        eager = set(imports(tree, also_for_types=False))
+        eager = set(imports(name, also_for_types=False))
         assert not {imported for imported in eager if room(imported) == "_engine"}, name
-        assert "asyncio" not in set(imports(tree)), name
+        assert "asyncio" not in set(imports(name)), name
 
 
 def test_the_emulator_imports_nothing_of_the_client() -> None:
-    for name, tree in in_room("emulator"):
-        ours = {room(imported) for imported in imports(tree)}
+    for name in in_room("emulator"):
+        ours = {room(imported) for imported in imports(name)}
         assert ours <= {None, "emulator", *SHARED_WITH_THE_EMULATOR}, name
 
 
 def test_the_engine_knows_no_endpoint_by_name() -> None:
     table = vars(memories_async.operations)
     rows = {"OPERATIONS"} | {name for name, row in table.items() if isinstance(row, Operation)}
-    for module, tree in in_room("_engine"):
+    for module in in_room("_engine"):
+        tree = sources.parsed(MODULES[module])
         names = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
         assert not names & rows, module
 
@@ -165,7 +169,7 @@ def test_no_module_is_named_for_nothing() -> None:
 
 
 def test_no_folder_holds_more_than_some_dozen_modules() -> None:
-    for folder in {path.parent for path in ROOT.rglob("*.py")} - {ROOT}:
+    for folder in {path.parent for path in sources.MODULES} - {ROOT}:
         modules = [path for path in folder.glob("*.py") if path.stem != "__init__"]
         assert len(modules) <= MODULES_IN_A_FOLDER, f"{folder}: {len(modules)}"
 
@@ -173,8 +177,8 @@ def test_no_folder_holds_more_than_some_dozen_modules() -> None:
 def test_one_public_class_for_each_name() -> None:
     """A search for a name finds one definition."""
     places: dict[str, list[str]] = {}
-    for module, tree in MODULES.items():
-        for node in tree.body:
+    for module, path in MODULES.items():
+        for node in sources.parsed(path).body:
             if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
                 places.setdefault(node.name, []).append(module)
     generated = ("_client", "_inbox", "_job")  # the same names without await

@@ -22,6 +22,7 @@ import memories_async
 import memories_async.sync
 from memories_async import CallOptions, ConfigurationError, MemoriesError, Person
 from memories_async.checks.parameters import CallChecker, Parameter
+from tests.for_each import for_each
 
 PNG = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"
 URL = "https://example.com/a.png"
@@ -188,6 +189,7 @@ PARAMETERS = {
     for call, method in CALLS.items()
     for name in inspect.signature(method).parameters
 }
+EACH_PARAMETER = for_each({name: name for name in PARAMETERS})
 
 
 def doors(function: object) -> dict[str, Parameter]:
@@ -204,7 +206,7 @@ def test_there_are_parameters() -> None:
     assert set(MORE) <= set(PARAMETERS)
 
 
-@pytest.mark.parametrize("parameter", PARAMETERS)
+@EACH_PARAMETER
 def test_every_parameter_has_its_kinds(parameter: str) -> None:
     call, name = PARAMETERS[parameter]
     assert doors(CALLS[call])[name].kinds, "a new kind of annotation"
@@ -240,7 +242,7 @@ def says(error: MemoriesError, call: str, parameter: str) -> None:
     assert len(str(error)) < 400
 
 
-@pytest.mark.parametrize("parameter", PARAMETERS)
+@EACH_PARAMETER
 def test_what_is_wrong_is_refused_by_name(parameter: str) -> None:
     call, name = PARAMETERS[parameter]
 
@@ -252,7 +254,7 @@ def test_what_is_wrong_is_refused_by_name(parameter: str) -> None:
     asyncio.run(each())
 
 
-@pytest.mark.parametrize("parameter", PARAMETERS)
+@EACH_PARAMETER
 def test_the_blocking_client_refuses_the_same(parameter: str) -> None:
     call, name = PARAMETERS[parameter]
     with blocking_client() as made:

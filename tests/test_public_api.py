@@ -16,6 +16,7 @@ import pytest
 import memories_async
 from memories_async import Memories, _exports
 from memories_async.operations import OPERATIONS, PAGES, Service
+from tests import sources
 from tests.for_each import for_each
 
 
@@ -40,12 +41,9 @@ def test_the_version_is_that_of_the_distribution() -> None:
     assert re.fullmatch(r"\d+\.\d+\.\d+", memories_async.__version__)
 
 
-MODULES = sorted(Path(memories_async.__file__).parent.rglob("*.py"))
-
-
-@for_each({str(path): path for path in MODULES})
+@for_each({str(path): path for path in sources.MODULES})
 def test_every_module_says_in_one_sentence_what_it_is_for(path: Path) -> None:
-    doc = ast.get_docstring(ast.parse(path.read_text()))
+    doc = ast.get_docstring(sources.parsed(path))
     assert doc
     assert doc.partition("\n\n")[0].endswith((".", ":"))
 

@@ -17,13 +17,11 @@ from pathlib import Path
 
 import pytest
 
-import memories_async
 from memories_async import sqlite
 from memories_async.bulk.ledger.sqlite import SCHEMA as LEDGER
 from memories_async.errors import ConfigurationError
 from memories_async.sqlite import Schema
-
-PACKAGE = Path(memories_async.__file__).parent
+from tests import sources
 
 NOTES = Schema(
     application_id=0x6E6F7465,
@@ -57,11 +55,10 @@ def calls(tree: ast.AST) -> list[str]:
 
 def test_nothing_else_in_the_package_opens_an_sqlite_file() -> None:
     openers = {
-        path.relative_to(PACKAGE).as_posix()
-        for path in PACKAGE.rglob("*.py")
+        path.relative_to(sources.PACKAGE).as_posix()
+        for path in sources.MODULES
         if any(
-            "sqlite3." in call and call.endswith("connect")
-            for call in calls(ast.parse(path.read_text()))
+            "sqlite3." in call and call.endswith("connect") for call in calls(sources.parsed(path))
         )
         or "from sqlite3 import" in path.read_text()
     }
@@ -341,6 +338,7 @@ READ = """
 import sys
 from memories_async import sqlite
 from memories_async.bulk.ledger.sqlite import SCHEMA as LEDGER
+from tests import sources
 from tests.test_sqlite import NOTES
 db = sqlite.connect_for_reading(sys.argv[1], NOTES)
 print(db.execute("SELECT text FROM note").fetchall())

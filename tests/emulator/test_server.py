@@ -20,6 +20,7 @@ from memories_async.emulator import Emulator
 from memories_async.emulator.__main__ import main
 from memories_async.emulator.engines.hashing import HashEngine
 from memories_async.emulator.engines.installed import default_engine
+from tests import sources
 from tests.emulator.conftest import (
     MP4,
     PNG,
@@ -30,6 +31,7 @@ from tests.emulator.conftest import (
     post,
     session_for,
 )
+from tests.for_each import for_each
 
 pytestmark = pytest.mark.anyio
 
@@ -172,9 +174,9 @@ def test_importing_needs_only_the_core_dependencies() -> None:
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-@pytest.mark.parametrize("path", ROOMS, ids=lambda path: path.name)
+@for_each({str(path): path for path in ROOMS})
 def test_the_emulator_knows_nothing_of_the_client(path: Path) -> None:
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(sources.parsed(path)):
         match node:
             case ast.ImportFrom(module=str(module), names=names) if module == "memories_async":
                 modules = {f"memories_async.{alias.name}" for alias in names}

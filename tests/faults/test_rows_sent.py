@@ -6,6 +6,7 @@ import asyncio
 import gzip
 import itertools
 import os
+import struct
 import time
 import zlib
 from datetime import UTC, datetime, timedelta
@@ -250,11 +251,15 @@ async def test_row_27_an_answer_that_drips_for_too_long(stage: Stage) -> None:
 
 @pytest.fixture(scope="module")
 def bomb() -> bytes:
-    """A gzip of 600 MB of zeros, made without ever holding them."""
-    packer = zlib.compressobj(9, zlib.DEFLATED, 16 + zlib.MAX_WBITS)
+    """A gzip of 600 MB of zeros, made without ever holding them: one MB's, again and again."""
+    packer = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
     zeros = bytes(1 << 20)
-    packed = b"".join(packer.compress(zeros) for _ in range(600))
-    return packed + packer.flush()
+    one = packer.compress(zeros) + packer.flush(zlib.Z_FULL_FLUSH)  # stands wherever it is put
+    checksum = 0
+    for _ in range(600):
+        checksum = zlib.crc32(zeros, checksum)
+    header = b"\x1f\x8b\x08" + bytes(6) + b"\xff"
+    return header + one * 600 + packer.flush() + struct.pack("<II", checksum, 600 << 20)
 
 
 def _peak() -> int:

@@ -21,12 +21,12 @@ from typing import TypeVar
 import attrs
 import pytest
 
-import memories_async
 from memories_async import CallOptions, Memories, MemoriesError
 from memories_async._engine.request import Request, address
 from memories_async.config import Secret
 from memories_async.observe import Receipts
 from memories_async.operations import CAPTION_IMAGE_URL, Service
+from tests import sources
 from tests.conftest import PatientLoop
 from tests.faults.conftest import (
     CAPTION_SENTINEL,
@@ -39,6 +39,7 @@ from tests.faults.conftest import (
     on_stage,
 )
 from tests.faults.scenarios import SCENARIOS
+from tests.for_each import for_each
 from tests.observe.telemetry import Telemetry
 
 pytestmark = pytest.mark.anyio
@@ -293,13 +294,9 @@ def test_s01_a_pickled_secret_is_looked_up_again(monkeypatch: pytest.MonkeyPatch
     assert pickle.loads(pickled) == Secret("other", "MEMORIES_API_KEY")
 
 
-SOURCES = sorted(Path(memories_async.__file__).parent.rglob("*.py"))
-
-
-@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.stem)
+@for_each({str(path): path for path in sources.MODULES})
 def test_s22_no_pickle_yaml_or_eval(path: Path) -> None:
-    tree = ast.parse(path.read_text())
-    for node in ast.walk(tree):
+    for node in ast.walk(sources.parsed(path)):
         if isinstance(node, ast.Import | ast.ImportFrom):
             module = getattr(node, "module", None) or ""
             names = {module.partition(".")[0], *(alias.name for alias in node.names)}
@@ -311,8 +308,8 @@ def test_s22_no_pickle_yaml_or_eval(path: Path) -> None:
 def test_s02_nothing_prints_or_logs_a_revealed_key() -> None:
     """``reveal`` is called where the header is made, and where a digest or a mask needs it."""
     places = {
-        str(path.relative_to(SOURCES[0].parent)): path.read_text().count(".reveal()")
-        for path in SOURCES
+        str(path.relative_to(sources.PACKAGE)): path.read_text().count(".reveal()")
+        for path in sources.MODULES
         if ".reveal()" in path.read_text()
     }
     assert places == {
