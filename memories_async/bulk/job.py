@@ -73,7 +73,7 @@ class Job:
         created_at: When it was planned, in UTC.
     """
 
-    def __init__(self, journal: Journal, header: JobHeader) -> None:
+    def __init__(self, journal: Journal, header: JobHeader, /) -> None:
         self._journal = journal
         self._run: Run | None = None
         self._loop: asyncio.AbstractEventLoop | None = None

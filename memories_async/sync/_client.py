@@ -67,8 +67,8 @@ class Captions:
         OutcomeUnknown: It was sent and no answer came; it may have been billed.
     """
 
-    def __init__(self, twin: captions.Captions, portal: Portal) -> None:
-        self._asyncio = twin
+    def __init__(self, wrapped: captions.Captions, portal: Portal, /) -> None:
+        self._asyncio = wrapped
         self._portal = portal
 
     def image(
@@ -280,8 +280,8 @@ class Library:
         OutcomeUnknown: It was sent and no answer came; it may have been billed.
     """
 
-    def __init__(self, twin: library.Library, portal: Portal) -> None:
-        self._asyncio = twin
+    def __init__(self, wrapped: library.Library, portal: Portal, /) -> None:
+        self._asyncio = wrapped
         self._portal = portal
 
     def add_images(
@@ -822,8 +822,8 @@ class Embeddings:
         OutcomeUnknown: It was sent and no answer came; it may have been billed.
     """
 
-    def __init__(self, twin: embeddings.Embeddings, portal: Portal) -> None:
-        self._asyncio = twin
+    def __init__(self, wrapped: embeddings.Embeddings, portal: Portal, /) -> None:
+        self._asyncio = wrapped
         self._portal = portal
 
     def image(
@@ -986,8 +986,8 @@ class Assets:
         OutcomeUnknown: It was sent and no answer came; it may have been billed.
     """
 
-    def __init__(self, twin: assets.Assets, portal: Portal) -> None:
-        self._asyncio = twin
+    def __init__(self, wrapped: assets.Assets, portal: Portal, /) -> None:
+        self._asyncio = wrapped
         self._portal = portal
 
     def upload(

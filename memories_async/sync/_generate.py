@@ -199,8 +199,8 @@ def _init(
     functions = {item.name: item for item in node.body if isinstance(item, Function)}
     if "__aenter__" not in functions or any(_makes_one(node, item) for item in node.body):
         return (
-            f"    def __init__(self, twin: {module}.{node.name}, portal: Portal) -> None:\n"
-            "        self._asyncio = twin\n"
+            f"    def __init__(self, wrapped: {module}.{node.name}, portal: Portal, /) -> None:\n"
+            "        self._asyncio = wrapped\n"
             "        self._portal = portal"
         )
     init = functions["__init__"]

@@ -37,8 +37,8 @@ class Job:
         created_at: When it was planned, in UTC.
     """
 
-    def __init__(self, twin: job.Job, portal: Portal) -> None:
-        self._asyncio = twin
+    def __init__(self, wrapped: job.Job, portal: Portal, /) -> None:
+        self._asyncio = wrapped
         self._portal = portal
 
     def __repr__(self) -> str:

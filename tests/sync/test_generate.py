@@ -219,7 +219,7 @@ class CallbackInbox:
     text = _generate.generate(_generate.BLOCKING_CLASSES[1])
     assert "from memories_async.sync._client import Memories\n" in text
     for part in (
-        "def __init__(self, twin: inbox.CallbackInbox, portal: Portal) -> None:",
+        "def __init__(self, wrapped: inbox.CallbackInbox, portal: Portal, /) -> None:",
         "def path(self) -> str:",
         "wrapped, portal = Portal.opening(lambda caller: inbox.CallbackInbox.open(path))",
         "return cls(wrapped, portal)",

@@ -87,7 +87,7 @@ class App:
         replayer: Gives recorded answers, if that is wanted.
         keys: Who may come in.
         limiter: How often.
-        remote: Whether callers from other machines are let in, by their key.
+        allow_remote: Whether callers from other machines are let in, by their key.
         spawn: Starts work that goes on after the answer.
         stopped: Set when the emulator stops.
     """
