@@ -19,7 +19,7 @@ from memories_async.bulk import changes, exports, reconcile
 from memories_async.bulk.inputs.find import chunks
 from memories_async.bulk.inputs.selection import Selection
 from memories_async.bulk.inputs.values import kept
-from memories_async.bulk.journal import file, lock, merge, queries
+from memories_async.bulk.journal import file, job_table, lock, merge, queries
 from memories_async.bulk.journal.database import Journal
 from memories_async.bulk.journal.rows import ItemRow, JobHeader
 from memories_async.bulk.kinds import CLIENT, KINDS, JobKind, dollars
@@ -144,7 +144,7 @@ class Job:
         journal = Journal(path)
         try:
             await journal.create()
-            await journal.execute(queries.write_header, header)
+            await journal.execute(job_table.write_header, header)
             added = 0
             async for chunk in chunks(inputs, row, given, selection):
                 added += await journal.execute(queries.add, chunk)
@@ -176,7 +176,7 @@ class Job:
         journal = Journal(path)
         try:
             await journal.open()
-            header = await journal.execute(queries.read_header)
+            header = await journal.execute(job_table.read_header)
             if header.kind not in KINDS:
                 raise ConfigurationError(f"{journal.path} is for {header.kind!r}, which is no job")
             return cls(journal, header)
@@ -256,7 +256,7 @@ class Job:
 
     async def counts(self) -> Counts:
         """Return how many items have which status, also while another process runs the job."""
-        return (await self._journal.execute(queries.tally)).counts
+        return (await self._journal.execute(job_table.tally)).counts
 
     async def changed(self) -> int:
         """Return how many answered items, or duplicates of such, have another file by now.
@@ -284,7 +284,7 @@ class Job:
             JournalError: The file cannot be written.
         """
         given = dollars(price)
-        await self._journal.write(queries.set_price, given)
+        await self._journal.write(job_table.set_price, given)
         self.price = given
 
     async def retry(self, which: Status | str | Sequence[int] = Status.FAILED) -> int:
@@ -384,7 +384,7 @@ class Job:
             ConfigurationError: ``batch_size`` is below 1, or an input is none.
         """
         most = batch_size or self.kind.most
-        header = await self._journal.execute(queries.read_header)
+        header = await self._journal.execute(job_table.read_header)
         most = 1 if self.kind.most == 1 else min(most, header.batch_size or most)
         preview = Preview(self.kind, header, unknown, failed)
         await preview.go_through(self._row_pages(None))
@@ -395,7 +395,7 @@ class Job:
         if rate is None:
             documented = DOCUMENTED_RATES[self.kind.bucket]
             rate = documented if client is None else self.kind.rate_of(client)
-        tally = await self._journal.execute(queries.tally)
+        tally = await self._journal.execute(job_table.tally)
         return preview.plan(tally, self.price, rate, most)
 
     async def run(
@@ -474,7 +474,7 @@ class Job:
             try:
                 if price is not None:
                     await self.set_price(price)
-                header = await journal.execute(queries.read_header)
+                header = await journal.execute(job_table.read_header)
                 rate = self.kind.rate_of(client)
                 run = Run(journal, self.kind, header, self.price, client, run_options, rate)
                 self._run, self._loop = run, asyncio.get_running_loop()
@@ -526,7 +526,7 @@ class Job:
             raise ConfigurationError(f"{self.kind.name} leaves nothing that can be found by a tag")
         held = await self._journal.lock("reconciliation")
         try:
-            header = await self._journal.execute(queries.read_header)
+            header = await self._journal.execute(job_table.read_header)
             found = await reconcile.reconcile(self._journal, header, client, options)
             await self._journal.write(queries.settle, found)
         finally:

@@ -14,7 +14,7 @@ import attrs
 
 from memories_async.bulk import changes, failures, reconcile
 from memories_async.bulk.events import EventReporter
-from memories_async.bulk.journal import queries
+from memories_async.bulk.journal import job_table, queries
 from memories_async.bulk.journal.database import Journal
 from memories_async.bulk.journal.rows import JobHeader, Settlement
 from memories_async.bulk.kinds import ItemAnswer, ItemRequest, JobKind
@@ -382,7 +382,7 @@ class Run:
         size = failures.smaller_size(error, len(checked))
         if size is not None:
             self._batch_size = min(self._batch_size, size)
-            await self._journal.write(queries.set_batch_size, self._batch_size)
+            await self._journal.write(job_table.set_batch_size, self._batch_size)
         await self._put_back(attempt)
         size = size or (len(checked) + 1) // 2
         return [checked[start : start + size] for start in range(0, len(checked), size)]

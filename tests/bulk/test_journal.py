@@ -17,7 +17,7 @@ import pytest
 
 from memories_async import ConfigurationError, Memories
 from memories_async.bulk import Job, JobBusy, JournalError, Status
-from memories_async.bulk.journal import queries
+from memories_async.bulk.journal import job_table, queries
 from memories_async.bulk.journal.database import Journal
 from memories_async.bulk.journal.file import JobFile
 from memories_async.bulk.journal.rows import JobHeader, NewItem, Settlement
@@ -209,7 +209,7 @@ async def new_journal(path: Path) -> Journal:
     journal = Journal(path)
     await journal.create()
     header = JobHeader("embed_images", {}, None, datetime.now(UTC))
-    await journal.execute(queries.write_header, header)
+    await journal.execute(job_table.write_header, header)
     for number in range(100):
         await journal.execute(queries.add, [NewItem(f"/{number}", {}, {}, 10)])
     await journal.complete()
@@ -231,7 +231,7 @@ async def test_what_is_asked_for_while_the_file_is_being_closed_is_refused(
     journal = await new_journal(tmp_path / "job")
     ending = asyncio.create_task(journal.aclose())
     assert await asyncio.to_thread(closing.wait, 30)
-    asked = asyncio.create_task(journal.write(queries.set_batch_size, 1))
+    asked = asyncio.create_task(journal.write(job_table.set_batch_size, 1))
     await asyncio.sleep(0)
     go_on.set()
     with pytest.raises(JournalError, match="closed"):

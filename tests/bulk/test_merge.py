@@ -12,7 +12,7 @@ import pytest
 
 from memories_async import ConfigurationError, Memories
 from memories_async.bulk import Input, Job, JobBusy, JournalError, Status
-from memories_async.bulk.journal import queries
+from memories_async.bulk.journal import job_table
 from memories_async.emulator import Emulator
 from memories_async.emulator.faults import Cut, InjectedFault
 from tests.bulk.conftest import MakeImages
@@ -176,7 +176,7 @@ async def test_a_merge_that_was_cut_short_can_be_repeated_and_nothing_else(
     client: Memories, images: MakeImages, tmp_path: Path
 ) -> None:
     async with await Job.create(tmp_path / "job", "embed_images", images(2)) as job:
-        await job._journal.write(queries.set_merged, str(tmp_path / "into"))
+        await job._journal.write(job_table.set_merged, str(tmp_path / "into"))
         with pytest.raises(JournalError, match="merged into"):
             await job.run(client)
     with pytest.raises(JournalError, match="merged into"):

@@ -20,7 +20,7 @@ from memories_async._engine.request import State
 from memories_async._engine.retry import Decision
 from memories_async._engine.transport import downloads, http, payload, sessions
 from memories_async._engine.transport.answers import Reply
-from memories_async.bulk.journal import database, file, queries
+from memories_async.bulk.journal import database, file, job_table, queries
 from memories_async.callbacks import inbox
 from memories_async.callbacks.inbox import CallbackInbox
 from memories_async.callbacks.stores.memory import MemoryStore
@@ -186,7 +186,7 @@ def _committed_together(self: file.JobFile, changes: Sequence[Any]) -> list[Any]
     db.execute("BEGIN IMMEDIATE")
     try:
         results = [change(db) for change in changes]
-        tally = queries.tally(db)
+        tally = job_table.tally(db)
         db.execute("COMMIT")
     except BaseException:
         db.execute("ROLLBACK")
@@ -195,7 +195,7 @@ def _committed_together(self: file.JobFile, changes: Sequence[Any]) -> list[Any]
     return results
 
 
-_TALLY = queries.tally
+_TALLY = job_table.tally
 
 
 def _unpaid(db: Any) -> Any:
@@ -315,7 +315,7 @@ PLANTED: dict[str, Planted] = {
     "a job sends what is not written down": Planted(
         _replacing((database.Journal, "start", _nothing_async)), 22
     ),
-    "a job forgets what was billed": Planted(_replacing((queries, "tally", _unpaid)), 3),
+    "a job forgets what was billed": Planted(_replacing((job_table, "tally", _unpaid)), 3),
     "a job gives an item another's vector": Planted(
         _replacing((queries, "settle", _first_answer_for_all)), 3
     ),

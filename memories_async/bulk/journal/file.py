@@ -11,7 +11,7 @@ from typing import Final, TypeVar
 
 from memories_async import sqlite
 from memories_async.bulk.group_commit import Change, change_each
-from memories_async.bulk.journal import queries
+from memories_async.bulk.journal import job_table, queries
 from memories_async.bulk.journal.lock import JobLock
 from memories_async.bulk.journal.rows import Tally
 from memories_async.bulk.journal.schema import LOG_LOST, LOG_NEEDED, LOG_SEEN, SCHEMA, WHOLE
@@ -87,7 +87,7 @@ class JobFile:
     def complete(self) -> None:
         """Commit the planning and move the file to its place: from now on there is a job."""
         db = self.connection()
-        self.tally = queries.tally(db)
+        self.tally = job_table.tally(db)
         db.execute("COMMIT")
         # Closing takes the log into the file, which then is all there is of the job.
         self.close_connection()
@@ -114,7 +114,7 @@ class JobFile:
     def open(self) -> None:
         """Open an existing job; one of an older version is upgraded."""
         self._db = self._open_to_read()
-        self.tally = queries.tally(self._db)
+        self.tally = job_table.tally(self._db)
 
     def _open_to_read(self) -> sqlite3.Connection:
         """Open the file so that its log, if it has one, cannot be deleted by this connection."""
@@ -143,7 +143,7 @@ class JobFile:
         try:
             # The log is taken in where the file can say that it must not be lost; see _checkpoint.
             db.execute("PRAGMA wal_autocheckpoint = 0")
-            if queries.read_log(db) == LOG_NEEDED:
+            if job_table.read_log(db) == LOG_NEEDED:
                 self._judge_log(db, log_was_there)
             if self._running:
                 self._checkpoint(db)
@@ -163,8 +163,8 @@ class JobFile:
         except JobBusy:
             return
         try:
-            if queries.read_log(db) == LOG_NEEDED:
-                queries.write_log(db, LOG_SEEN if was_there else LOG_LOST)
+            if job_table.read_log(db) == LOG_NEEDED:
+                job_table.write_log(db, LOG_SEEN if was_there else LOG_LOST)
         finally:
             if not mine:
                 held.release()
@@ -186,7 +186,7 @@ class JobFile:
         db = self._writer()
         with sqlite.transaction(db):
             results = change_each(db, changes)
-            tally = queries.tally(db)
+            tally = job_table.tally(db)
         self.tally = tally
         if self._running and _size(f"{self.path}-wal") > LOG_BYTES:
             self._checkpoint(db)
@@ -210,13 +210,13 @@ class JobFile:
                     "the same time: delete one of the two names"
                 )
             db = self._writer()
-            if queries.read_log(db) == LOG_LOST:
+            if job_table.read_log(db) == LOG_LOST:
                 raise JournalError(
                     f"{self.path} was copied or moved without the '-wal' file beside it, so what "
                     "was sent last is not in it: bring that file back, or, if it is lost for "
                     "good, call recover(), which makes unknown whatever may have been sent"
                 )
-            into = queries.read_header(db).merged_into
+            into = job_table.read_header(db).merged_into
             if into is not None and into != merging_into:
                 raise JournalError(f"{self.path} was merged into {into}: run that one")
             self._commit_alone(queries.doubt_sending)
@@ -236,7 +236,7 @@ class JobFile:
                 # Where it cannot be written, the log stays beside the file, and is whole.
                 with contextlib.suppress(sqlite3.Error, OSError, JournalError):
                     db = self._writer()
-                    queries.write_log(db, WHOLE)
+                    job_table.write_log(db, WHOLE)
                     sqlite.checkpoint(db)
                 if not os.path.lexists(self.path):
                     self._clear_old_place()
@@ -259,9 +259,9 @@ class JobFile:
         who has lost it reads the first. A crash between the two leaves a log that is empty, but
         there.
         """
-        queries.write_log(db, LOG_NEEDED)
+        job_table.write_log(db, LOG_NEEDED)
         sqlite.checkpoint(db)
-        queries.write_log(db, LOG_SEEN)
+        job_table.write_log(db, LOG_SEEN)
 
     def recover(self) -> int:
         """Go on without a log that is lost for good; return how many items that makes unknown."""
@@ -269,11 +269,11 @@ class JobFile:
         held.acquire("recovery")
         try:
             db = self._writer()
-            if queries.read_log(db) != LOG_LOST:
+            if job_table.read_log(db) != LOG_LOST:
                 return 0
 
             def doubt(db: sqlite3.Connection) -> int:
-                queries.write_log(db, WHOLE)
+                job_table.write_log(db, WHOLE)
                 return queries.doubt_planned(db)
 
             return self._commit_alone(doubt)

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 import attrs
 
 from memories_async import sqlite
-from memories_async.bulk.journal import merging, queries
+from memories_async.bulk.journal import job_table, merging
 from memories_async.bulk.journal.database import Journal
 from memories_async.bulk.journal.lock import JobLock
 from memories_async.bulk.journal.rows import JobHeader
@@ -39,19 +39,19 @@ async def merge(
     target = Journal(into)
     async with AsyncExitStack() as stack:
         sources = [await _held(stack, path, target.path) for path in paths]
-        headers = [await source.execute(queries.read_header) for source in sources]
+        headers = [await source.execute(job_table.read_header) for source in sources]
         header = _common(headers, paths)
         await _refuse_copies(sources, headers)
         try:
             await target.create()
-            await target.execute(queries.write_header, header)
+            await target.execute(job_table.write_header, header)
             requests = 0
             for source in sources:
                 await _copy(source, target, requests)
                 requests += await source.execute(merging.requests_of)
             await target.execute(merging.set_requests, requests)
             for source in sources:
-                await source.write(queries.set_merged, target.path)
+                await source.write(job_table.set_merged, target.path)
             await target.complete()
         except BaseException:
             await target.abandon()
@@ -89,7 +89,7 @@ async def _held(stack: AsyncExitStack, path: str | os.PathLike[str], into: str) 
     journal = Journal(path)
     stack.push_async_callback(journal.aclose)
     await journal.open()
-    header = await journal.execute(queries.read_header)
+    header = await journal.execute(job_table.read_header)
     if header.merged_into == into and await asyncio.to_thread(os.path.exists, into):
         raise JournalError(f"{journal.path} was merged into {into} already")
     held = await journal.lock(f"merging into {into}", merging_into=into)
