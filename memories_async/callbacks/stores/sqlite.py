@@ -13,14 +13,15 @@ import time
 import weakref
 from collections.abc import AsyncGenerator, Callable
 from queue import Empty, SimpleQueue
-from typing import Concatenate, Final, ParamSpec, TypeVar, cast
+from typing import Concatenate, Final, ParamSpec, TypeVar
 
+from memories_async.callbacks.stores import sqlite_queries as queries
 from memories_async.callbacks.stores.notify import Subscribers
 from memories_async.callbacks.stores.protocol import KEPT, Delivery, DeliveryStatus
 from memories_async.checks import checked
 from memories_async.checks.kinds import seconds_from
 from memories_async.errors import MemoriesError, StoreUnavailable
-from memories_async.sqlite import Schema, connect, identity, transaction
+from memories_async.sqlite import connect, identity
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -29,38 +30,6 @@ logger = logging.getLogger(__name__)
 
 POLL_SECONDS: Final = 0.02
 """How often to look whether another process has written, while somebody waits: 4.5 µs each time."""
-
-SCHEMA: Final = Schema(
-    application_id=0x6D656D63,  # "memc"
-    version=1,
-    statements=(
-        "CREATE TABLE tasks (token TEXT PRIMARY KEY, name TEXT, opened REAL NOT NULL)"
-        " WITHOUT ROWID",
-        "CREATE INDEX tasks_by_name ON tasks (name)",
-        "CREATE INDEX tasks_by_age ON tasks (opened)",
-        "CREATE TABLE arrivals (number INTEGER PRIMARY KEY AUTOINCREMENT,"
-        " token TEXT NOT NULL UNIQUE, name TEXT NOT NULL, body BLOB NOT NULL,"
-        " digest TEXT NOT NULL, at REAL NOT NULL)",
-        "CREATE TABLE secret (value TEXT NOT NULL)",
-    ),
-    upgrades={0: ()},  # the first version's tables were the same, and the file not yet marked
-    unmarked=frozenset({"tasks", "arrivals", "secret"}),
-)
-
-_FIND = """
-SELECT arrivals.name, body, digest, at FROM tasks JOIN arrivals USING (token)
-WHERE tasks.name = ? ORDER BY number DESC LIMIT 1
-"""
-
-_NEW_ARRIVALS = """
-SELECT number, tasks.name FROM arrivals JOIN tasks USING (token)
-WHERE number > ? AND tasks.name IS NOT NULL
-"""
-
-_RENUMBER = """
-INSERT OR REPLACE INTO arrivals (token, name, body, digest, at)
-SELECT token, name, body, digest, at FROM arrivals WHERE token = ?
-"""
 
 
 class SqliteStore:
@@ -89,40 +58,40 @@ class SqliteStore:
 
     async def secret(self, proposed: str) -> str:
         """Keep a secret unless one is kept."""
-        return await self._run(_secret, proposed)
+        return await self._run(queries.secret, proposed)
 
     async def open(self, token: str, name: str | None, now: float) -> bool:
         """Expect a callback."""
-        return await self._run(_open, token, name, now, now - self._kept)
+        return await self._run(queries.open_task, token, name, now, now - self._kept)
 
     async def forget(self, token: str) -> None:
         """Expect nothing any more."""
-        await self._run(_forget, token)
+        await self._run(queries.forget, token)
 
     async def name_of(self, token: str) -> str | None:
         """Return the name that a token was bound to."""
-        return await self._run(_name_of, token)
+        return await self._run(queries.name_of, token)
 
     async def opened(self, name: str) -> float | None:
         """Return when what is waited for by a name was opened."""
-        return await self._run(_opened, name)
+        return await self._run(queries.opened, name)
 
     async def bind(self, token: str, name: str, now: float) -> bool:
         """Say by which name a token is waited for."""
-        matched = await self._run(_bind, token, name, now)
+        matched = await self._run(queries.bind, token, name, now)
         self._subscribers.wake([name])  # it may have come early
         return matched
 
     async def deliver(self, token: str, delivery: Delivery) -> DeliveryStatus:
         """Keep the first callback of a token."""
-        status = await self._run(_deliver, token, delivery)
+        status = await self._run(queries.deliver, token, delivery)
         if status is DeliveryStatus.FIRST:
             self._subscribers.wake([delivery.name])
         return status
 
     async def find(self, name: str) -> Delivery | None:
         """Return the callback of what is waited for by a name."""
-        return await self._run(_find, name)
+        return await self._run(queries.find, name)
 
     @contextlib.asynccontextmanager
     async def watch(self, name: str) -> AsyncGenerator[asyncio.Event]:
@@ -208,7 +177,7 @@ class _Worker:
             self.disconnect()
             self._last = None if self._last is None else 0
         if self._db is None:
-            self._db = connect(self._path, SCHEMA, create_missing=True)
+            self._db = connect(self._path, queries.SCHEMA, create_missing=True)
             self._identity = identity(self._path)
         return self._db
 
@@ -250,7 +219,7 @@ class _Worker:
     def listen(self) -> None:
         """Look for what comes from now on; what came before is there to be found."""
         if self._last is None:
-            self._last = _last_number(self.connection)
+            self._last = queries.last_number(self.connection)
 
     def _serve(self) -> None:
         while (job := self._next()) is not None:
@@ -279,9 +248,7 @@ class _Worker:
             db = self.connection
             [version] = db.execute("PRAGMA data_version").fetchone()
             if self._last is not None and version != self._data_version:
-                arrivals = cast(
-                    "list[tuple[int, str]]", db.execute(_NEW_ARRIVALS, (self._last,)).fetchall()
-                )
+                arrivals = queries.arrivals_after(db, self._last)
                 self._last = max((number for number, _ in arrivals), default=self._last)
                 self._subscribers.wake(name for _, name in arrivals)
             self._data_version = version
@@ -301,84 +268,6 @@ def _succeed(done: asyncio.Future[T], value: T) -> None:
 def _fail(done: asyncio.Future[T], error: BaseException) -> None:
     if not done.done():
         done.set_exception(error)
-
-
-def _secret(db: sqlite3.Connection, proposed: str) -> str:
-    with transaction(db):
-        db.execute(
-            "INSERT INTO secret SELECT ? WHERE NOT EXISTS (SELECT * FROM secret)", (proposed,)
-        )
-        [kept] = db.execute("SELECT value FROM secret").fetchone()
-    return str(kept)
-
-
-def _open(db: sqlite3.Connection, token: str, name: str | None, now: float, before: float) -> bool:
-    with transaction(db):
-        db.execute(
-            "DELETE FROM arrivals WHERE token IN (SELECT token FROM tasks WHERE opened < ?)",
-            (before,),
-        )
-        db.execute("DELETE FROM tasks WHERE opened < ?", (before,))
-        added = db.execute("INSERT OR IGNORE INTO tasks VALUES (?, ?, ?)", (token, name, now))
-        return added.rowcount == 1
-
-
-def _forget(db: sqlite3.Connection, token: str) -> None:
-    with transaction(db):
-        gone = db.execute("DELETE FROM tasks WHERE token = ? AND name IS NULL", (token,))
-        if gone.rowcount:
-            db.execute("DELETE FROM arrivals WHERE token = ?", (token,))
-
-
-def _name_of(db: sqlite3.Connection, token: str) -> str | None:
-    row = db.execute("SELECT name FROM tasks WHERE token = ?", (token,)).fetchone()
-    return None if row is None else row[0]
-
-
-def _opened(db: sqlite3.Connection, name: str) -> float | None:
-    [opened] = db.execute("SELECT max(opened) FROM tasks WHERE name = ?", (name,)).fetchone()
-    return None if opened is None else float(opened)
-
-
-def _bind(db: sqlite3.Connection, token: str, name: str, now: float) -> bool:
-    with transaction(db):
-        db.execute(
-            "INSERT INTO tasks VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET name = excluded.name",
-            (token, name, now),
-        )
-        dropped = db.execute("DELETE FROM arrivals WHERE token = ? AND name <> ?", (token, name))
-        # An early one is news only now: the new number shows it to whoever waits for the name.
-        db.execute(_RENUMBER, (token,))
-        return dropped.rowcount == 0
-
-
-def _deliver(db: sqlite3.Connection, token: str, delivery: Delivery) -> DeliveryStatus:
-    with transaction(db):
-        task = db.execute("SELECT name FROM tasks WHERE token = ?", (token,)).fetchone()
-        if task is None or task[0] not in (None, delivery.name):
-            return DeliveryStatus.UNKNOWN
-        query = "SELECT name, digest FROM arrivals WHERE token = ?"
-        kept = db.execute(query, (token,)).fetchone()
-        if kept is not None:
-            if kept[0] != delivery.name:
-                return DeliveryStatus.CONTESTED
-            same = kept[1] == delivery.digest
-            return DeliveryStatus.REPEAT if same else DeliveryStatus.DIFFERENT
-        db.execute(
-            "INSERT INTO arrivals (token, name, body, digest, at) VALUES (?, ?, ?, ?, ?)",
-            (token, delivery.name, delivery.body, delivery.digest, delivery.at),
-        )
-    return DeliveryStatus.FIRST
-
-
-def _find(db: sqlite3.Connection, name: str) -> Delivery | None:
-    row = db.execute(_FIND, (name,)).fetchone()
-    return None if row is None else Delivery(*row)
-
-
-def _last_number(db: sqlite3.Connection) -> int:
-    [number] = db.execute("SELECT max(number) FROM arrivals").fetchone()
-    return int(number or 0)
 
 
 _STORES: weakref.WeakSet[SqliteStore] = weakref.WeakSet()
