@@ -32,7 +32,7 @@ LAYERS = (
     {"results"},
     {"decoding"},
     {"vectors"},
-    {"sqlite"},
+    {"sqlite", "_lines"},
     {"checks"},
     {"errors"},
     {"_version", "_deprecation", "_extras", "_json"},

@@ -41,6 +41,8 @@ Client = TypeVar("Client", bound=Memories)
 
 PROFILE_VARIABLE = "MEMORIES_PROFILE"
 KEYRING_SERVICE = "memories-async"
+_LONGEST_KEY = 1 << 16
+"""Characters; what is piped may never end a line."""
 VARIABLES: dict[KeyName, str] = {
     "api_key": API_KEY_VARIABLE,
     "caption_key": CAPTION_KEY_VARIABLE,
@@ -195,6 +197,7 @@ def prompt_for(name: KeyName, origin: str, *, piped: bool = False) -> str:
         piped: Whether standard input, where it is no terminal, holds the key.
 
     Raises:
+        ConfigurationError: What is piped is no key.
         NoKey: Nobody is there to ask, or the answer is empty.
     """
     advice = f"set {VARIABLES[name]}, or store it with: memories-async config key {name}"
@@ -206,7 +209,9 @@ def prompt_for(name: KeyName, origin: str, *, piped: bool = False) -> str:
             print(file=sys.stderr)  # the prompt has left the line unfinished
             raise
     elif piped:
-        key = sys.stdin.readline().strip()
+        key = sys.stdin.readline(_LONGEST_KEY + 1).strip()
+        if len(key) > _LONGEST_KEY:
+            raise ConfigurationError(f"what stands on standard input is no {name}: it is too long")
     else:
         raise NoKey(f"{origin} has no {name}: {advice}")
     if not key:

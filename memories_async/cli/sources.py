@@ -10,6 +10,7 @@ from collections.abc import Generator, Iterator, Sequence
 from typing import IO, cast
 from urllib.parse import urlsplit
 
+from memories_async._lines import LONGEST
 from memories_async.bulk import Input
 from memories_async.bulk.inputs.lists import JSON_LINES, LIST
 from memories_async.cli.interrupts import interruptible
@@ -48,7 +49,7 @@ def inputs_of(sources: Sequence[str], *, null: bool) -> Generator[Iterator[str |
         null: Names on standard input are separated by NUL instead of line feeds.
 
     Raises:
-        ConfigurationError: Standard input is named twice, or is closed.
+        ConfigurationError: Standard input is named twice, is closed, or never ends a name.
     """
     if sources.count(STDIN) > 1:
         raise ConfigurationError("- is standard input, which can be read only once")
@@ -59,12 +60,19 @@ def inputs_of(sources: Sequence[str], *, null: bool) -> Generator[Iterator[str |
         return
     if sys.stdin is None:
         raise ConfigurationError("- is standard input, which is closed")
+    separator = b"\0" if null else b"\n"
     with tempfile.SpooledTemporaryFile(_IN_MEMORY) as names:
+        length = 0
         with interruptible():
             while piece := sys.stdin.buffer.read(_PIECE):
+                _, ended, begun = piece.rpartition(separator)
+                length = len(begun) + (0 if ended else length)
+                if length > LONGEST:
+                    most = f"{LONGEST >> 20} MiB"
+                    raise ConfigurationError(f"a name on standard input has more than {most}")
                 names.write(piece)
         names.seek(0)
-        yield _expanded(sources, names, b"\0" if null else b"\n")
+        yield _expanded(sources, names, separator)
 
 
 def _expanded(sources: Sequence[str], names: IO[bytes], separator: bytes) -> Iterator[str | Input]:

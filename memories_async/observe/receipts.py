@@ -16,6 +16,7 @@ from typing import Final, Literal, TypeAlias
 import attrs
 
 from memories_async import _json
+from memories_async._lines import lines
 from memories_async.checks import checked
 from memories_async.checks.kinds import MAPPING
 from memories_async.errors import ConfigurationError
@@ -179,21 +180,21 @@ def read_receipts(path: str | os.PathLike[str]) -> list[Receipt]:
 
     Raises:
         OSError: It cannot be read.
-        ConfigurationError: The path is none, or the file none of receipts.
+        ConfigurationError: The path is none, or the file none of receipts; or it is a device, or
+            a pipe by name, which may never end.
     """
     found: dict[str, Receipt] = {}
     broken = 0
-    with open(path, "rb") as file:
-        for line in file:
-            start = max(line.rfind(_BEGINNING), 0)  # before it may stand what was cut short
-            receipt = _receipt(line[start:])
-            broken += bool(line[:start].strip()) + (receipt is None and bool(line[start:].strip()))
-            if receipt is None:
-                continue
-            before = found.setdefault(receipt.id, receipt)
-            if before.status == "perhaps billed":  # what is known for certain stays
-                digest = before.digest or receipt.digest  # elsewhere it may be known only later
-                found[receipt.id] = attrs.evolve(before, status=receipt.status, digest=digest)
+    for line in lines(os.fspath(path)):
+        start = max(line.rfind(_BEGINNING), 0)  # before it may stand what was cut short
+        receipt = _receipt(line[start:])
+        broken += bool(line[:start].strip()) + (receipt is None and bool(line[start:].strip()))
+        if receipt is None:
+            continue
+        before = found.setdefault(receipt.id, receipt)
+        if before.status == "perhaps billed":  # what is known for certain stays
+            digest = before.digest or receipt.digest  # elsewhere it may be known only later
+            found[receipt.id] = attrs.evolve(before, status=receipt.status, digest=digest)
     if broken and not found:
         raise ConfigurationError(f"{os.fspath(path)} is no file of receipts")
     if broken:

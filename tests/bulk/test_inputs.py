@@ -191,6 +191,21 @@ async def test_what_cannot_be_sent_later_is_refused(
     assert not os.listdir(tmp_path)
 
 
+@pytest.mark.skipif(os.name != "posix", reason="Windows has no pipes by name")
+@pytest.mark.parametrize("name", ["list.txt", "list.jsonl"])
+async def test_a_list_that_may_never_end_is_refused(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("memories_async._lines.LONGEST", 1000)
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(ConfigurationError, match="is no regular file"):
+        await Job.create(tmp_path / "job", "embed_images", tmp_path / name)
+    os.unlink(tmp_path / name)
+    (tmp_path / name).write_bytes(b"a" * 1001)
+    with pytest.raises(ConfigurationError, match="has a line of more than"):
+        await Job.create(tmp_path / "job", "embed_images", tmp_path / name)
+
+
 @pytest.mark.parametrize("missing", ["nothing", "nothing/", "nothing.png", ["a.png", "nothing/"]])
 async def test_a_path_that_is_not_there_is_refused_where_it_was_misspelled(
     missing: str | list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -15,7 +15,7 @@ import pytest
 
 from memories_async.cli import credentials as keys
 from memories_async.cli import profiles
-from memories_async.cli.exit_codes import NoKey
+from memories_async.cli.exit_codes import Exit, NoKey
 from memories_async.cli.profiles import Profile
 from memories_async.errors import ConfigurationError
 from tests.cli.conftest import CAPTION_KEY, KEY, Run
@@ -45,6 +45,15 @@ def test_key_is_stored_for_the_owner_alone(run: Run, home: Path, monkeypatch, ca
     shown = "".join(capsys.readouterr())
     assert KEY not in shown
     assert "api_key of profile 'default' is stored" in shown
+
+
+def test_a_piped_key_has_an_end(run: Run, home: Path, monkeypatch, capsys):
+    endless = io.StringIO("k" * 10_000_000)
+    monkeypatch.setattr(sys, "stdin", endless)
+    assert run("config", "key", "api_key") == Exit.USAGE
+    assert "is too long" in capsys.readouterr().err
+    assert endless.tell() < 100_000
+    assert not (home / "config" / "memories-async" / "config.toml").exists()
 
 
 def test_show_tells_keys_apart_and_no_more(run: Run, capsys):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import sys
@@ -248,6 +249,19 @@ def test_what_is_wrong_on_standard_input(
     assert words in line
     assert len(account.ledger) == 0
     assert not list(home.rglob("*.sqlite"))
+
+
+def test_a_name_on_standard_input_has_an_end(
+    account: Emulator, run: Run, images: Path, monkeypatch: pytest.MonkeyPatch, capsys
+):
+    monkeypatch.setattr("memories_async.cli.sources.LONGEST", 500)
+    monkeypatch.setattr("memories_async.cli.sources._PIECE", 64)
+    names = b"".join(b"%s\n" % os.fsencode(path) for path in images.iterdir())
+    for given, status in ((names, Exit.DONE), (names + bytes(501), Exit.USAGE)):
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(given)))
+        assert run("embed", "-", "--quiet") == status
+    assert "a name on standard input has more than" in capsys.readouterr().err
+    assert account.ledger.billed() == 5
 
 
 def test_closed_standard_input(account: Emulator, process):

@@ -275,6 +275,34 @@ def test_what_is_no_file_of_receipts(content: str, tmp_path: Path) -> None:
         read_receipts(path)
 
 
+@pytest.mark.skipif(os.name != "posix", reason="Windows has neither by name")
+def test_what_may_never_end_is_not_read_by_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("memories_async._lines.LONGEST", 1000)
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to("/dev/zero")
+    for name in ("pipe", "link"):
+        with pytest.raises(ConfigurationError, match=r"no regular file|more than"):
+            read_receipts(tmp_path / name)
+    (tmp_path / "long").write_bytes(bytes(1001))
+    with pytest.raises(ConfigurationError, match="has a line of more than"):
+        read_receipts(tmp_path / "long")
+
+
+@pytest.mark.skipif(not os.path.isdir("/dev/fd"), reason="descriptors have no names here")
+def test_a_pipe_that_the_process_holds_is_read(tmp_path: Path) -> None:
+    """What the shell's ``<(...)`` names, also when its writer has ended."""
+    entry = {"id": "1", "time": "2026-11-21T23:59:00+00:00", "operation": "x", "attempt": 1}
+    reading, writing = os.pipe()
+    os.write(writing, json.dumps(entry | {"digest": "d", "status": "billed"}).encode())
+    os.close(writing)
+    try:
+        assert [receipt.id for receipt in read_receipts(f"/dev/fd/{reading}")] == ["1"]
+    finally:
+        os.close(reading)
+
+
 def test_where_nothing_can_be_written(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="receipts cannot be written to"):
         Receipts(tmp_path / "none" / "receipts.jsonl")

@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator, Sequence
 
 from memories_async import _json
+from memories_async._lines import lines
 from memories_async.bulk.models import Input
 from memories_async.errors import ConfigurationError
 from memories_async.media.urls import is_url
@@ -77,13 +78,12 @@ def _beside(path: str, source: str) -> str:
 
 def _lines(path: str) -> Iterator[tuple[int, bytes]]:
     try:
-        with open(path, "rb") as file:
-            for number, line in enumerate(file, 1):
-                if number == 1:
-                    if line.startswith(_OTHER_BOMS):
-                        raise ConfigurationError(f"{path} is in UTF-16: save it as UTF-8")
-                    line = line.removeprefix(_BOM)  # as editors on Windows write it
-                if stripped := line.strip():
-                    yield number, stripped
+        for number, line in enumerate(lines(path), 1):
+            if number == 1:
+                if line.startswith(_OTHER_BOMS):
+                    raise ConfigurationError(f"{path} is in UTF-16: save it as UTF-8")
+                line = line.removeprefix(_BOM)  # as editors on Windows write it
+            if stripped := line.strip():
+                yield number, stripped
     except OSError as error:
         raise ConfigurationError(f"{path}: {error.strerror}") from None
