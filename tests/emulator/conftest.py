@@ -224,3 +224,15 @@ async def until(condition: Callable[[], object]) -> None:
 def files_in(folder: Path) -> list[Path]:
     """Return every file in a folder and in the folders within, but for the emulator's mark."""
     return [path for path in folder.rglob("*") if path.is_file() and path.name != MARKER]
+
+
+@pytest.fixture
+def seen_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have a process go through the tests' film once for all that is asked about it.
+
+    That each question goes through every frame is seen where this is not asked for.
+    """
+    from tests.emulator import films  # it needs the engine's extra packages
+
+    for name in "clip_search", "pixels":
+        monkeypatch.setattr(f"memories_async.emulator.engines.{name}.frames", films.seen_once)

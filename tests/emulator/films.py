@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,17 +11,43 @@ import av
 import numpy as np
 from PIL import Image
 
+from memories_async.emulator.engines.video import Frame, frames
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
 FILM = Path(__file__).parents[2] / "examples" / "media" / "bigbuckbunny.mp4"
 
 
+SHOWN = (0, 15, 33, 40, 50, 60, 75, 102, 130)
+"""The frames of ``FILM`` that tests look at: all of them take a third of a gigabyte."""
+
+
 @functools.cache
-def film_frames() -> list[Image.Image]:
-    """All 132 frames of ``FILM``, 25 per second."""
+def film_frames() -> dict[int, Image.Image]:
+    """Some of the 132 frames of ``FILM``, 25 per second, by their numbers."""
     with av.open(str(FILM)) as container:
-        return [frame.to_image() for frame in container.decode(video=0)]
+        decoded = enumerate(container.decode(video=0))
+        return {number: frame.to_image() for number, frame in decoded if number in SHOWN}
+
+
+def unpack_film() -> int:
+    """Make a picture of every frame of ``FILM``, and return how many there are."""
+    with av.open(str(FILM)) as container:
+        return sum(frame.to_image() is not None for frame in container.decode(video=0))
+
+
+@functools.cache
+def seen() -> list[Frame]:
+    """Return what the engine sees of ``FILM``."""
+    return list(frames(FILM))
+
+
+def seen_once(video: Path, *, key_frames_every: float | None, deadline: float) -> list[Frame]:
+    """Stand in for ``frames`` where every frame of ``FILM`` is wanted: go through it once."""
+    assert (video, key_frames_every) == (FILM, None)
+    assert deadline > time.monotonic()
+    return seen()
 
 
 def scene(seed: int, width: int = 320, height: int = 192) -> Image.Image:

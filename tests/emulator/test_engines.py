@@ -176,6 +176,7 @@ def test_pictures_are_described_by_measurements(tmp_path: Path) -> None:
     assert PIXELS.describe_images([red, night], "another prompt") == text
 
 
+@pytest.mark.usefixtures("seen_once")
 def test_film_is_described_by_measurements() -> None:
     text = PIXELS.describe_video(FILM, "Summarize", [])
     for fact in ("5.3 seconds", "1280 x 720", "25 frames", "single shot", "green", "motion"):

@@ -33,6 +33,7 @@ def test_each_shot_has_a_line(tmp_path: Path) -> None:
     assert len({line.text for line in lines}) == 3
 
 
+@pytest.mark.usefixtures("seen_once")
 def test_a_film_without_a_cut_is_one_line() -> None:
     [line] = PIXELS.describe_shots(FILM)
     assert (line.start_time, line.end_time) == (0.0, pytest.approx(5.28))
@@ -65,6 +66,7 @@ def test_what_is_no_video_is_not_read(engine: Engine, tmp_path: Path) -> None:
 
 
 @EACH_ENGINE
+@pytest.mark.usefixtures("seen_once")
 def test_a_video_s_embedding_is_a_unit_vector(engine: Engine) -> None:
     vector = engine.embed_video(FILM, MODEL)
     assert len(vector) == EMBEDDING_LENGTHS[MODEL]
