@@ -12,12 +12,7 @@ import threading
 import time
 from collections.abc import Iterator
 
-import hypothesis
 import pytest
-
-# How long an example takes says more of the machine's load than of what is tested.
-hypothesis.settings.register_profile("loaded machine", deadline=None)
-hypothesis.settings.load_profile("loaded machine")
 
 # A shell's background job ignores Ctrl-C, and what nohup starts SIGHUP: the processes that tests
 # start would inherit that, and the command line leaves ignored what was.
@@ -114,6 +109,17 @@ class PatientLoop(asyncio.SelectorEventLoop):
         if self._statistics >= 0:
             os.close(self._statistics)
             self._statistics = -1
+
+
+def pytest_collection() -> None:
+    """Let examples take their time: that says more of the machine's load than of what is tested.
+
+    Here, as the process that hands tests out to others collects none and need not load hypothesis.
+    """
+    import hypothesis
+
+    hypothesis.settings.register_profile("loaded machine", deadline=None)
+    hypothesis.settings.load_profile("loaded machine")
 
 
 def pytest_collection_finish() -> None:

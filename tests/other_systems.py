@@ -164,11 +164,12 @@ async def live(folder: pathlib.Path) -> None:
 
 def main(system: str, folder: str) -> int:
     """Start twice: each is a process of its own, from before anything of ours is imported."""
-    for _ in ("once", "once more"):
+    for once_more in (False, True):
         start = os.fork()
         if start == 0:
             become(system)
-            print(import_all(), "modules imported")
+            if not once_more:  # what the files are changes nothing of what is imported
+                print(import_all(), "modules imported")
             asyncio.run(live(pathlib.Path(folder)))
             print("called")
             return 0

@@ -31,4 +31,4 @@ def test_everything_imports_and_lives(system: str, tmp_path: Path) -> None:
         check=False,
     )
     assert ended.returncode == 0, ended.stdout + ended.stderr
-    assert re.fullmatch(r"(\d+ modules imported\ncalled\n){2}", ended.stdout)
+    assert re.fullmatch(r"\d+ modules imported\ncalled\ncalled\n", ended.stdout)

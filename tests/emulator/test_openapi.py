@@ -4,24 +4,23 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator, Mapping, MutableMapping
+from typing import TYPE_CHECKING
 
 import aiohttp
 import attrs
 import pytest
 import requests
-import schemathesis
 from anyio.from_thread import start_blocking_portal
-from hypothesis import HealthCheck, given, settings
 from openapi_spec_validator import OpenAPIV31SpecValidator
-from schemathesis import GenerationMode
-from schemathesis.checks import not_a_server_error
-from schemathesis.specs.openapi.checks import response_schema_conformance
 
 from memories_async.emulator import Emulator
 from memories_async.emulator.handlers.validation import FIELDS, FieldType
 from memories_async.emulator.http import openapi
 from memories_async.operations import OPERATIONS, Body, Operation
 from tests.emulator.conftest import KEY, MP4, PNG, KnownEngine, post_any, session_for
+
+if TYPE_CHECKING:
+    import schemathesis
 
 EACH_ROW = pytest.mark.parametrize("row", OPERATIONS, ids=lambda row: row.name)
 
@@ -135,6 +134,13 @@ def no_names(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_no_request_breaks_the_emulator(
     running: Running, no_names: None, row: Operation[object], examples: int
 ) -> None:
+    # Half a second to load, which only the process that runs this needs to spend.
+    import schemathesis
+    from hypothesis import HealthCheck, given, settings
+    from schemathesis import GenerationMode
+    from schemathesis.checks import not_a_server_error
+    from schemathesis.specs.openapi.checks import response_schema_conformance
+
     schema = schemathesis.openapi.from_dict(openapi.document())
     schema.config.update(base_url=running.url)
     path = "/storage/{asset_id}" if row.name == "send_signed" else row.path
