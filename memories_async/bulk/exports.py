@@ -144,7 +144,7 @@ async def write(path: str, format: str, kind: JobKind, pages: AsyncIterator[Sequ
     await asyncio.to_thread(check_destination, path, format)
     count = 0
     # A name of its own, made exclusively: exports to one name do not meet, and no link is followed.
-    part = f"{path}.{secrets.token_hex(6)}.part"
+    part = _part_of(path)
     file = await asyncio.to_thread(_new_file, part)
     try:
         try:
@@ -169,18 +169,17 @@ def check_destination(path: str, format: str) -> None:
 
     Raises:
         ConfigurationError: The package that writes this format is not installed, there is no such
-            folder, or what is there is a folder or a job.
+            folder, nothing can be added to it, or what is there is a folder or a job.
     """
     if format == "parquet":
         _installed("pyarrow")
     folder = os.path.dirname(os.path.abspath(path))
     if not os.path.isdir(folder):
         raise ConfigurationError(f"{path} cannot be written: there is no folder {folder}")
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise ConfigurationError(f"{path} cannot be written: nothing may be added to {folder}")
+    _try_part(path)
     try:
         status = os.stat(path)
-    except (OSError, ValueError):
+    except OSError:
         return
     if stat.S_ISDIR(status.st_mode):
         raise ConfigurationError(f"{path} is a folder: export to another name")
@@ -189,6 +188,21 @@ def check_destination(path: str, format: str) -> None:
         job = job or sqlite.marks_of(path)[0] == APPLICATION_ID
     if job:
         raise ConfigurationError(f"{path} is a job's own file: export to another name")
+
+
+def _part_of(path: str) -> str:
+    return f"{path}.{secrets.token_hex(6)}.part"
+
+
+def _try_part(path: str) -> None:
+    """Make what an export makes first; permissions do not say whether that is possible."""
+    part = _part_of(path)
+    try:
+        _new_file(part).close()
+        os.unlink(part)
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise ConfigurationError(f"{path} cannot be written: {reason}") from None
 
 
 def _new_file(path: str) -> BinaryIO:

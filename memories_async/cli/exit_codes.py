@@ -21,7 +21,7 @@ class Exit(enum.IntEnum):
     DONE = 0
     """All was done."""
     FAILED = 1
-    """Something failed, and was not billed."""
+    """Something failed, and was not billed; or a file of results could not be written."""
     USAGE = 2
     """The arguments or the settings are wrong; nothing was sent."""
     UNKNOWN = 3

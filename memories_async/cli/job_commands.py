@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import os
+import shlex
 import sys
 import tempfile
 from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Mapping, Sequence
@@ -298,9 +299,7 @@ def _aborted(name: str, counts: Counts) -> Exit:
 async def _conclude(job: Job, report: Report, running: Running, output: Output) -> Exit:
     """Sum up for people, and say what they can do."""
     name, counts = name_of(job.path), report.counts
-    if running.output is not None:
-        rows = await job.export(running.output)
-        output.note(f"{rows} rows are in {running.output}")
+    written = running.output is None or await _exported(job, running.output, output)
     cost = "" if report.cost is None else f", ${report.cost}"
     sent = f"{report.bytes_sent / 1e6:.1f} MB in {duration(report.seconds)}"
     output.note(f"job {name}: {state(counts)} ({sent}{cost})")
@@ -312,7 +311,23 @@ async def _conclude(job: Job, report: Report, running: Running, output: Output) 
     if counts.failed:
         console.say(f"{counts.failed} failed: memories-async jobs show {name} --status failed")
     advise_changed(name, report.changed)
-    return exit_of(counts, report)
+    status = exit_of(counts, report)
+    return Exit.FAILED if status is Exit.DONE and not written else status
+
+
+async def _exported(job: Job, file: str, output: Output) -> bool:
+    """Write the results, and tell whether that was possible: the run has been paid for by now."""
+    try:
+        rows = await job.export(file)
+    except (OSError, ConfigurationError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        console.say(
+            f"{file} is not written: {reason}. The job keeps all results: "
+            f"memories-async jobs export {name_of(job.path)} {shlex.quote(file)}"
+        )
+        return False
+    output.note(f"{rows} rows are in {file}")
+    return True
 
 
 def advise_changed(name: str, changed: int | None) -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import re
 import signal
 import sqlite3
+import sys
 from pathlib import Path
 
 import pytest
@@ -588,6 +591,27 @@ def test_results_are_never_written_over_what_was_named_as_a_source(
     assert account.ledger.billed() == 0
 
 
+@pytest.mark.parametrize("lost", [0, 1])
+def test_a_disk_that_fills_up_under_the_results_costs_none_of_them(
+    account: Emulator, run: Run, home: Path, images: Path, lost: int, monkeypatch, capsys
+):
+    def full(*arguments: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    for _ in range(lost):
+        account.faults.add(Fault(None, Cut(), moment="processed"))
+    monkeypatch.setattr("memories_async.bulk.exports.JsonLines.write", full)
+    status = run("embed", images, "--output", "out.jsonl")
+    assert status == (Exit.UNKNOWN if lost else Exit.FAILED)
+    (name,) = jobs(home)
+    err = capsys.readouterr().err
+    assert f"{5 - lost} done" in err
+    assert f"out.jsonl is not written: {os.strerror(errno.ENOSPC)}. " in err
+    assert f"memories-async jobs export {name} out.jsonl" in err
+    assert not list(Path().glob("out.jsonl*"))
+    assert run("jobs", "export", name, "out.jsonl") == Exit.FAILED
+
+
 def test_where_results_cannot_go_is_said_before_anything_is_paid_for(
     account: Emulator, run: Run, images: Path, tmp_path: Path, capsys
 ):
@@ -595,6 +619,8 @@ def test_where_results_cannot_go_is_said_before_anything_is_paid_for(
     for name, said in (
         (tmp_path / "none" / "x.jsonl", "there is no folder"),
         (tmp_path / "folder.jsonl", "is a folder"),
+        (tmp_path / ("x" * 250 + ".csv"), "cannot be written: File name too long"),
+        (Path("/proc/x.jsonl"), "there is no folder" if sys.platform == "darwin" else "cannot be"),
     ):
         assert run("embed", images, "--output", name) == Exit.USAGE
         err = capsys.readouterr().err

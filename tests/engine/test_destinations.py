@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -41,9 +42,16 @@ def test_refused(name: str, prepare: Callable[[Path], None], message: str, tmp_p
         check(os.path.join(tmp_path, name))
 
 
-def test_a_folder_that_nobody_may_write_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "access", lambda *asked: False)  # root may write anywhere
-    with pytest.raises(MediaError, match="no permission for"):
+def test_a_folder_that_nothing_can_be_added_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Permissions do not say so: root has all of them, and a medium may be read-only."""
+
+    def read_only(path: str, flags: int, mode: int) -> int:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), path)
+
+    monkeypatch.setattr(os, "open", read_only)
+    with pytest.raises(MediaError, match=r"a\.mp4 cannot be written: nothing can be added to"):
         check(str(tmp_path / "a.mp4"))
 
 

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import re
+import secrets
 import stat
 from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import Future
@@ -35,7 +36,7 @@ def check(destination: str) -> None:
 
     Raises:
         MediaError: It, or the file beside it that is written first, is something else than a file,
-            or lies in no directory that can be written to.
+            or lies in no directory that a file can be added to, which is tried.
     """
     if "\0" in destination:
         raise MediaError(f"{destination!r} cannot be written: no file's name has a NUL character")
@@ -44,8 +45,6 @@ def check(destination: str) -> None:
         raise MediaError(f"{destination} is a directory")
     if not os.path.isdir(folder):
         raise MediaError(f"{destination} cannot be written: {folder} is no directory")
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise MediaError(f"{destination} cannot be written: no permission for {folder}")
     # What is found out only with the answer at hand has been paid for.
     if os.path.exists(destination) and not os.path.isfile(destination):
         raise MediaError(f"{destination} is no regular file, and would be replaced by one")
@@ -53,11 +52,20 @@ def check(destination: str) -> None:
     try:
         mode = os.lstat(path).st_mode
     except FileNotFoundError:
-        return
+        mode = stat.S_IFREG
     except OSError as error:  # such as a name that is too long
         raise MediaError(f"{path} cannot be written: {error.strerror}") from None
     if not stat.S_ISREG(mode):
         raise MediaError(f"{path} cannot be written: it is no regular file")
+    # Permissions do not say all: nobody may add a file to /proc, or to a read-only medium. Under a
+    # name of its own, as another download may be about to write to this one.
+    trial = os.path.join(folder, f".{secrets.token_hex(8)}{_UNTIL_WHOLE}")
+    try:
+        os.close(os.open(trial, _FLAGS | os.O_EXCL, 0o600))
+        os.unlink(trial)
+    except OSError as error:
+        reason = f"nothing can be added to {folder}: {error.strerror}"
+        raise MediaError(f"{destination} cannot be written: {reason}") from None
 
 
 class PartialFile:
