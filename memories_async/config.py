@@ -76,17 +76,14 @@ class Secret:
         # Echoed in JSON, a URL or a page, any of its characters may be spelled in another way.
         escaped = b"\\" in data or b"%" in data or b"&" in data or b"\0" in data
         # In ASCII there is none that nobody sees: a look for each would cost as much as the JSON.
-        if escaped or (not data.isascii() and any(unseen in data for unseen in _UNSEEN)):
+        escaped = escaped or (not data.isascii() and any(unseen in data for unseen in _UNSEEN))
+        # Of a token of 2,000 characters the whole pattern takes a second to compile.
+        if escaped and _spellings(self._value[:_PART]).search(data):
             data = _spellings(self._value).sub(_MASK, data)
         # Refusals are short; of what is long, a vector above all, each search costs time.
         if len(data) > _LONGEST_REFUSAL or len(self._value) < _LONG_KEY:
             return data
-        lower = data.lower()
-        if self._value[:_PART].lower().encode() in lower:
-            data = _beginnings(self._value).sub(_MASK, data)
-        if self._value[: -_PART - 1 : -1].lower().encode() in lower:
-            data = _beginnings(self._value[::-1]).sub(_MASK, data)
-        return data
+        return _without_beginnings(self._value[::-1], _without_beginnings(self._value, data))
 
     def __repr__(self) -> str:
         return (
@@ -135,7 +132,7 @@ def _packed(key: str) -> tuple[tuple[bytes, bytes], ...]:
     )
 
 
-@functools.lru_cache(maxsize=16)
+@functools.lru_cache(maxsize=32)
 def _spellings(key: str) -> re.Pattern[bytes]:
     """Match a key of which any character may be escaped, as JSON, URLs, HTML and programs do it.
 
@@ -159,13 +156,21 @@ def _spellings(key: str) -> re.Pattern[bytes]:
     return re.compile(between.join(spelled(character).encode() for character in key))
 
 
-@functools.lru_cache(maxsize=16)
-def _beginnings(key: str) -> re.Pattern[bytes]:
-    """Match a key that was cut, whatever its letters' case: its beginning, as long as it goes."""
-    whole = ""
-    for character in reversed(key[_PART:]):
-        whole = f"(?:{re.escape(character)}{whole})?"
-    return re.compile(f"{re.escape(key[:_PART])}{whole}".encode(), re.IGNORECASE)
+def _without_beginnings(key: str, data: bytes) -> bytes:
+    """Mask a key that was cut, whatever its letters' case: its beginning, as long as it goes."""
+    whole, lower = key.lower().encode(), data.lower()
+    kept: list[bytes] = []
+    end = 0
+    while (start := lower.find(whole[:_PART], end)) >= 0:
+        kept += [data[end:start], _MASK]
+        end = start + _shared(whole, lower[start : start + len(whole)])
+    return b"".join([*kept, data[end:]])
+
+
+def _shared(one: bytes, other: bytes) -> int:
+    """Return how many first bytes are the same in both."""
+    pairs = zip(one, other, strict=False)
+    return next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(one), len(other)))
 
 
 def secret_from_environment(variable: str) -> Secret | None:

@@ -10,6 +10,7 @@ from typing import Final
 
 import attrs
 
+from memories_async.checks.kinds import shown
 from memories_async.observe.events import (
     AttemptEnded,
     CallEnded,
@@ -101,7 +102,7 @@ def configure_from_environment() -> None:
     level = logging.getLevelNamesMapping().get(named.upper())
     if level is None:
         if named:
-            log.warning("%s is %r, no level such as debug or info", LOG_VARIABLE, named)
+            log.warning("%s is %s, no level such as debug or info", LOG_VARIABLE, shown(named))
         return
     if any(isinstance(handler, _Handler) for handler in log.handlers):
         return

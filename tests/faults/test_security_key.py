@@ -21,7 +21,7 @@ from typing import TypeVar
 import attrs
 import pytest
 
-from memories_async import CallOptions, Memories, MemoriesError
+from memories_async import CallOptions, Memories, MemoriesError, config
 from memories_async._engine.request import Request, address
 from memories_async.config import Secret
 from memories_async.observe import Receipts
@@ -371,6 +371,31 @@ def test_a_key_that_is_cut_turned_or_written_otherwise_is_hidden(echo: str) -> N
     for part in (SENTINEL[:8], SENTINEL[:8:-1][:8]):
         assert part.lower() not in re.sub(r"[\u200b\u200d\ufeff\u00ad]", "", hidden).lower()
     assert len(hidden) < 30
+
+
+TOKEN = "eyJhbGciOi" + "".join(f"{number:05d}" for number in range(1600))
+"""As long as a header can be; signed tokens of some thousand characters all begin like this."""
+
+
+@pytest.mark.parametrize("length", [100, 500, 2000, 8000])
+def test_a_long_token_is_hidden_wherever_it_begins(length: int) -> None:
+    token = TOKEN[:length]
+    secret = Secret(token, "V")
+    for echo in (token, token[:-9], token[::-1], token[::-1][:-9], token.upper(), token[:8]):
+        assert secret.hide(f"no such key: {echo}!".encode()) == "no such key: …!".encode()
+    # Another's token, in the text of an answer that was paid for.
+    assert secret.hide(b"It shows eyJhbGciOiJSUzI1NiJ9.") == "It shows …JSUzI1NiJ9.".encode()
+
+
+def test_no_pattern_of_a_whole_key_is_made_where_nothing_was_echoed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made: list[str] = []
+    spellings = config._spellings
+    monkeypatch.setattr(config, "_spellings", lambda key: made.append(key) or spellings(key))
+    said = b'{"text": "100 % \\u00e9 &amp; \\\\"}'
+    assert Secret(TOKEN, "V").hide(said) == said
+    assert made == [TOKEN[:8]]
 
 
 def test_words_that_a_short_key_begins_with_stay() -> None:
