@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from decimal import Decimal
+from pathlib import Path
 from typing import Annotated, TypeAlias
 
 import attrs
@@ -16,7 +17,7 @@ from memories_async.cli.credentials import Account, account, connect_as
 from memories_async.cli.doctor import environment
 from memories_async.cli.doctor.findings import Finding, Health
 from memories_async.cli.doctor.live import RecordingMemories, examine
-from memories_async.cli.doctor.recording import Destination, recorded, replayed
+from memories_async.cli.doctor.recording import Destination, make_empty, recorded, replayed
 from memories_async.cli.doctor.steps import BILLED, FREE, GIVEN, Step, cost_of
 from memories_async.cli.exit_codes import Exit
 from memories_async.cli.interrupts import interrupts
@@ -94,6 +95,8 @@ async def doctor(
         shared: What every command understands.
     """
     live.check()
+    if live.record is not None:
+        make_empty(Path(live.record))  # before anything is asked or shown
     output = Output.of(shared)
     worst = Health.OK
     if live.replay is not None:
@@ -148,10 +151,10 @@ async def _findings(
 
 
 async def _replay(folder: str, calling: Calling) -> AsyncIterator[Finding]:
-    for finding in environment.versions():
-        yield finding
     free = Decimal("Infinity")
     async with replayed(folder) as there:
+        for finding in environment.versions():
+            yield finding
         async for finding in _calls(there, [*FREE, *BILLED], calling, free, lambda _: None, None):
             yield finding
 

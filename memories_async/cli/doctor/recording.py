@@ -39,18 +39,13 @@ class Destination:
 async def recorded(
     account: Account, addresses: Mapping[str, str], folder: str | None
 ) -> AsyncGenerator[Destination, None]:
-    """Let calls go to the service, and keep its answers in a folder if one is named.
-
-    Raises:
-        ConfigurationError: Something is in that folder.
-    """
+    """Let calls go to the service, and keep its answers in an empty folder if one is named."""
     there = Destination(account=account, seed=time.time_ns() % 2**32, addresses=addresses)
     if folder is None:
         yield there
         return
     from memories_async.emulator import Emulator  # late: it is a server
 
-    _make_empty(Path(folder))
     _write(Path(folder), there)
     async with Emulator(record=folder, upstream=account.base_url) as recorder:
         yield attrs.evolve(there, account=attrs.evolve(account, base_url=recorder.url))
@@ -82,7 +77,12 @@ async def replayed(folder: str) -> AsyncGenerator[Destination, None]:
         await emulator.__aexit__(None, None, None)
 
 
-def _make_empty(folder: Path) -> None:
+def make_empty(folder: Path) -> None:
+    """Make a folder for a recording, or take one that is empty.
+
+    Raises:
+        ConfigurationError: It cannot be made, or something is in it.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         full = any(folder.iterdir())
