@@ -73,6 +73,20 @@ def test_show_tells_keys_apart_and_no_more(run: Run, capsys):
     assert "SENTINEL" not in "".join(capsys.readouterr())
 
 
+@pytest.mark.parametrize("arguments", [("config", "show"), ("jobs", "list")])
+def test_a_user_without_a_home_is_told_so(run: Run, arguments, capsys, monkeypatch):
+    def home() -> Path:
+        raise RuntimeError("Could not determine home directory.")  # a container's made-up user
+
+    with monkeypatch.context() as patch:
+        for name in ("APPDATA", "LOCALAPPDATA", "XDG_CONFIG_HOME", "XDG_STATE_HOME"):
+            patch.delenv(name, raising=False)
+        patch.setattr(Path, "home", home)
+        assert run(*arguments) == Exit.USAGE
+    error = capsys.readouterr().err
+    assert error == "memories-async: this user has no home folder: set HOME to one\n"
+
+
 def test_change_keeps_what_else_is_in_the_file(run: Run):
     profiles.change("work", {"api_key": KEY})
     written = profiles.path().read_text()
