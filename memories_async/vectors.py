@@ -102,7 +102,7 @@ class Vector(_Float32):
         return f"{len(self)} numbers: {', '.join(shown + dots)}" if shown else "no numbers"
 
     def __rich_repr__(self) -> Iterable[object]:
-        yield _Bare(self.summary())
+        yield _Unquoted(self.summary())
 
     def __reduce_ex__(self, protocol: SupportsIndex, /) -> tuple[object, ...]:
         return _from_bytes, (self.tobytes(),)
@@ -122,7 +122,7 @@ class Vector(_Float32):
     __setitem__ = __delitem__ = __iadd__ = __imul__ = _refuse
 
 
-class _Bare(str):
+class _Unquoted(str):
     """Text that shows itself without quotes, where rich prints a repr."""
 
     __slots__ = ()

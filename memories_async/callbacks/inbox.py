@@ -186,7 +186,7 @@ class CallbackInbox:
             while inspect.isawaitable(task):  # not at all, or twice, for the blocking inbox
                 task = cast("object", await task)
         except BaseException as error:
-            if _came_to_nothing(error):
+            if _surely_not_billed(error):
                 await asyncio.shield(self._store.forget(token))
             else:
                 self._doubt(token)
@@ -428,7 +428,7 @@ def _storable(task: CaptionTask | str) -> str:
     return task_id.encode("utf-8", "replace").decode()
 
 
-def _came_to_nothing(error: BaseException) -> bool:
+def _surely_not_billed(error: BaseException) -> bool:
     """Tell whether a submission that failed was surely not billed."""
     if isinstance(error, OutcomeUnknown | DecodeError):
         return False

@@ -29,7 +29,7 @@ from memories_async._version import __version__
 from memories_async.cli import without_extra
 from memories_async.cli.checks import NoSuchOptionError, UnfitError, with_address
 from memories_async.cli.exit_codes import Exit, exit_for
-from memories_async.cli.interrupts import HeldBackError, interrupts
+from memories_async.cli.interrupts import NotSentError, interrupts
 from memories_async.cli.terminal.console import StdoutLost, console, on_a_line, printable
 from memories_async.cli.terms import in_options
 from memories_async.errors import MemoriesError
@@ -115,7 +115,7 @@ def _status_of(asked: Callable[[], object], *, debug: bool) -> int:
         if inspect.iscoroutine(outcome):
             outcome = asyncio.run(interrupts.run(outcome))
         return outcome if isinstance(outcome, int) else Exit.DONE
-    except (KeyboardInterrupt, asyncio.CancelledError, HeldBackError) as interrupt:
+    except (KeyboardInterrupt, asyncio.CancelledError, NotSentError) as interrupt:
         return _interrupted(interrupt)
     except StdoutLost as error:
         if isinstance(error.__cause__, BrokenPipeError):

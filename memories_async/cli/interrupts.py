@@ -112,7 +112,7 @@ def interruptible() -> Generator[None]:
             signal.signal(number, handler)
 
 
-class HeldBackError(Exception):
+class NotSentError(Exception):
     """The command was told to end before this request left."""
 
 
@@ -122,7 +122,7 @@ def one_call() -> Generator[CallOptions]:
 
     async def before_sending() -> None:
         if interrupts.status is not None:
-            raise HeldBackError
+            raise NotSentError
         interrupts.may_be_billed = True
 
     def let_end() -> bool:

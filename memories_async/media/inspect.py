@@ -286,7 +286,7 @@ def _inspect_regular_file(
 
 
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]+):", re.IGNORECASE)
-_WAYS_OUT = {
+_SCHEME_HINTS = {
     "file": "give the path itself",
     "data": "decode it and give the bytes",
     "s3": "give a presigned https URL where URLs are taken, or download it",
@@ -299,9 +299,11 @@ _WAYS_OUT = {
 def _why_missing(path: str) -> str:
     """Say that there is no such file, and what may have been meant."""
     scheme = found[1].lower() if (found := _SCHEME.match(path.lstrip())) else ""
-    if scheme in _WAYS_OUT or path[len(scheme) :].startswith("://"):
-        way_out = _WAYS_OUT.get(scheme, "give an http(s) URL where URLs are taken, or a local file")
-        return f"no such file, and a {scheme}: address is not taken: {way_out}"
+    if scheme in _SCHEME_HINTS or path[len(scheme) :].startswith("://"):
+        hint = _SCHEME_HINTS.get(
+            scheme, "give an http(s) URL where URLs are taken, or a local file"
+        )
+        return f"no such file, and a {scheme}: address is not taken: {hint}"
     if path != path.strip():
         return "no such file: there are spaces or line ends around the name"
     if path.startswith("~"):

@@ -329,8 +329,8 @@ def report(job: str, *, ledger: Ledger | None = None) -> Totals:
         finally:
             await home.aclose()
 
-    with _Beside() as beside:
-        return beside.run(count())
+    with _EventLoopThread() as loop:
+        return loop.run(count())
 
 
 @checked(_MARKS)
@@ -364,15 +364,15 @@ def _pages(ledger: Ledger) -> Iterator[tuple[str, Entry]]:
                 break
         return found
 
-    with _Beside() as beside:
+    with _EventLoopThread() as loop:
         try:
-            while found := beside.run(page()):
+            while found := loop.run(page()):
                 yield from found
         finally:
-            beside.run(ledger.aclose())
+            loop.run(ledger.aclose())
 
 
-class _Beside:
+class _EventLoopThread:
     """Runs coroutines one by one, also where a loop is running already: a notebook has one."""
 
     def __enter__(self) -> Self:

@@ -13,9 +13,9 @@ from typing import Any
 
 from memories_async.errors import ClosedError
 
-UNWINDING = 5.0
+CANCEL_TIMEOUT = 5.0
 """Seconds that cancelled calls may take to close their connections and files."""
-EXITING = 0.8
+EXIT_TIMEOUT = 0.8
 """Seconds that the interpreter waits at its exit for all loops together."""
 
 
@@ -105,7 +105,7 @@ class LoopThread:
         for call in calls:
             call.cancel()
         if calls:
-            await asyncio.wait(calls, timeout=UNWINDING)
+            await asyncio.wait(calls, timeout=CANCEL_TIMEOUT)
         try:
             await self._aclose()
         except RuntimeError:
@@ -141,6 +141,6 @@ def _stop_at_exit() -> None:
     for thread in running:
         thread.silent = True
         thread.stop()
-    until = time.monotonic() + EXITING
+    until = time.monotonic() + EXIT_TIMEOUT
     for thread in running:
         thread.join(max(until - time.monotonic(), 0.0))

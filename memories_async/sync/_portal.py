@@ -26,7 +26,7 @@ from memories_async.batches import left_behind, shown
 from memories_async.checks.kinds import HOOK
 from memories_async.errors import ClosedError, MemoriesError
 from memories_async.media.source import MANY
-from memories_async.sync._loop_thread import UNWINDING, LoopThread
+from memories_async.sync._loop_thread import CANCEL_TIMEOUT, LoopThread
 
 A = TypeVar("A")
 P = ParamSpec("P")
@@ -195,7 +195,7 @@ class Portal:
         self._closed = True
         thread = self._of_this_process()
         thread.stop()
-        thread.join(UNWINDING)
+        thread.join(CANCEL_TIMEOUT)
 
     def reopen(self) -> bool:
         """Let calls be made again after ``close``, on a new loop; returns whether it was closed."""
@@ -403,7 +403,7 @@ class _PortalCall(Generic[T]):
                 self.thread.submit(self._cancel)
             if not self.thread.current:
                 try:
-                    self.caller.wait_until(lambda: self._over, UNWINDING)
+                    self.caller.wait_until(lambda: self._over, CANCEL_TIMEOUT)
                 except BaseException as second:
                     second.add_note(NOT_WAITED_FOR)
                     raise

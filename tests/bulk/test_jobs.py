@@ -44,7 +44,7 @@ from memories_async.emulator.http.envelopes import Reason, Refusal
 from memories_async.observe import Charged, RequestLeaving, Throttled, Waited
 from tests.bulk.conftest import MakeImages
 from tests.bulk.ledgers import MP4, PNG, assert_journal_matches, items_of
-from tests.observe.story import Story
+from tests.observe.recorded_events import RecordedEvents
 from tests.virtual_clock import HurriedClock
 
 pytestmark = pytest.mark.anyio
@@ -509,7 +509,7 @@ async def test_events_tell_what_the_calls_do(
     """The run is an observer of its calls, and passes on what it is told, in order."""
     emulator.faults.add(Fault(None, Reason.THROTTLED, nth=2))
     emulator.faults.add(Fault(None, Cut(), moment="processed", nth=5))
-    story, events = Story(), list[Event]()
+    recorded, events = RecordedEvents(), list[Event]()
     async with (
         Memories("events", base_url=emulator.url, clock=HurriedClock()) as client,
         await Job.create(tmp_path / "job", "embed_images", images(4)) as job,
@@ -518,15 +518,15 @@ async def test_events_tell_what_the_calls_do(
             client,
             concurrency=2,
             on_event=events.append,
-            options=CallOptions(observers=[story]),
+            options=CallOptions(observers=[recorded]),
         )
     told = [event.call for event in events if event.name == "call" and event.call]
-    assert told == story.events
-    story.check()
+    assert told == recorded.events
+    recorded.check()
     assert any(isinstance(one, Throttled) and one.pause > 0 for one in told)
     assert any(isinstance(one, Waited) and one.reason == "pause" for one in told)
-    assert story.charged("billed") == report.counts.done == 3
-    assert story.charged("perhaps billed") == report.counts.unknown == 1
+    assert recorded.charged("billed") == report.counts.done == 3
+    assert recorded.charged("perhaps billed") == report.counts.unknown == 1
     # However often it is sent, a request is one; and it is counted once it leaves.
     assert (report.requests, len(emulator.ledger)) == (4, 5)
     leaving = [event for event in events if isinstance(event.call, RequestLeaving)]

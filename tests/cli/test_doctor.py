@@ -381,7 +381,7 @@ def closed_port() -> int:
 
 
 def test_nobody_is_there():
-    found = list(environment.way_to(f"http://127.0.0.1:{closed_port()}", None, {}))
+    found = list(environment.check_connection(f"http://127.0.0.1:{closed_port()}", None, {}))
     assert [finding.health for finding in found] == [Health.OK, Health.PROBLEM]
     assert "refused" in found[-1].message
     assert "nothing listens there" in found[-1].message
@@ -422,7 +422,7 @@ def test_a_name_that_is_none(monkeypatch: pytest.MonkeyPatch):
         raise socket.gaierror(-2, "Name or service not known")
 
     monkeypatch.setattr(socket, "getaddrinfo", unknown)
-    (finding,) = environment.way_to("https://api.memories.ai", None, {})
+    (finding,) = environment.check_connection("https://api.memories.ai", None, {})
     assert finding.health is Health.PROBLEM
     assert "cannot be resolved: Name or service not known" in finding.message
 
@@ -430,7 +430,7 @@ def test_a_name_that_is_none(monkeypatch: pytest.MonkeyPatch):
 def test_a_proxy_is_named_without_its_password(monkeypatch: pytest.MonkeyPatch):
     address = f"http://127.0.0.1:{closed_port()}"
     headers = {"Proxy-Authorization": "Basic SENTINEL"}
-    found = list(environment.way_to("https://api.memories.ai", address, headers))
+    found = list(environment.check_connection("https://api.memories.ai", address, headers))
     assert found[0].message == address
     assert found[1].health is Health.PROBLEM
     assert "SENTINEL" not in str(found)

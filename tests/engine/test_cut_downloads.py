@@ -24,7 +24,7 @@ from memories_async import (
 )
 from memories_async.observe import AttemptEnded
 from tests.engine.raw_server import Conversation, RawServer, answer
-from tests.observe.story import Story
+from tests.observe.recorded_events import RecordedEvents
 from tests.virtual_clock import HurriedClock
 
 pytestmark = pytest.mark.anyio
@@ -98,10 +98,10 @@ async def downloaded(
 
 
 async def test_observers_are_told_that_the_rest_came(tmp_path: Path) -> None:
-    story = Story()
+    recorded = RecordedEvents()
     serve = a_service(rest=the_rest, Accept_Ranges="bytes")
-    await downloaded(serve, tmp_path, CallOptions(observers=[story]))
-    ended = [event for event in story.events if isinstance(event, AttemptEnded)]
+    await downloaded(serve, tmp_path, CallOptions(observers=[recorded]))
+    ended = [event for event in recorded.events if isinstance(event, AttemptEnded)]
     assert [(event.verdict, event.status) for event in ended] == [("retry", 200), ("ok", 206)]
 
 

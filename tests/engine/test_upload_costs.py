@@ -17,10 +17,10 @@ import pytest
 from memories_async._engine.body import budget as budgets
 from memories_async._engine.body import writer
 from memories_async._engine.body.budget import (
-    COURTESY,
     OTHERS,
     SMALL_PIECE,
     TIME_SLICE,
+    YIELD_SECONDS,
     UploadBudget,
 )
 from memories_async._engine.body.threads import Threads
@@ -169,7 +169,7 @@ async def test_a_cancelled_upload_leaves_its_turn_to_others(clock: Clock, moment
 
 
 async def test_pieces_grow_again_once_the_others_are_done(clock: Clock) -> None:
-    ends = clock.now + COURTESY
+    ends = clock.now + YIELD_SECONDS
     sizes, _ = await upload_beside(clock, lambda: 2 * OTHERS if clock.now < ends else OTHERS / 4, 2)
     small = [index for index, size in enumerate(sizes) if size == 2 * SMALL_PIECE]
     assert small

@@ -17,7 +17,7 @@ from memories_async import CallOptions, Memories, MemoriesError
 from memories_async.emulator import Emulator
 from memories_async.emulator.engines.hashing import HashEngine
 from tests.faults.proxy import Proxy
-from tests.observe.story import Story
+from tests.observe.recorded_events import RecordedEvents
 from tests.virtual_clock import HurriedClock
 
 SENTINEL = "sk-mavi-SENTINEL0123456789abcdefKEY0"
@@ -81,13 +81,13 @@ class Stage:
         emulator: The service, with its ledger and its fault switch.
         proxy: What clients connect to.
         clock: The engine's time.
-        story: What every client's observer was told.
+        recorded: What every client's observer was told.
     """
 
     emulator: Emulator
     proxy: Proxy
     clock: LeapingClock
-    story: Story = attrs.field(factory=Story)
+    recorded: RecordedEvents = attrs.field(factory=RecordedEvents)
     _clients: list[Memories] = attrs.field(factory=list)
 
     @property
@@ -98,7 +98,7 @@ class Stage:
     def client(self, **changes: Any) -> Memories:
         """Make a client that is closed with the stage."""
         arguments: dict[str, Any] = {"caption_key": CAPTION_SENTINEL, "base_url": self.url}
-        arguments |= {"clock": self.clock, "observers": [self.story]}
+        arguments |= {"clock": self.clock, "observers": [self.recorded]}
         client = Memories(SENTINEL, **(arguments | changes))
         self._clients.append(client)
         return client
@@ -108,13 +108,15 @@ class Stage:
         ledger = self.emulator.ledger
         await until(lambda: all(entry.finished_at is not None for entry in ledger))
         assert (len(ledger), ledger.billed()) == (requests, billed), list(ledger)
-        self.check_story()
+        self.check_recorded()
 
-    def check_story(self) -> None:
+    def check_recorded(self) -> None:
         """Assert that observers were told of all that the ledger holds, and of no more."""
-        self.story.check()
-        certain, perhaps = self.story.charged("billed"), self.story.charged("perhaps billed")
-        assert certain <= self.emulator.ledger.billed() <= certain + perhaps, self.story.told()
+        self.recorded.check()
+        certain, perhaps = self.recorded.charged("billed"), self.recorded.charged("perhaps billed")
+        assert certain <= self.emulator.ledger.billed() <= certain + perhaps, (
+            self.recorded.summary()
+        )
 
     async def aclose(self) -> None:
         for client in self._clients:
@@ -133,7 +135,7 @@ async def on_stage() -> AsyncIterator[Stage]:
             yield stage
         finally:
             await stage.aclose()
-        stage.story.check()
+        stage.recorded.check()
 
 
 @pytest.fixture
@@ -186,5 +188,5 @@ async def stored_video(stage: Stage) -> str:
     """Put a video into the library for free reads, and forget that it took a request."""
     video = await stage.client(base_url=stage.emulator.url).library.add_video(MP4)
     stage.emulator.ledger.clear()
-    stage.story.events.clear()
+    stage.recorded.events.clear()
     return video.video_no

@@ -95,7 +95,7 @@ async def test_row_47_cancelled_in_the_middle_of_the_body(stage: Stage, film: Pa
     client = one_at_a_time(stage)
     await caption(client)
     stage.emulator.ledger.clear()
-    stage.story.events.clear()
+    stage.recorded.events.clear()
     before = descriptors()
     stage.proxy.plans.append(Plan(body=0.5, how="stall"))
     half: list[int] = []

@@ -175,7 +175,7 @@ def test_s02_the_key_in_no_log_error_traceback_span_metric_or_receipt(
     async def suffer() -> Aftermath:
         left = Aftermath([], [], [])
         async with on_stage() as stage:
-            observers = [stage.story, telemetry.observer, Receipts(receipts)]
+            observers = [stage.recorded, telemetry.observer, Receipts(receipts)]
             for name in NAMES:
                 stage.proxy.plans.clear()
                 stage.emulator.faults.clear()
@@ -190,7 +190,7 @@ def test_s02_the_key_in_no_log_error_traceback_span_metric_or_receipt(
                     except MemoriesError as error:
                         left.errors.append(error)
                 left.warnings.extend(str(warning.message) for warning in caught)
-            left.events.extend(map(repr, stage.story.events))
+            left.events.extend(map(repr, stage.recorded.events))
         return left
 
     left = run_in_debug(suffer())

@@ -119,8 +119,8 @@ async def test_what_may_have_been_billed_counts_whatever_is_accepted(
                 options=CallOptions(replay=replay, attempts=1),
             )
         assert budget.spent == 1
-    assert "PARTIAL 500" in str(stage.story.told())
-    assert stage.story.charged("perhaps billed") == 1
+    assert "PARTIAL 500" in str(stage.recorded.summary())
+    assert stage.recorded.charged("perhaps billed") == 1
 
 
 async def test_a_second_billing_by_choice_needs_its_own_price(stage: Stage) -> None:

@@ -18,7 +18,7 @@ from memories_async.observe.logs import Logging
 from memories_async.sync import Memories as BlockingMemories
 from tests.engine.raw_server import Conversation, RawServer, answer
 from tests.faults.conftest import MP4, PNG, Stage, caption, until
-from tests.observe.story import Story
+from tests.observe.recorded_events import RecordedEvents
 
 pytestmark = pytest.mark.anyio
 
@@ -28,10 +28,10 @@ class Failing:
         raise RuntimeError("an observer of no use")
 
 
-def waits(story: Story) -> list[tuple[str, float, int]]:
+def waits(recorded: RecordedEvents) -> list[tuple[str, float, int]]:
     return [
         (event.reason, event.seconds, event.attempt)
-        for event in story.events
+        for event in recorded.events
         if isinstance(event, Waited) and event.reason != "connection"
     ]
 
@@ -39,11 +39,11 @@ def waits(story: Story) -> list[tuple[str, float, int]]:
 async def test_several_are_told_alike_and_one_that_fails_harms_nobody(
     stage: Stage, caplog: pytest.LogCaptureFixture
 ) -> None:
-    first, last = Story(), Story()
+    first, last = RecordedEvents(), RecordedEvents()
     client = stage.client(observers=[first, Failing(), last])
     await caption(client)
     assert first.events == last.events
-    assert first.told()[-1] == "ended ok 1"
+    assert first.summary()[-1] == "ended ok 1"
     assert {record.message for record in caplog.records if record.levelno >= logging.ERROR} == {
         "an observer failed: Failing"
     }
@@ -67,19 +67,19 @@ async def test_what_an_observer_raises_costs_no_answer(
     logger = logging.getLogger("memories_async")
     logger.addFilter(broken)
     try:
-        result = await caption(stage.client(observers=[Raising(), stage.story]))
+        result = await caption(stage.client(observers=[Raising(), stage.recorded]))
     finally:
         logger.removeFilter(broken)
     assert result.text
-    assert stage.story.told()[-1] == "ended ok 1"
+    assert stage.recorded.summary()[-1] == "ended ok 1"
 
 
 async def test_one_that_is_given_twice_is_told_once(stage: Stage) -> None:
-    options = CallOptions(observers=[stage.story, stage.story])
-    client = stage.client(observers=[stage.story, stage.story], options=options)
+    options = CallOptions(observers=[stage.recorded, stage.recorded])
+    client = stage.client(observers=[stage.recorded, stage.recorded], options=options)
     await caption(client, options)
-    await caption(stage.client(observers=[stage.story, stage.story]))
-    assert stage.story.told().count("started") == 2
+    await caption(stage.client(observers=[stage.recorded, stage.recorded]))
+    assert stage.recorded.summary().count("started") == 2
     await stage.saw(requests=2, billed=2)
 
 
@@ -88,7 +88,7 @@ async def test_a_request_whose_connection_dies_at_the_last_moment_leaves_once(
 ) -> None:
     """The connection is given up after the caller's last step, and another one is made."""
     path = tmp_path / "receipts.jsonl"
-    story = Story()
+    recorded = RecordedEvents()
     closed = asyncio.Event()
 
     async def serve(conversation: Conversation) -> None:
@@ -108,13 +108,13 @@ async def test_a_request_whose_connection_dies_at_the_last_moment_leaves_once(
     async with (
         RawServer(serve) as server,
         Memories(
-            "k", caption_key="k", base_url=server.url, observers=[story, Receipts(path)]
+            "k", caption_key="k", base_url=server.url, observers=[recorded, Receipts(path)]
         ) as client,
     ):
         await caption(client, CallOptions(before_sending=before_sending))
         assert server.connections == 2
-    assert story.told() == ["started", "attempt 1", "leaving", *story.told()[3:]]
-    story.check()
+    assert recorded.summary() == ["started", "attempt 1", "leaving", *recorded.summary()[3:]]
+    recorded.check()
     assert [receipt.status for receipt in read_receipts(path)] == ["billed"]
 
 
@@ -123,26 +123,26 @@ async def test_waits_for_the_limiter_a_pause_and_a_retry(stage: Stage) -> None:
     client = stage.client(rates=rates, limiter=MemoryLimiter())
     await caption(client)
     await caption(client)
-    assert [reason for reason, _, _ in waits(stage.story)] == ["limiter", "limiter"]
-    assert sum(seconds for _, seconds, _ in waits(stage.story)) == pytest.approx(10.1, abs=0.2)
-    stage.story.events.clear()
+    assert [reason for reason, _, _ in waits(stage.recorded)] == ["limiter", "limiter"]
+    assert sum(seconds for _, seconds, _ in waits(stage.recorded)) == pytest.approx(10.1, abs=0.2)
+    stage.recorded.events.clear()
     stage.emulator.faults.add(InjectedFault(None, Reason.THROTTLED))
     await client.embeddings.image(PNG)
-    assert [(reason, attempt) for reason, _, attempt in waits(stage.story)] == [("pause", 2)]
-    stage.story.events.clear()
+    assert [(reason, attempt) for reason, _, attempt in waits(stage.recorded)] == [("pause", 2)]
+    stage.recorded.events.clear()
     away = stage.client(base_url="http://localhost:1", options=CallOptions(attempts=2))
     await asyncio.gather(caption(away), return_exceptions=True)
-    assert [(reason, attempt) for reason, _, attempt in waits(stage.story)] == [("backoff", 2)]
+    assert [(reason, attempt) for reason, _, attempt in waits(stage.recorded)] == [("backoff", 2)]
 
 
 async def test_a_turn_that_comes_too_late_is_no_attempt(stage: Stage) -> None:
     rates = {Bucket.CAPTION_IMAGE: Rate(1, 60)}
     client = stage.client(rates=rates, limiter=MemoryLimiter())
     await caption(client)
-    stage.story.events.clear()
+    stage.recorded.events.clear()
     with pytest.raises(RateLimited):
         await caption(client, CallOptions(deadline=10))
-    assert stage.story.told() == ["started", "ended RateLimited 0"]
+    assert stage.recorded.summary() == ["started", "ended RateLimited 0"]
 
 
 @pytest.mark.parametrize("moment", ["body", "processed"])
@@ -154,7 +154,7 @@ async def test_a_cancelled_call_is_perhaps_billed_once_it_is_sent(
     await until(lambda: stage.emulator.ledger and stage.emulator.ledger[0].complete)
     call.cancel()
     await asyncio.wait([call])
-    assert stage.story.told()[2:] == [
+    assert stage.recorded.summary()[2:] == [
         "leaving",
         "perhaps billed",
         "interrupted SENT CancelledError",
@@ -171,7 +171,7 @@ async def test_a_cancelled_upload_is_not(stage: Stage, film: Path) -> None:
     await until(lambda: half and half[-1] > 1_000_000)
     call.cancel()
     await asyncio.wait([call])
-    assert stage.story.told()[2:] == [
+    assert stage.recorded.summary()[2:] == [
         "leaving",
         "interrupted PARTIAL CancelledError",
         "ended CancelledError 1",
@@ -190,22 +190,22 @@ async def test_what_is_asked_is_told_to_nobody(stage: Stage) -> None:
         client.assets.metadata("SECRET-asset"),
         return_exceptions=True,
     )
-    told = "\n".join(map(repr, stage.story.events))
-    assert len(stage.story.events) > 20
+    told = "\n".join(map(repr, stage.recorded.events))
+    assert len(stage.recorded.events) > 20
     assert "SECRET" not in told
     assert video.video_no not in told
-    assert {event.call.path for event in stage.story.events if "video" in event.call.row}
+    assert {event.call.path for event in stage.recorded.events if "video" in event.call.row}
 
 
 def test_the_blocking_twin_tells_too() -> None:
-    story = Story()
+    recorded = RecordedEvents()
     with Emulator(HashEngine()) as emulator:
         with BlockingMemories(
-            "k", caption_key="k", base_url=emulator.url, observers=[story]
+            "k", caption_key="k", base_url=emulator.url, observers=[recorded]
         ) as client:
             client.captions.image(PNG, "what")
         assert emulator.ledger.billed() == 1
-    assert story.told() == [
+    assert recorded.summary() == [
         "started",
         "attempt 1",
         "leaving",
@@ -213,16 +213,19 @@ def test_the_blocking_twin_tells_too() -> None:
         "ok SENT 200",
         "ended ok 1",
     ]
-    story.check()
+    recorded.check()
 
 
 @pytest.mark.parametrize(
     ("observers", "message"),
     [
         ([5], r"observers\[0\] is 5, which has no observe"),
-        ([Story(), Story], r"observers\[1\] is <class .*Story'>, which has no observe"),
+        (
+            [RecordedEvents(), RecordedEvents],
+            r"observers\[1\] is <class .*Events'>, which has no observe",
+        ),
         ("logging", "observers is 'logging'; a sequence"),
-        (Story(), "a sequence of observers is wanted"),
+        (RecordedEvents(), "a sequence of observers is wanted"),
     ],
 )
 def test_what_is_no_observer_is_refused(observers: list[Observer], message: str) -> None:
@@ -240,7 +243,7 @@ def test_an_observer_that_would_never_be_awaited_is_refused() -> None:
 
 async def test_events_are_values(stage: Stage) -> None:
     await caption(stage.client())
-    for event in stage.story.events:
+    for event in stage.recorded.events:
         assert isinstance(attrs.asdict(event), dict)
         with pytest.raises(attrs.exceptions.FrozenInstanceError):
             event.call = None  # type: ignore[assignment,misc]  # what is refused

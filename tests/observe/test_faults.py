@@ -264,17 +264,17 @@ def test_every_fault_has_its_line() -> None:
 async def test_what_is_told_of_a_billed_call(fault: str, stage: Stage) -> None:
     SCENARIOS[fault](stage)
     [outcome] = await asyncio.gather(caption(stage.client(), QUICK), return_exceptions=True)
-    assert stage.story.told() == ["started", *TOLD[fault]]
-    assert stage.story.told()[-1].split()[1] in ("ok", type(outcome).__name__)
-    stage.check_story()
+    assert stage.recorded.summary() == ["started", *TOLD[fault]]
+    assert stage.recorded.summary()[-1].split()[1] in ("ok", type(outcome).__name__)
+    stage.check_recorded()
 
 
 @pytest.mark.parametrize("fault", ["answer lost", "bad gateway", "throttled", "captive portal"])
 async def test_a_free_read_is_never_charged(fault: str, stage: Stage) -> None:
     SCENARIOS[fault](stage)
     await asyncio.gather(stage.client().library.video("VI1"), return_exceptions=True)
-    assert stage.story.told()[:3] == ["started", "attempt 1", "leaving"]
-    assert not stage.story.charged("billed") + stage.story.charged("perhaps billed")
+    assert stage.recorded.summary()[:3] == ["started", "attempt 1", "leaving"]
+    assert not stage.recorded.charged("billed") + stage.recorded.charged("perhaps billed")
 
 
 async def test_an_upload_that_breaks_off_is_repeated_and_billed_once(
@@ -282,7 +282,7 @@ async def test_an_upload_that_breaks_off_is_repeated_and_billed_once(
 ) -> None:
     stage.proxy.plans.append(Plan(body=0.5))
     await stage.client().captions.video(film, "what")
-    assert stage.story.told() == [
+    assert stage.recorded.summary() == [
         "started",
         "attempt 1",
         "leaving",
@@ -298,7 +298,7 @@ async def test_an_upload_that_breaks_off_is_repeated_and_billed_once(
 async def test_what_was_sent_twice_by_choice_may_be_billed_twice(stage: Stage) -> None:
     stage.proxy.plans.append(Plan(answer=0))
     await caption(stage.client(), CallOptions(replay="accept_double_billing"))
-    assert stage.story.told() == [
+    assert stage.recorded.summary() == [
         "started",
         *UNKNOWN[:3],
         "retry SENT OutcomeUnknown",
@@ -313,7 +313,7 @@ async def test_what_was_sent_twice_by_choice_may_be_billed_twice(stage: Stage) -
 async def test_nobody_listens_there(stage: Stage) -> None:
     client = stage.client(base_url="http://localhost:1", options=CallOptions(attempts=2))
     await asyncio.gather(caption(client), return_exceptions=True)
-    assert stage.story.told() == [
+    assert stage.recorded.summary() == [
         "started",
         "attempt 1",
         "retry NOT_SENT ConnectError",
@@ -326,4 +326,4 @@ async def test_nobody_listens_there(stage: Stage) -> None:
 async def test_a_file_that_is_none(stage: Stage) -> None:
     client = stage.client()
     await asyncio.gather(client.captions.image(b"no picture", "what"), return_exceptions=True)
-    assert stage.story.told() == ["started", "ended UnsupportedMedia 0"]
+    assert stage.recorded.summary() == ["started", "ended UnsupportedMedia 0"]

@@ -38,7 +38,7 @@ async def test_many_calls_with_faults_are_what_the_ledger_says(
 ) -> None:
     path = tmp_path / "receipts.jsonl"
     client = stage.client(
-        base_url=stage.emulator.url, observers=[Receipts(path), stage.story], max_connections=20
+        base_url=stage.emulator.url, observers=[Receipts(path), stage.recorded], max_connections=20
     )
     chance = random.Random(5)
     effects = [
@@ -64,10 +64,10 @@ async def test_many_calls_with_faults_are_what_the_ledger_says(
     assert billed > 0.8 * calls
     assert found["perhaps billed"] > calls / 200
     assert found["billed"] <= billed <= found["billed"] + found["perhaps billed"]
-    stage.check_story()
+    stage.check_recorded()
     assert found == {
-        "billed": stage.story.charged("billed"),
-        "perhaps billed": stage.story.charged("perhaps billed"),
+        "billed": stage.recorded.charged("billed"),
+        "perhaps billed": stage.recorded.charged("perhaps billed"),
     }
     summed = list(totals(read_receipts(path)))
     assert {total.operation for total in summed} == {"captions.image", "embeddings.image"}

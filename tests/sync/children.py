@@ -25,7 +25,7 @@ MP4 = b"\x00\x00\x00\x18ftypmp42" + bytes(1000)
 IMAGE_URL = "https://example.com/a.png"
 
 # An exit that waited for calls to unwind would be minutes late, on whatever machine.
-_loop_thread.UNWINDING = _portal.UNWINDING = UNWINDING = 600.0
+_loop_thread.CANCEL_TIMEOUT = _portal.CANCEL_TIMEOUT = CANCEL_TIMEOUT = 600.0
 
 # In development mode asyncio tells of each callback that takes a tenth of a second: where other
 # processes want the processor, any does.
@@ -114,7 +114,7 @@ def be_collected_in_a_cycle_with_a_batch() -> None:
     del holder
     began = time.monotonic()
     gc.collect()
-    say("at once" if time.monotonic() - began < UNWINDING / 2 else "late")
+    say("at once" if time.monotonic() - began < CANCEL_TIMEOUT / 2 else "late")
 
 
 # The inbox.

@@ -16,7 +16,7 @@ from anyio.from_thread import start_blocking_portal
 from memories_async import ClosedError, NotFound
 from memories_async.emulator import Emulator
 from memories_async.sync import Memories
-from memories_async.sync._loop_thread import EXITING
+from memories_async.sync._loop_thread import EXIT_TIMEOUT
 from tests.recorder import Recorder
 from tests.sync.conftest import (
     IMAGE_URL,
@@ -34,7 +34,7 @@ for a thread, would take minutes (children.py) or for ever."""
 
 
 def test_an_exit_is_promised_within_a_second() -> None:
-    assert EXITING < 1
+    assert EXIT_TIMEOUT < 1
 
 
 @pytest.mark.parametrize("program", ["leave_unclosed", "leave_closed"])

@@ -17,7 +17,7 @@ import pytest
 from memories_async import Media, Outcome, OutcomeUnknown, Progress, batches
 from memories_async.emulator import Emulator
 from memories_async.sync import Memories, _portal
-from memories_async.sync._loop_thread import UNWINDING, LoopThread
+from memories_async.sync._loop_thread import CANCEL_TIMEOUT, LoopThread
 from tests.sync.conftest import (
     IMAGE_URL,
     LONG,
@@ -191,7 +191,7 @@ def test_a_second_ctrl_c_leaves_at_once(client: Memories) -> None:
     began = time.monotonic()
     with pytest.raises(KeyboardInterrupt) as caught:
         client.captions.video(Media(stubborn.film(), name="film.mp4"), "what")
-    assert time.monotonic() - began < UNWINDING
+    assert time.monotonic() - began < CANCEL_TIMEOUT
     assert isinstance(caught.value.__context__, KeyboardInterrupt)
     stubborn.let_go()
 
@@ -199,8 +199,8 @@ def test_a_second_ctrl_c_leaves_at_once(client: Memories) -> None:
 def test_unwinding_takes_five_seconds_at_most(
     client: Memories, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert UNWINDING == 5.0
-    monkeypatch.setattr(_portal, "UNWINDING", 0.05)
+    assert CANCEL_TIMEOUT == 5.0
+    monkeypatch.setattr(_portal, "CANCEL_TIMEOUT", 0.05)
     stubborn = Stubborn()
     signal_when(stubborn.started, signal.SIGINT)
     with pytest.raises(KeyboardInterrupt) as caught:
@@ -386,7 +386,7 @@ def test_on_progress_that_raises_at_the_end_is_told_that_it_may_have_been_billed
 
 
 def test_what_was_not_waited_for_is_told(client: Memories, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_portal, "UNWINDING", 0.05)
+    monkeypatch.setattr(_portal, "CANCEL_TIMEOUT", 0.05)
     stubborn = Stubborn()
     signal_when(stubborn.started, signal.SIGINT)
     with pytest.raises(KeyboardInterrupt) as caught:

@@ -29,7 +29,7 @@ SHORT_TIME_SLICE = 0.00005
 OTHERS = 0.00012
 """Seconds of the loop that others must take in one round to be given way to: more than an idle
 round and a heartbeat cost."""
-COURTESY = 0.004
+YIELD_SECONDS = 0.004
 """Seconds for which they are given way to: a small call's next step comes within them."""
 
 
@@ -39,7 +39,7 @@ loop_seconds = time.thread_time if sys.platform == "linux" else time.perf_counte
 
 
 @attrs.define(eq=False)
-class _Turns:
+class _RoundRobin:
     """Whose turn it is on one event loop: one upload's in each round, in the order of asking.
 
     Were it all uploads' in the same round, whatever else comes due would wait for a piece of each,
@@ -102,9 +102,9 @@ class UploadBudget:
         self._memory = memory
         self._prefetch_left = 2 * memory
         self.active = 0
-        self._courteous_until = 0.0
+        self._yields_until = 0.0
         self._in_line = 1
-        self._turns: WeakKeyDictionary[asyncio.AbstractEventLoop, _Turns] = WeakKeyDictionary()
+        self._turns: WeakKeyDictionary[asyncio.AbstractEventLoop, _RoundRobin] = WeakKeyDictionary()
         # The loop's default executor costs eight uploads 1.4 to 2 times as much CPU. Checks have a
         # thread of their own: reading a picture in one of several costs its call a fifth more CPU.
         self.readers = Threads(threads, "memories-async-reader")
@@ -116,14 +116,14 @@ class UploadBudget:
 
     def piece(self, most: int) -> int:
         """Return how many bytes one write may have now, at most ``most``."""
-        if time.perf_counter() >= self._courteous_until:
+        if time.perf_counter() >= self._yields_until:
             return most
         return min(most, SMALL_PIECE * self._in_line)
 
     @property
     def time_slice(self) -> float:
         """Seconds that one upload may take of the loop before it lets others run."""
-        return SHORT_TIME_SLICE if time.perf_counter() < self._courteous_until else TIME_SLICE
+        return SHORT_TIME_SLICE if time.perf_counter() < self._yields_until else TIME_SLICE
 
     async def give_way(self, taken: float) -> None:
         """Let others run until the next turn, and see whether they have more to do than uploads.
@@ -137,9 +137,9 @@ class UploadBudget:
         """
         loop = asyncio.get_running_loop()
         if (turns := self._turns.get(loop)) is None:
-            turns = self._turns.setdefault(loop, _Turns())
+            turns = self._turns.setdefault(loop, _RoundRobin())
         if await turns.next(taken) > OTHERS:
-            self._courteous_until = time.perf_counter() + COURTESY
+            self._yields_until = time.perf_counter() + YIELD_SECONDS
         self._in_line = turns.in_line + 1
 
     async def run(self, function: Callable[[], T]) -> T:

@@ -285,7 +285,7 @@ class _OpenSource:
 
     async def __aenter__(self) -> _OpenSource:
         try:
-            await self._hop(self._start)
+            await self._in_thread(self._start)
         except BaseException:
             self._leave()  # cancelled, perhaps while a thread was opening the file
             raise
@@ -300,7 +300,7 @@ class _OpenSource:
         try:
             if self._own is not None and kind is not asyncio.CancelledError:
                 # A caller's object is put back to where it stood before the call ends.
-                await self._hop(self._close)
+                await self._in_thread(self._close)
         finally:
             self._leave()
 
@@ -327,7 +327,7 @@ class _OpenSource:
             with contextlib.suppress(Exception):  # a caller's object that fails has failed before
                 reader.close()
 
-    async def _hop(self, function: Callable[[], T]) -> T:
+    async def _in_thread(self, function: Callable[[], T]) -> T:
         pending = self._threads.submit(function)
         self._pending = pending
         try:
@@ -342,8 +342,8 @@ class _OpenSource:
 
     async def read(self, size: int) -> bytes:
         """Read in a worker thread."""
-        return await self._hop(lambda: self.reader.read(size))
+        return await self._in_thread(lambda: self.reader.read(size))
 
     async def verify(self) -> None:
         """Check in a worker thread that the source is still what was checked."""
-        await self._hop(self.reader.verify)
+        await self._in_thread(self.reader.verify)

@@ -152,7 +152,7 @@ class PartialFile:
         gathered = bytearray()
         self._budget.active += 1
         try:
-            await self._hop(self._open)
+            await self._in_thread(self._open)
             try:
                 async for chunk in chunks:
                     gathered += chunk
@@ -170,11 +170,11 @@ class PartialFile:
                     await self._write(gathered)
                 raise
             await self._write(gathered)
-            await self._hop(self._put_in_place)
+            await self._in_thread(self._put_in_place)
         finally:
             self._budget.active -= 1
 
-    async def _hop(self, function: Callable[[], object]) -> None:
+    async def _in_thread(self, function: Callable[[], object]) -> None:
         """Do something in a worker thread."""
         self._pending = pending = self._budget.readers.submit(function)
         try:
@@ -186,7 +186,7 @@ class PartialFile:
     async def _write(self, data: bytearray) -> None:
         if not data:
             return
-        await self._hop(lambda: self._write_all(data))
+        await self._in_thread(lambda: self._write_all(data))
         self.received += len(data)
 
     def _open(self) -> None:

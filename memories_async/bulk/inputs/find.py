@@ -171,12 +171,12 @@ def _folder(folder: str, rule: MediaRule) -> Iterator[str]:
     Hidden files and folders are left out, and links to folders are not followed.
     """
     extensions = {extension for format in rule.formats for extension in format.extensions}
-    for parent, folders, files in os.walk(folder, onerror=_complain):
+    for parent, folders, files in os.walk(folder, onerror=_raise_unreadable):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(files):
             if os.path.splitext(name)[1].lower() in extensions and not name.startswith("."):
                 yield os.path.join(parent, name)
 
 
-def _complain(error: OSError) -> None:
+def _raise_unreadable(error: OSError) -> None:
     raise ConfigurationError(f"{error.filename}: {error.strerror}") from None

@@ -126,7 +126,7 @@ class JobFile:
                 return sqlite.connect_for_reading(self.path, SCHEMA)
             return self._open_to_write()
         except ConfigurationError as error:
-            if _is_hollow(self.path):
+            if _is_empty(self.path):
                 raise ConfigurationError(
                     f"{self.path} holds no job: its planning was never finished, or it was copied "
                     "or moved without the '-wal' file beside it. Put that back; only if there "
@@ -320,7 +320,7 @@ def remove(path: str | os.PathLike[str]) -> None:
     sqlite.check_name(name)
     if not os.path.lexists(name):
         raise ConfigurationError(f"{name}: no such job")
-    if sqlite.marks_of(name)[0] != SCHEMA.application_id and not _is_hollow(name):
+    if sqlite.marks_of(name)[0] != SCHEMA.application_id and not _is_empty(name):
         raise ConfigurationError(f"{name} is no job")
     held = JobLock(name)
     held.acquire("removal")
@@ -330,7 +330,7 @@ def remove(path: str | os.PathLike[str]) -> None:
         held.release()
 
 
-def _is_hollow(path: str) -> bool:
+def _is_empty(path: str) -> bool:
     """Tell whether a file is empty, or an SQLite file without a table."""
     if not os.path.isfile(path):
         return False

@@ -79,17 +79,17 @@ class SentItem(Generic[T]):
             # The engine notes on the exception whether an attempt before may have been billed.
             notes = getattr(error, "__notes__", ())
             if notes and self.said is not Begun.DONE:
-                return await self._went_wrong(OutcomeUnknown("; ".join(notes)))
+                return await self._record_failure(OutcomeUnknown("; ".join(notes)))
             with contextlib.suppress(MemoriesError):
                 await self._settle(Status.PLANNED)
-            return self._held_back()
+            return self._not_sent()
         except asyncio.CancelledError as error:
             status = Status.UNKNOWN if getattr(error, "__notes__", None) else Status.PLANNED
             with contextlib.suppress(MemoriesError):
                 await asyncio.shield(self._settle(status, error=str(error)))
             raise
         except Exception as error:
-            return await self._went_wrong(error)
+            return await self._record_failure(error)
         result, vector = kept(value)
         try:
             await self._settle(Status.DONE, result=result, vector=vector)
@@ -140,7 +140,7 @@ class SentItem(Generic[T]):
         except OSError:
             return True
 
-    def _held_back(self) -> Record[T]:
+    def _not_sent(self) -> Record[T]:
         if self.lost is not None:
             return self._record(Status.PLANNED, self.lost)
         if self.said is Begun.DONE and self.began is not None:
@@ -152,7 +152,7 @@ class SentItem(Generic[T]):
             "an attempt began and was never heard of again: it may have been billed",
         )
 
-    async def _went_wrong(self, error: Exception) -> Record[T]:
+    async def _record_failure(self, error: Exception) -> Record[T]:
         if isinstance(error, OutcomeUnknown):
             status = Status.UNKNOWN  # also where the ledger did not let it leave a second time
         elif self.said is not Begun.SEND:  # it never came so far

@@ -116,7 +116,7 @@ async def _findings(
     for finding in (*environment.versions(), *environment.keys(who)):
         yield finding
     for origin in environment.origins(who):
-        for finding in await in_thread(functools.partial(_way_to, origin)):
+        for finding in await in_thread(functools.partial(_check_connection, origin)):
             yield finding
     if not who.keys:
         yield Finding("calls", Health.SKIPPED, "there is no key")
@@ -173,11 +173,11 @@ async def _calls(
             yield finding
 
 
-def _way_to(origin: str) -> list[Finding]:
+def _check_connection(origin: str) -> list[Finding]:
     proxy = proxy_from_environment(origin)
     address, login = (None, None) if proxy is None else (proxy.address, proxy.login)
     headers = {"Proxy-Authorization": login} if login else {}
-    return list(environment.way_to(origin, address, headers))
+    return list(environment.check_connection(origin, address, headers))
 
 
 def _row(finding: Finding) -> dict[str, object]:

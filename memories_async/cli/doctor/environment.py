@@ -62,8 +62,10 @@ def origins(account: Account) -> list[str]:
     return [account.base_url] if account.base_url else sorted(set(ORIGINS.values()))
 
 
-def way_to(origin: str, proxy: str | None, headers: Mapping[str, str]) -> Iterator[Finding]:
-    """Go the way to a host step by step, without a key; blocks.
+def check_connection(
+    origin: str, proxy: str | None, headers: Mapping[str, str]
+) -> Iterator[Finding]:
+    """Try the connection to a host step by step, without a key; blocks.
 
     Args:
         origin: The host's address.

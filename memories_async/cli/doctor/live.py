@@ -26,10 +26,10 @@ from memories_async.errors import ApiError, MemoriesError, NotFound
 from memories_async.observe.prices import ARITHMETIC
 from memories_async.operations import Operation
 
-_NO_WAY = frozenset({Fault.CONNECT, Fault.CONNECT_TIMEOUT, Fault.DNS})
+_UNREACHABLE = frozenset({Fault.CONNECT, Fault.CONNECT_TIMEOUT, Fault.DNS})
 
 
-class NoWayError(MemoriesError):
+class UnreachableError(MemoriesError):
     """No connection was made: for a diagnosis a finding, and nothing to try again."""
 
     advice = "Check the address and the network, then run it again"
@@ -50,10 +50,10 @@ class RecordingHttp(Http):
         outcome = await super().exchange(request, transfer, **how)
         if isinstance(outcome, Reply):
             self.replies.append((request.operation, outcome))
-        elif isinstance(outcome, Failure) and outcome.fault in _NO_WAY:
+        elif isinstance(outcome, Failure) and outcome.fault in _UNREACHABLE:
             refused = outcome.detail.startswith(ConnectionRefusedError.__name__)
             said = "nothing listens there" if refused else outcome.fault.value
-            raise NoWayError(f"{said}: {outcome.detail}")
+            raise UnreachableError(f"{said}: {outcome.detail}")
         return outcome
 
 

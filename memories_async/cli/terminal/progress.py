@@ -51,7 +51,7 @@ def download(label: str) -> AbstractContextManager[Hook]:
 @contextlib.contextmanager
 def _transfer(label: str, done: str, then: str) -> Generator[Hook]:
     started = monotonic()
-    show = _shower()
+    show = _display()
 
     def hook(progress: Progress) -> None:
         seconds = monotonic() - started
@@ -77,7 +77,7 @@ def job(name: str) -> Generator[Callable[[Event], object]]:
     Args:
         name: The job.
     """
-    show = _shower()
+    show = _display()
     before: int | None = None
 
     def on_event(event: Event) -> None:
@@ -173,7 +173,7 @@ _Draw = Callable[[], tuple[str, float | None, Sequence[str]]]
 _Show = Callable[[_Draw | None, bool], None]
 
 
-def _shower() -> _Show:
+def _display() -> _Show:
     """Return what shows the latest state: its time goes on where nothing else happens."""
     return _redrawing() if at_terminal() else _plain_lines()
 

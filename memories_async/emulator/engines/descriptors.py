@@ -36,7 +36,7 @@ def _cosines(count: int) -> Vector:
     return waves * math.sqrt(2 / SIDE)
 
 
-def _tents() -> Vector:
+def _bilinear_weights() -> Vector:
     """Return how much each pixel row counts for each grid row: bilinear, so crops shift little."""
     centres = (np.arange(SIDE) + 0.5) / SIDE * _GRID - 0.5
     return np.maximum(0.0, 1.0 - np.abs(centres - np.arange(_GRID)[:, None]))
@@ -44,7 +44,7 @@ def _tents() -> Vector:
 
 _LIGHT = _cosines(_LIGHT_FREQUENCIES)
 _COLOUR = _cosines(_COLOUR_FREQUENCIES)
-_CELLS = _tents()
+_CELLS = _bilinear_weights()
 # Natural pictures have most energy in the lowest frequencies, where all of them look alike.
 _WHITENING = np.sqrt(np.add.outer(np.arange(_LIGHT_FREQUENCIES), np.arange(_LIGHT_FREQUENCIES)))
 

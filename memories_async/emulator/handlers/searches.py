@@ -111,7 +111,7 @@ def _clips(request: HandlerRequest, video: StoredVideo) -> list[_Found]:
     return [(_score(request, line.text, *about), _of(video, line)) for line in video.seen]
 
 
-def _sayings(request: HandlerRequest, video: StoredVideo) -> list[_Found]:
+def _spoken_lines(request: HandlerRequest, video: StoredVideo) -> list[_Found]:
     return [
         (_score(request, line.text), {**_of(video, line), "audio_ts": line.text})
         for line in video.heard
@@ -125,7 +125,12 @@ def _captions(request: HandlerRequest, video: StoredVideo) -> list[_Found]:
     ]
 
 
-_SEARCHES = {"BY_CLIP": _clips, "BY_VIDEO": _clips, "BY_AUDIO": _sayings, "BY_CAPTION": _captions}
+_SEARCHES = {
+    "BY_CLIP": _clips,
+    "BY_VIDEO": _clips,
+    "BY_AUDIO": _spoken_lines,
+    "BY_CAPTION": _captions,
+}
 
 
 async def _search_images(request: HandlerRequest) -> HandlerResult:

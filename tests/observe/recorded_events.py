@@ -1,4 +1,4 @@
-"""An observer for tests: keeps what it was told, checks that it makes sense, tells it briefly."""
+"""An observer for tests: keeps the events, checks that they make sense, sums them up."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from memories_async.observe import (
 )
 
 
-class Story:
-    """What was told, call by call."""
+class RecordedEvents:
+    """The events of every call, in the order in which they came."""
 
     def __init__(self) -> None:
         self.events: list[Event] = []
@@ -26,8 +26,8 @@ class Story:
     def observe(self, event: Event, /) -> None:
         self.events.append(event)
 
-    def told(self) -> list[str]:
-        """Return what was told as short texts, without what depends on time and order of calls."""
+    def summary(self) -> list[str]:
+        """Return the events as short texts, without what depends on time and order of calls."""
         return [text for event in self.events if (text := brief(event))]
 
     def charged(self, certainty: str) -> int:
