@@ -46,9 +46,10 @@ _CHARSETS = frozenset(
     | {"iso-8859-1", "shift_jis", "windows-1252"}
 )
 """What an answer may say that it is written in, and be believed where it is no UTF-8."""
+_CHARSET = re.compile(r"charset=[\"']?([\w-]+)", re.IGNORECASE)
 
 
-def read_json(body: bytes, charset: str | None = None) -> object:
+def read_json(body: bytes, content_type: str = "") -> object:
     """Read JSON; what no text can hold in it becomes U+FFFD, as the rest has been paid for.
 
     A caption that was cut in the middle of an emoji ends in half a surrogate pair, and a gateway
@@ -57,7 +58,7 @@ def read_json(body: bytes, charset: str | None = None) -> object:
 
     Args:
         body: The bytes.
-        charset: What the answer's type says that they are.
+        content_type: The header, which may say what they are written in.
 
     Raises:
         JSONDecodeError: It is not JSON.
@@ -65,7 +66,8 @@ def read_json(body: bytes, charset: str | None = None) -> object:
     try:
         return _json.loads(body)
     except _json.JSONDecodeError:
-        text = _text_of(body, charset or "")
+        charset = _CHARSET.search(content_type)
+        text = _text_of(body, charset[1] if charset else "")
         mended = _ESCAPE.sub(lambda found: "\\ufffd" if found[1] else found[0], text)
         return _json.loads(mended.encode())
 
@@ -191,7 +193,7 @@ def _list_hook(target: object) -> Callable[[object, object], object]:
 def _model_hook(model: type[object]) -> Callable[[object, object], object]:
     """Build the reader of one model: a table from wire names to fields, made once."""
     hints = get_type_hints(model)
-    fields: dict[str, tuple[str, Callable[[object, object], object], object]] = {}
+    fields: dict[str, tuple[str, bool, Callable[[object, object], object], object]] = {}
     required: list[str] = []
     lists: set[str] = set()
     for field in attrs.fields(model):  # type: ignore[arg-type]  # an attrs class: see _is_model
@@ -199,9 +201,10 @@ def _model_hook(model: type[object]) -> Callable[[object, object], object]:
             continue
         kind = hints[field.name]
         hook = _CONVERTER.get_structure_hook(kind)
+        optional = field.default is not attrs.NOTHING
         for spelling in (field.name, *field.metadata.get("wire", ())):
-            fields[spelling] = (field.name, hook, kind)
-        if field.default is attrs.NOTHING:
+            fields[spelling] = (field.name, optional, hook, kind)
+        if not optional:
             required.append(field.name)
         if _is_list(kind):
             lists.add(field.name)
@@ -221,10 +224,11 @@ def _model_hook(model: type[object]) -> Callable[[object, object], object]:
             entry = fields.get(key) or fields.get(_snake(key[:100]))
             if entry is None:
                 extra[key] = item
-            elif entry[0] not in required and _is_nothing(item):
-                pass
-            elif arguments.get(entry[0]) is None:  # of two spellings the first with a value counts
-                name, hook, kind = entry
+                continue
+            name, optional, hook, kind = entry
+            if optional and _is_nothing(item):
+                continue
+            if arguments.get(name) is None:  # of two spellings the first with a value counts
                 try:
                     arguments[name] = hook(item, kind)
                 except (TypeError, ValueError, OverflowError) as error:

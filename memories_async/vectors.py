@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import struct
 import sys
@@ -60,7 +61,7 @@ class Vector(_Float32):
         # Packing is a third of the cost of making an array of the list, number by number; and to
         # look at one byte of each packed number costs a tenth of looking at the numbers.
         try:
-            packed = struct.pack(f"{len(numbers)}f", *numbers)  # too large is an error
+            packed = _float32s(len(numbers)).pack(*numbers)  # too large is an error
         except (struct.error, OverflowError):
             raise ValueError(_NOT_FINITE) from None
         high = packed[_HIGH::4]
@@ -128,6 +129,12 @@ class _Unquoted(str):
     __slots__ = ()
 
     __repr__ = str.__str__
+
+
+@functools.lru_cache(maxsize=16)
+def _float32s(count: int) -> struct.Struct:
+    """Return what packs so many; beside a format, their list would be copied once more."""
+    return struct.Struct(f"{count}f")
 
 
 def _from_bytes(packed: bytes) -> Vector:

@@ -103,7 +103,6 @@ _MESSAGES: tuple[tuple[frozenset[str], re.Pattern[str], type[ApiError]], ...] = 
 
 
 _NO_CONTENT = 204
-_CHARSET = re.compile(r"charset=[\"']?([\w-]+)", re.IGNORECASE)
 
 
 def decode(status: int, headers: Mapping[str, str], body: bytes) -> object:
@@ -124,8 +123,7 @@ def decode(status: int, headers: Mapping[str, str], body: bytes) -> object:
     if status == _NO_CONTENT:
         return None
     try:
-        charset = _CHARSET.search(headers.get("content-type", ""))
-        answer = read_json(body, charset and charset[1]) if body else None
+        answer = read_json(body, headers.get("content-type", "")) if body else None
     except _json.JSONDecodeError:
         if status >= 400:
             raise _error(str(status), status, _reason(status, body), headers) from None
@@ -148,7 +146,6 @@ def _open(
     answer: dict[str, object], status: int, headers: Mapping[str, str], body: bytes
 ) -> object:
     code = _code_of(answer)
-    message = _message_of(answer)
     if code is None:
         # A chat completion has no envelope; a gateway's body has its own fields and no code.
         error = answer.get("error")
@@ -162,7 +159,8 @@ def _open(
             )
         refused = answer.get("failed") is True or answer.get("success") is False
         if status >= 400 or refused:
-            raise _error(str(status), status, message or _reason(status, body), headers)
+            said = _message_of(answer) or _reason(status, body)
+            raise _error(str(status), status, said, headers)
         if answer.get("status") == "completed":
             return answer
         # Recorded: {"success": true, "data": ...} without a code.
@@ -173,7 +171,7 @@ def _open(
     if code not in SUCCESS_CODES or refused:
         if code in SUCCESS_CODES:
             code = str(status) if status >= 400 else code
-        raise _error(code, status, message or _reason(status, b""), headers)
+        raise _error(code, status, _message_of(answer) or _reason(status, b""), headers)
     return _flatten(answer.get("data"))
 
 
