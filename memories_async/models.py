@@ -379,6 +379,9 @@ class Succeeded(_Outcome[T]):
 class Failed(_Outcome[Any]):
     """An item of a batch whose call failed; the others go on.
 
+    Exceptions are equal to themselves alone, and so an outcome that was pickled and read again is
+    not equal to the first.
+
     Attributes:
         index: The item's position in the batch, from 0.
         source: The item as it was given.

@@ -95,7 +95,7 @@ class Answers(Sequence[ChosenAnswer]):
             when: The request's own fields that must have these values, or a function of its entry
                 in the ledger, where the files are as well. By default every request.
             times: How many requests are answered so; by default all.
-            **fields: The fields of the model, in the SDK's names.
+            fields: The fields of the model, in the SDK's names.
 
         Raises:
             ValueError: No operation is called so, or several of different results are.
