@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 import memories_async
 from memories_async._json import standard
 from tests import sources
+from tests.for_each import for_each
 
 ROOT = Path(memories_async.__file__).parent.parent
 WITHOUT_ORJSON = "import sys; sys.modules['orjson'] = None; "
@@ -118,7 +119,7 @@ DOCUMENTS: tuple[bytes | str, ...] = (
 )
 
 
-@pytest.mark.parametrize("data", DOCUMENTS, ids=lambda data: repr(data)[:40])
+@for_each({f"{number}: {data[:40]!r}": data for number, data in enumerate(DOCUMENTS)})
 def test_a_document_is_read_alike(data: bytes | str) -> None:
     assert read(standard.loads, data) == read(orjson.loads, data)
 
@@ -247,7 +248,7 @@ def written(dumps: Callable[..., bytes], value: object, *arguments: object) -> b
         return None
 
 
-@pytest.mark.parametrize("value", VALUES, ids=lambda value: type(value).__name__)
+@for_each({f"{number}: {type(value).__name__}": value for number, value in enumerate(VALUES)})
 def test_a_value_is_written_alike(value: object) -> None:
     def shown(unknown: object) -> object:
         if isinstance(unknown, set | bytes):

@@ -15,8 +15,6 @@ from typing import Any
 
 import attrs
 import numpy
-import pandas
-import polars
 import pydantic
 import pytest
 from hypothesis import given
@@ -194,6 +192,9 @@ def test_a_result_is_a_mapping_of_its_fields() -> None:
 
 
 def test_pandas_and_polars_see_columns() -> None:
+    import pandas  # both take long to load, and each process collects this file
+    import polars
+
     for frame in (pandas.DataFrame(CLIPS), pandas.DataFrame(CLIPS.to_table())):
         # pandas before 3 sorts the columns of mappings that are no dicts.
         assert set(frame.columns) == {"start_time", "end_time", "score", "video_bucket"}

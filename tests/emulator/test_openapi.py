@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import warnings
 from collections.abc import Iterator, Mapping, MutableMapping
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,7 @@ import attrs
 import pytest
 import requests
 from anyio.from_thread import start_blocking_portal
-from openapi_spec_validator import OpenAPIV31SpecValidator
+from hypothesis import HealthCheck, given, settings
 
 from memories_async.emulator import Emulator
 from memories_async.emulator.handlers.validation import FIELDS, FieldType
@@ -26,6 +27,9 @@ EACH_ROW = pytest.mark.parametrize("row", OPERATIONS, ids=lambda row: row.name)
 
 
 def test_the_document_is_valid() -> None:
+    with warnings.catch_warnings(action="ignore"):  # of what it loads in turn
+        from openapi_spec_validator import OpenAPIV31SpecValidator
+
     OpenAPIV31SpecValidator(openapi.document()).validate()
 
 
@@ -134,12 +138,12 @@ def no_names(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_no_request_breaks_the_emulator(
     running: Running, no_names: None, row: Operation[object], examples: int
 ) -> None:
-    # Half a second to load, which only the process that runs this needs to spend.
-    import schemathesis
-    from hypothesis import HealthCheck, given, settings
-    from schemathesis import GenerationMode
-    from schemathesis.checks import not_a_server_error
-    from schemathesis.specs.openapi.checks import response_schema_conformance
+    # It takes half a second, which only a process that runs this needs to spend.
+    with warnings.catch_warnings(action="ignore"):  # of what it loads in turn
+        import schemathesis
+        from schemathesis import GenerationMode
+        from schemathesis.checks import not_a_server_error
+        from schemathesis.specs.openapi.checks import response_schema_conformance
 
     schema = schemathesis.openapi.from_dict(openapi.document())
     schema.config.update(base_url=running.url)

@@ -107,6 +107,7 @@ async def soak(
     workers: int = 4,
     rate: Rate = ONE_A_SECOND,
     seed: int = 0,
+    hour: float = HOUR,
     measure: Callable[[], float] = lambda: 0.0,
 ) -> Soaked:
     """Make so many calls, one after the other in each worker, as fast as the rate allows.
@@ -117,6 +118,7 @@ async def soak(
         workers: How many calls are under way at once.
         rate: What the lane allows.
         seed: Of the chance.
+        hour: Seconds after which is looked, again and again.
         measure: Called at the end of each hour.
     """
     clock = LeapingClock(moment=0.0)
@@ -132,10 +134,10 @@ async def soak(
         (await client._dispatcher.engine()).http.exchange = http.exchange  # type: ignore[method-assign]
         began = clock.now
         left = iter(range(calls))
-        hour = 0
+        ended_before = 0
 
         async def work() -> None:
-            nonlocal hour
+            nonlocal ended_before
             for _ in left:
                 try:
                     await client.embeddings.image(asset_id="re_1")
@@ -145,11 +147,11 @@ async def soak(
                 del clock.slept[:]
                 recent = [at for at in http.times if at > http.times[-1] - rate.seconds]
                 result.fullest = max(result.fullest, len(recent))
-                if clock.now - began >= (len(result.memory) + 1) * HOUR:
+                if clock.now - began >= (len(result.memory) + 1) * hour:
                     gc.collect()
                     result.memory.append(measure())
-                    result.hourly.append(result.ended.total() - hour)
-                    hour = result.ended.total()
+                    result.hourly.append(result.ended.total() - ended_before)
+                    ended_before = result.ended.total()
 
         await asyncio.gather(*[work() for _ in range(workers)])
         result.seconds = clock.now - began
