@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import copy
+import inspect
 import logging
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from cyclopts import App, ArgumentCollection, Parameter
 
 from memories_async.cli import main, profiles
 from memories_async.emulator import Emulator
@@ -98,6 +101,42 @@ def video(tmp_path: Path) -> Path:
     path = tmp_path / "one.mp4"
     path.write_bytes(MP4)
     return path
+
+
+@pytest.fixture(scope="session", autouse=True)
+def options_assembled_once() -> Iterator[None]:
+    """Find out the options of each command once, not on each line: that took a third of the time.
+
+    A line gets arguments of its own, to which nothing was given. Processes find out anew.
+    """
+    assemble, known = App.assemble_argument_collection, dict[object, ArgumentCollection]()
+
+    def assembled(
+        app: App, *, default_parameter: Parameter | None = None, parse_docstring: bool = False
+    ) -> ArgumentCollection:
+        key = app.default_command, default_parameter, parse_docstring
+        if not inspect.isfunction(app.default_command):  # --help and --version are each line's own
+            return assemble(
+                app, default_parameter=default_parameter, parse_docstring=parse_docstring
+            )
+        if key not in known:
+            known[key] = assemble(
+                app, default_parameter=default_parameter, parse_docstring=parse_docstring
+            )
+        return unused(known[key])
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(App, "assemble_argument_collection", assembled)
+        yield
+
+
+def unused(arguments: ArgumentCollection) -> ArgumentCollection:
+    """Return copies of arguments, as they were before a line was parsed."""
+    copies = {id(argument): copy.copy(argument) for argument in arguments}
+    for one in copies.values():
+        one.tokens = []
+        one.children = ArgumentCollection(copies[id(child)] for child in one.children)
+    return ArgumentCollection(copies.values())
 
 
 @pytest.fixture
