@@ -14,6 +14,7 @@ then its number is nobody else's.
 from __future__ import annotations
 
 import atexit
+import codecs
 import functools
 import gc
 import importlib
@@ -48,6 +49,8 @@ ENVIRONMENT = dict(os.environ)
 """Of each server: as it was before any test, whichever comes first."""
 AT_START = ("PYTHON", "LANG", "LC_", "SSL_CERT_")
 """How variables begin that are read as an interpreter starts or aiohttp loads, and never again."""
+STREAMS = "PYTHONIOENCODING"
+"""Read then as well, but for the three streams alone, which each fork makes anew."""
 CONTROLLED = """
 import fcntl, os, sys, termios
 fcntl.ioctl(0, termios.TIOCSCTTY, 0)
@@ -153,14 +156,16 @@ def completed(
     return subprocess.CompletedProcess(arguments, started.wait(), out.decode(), err.decode())
 
 
-def relayed(arguments: Sequence[str]) -> tuple[list[str], tuple[int, ...]]:
+def relayed(
+    arguments: Sequence[str], *, options: Sequence[str] = ()
+) -> tuple[list[str], tuple[int, ...]]:
     """Return a command by which a shell has the same done, and the descriptors to pass to it.
 
     Signals do not reach the program, and its three streams must be open.
     """
-    server = _server((), ()) if sys.platform == "linux" else None
+    server = _server(tuple(options), ()) if sys.platform == "linux" else None
     if server is None or reads_at_start(os.environ):
-        return [sys.executable, *arguments], ()
+        return [sys.executable, *options, *arguments], ()
     passed = server.fileno()
     return [sys.executable, "-I", "-S", "-c", RELAY, str(passed), *arguments], (passed,)
 
@@ -174,7 +179,7 @@ def reads_at_start(env: Mapping[str, str]) -> bool:
     """Say whether an interpreter would be another if it started with these variables."""
     return any(
         name.startswith(AT_START) and env.get(name) != ENVIRONMENT.get(name)
-        for name in {*env, *ENVIRONMENT}
+        for name in {*env, *ENVIRONMENT} - {STREAMS}
     )
 
 
@@ -267,7 +272,7 @@ class Server:
                 [sys.executable, *options, "-m", "tests.forks", *loaded],
                 stdin=theirs.fileno(),
                 cwd=ROOT,
-                env=ENVIRONMENT,
+                env={name: value for name, value in ENVIRONMENT.items() if name != STREAMS},
             )
 
     def order(self, order: object, descriptors: Sequence[int]) -> None:
@@ -354,14 +359,17 @@ def become(order: dict[str, object], streams: Sequence[int]) -> None:
     os.chdir(str(order["folder"]))
     os.environ.clear()
     os.environ.update(cast("dict[str, str]", order["environment"]))
+    encoding, _, errors = os.environ.get(STREAMS, "").partition(":")
+    if encoding:
+        encoding, errors = codecs.lookup(encoding).name, errors or "strict"
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         was = getattr(sys, name)
         direct = number > 0 and was.write_through
         raw = open(number, "wb" if number else "rb", 0 if direct else -1, closefd=False)  # noqa: SIM115  # the interpreter's own
         stream = io.TextIOWrapper(
             raw,
-            was.encoding,
-            was.errors,
+            encoding or was.encoding,
+            (number < 2 and errors) or was.errors,
             newline="\n" if number else None,
             line_buffering=not direct and (number == 2 or os.isatty(number)),
             write_through=direct,

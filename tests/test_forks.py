@@ -120,11 +120,28 @@ def test_a_fork_gets_signals_and_its_number_stays_its_own(folder: Path) -> None:
 
 
 def test_what_an_interpreter_reads_at_its_start_has_one_started(folder: Path) -> None:
-    env = {**os.environ, "PYTHONIOENCODING": "ascii"}
-    started = forks.start(["-m", "program", "ends"], options=OPTIONS, cwd=folder, env=env)
+    env = {**os.environ, "PYTHONDEVMODE": "1"}
+    started = forks.start(["-m", "program", "ends"], cwd=folder, env=env)
     assert isinstance(started, subprocess.Popen)
     out, _ = started.communicate(timeout=60)
-    assert json.loads(out.splitlines()[0])["streams"][1][1] == "ascii"
+    assert json.loads(out.splitlines()[0])["flags"][0]
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252:", "latin-1:replace", ":ignore", ":"])
+def test_the_streams_are_encoded_as_the_environment_says(folder: Path, encoding: str) -> None:
+    program, env = ["-m", "program", "ends"], {**os.environ, "PYTHONIOENCODING": encoding}
+    forked = forks.start(program, options=OPTIONS, cwd=folder, env=env)
+    assert isinstance(forked, forks.Forked)
+    out, _ = forked.communicate(timeout=60)
+    started = subprocess.run(
+        [sys.executable, *OPTIONS, *program],
+        env=env,
+        cwd=folder,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        check=False,
+    )
+    assert json.loads(out.splitlines()[0]) == json.loads(started.stdout.splitlines()[0])
 
 
 def test_a_program_s_words_and_status_are_as_of_what_is_started(folder: Path) -> None:

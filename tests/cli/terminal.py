@@ -24,9 +24,9 @@ PATIENCE = 30.0
 SENTINEL = b"SENTINEL"
 """What the keys of the tests have in them, and nothing that is shown."""
 
-_OPTIONS = ("-W", "error")
-_MODULE = ("-m", "memories_async.cli")
-COMMAND = (sys.executable, *_OPTIONS, *_MODULE)
+OPTIONS = ("-W", "error")
+MODULE = ("-m", "memories_async.cli")
+COMMAND = (sys.executable, *OPTIONS, *MODULE)
 
 
 def clean_environment(home: Path) -> dict[str, str]:
@@ -62,8 +62,8 @@ class Process:
         """Start the command line; nobody is at its standard input unless one is given."""
         return cls(
             forks.start(
-                [*_MODULE, *map(str, arguments)],
-                options=_OPTIONS,
+                [*MODULE, *map(str, arguments)],
+                options=OPTIONS,
                 env={**os.environ, **environment},
                 stdin=subprocess.DEVNULL if stdin is None else stdin,
             )
@@ -111,8 +111,8 @@ class Terminal:
         try:
             # Ctrl-C reaches a process only through the terminal that controls it.
             popen = forks.start(
-                [*_MODULE, *map(str, arguments)],
-                options=_OPTIONS,
+                [*MODULE, *map(str, arguments)],
+                options=OPTIONS,
                 env={**os.environ, **environment},
                 stdin=theirs,
                 stdout=theirs,

@@ -15,8 +15,9 @@ import pytest
 from memories_async.cli.exit_codes import Exit
 from memories_async.cli.terminal.console import Console, on_a_line, one_line, printable, width_of
 from memories_async.emulator import Emulator, Hang, HttpResponse, InjectedFault
+from tests import forks
 from tests.cli.conftest import KEY, PNG, Run
-from tests.cli.terminal import COMMAND
+from tests.cli.terminal import COMMAND, MODULE, OPTIONS
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the shell is POSIX's")
 
@@ -28,10 +29,22 @@ def answer(text: str) -> HttpResponse:
 
 
 def shell(line: str, *arguments: object, **environment: str) -> subprocess.CompletedProcess[bytes]:
-    """Run ``memories-async ARGUMENTS`` where a line of shell says ``"$@"``."""
-    command = ["sh", "-c", line, "sh", *COMMAND, *map(str, arguments)]
+    """Run ``memories-async ARGUMENTS`` where a line of shell says ``"$@"``.
+
+    It is started where a stream is closed, as only an interpreter finds at its start.
+    """
+    command, passed = (
+        ([*COMMAND, *map(str, arguments)], ())
+        if "&-" in line
+        else forks.relayed([*MODULE, *map(str, arguments)], options=OPTIONS)
+    )
     return subprocess.run(
-        command, capture_output=True, env={**os.environ, **environment}, check=False, timeout=60
+        ["sh", "-c", line, "sh", *command],
+        capture_output=True,
+        env={**os.environ, **environment},
+        check=False,
+        timeout=60,
+        pass_fds=passed,
     )
 
 
