@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
+import socket
+import sys
+import threading
 from collections.abc import Callable, Coroutine, Generator
 from typing import TypeVar
 
@@ -24,6 +27,8 @@ SIGNALS = {
     if hasattr(signal, name)  # Windows has no SIGHUP
 }
 """What is handled, and the exit status of a command that it ended."""
+
+_SEND_AGAIN_SECONDS = 0.05
 
 AGAIN = "once more aborts, and what was sent may have been billed"
 
@@ -95,10 +100,13 @@ interrupts = Interrupts()
 @contextlib.contextmanager
 def interruptible() -> Generator[None]:
     """Let a signal end what blocks the thread: a running loop would only note it for later."""
+    arrived = threading.Event()
 
     def abort(number: int, _: object) -> None:
-        interrupts.status = SIGNALS[signal.Signals(number)]
-        raise KeyboardInterrupt
+        if not arrived.is_set():  # what is sent once more must not end the cleaning up, too
+            arrived.set()
+            interrupts.status = SIGNALS[signal.Signals(number)]
+            raise KeyboardInterrupt
 
     before = {
         number: signal.signal(number, abort)
@@ -106,10 +114,43 @@ def interruptible() -> Generator[None]:
         if signal.getsignal(number) is not signal.SIG_IGN
     }
     try:
-        yield
+        with _signals_sent_again(arrived):
+            yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def _signals_sent_again(arrived: threading.Event) -> Generator[None]:
+    """Send this thread each signal again until it has arrived.
+
+    One that comes after Python has last looked for signals, and before the thread blocks in the
+    kernel, is only noted: whoever ended a command at the moment of its question waited for ever.
+    """
+    if sys.platform == "win32":
+        yield
+        return
+    thread = threading.get_ident()
+    reading, writing = socket.socketpair()
+
+    def send_again() -> None:
+        while number := reading.recv(1):  # nothing: it is closed
+            while not arrived.wait(_SEND_AGAIN_SECONDS) and number[0] in SIGNALS:
+                signal.pthread_kill(thread, number[0])
+
+    sender = threading.Thread(target=send_again, name="memories-async-signals", daemon=True)
+    with reading, writing:
+        writing.setblocking(False)
+        sender.start()
+        loop = signal.set_wakeup_fd(writing.fileno(), warn_on_full_buffer=False)
+        try:
+            yield
+        finally:
+            arrived.set()
+            signal.set_wakeup_fd(loop)
+            writing.close()
+            sender.join()
 
 
 class NotSentError(Exception):

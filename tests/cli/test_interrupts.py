@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from memories_async.cli.exit_codes import Exit
+from memories_async.cli.interrupts import interruptible, interrupts
 from memories_async.emulator import Emulator, Hang, HttpResponse, InjectedFault
 from tests.cli.terminal import COMMAND, wait_until
 
@@ -139,6 +140,48 @@ def test_a_signal_at_a_question(emulator: Emulator, terminal, image: Path, numbe
     assert status == SIGNALS[number]
     assert "Traceback" not in shown
     assert len(emulator.ledger) == 0
+
+
+@EACH_SIGNAL
+def test_a_signal_that_interrupts_no_read_ends_a_question(number: signal.Signals):
+    """One that comes just before the read is noted, as one that another thread takes."""
+    asking = threading.get_native_id()
+    reading, writing = os.pipe()
+    ended = threading.Event()
+    answers: list[int] = []
+
+    def take_the_signal() -> None:
+        wait_until(lambda: "pipe_read" in Path(f"/proc/self/task/{asking}/wchan").read_text())
+        signal.pthread_kill(threading.get_ident(), number)
+        if not ended.wait(20):
+            answers.append(os.write(writing, b"y"))
+
+    taker = threading.Thread(target=take_the_signal)
+    descriptors = len(os.listdir("/proc/self/fd"))
+    taker.start()
+    try:
+        with pytest.raises(KeyboardInterrupt), interruptible():
+            os.read(reading, 1)
+    finally:
+        ended.set()
+        taker.join()
+        os.close(writing)
+        os.close(reading)
+    assert not answers
+    assert interrupts.status == SIGNALS[number]
+    assert len(os.listdir("/proc/self/fd")) == descriptors - 2
+
+
+def test_a_question_that_is_answered_leaves_signals_as_they_were():
+    before = [signal.getsignal(number) for number in SIGNALS]
+    with interruptible():
+        during = [signal.getsignal(number) for number in SIGNALS]
+        inner = signal.set_wakeup_fd(-1)
+        signal.set_wakeup_fd(inner)
+    assert all(one not in before for one in during)
+    assert [signal.getsignal(number) for number in SIGNALS] == before
+    assert signal.set_wakeup_fd(-1) == -1 != inner
+    assert "memories-async-signals" not in {thread.name for thread in threading.enumerate()}
 
 
 def test_a_signal_while_names_are_read(account: Emulator, process, home: Path):
