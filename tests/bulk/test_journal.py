@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from memories_async import ConfigurationError, Memories
+from memories_async import ConfigurationError, Memories, sqlite
 from memories_async.bulk import Job, JobBusy, JournalError, Status
 from memories_async.bulk.journal import job_table, queries
 from memories_async.bulk.journal.database import Journal
@@ -186,6 +186,29 @@ async def test_a_dead_run_s_sending_items_become_unknown_and_are_not_sent_again(
         (unknown,) = [item async for item in job.items(status=Status.UNKNOWN)]
     assert (report.counts.done, report.counts.unknown, unknown.id) == (2, 1, 2)
     assert len(emulator.ledger) == 2
+
+
+async def test_no_job_is_left_whose_log_could_not_be_taken_into_its_file(
+    images: MakeImages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a full disk: to close the connection says nothing of it, and leaves half a file."""
+    taken: list[str] = []
+
+    def checkpoint(db: sqlite3.Connection) -> bool:
+        taken.append(db.execute("PRAGMA database_list").fetchone()[2])
+        raise sqlite3.OperationalError("database or disk is full")
+
+    pictures = images(3)
+    path = tmp_path / "made" / "job"
+    path.parent.mkdir()
+    with monkeypatch.context() as full:
+        full.setattr(sqlite, "checkpoint", checkpoint)
+        with pytest.raises(JournalError, match="disk is full"):
+            await Job.create(path, "embed_images", pictures)
+    assert taken == [f"{path}.planning"]
+    assert [left.name for left in path.parent.iterdir() if left.suffix != ".lock"] == []
+    async with await Job.create(path, "embed_images", pictures) as job:
+        assert (await job.counts()).planned == 3
 
 
 async def test_asking_who_runs_a_job_never_keeps_a_run_from_starting(

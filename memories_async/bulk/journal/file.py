@@ -89,7 +89,10 @@ class JobFile:
         db = self.connection()
         self.tally = job_table.tally(db)
         db.execute("COMMIT")
-        # Closing takes the log into the file, which then is all there is of the job.
+        # The log goes into the file, which then is all there is of the job. Closing does that, too,
+        # but says nothing where the disk is full, and the log stays behind under the old name.
+        if not sqlite.checkpoint(db):
+            raise sqlite3.OperationalError("another process reads the file")
         self.close_connection()
         self._refuse_what_is_there()
         for suffix in sqlite.SUFFIXES:
