@@ -131,9 +131,9 @@ def test_a_line_is_shown_once_beside_the_application_s_own(
 def test_a_level_that_is_none_is_said(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setenv("MEMORIES_LOG", "trace")
+    monkeypatch.setenv("MEMORIES_LOG", "loud")
     Memories("key")
-    assert caplog.messages == ["MEMORIES_LOG is 'trace', no level such as debug or info"]
+    assert caplog.messages == ["MEMORIES_LOG is 'loud', no level such as debug or info"]
 
 
 @pytest.mark.parametrize(
