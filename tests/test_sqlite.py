@@ -22,6 +22,7 @@ from memories_async.bulk.ledger.sqlite import SCHEMA as LEDGER
 from memories_async.errors import ConfigurationError
 from memories_async.sqlite import Schema
 from tests import sources
+from tests.locks import locks_held
 
 NOTES = Schema(
     application_id=0x6E6F7465,
@@ -32,21 +33,6 @@ NOTES = Schema(
 )
 POSIX = pytest.mark.skipif(os.name != "posix", reason="modes and links are those of POSIX")
 PROC = pytest.mark.skipif(not Path("/proc/locks").exists(), reason="/proc/locks is Linux's own")
-
-
-def locks_held(path: Path) -> int:
-    """Count the POSIX locks that this process holds on a file and on what lies beside it."""
-    inodes = {
-        os.stat(name).st_ino
-        for name in (path, *(f"{path}{suffix}" for suffix in sqlite.SUFFIXES))
-        if os.path.exists(name)
-    }
-    lines = [line.split() for line in Path("/proc/locks").read_text().splitlines()]
-    return sum(
-        line[1] == "POSIX" and int(line[4]) == os.getpid() and int(line[5].split(":")[-1]) in inodes
-        for line in lines
-        if line[1] != "->"
-    )
 
 
 def calls(tree: ast.AST) -> list[str]:
@@ -339,6 +325,7 @@ import sys
 from memories_async import sqlite
 from memories_async.bulk.ledger.sqlite import SCHEMA as LEDGER
 from tests import sources
+from tests.locks import locks_held
 from tests.test_sqlite import NOTES
 db = sqlite.connect_for_reading(sys.argv[1], NOTES)
 print(db.execute("SELECT text FROM note").fetchall())

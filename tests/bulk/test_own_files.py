@@ -15,7 +15,8 @@ from memories_async.emulator import Emulator
 from memories_async.emulator.faults import InjectedFault
 from tests.bulk.conftest import MakeImages
 from tests.bulk.ledgers import assert_journal_matches, items_of, until
-from tests.test_sqlite import PROC, locks_held
+from tests.locks import locks_held
+from tests.test_sqlite import PROC
 
 pytestmark = pytest.mark.anyio
 

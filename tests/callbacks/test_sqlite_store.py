@@ -25,6 +25,7 @@ from tests import forks
 from tests.callbacks.conftest import NOW, SOON
 from tests.callbacks.test_stores import delivery
 from tests.emulator.conftest import until
+from tests.locks import locks_held
 
 pytestmark = pytest.mark.anyio
 
@@ -60,15 +61,6 @@ def deleted_files() -> list[str]:
     return [name for name in names if name.endswith(" (deleted)") and "callbacks.db" in name]
 
 
-def posix_locks(path: Path) -> int:
-    """Return how many locks this process holds on a file and on its shared memory."""
-    inodes = {os.stat(f"{path}{suffix}").st_ino for suffix in ("", "-shm")}
-    rows = [line.split() for line in Path("/proc/locks").read_text().splitlines()]
-    return sum(
-        row[4] == str(os.getpid()) and int(row[5].rpartition(":")[2]) in inodes for row in rows
-    )
-
-
 @LINUX
 async def test_what_is_acknowledged_outlives_workers_that_come_and_go(tmp_path: Path) -> None:
     """One worker waits, another looks and closes: the first one's write-ahead log must stay."""
@@ -77,7 +69,7 @@ async def test_what_is_acknowledged_outlives_workers_that_come_and_go(tmp_path: 
     await store.open("a", None, NOW)
     await store.bind("a", "task-1", NOW)
     async with store.watch("task-1"):
-        assert posix_locks(path) >= 2
+        assert len(locks_held(path)) >= 2
         assert await in_another_process(path, LOOK_AND_CLOSE) == "None"
         assert deleted_files() == []
         assert await store.deliver("a", delivery(body=b"paid")) is DeliveryStatus.FIRST
@@ -90,11 +82,12 @@ async def test_a_second_store_of_the_process_leaves_the_first_one_s_locks(tmp_pa
     path = tmp_path / "callbacks.db"
     first, second = SqliteStore(path), SqliteStore(path)
     await first.open("a", "a", NOW)
-    locks = posix_locks(path)
+    locks = locks_held(path)
+    assert len(locks) >= 2
     async with second.watch("a"):
         pass
     await second.aclose()
-    assert posix_locks(path) == locks >= 2
+    assert locks_held(path) == locks
     await first.aclose()
 
 

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import heapq
 import itertools
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,10 @@ FILM_SIZE = 50 * 1024 * 1024
 """The 50 MB upload of the matrix: at 75 % more is left than all socket buffers hold."""
 
 
+PATIENCE = 20.0
+"""Real seconds after which a clock leaps though it may not, so that a test that fails ends."""
+
+
 class LeapingClock(HurriedClock):
     """Wakes sleepers in the order of their times, after a moment in which sockets may move.
 
@@ -37,14 +42,15 @@ class LeapingClock(HurriedClock):
         moment: Real seconds before time leaps to the earliest sleeper.
 
     Attributes:
-        moment: The same.
+        may_leap: Whether what a test wants to happen before has happened.
         on_sleep: Called with the number of each sleep, from 1.
     """
 
     def __init__(self, chance: float = 0.5, moment: float = 0.001) -> None:
         super().__init__(chance)
         self.on_sleep: Callable[[int], object] = lambda number: None
-        self.moment = moment
+        self.may_leap: Callable[[], object] = lambda: True
+        self._moment = moment
         self._order = itertools.count()
         self._sleepers: list[tuple[float, int, asyncio.Future[None]]] = []
         self._leaping = False
@@ -60,9 +66,15 @@ class LeapingClock(HurriedClock):
     def _schedule(self) -> None:
         if not self._leaping and self._sleepers:
             self._leaping = True
-            asyncio.get_running_loop().call_later(self.moment, self._leap)
+            self._wait(time.monotonic() + PATIENCE)
 
-    def _leap(self) -> None:
+    def _wait(self, latest: float) -> None:
+        asyncio.get_running_loop().call_later(self._moment, self._leap, latest)
+
+    def _leap(self, latest: float) -> None:
+        if not self.may_leap() and time.monotonic() < latest:
+            self._wait(latest)
+            return
         self._leaping = False
         while self._sleepers:
             at, _, wake = heapq.heappop(self._sleepers)

@@ -30,6 +30,7 @@ from memories_async.emulator import HttpResponse as Answer
 from memories_async.emulator import InjectedFault as Fault
 from memories_async.emulator import Reason, gateway
 from memories_async.limiters import MemoryLimiter
+from memories_async.observe import Throttled
 from tests.faults.conftest import PNG, Stage, caption, embed, failure_of, stored_video, until
 from tests.faults.proxy import Proxy
 
@@ -131,6 +132,10 @@ async def test_row_38_throttled_three_times(stage: Stage) -> None:
     await stage.saw(requests=4, billed=1)
 
 
+def throttled(stage: Stage) -> int:
+    return sum(isinstance(event, Throttled) for event in stage.recorded.events)
+
+
 async def test_row_38_one_pause_for_all_calls_of_the_bucket(stage: Stage) -> None:
     """Ten calls under way together are throttled together: one pause, and others run on."""
     stage.emulator.faults.add(Fault(CAPTIONS, Reason.THROTTLED, times=10))
@@ -141,6 +146,8 @@ async def test_row_38_one_pause_for_all_calls_of_the_bucket(stage: Stage) -> Non
         if len(together) < 10:  # at the first attempt
             together.append(await all_connected.wait())
 
+    # Who is told of it when the pause is over tells of another one.
+    stage.clock.may_leap = lambda: throttled(stage) == 10
     options = CallOptions(before_sending=wait_for_the_others)
     calls = [asyncio.ensure_future(caption(client, options)) for _ in range(10)]
     await asyncio.gather(*calls)
@@ -157,14 +164,14 @@ async def test_row_38_the_others_wait_and_another_bucket_does_not(stage: Stage) 
         await call()  # type: ignore[misc]  # an awaitable
         order.append(name)
 
-    stage.clock.moment = 0.05  # the pause lasts until the embedding has had its chance
-    throttled = asyncio.create_task(note("throttled", lambda: caption(client)))
+    stage.clock.may_leap = lambda: order  # the pause lasts until the embedding has had its chance
+    paused = asyncio.create_task(note("throttled", lambda: caption(client)))
     await until(lambda: stage.clock.slept)
     began = stage.clock.now
     await asyncio.gather(
         note("other bucket", lambda: embed(client)), note("waiting", lambda: caption(client))
     )
-    await throttled
+    await paused
     assert order[0] == "other bucket"
     assert stage.clock.now - began == 60
     assert [seconds for seconds in stage.clock.slept if seconds] == [60]
@@ -174,14 +181,14 @@ async def test_row_38_the_others_wait_and_another_bucket_does_not(stage: Stage) 
 async def test_row_38_a_cancelled_sleeper_harms_nobody(stage: Stage) -> None:
     stage.emulator.faults.add(Fault(CAPTIONS, Answer(status=429, headers={"Retry-After": "60"})))
     client = stage.client()
-    stage.clock.moment = 0.05
-    throttled = asyncio.ensure_future(caption(client))
+    paused = asyncio.ensure_future(caption(client))
+    stage.clock.may_leap = paused.done
     await until(lambda: stage.clock.slept)
     waiting = asyncio.ensure_future(caption(client))
     await asyncio.sleep(0.001)
-    throttled.cancel()
+    paused.cancel()
     await waiting
-    assert throttled.cancelled()
+    assert paused.cancelled()
     await stage.saw(requests=2, billed=1)
 
 
