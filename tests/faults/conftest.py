@@ -42,6 +42,7 @@ class LeapingClock(HurriedClock):
         moment: Real seconds before time leaps to the earliest sleeper.
 
     Attributes:
+        moment: The same.
         may_leap: Whether what a test wants to happen before has happened.
         on_sleep: Called with the number of each sleep, from 1.
     """
@@ -50,7 +51,7 @@ class LeapingClock(HurriedClock):
         super().__init__(chance)
         self.on_sleep: Callable[[int], object] = lambda number: None
         self.may_leap: Callable[[], object] = lambda: True
-        self._moment = moment
+        self.moment = moment
         self._order = itertools.count()
         self._sleepers: list[tuple[float, int, asyncio.Future[None]]] = []
         self._leaping = False
@@ -69,7 +70,7 @@ class LeapingClock(HurriedClock):
             self._wait(time.monotonic() + PATIENCE)
 
     def _wait(self, latest: float) -> None:
-        asyncio.get_running_loop().call_later(self._moment, self._leap, latest)
+        asyncio.get_running_loop().call_later(self.moment, self._leap, latest)
 
     def _leap(self, latest: float) -> None:
         if not self.may_leap() and time.monotonic() < latest:
