@@ -395,12 +395,13 @@ async def test_who_stops_waiting_leaves_nothing_behind(world: World) -> None:
     world.emulator.callbacks.add(CallbackFault(None, Dropped(), times=None))
     task_id = await world.submit()
     waits = [asyncio.create_task(world.inbox.result(task_id)) for _ in range(10)]
-    await asyncio.sleep(0.02)
+    watched = world.place.opened[0]._subscribers._events
+    await until(lambda: sum(map(len, watched.values())) == 10)
     for wait in waits:
         wait.cancel()
     ended = await asyncio.gather(*waits, return_exceptions=True)
     assert all(isinstance(end, asyncio.CancelledError) for end in ended)
-    assert not world.place.opened[0]._subscribers._events
+    assert not watched
 
 
 # --- library videos ---------------------------------------------------------------------------

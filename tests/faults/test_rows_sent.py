@@ -29,7 +29,7 @@ from memories_async.emulator import Cut, Drip, Hang, Raw
 from memories_async.emulator import HttpResponse as Answer
 from memories_async.emulator import InjectedFault as Fault
 from memories_async.operations import ADD_IMAGES, CAPTION_IMAGE_FILE, Operation
-from tests.faults.conftest import PNG, Stage, caption, failure_of, stored_video
+from tests.faults.conftest import PNG, Stage, caption, failure_of, stored_video, until
 from tests.faults.proxy import Plan
 
 pytestmark = pytest.mark.anyio
@@ -179,7 +179,14 @@ async def test_row_23_a_connection_that_the_server_closed_is_noticed(stage: Stag
     stage.proxy.plans.append(Plan(answer=answer, how="close"))
     client = stage.client()
     await caption(client)
-    await asyncio.sleep(0.01)
+    opened = await (await client._dispatcher.engine()).http._sessions.current()
+    pool: Any = opened.session.connector
+    await until(
+        lambda: (
+            not pool._acquired
+            and not any(idle.is_connected() for host in pool._conns.values() for idle, _ in host)
+        )
+    )
     await caption(client)
     assert stage.proxy.connections == 3
     await stage.saw(requests=3, billed=3)

@@ -37,6 +37,7 @@ from tests.faults.conftest import (
     caption,
     embed,
     on_stage,
+    until,
 )
 from tests.faults.scenarios import SCENARIOS
 from tests.for_each import for_each
@@ -232,7 +233,7 @@ def test_s02_the_key_in_no_traceback_of_a_cancelled_call(
 async def test_s02_the_key_in_no_stack_of_a_running_task(stage: Stage, tmp_path: Path) -> None:
     SCENARIOS["no answer"](stage)
     calling = asyncio.ensure_future(caption(stage.client()))
-    await asyncio.sleep(0.05)
+    await until(lambda: stage.emulator.ledger)  # it has the request, and keeps silent
     shown = io.StringIO()
     for task in asyncio.all_tasks():
         task.print_stack(file=shown)
