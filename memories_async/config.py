@@ -69,20 +69,25 @@ class Secret:
         """Return what came back without the key, which a gateway may have echoed into it."""
         if len(self._value) <= 8:
             return data  # a key of a few letters, as tests use, would take words apart
-        for rare, written in _written(self._value):
-            if rare in data and written in data:
-                data = data.replace(written, _MASK)
-        # Echoed in JSON, a URL or a page, any of its characters may be spelled in another way.
-        escaped = b"\\" in data or b"%" in data or b"&" in data or b"\0" in data
-        # In ASCII there is none that nobody sees: a look for each would cost as much as the JSON.
-        escaped = escaped or (not data.isascii() and any(unseen in data for unseen in _UNSEEN))
-        # Of a token of 2,000 characters the whole pattern takes a second to compile.
-        if escaped and _spellings(self._value[:_PART]).search(data):
+        # Bytes are asked for single ones by number: where the question is itself bytes, Python
+        # first fails to read it as a number, which costs ten times as much as to look.
+        for rare, spelled in _written(self._value):
+            if rare in data:
+                for written in spelled:
+                    data = data.replace(written, _MASK)
+        # Echoed in JSON, a URL or a page, any of its characters may be spelled in another way. Of
+        # a token of 2,000 characters the whole pattern takes a second to compile.
+        if _is_escaped(data) and _spellings(self._value[:_PART]).search(data):
             data = _spellings(self._value).sub(_MASK, data)
         # Refusals are short; of what is long, a vector above all, each search costs time.
         if len(data) > _LONGEST_REFUSAL or len(self._value) < _LONG_KEY:
             return data
-        return _without_beginnings(self._value[::-1], _without_beginnings(self._value, data))
+        lower = data.lower()
+        for whole in _both_ways(self._value):
+            if lower.find(whole[:_PART]) >= 0:
+                data = _without_beginnings(whole, data)
+                lower = data.lower()
+        return data
 
     def __repr__(self) -> str:
         return (
@@ -105,6 +110,9 @@ class Secret:
 _MASK = "…".encode()
 _UNSEEN = tuple("\u200b \u200c \u200d \u2060 \ufeff \u00ad".encode().split())
 """Characters that nobody sees, and that may stand between those of a key."""
+_BACKSLASH, _PERCENT, _AMPERSAND, _NUL = b"\\%&\0"
+"""One of them stands in any other spelling of a character."""
+_FIRST_OF_UNSEEN = bytes({unseen[0] for unseen in _UNSEEN})
 _LONGEST_REFUSAL = 8192
 _LONG_KEY = 16
 """A shorter key may have words in it: parts of it are not looked for."""
@@ -113,11 +121,11 @@ _PART = 8
 
 
 @functools.lru_cache(maxsize=16)
-def _written(key: str) -> tuple[tuple[bytes, bytes], ...]:
+def _written(key: str) -> tuple[tuple[int, tuple[bytes, ...]], ...]:
     """Return a key as it is, in base 16, and in base 64, wherever in what was packed it stood.
 
-    Before each stands a character of it that vectors do not have: to look for that one first takes
-    an eighth of the time.
+    Before those that share it stands a character that vectors do not have: to look for that one
+    first takes an eighth of the time.
     """
     whole = key.encode()
     written = [whole, whole.hex().encode(), whole.hex().upper().encode()]
@@ -126,10 +134,19 @@ def _written(key: str) -> tuple[tuple[bytes, bytes], ...]:
         # The characters at either end hold bits of what stood beside it.
         some = some[-(-before * 8 // 6) : (before + len(whole)) * 8 // 6]
         written += [some, some.translate(bytes.maketrans(b"+/", b"-_"))]
-    return tuple(
-        ((re.search(rb"[A-DF-Zjkqv-z]", some) or [some[:1]])[0], some)
-        for some in dict.fromkeys(written)
-    )
+    by_rare: dict[int, list[bytes]] = {}
+    for some in dict.fromkeys(written):
+        letters = [letter[0] for letter in re.findall(rb"[A-DF-Zjkqv-z]", some)] or [some[0]]
+        rare = next((letter for letter in letters if letter in by_rare), letters[0])
+        by_rare.setdefault(rare, []).append(some)
+    return tuple((rare, tuple(spelled)) for rare, spelled in by_rare.items())
+
+
+@functools.lru_cache(maxsize=16)
+def _both_ways(key: str) -> tuple[bytes, bytes]:
+    """Return a key in lower case, as it is and from its end."""
+    lower = key.lower().encode()
+    return lower, lower[::-1]
 
 
 @functools.lru_cache(maxsize=32)
@@ -156,9 +173,24 @@ def _spellings(key: str) -> re.Pattern[bytes]:
     return re.compile(between.join(spelled(character).encode() for character in key))
 
 
-def _without_beginnings(key: str, data: bytes) -> bytes:
-    """Mask a key that was cut, whatever its letters' case: its beginning, as long as it goes."""
-    whole, lower = key.lower().encode(), data.lower()
+def _is_escaped(data: bytes) -> bool:
+    """Tell whether there are characters that are spelled in another way, or that nobody sees."""
+    if _BACKSLASH in data or _PERCENT in data or _AMPERSAND in data or _NUL in data:
+        return True
+    for first in _FIRST_OF_UNSEEN:
+        if first in data:
+            return any(data.find(unseen) >= 0 for unseen in _UNSEEN)
+    return False
+
+
+def _without_beginnings(whole: bytes, data: bytes) -> bytes:
+    """Mask a key that was cut, whatever its letters' case: its beginning, as long as it goes.
+
+    Args:
+        whole: The key in lower case.
+        data: What holds it.
+    """
+    lower = data.lower()
     kept: list[bytes] = []
     end = 0
     while (start := lower.find(whole[:_PART], end)) >= 0:

@@ -64,11 +64,14 @@ class _Fixed(dict[str, V]):
 
 
 def _fixed(given: Mapping[str, object]) -> Mapping[str, object]:
-    return given if isinstance(given, _Fixed) else _Fixed[object](given)
+    # Called with its parameter, a generic class tries to note it on what it makes, and fails.
+    fixed: _Fixed[object] = given if isinstance(given, _Fixed) else _Fixed(given)
+    return fixed
 
 
 def _fixed_texts(given: Mapping[str, str]) -> Mapping[str, str]:
-    return given if isinstance(given, _Fixed) else _Fixed[str](given)
+    fixed: _Fixed[str] = given if isinstance(given, _Fixed) else _Fixed(given)
+    return fixed
 
 
 _OF_THE_CALL: Mapping[str, bool] = {"of_the_call": True}

@@ -98,7 +98,7 @@ def _sources_problem(name: str, values: Iterable[object]) -> Problem:
 
 
 def _is_many(value: object) -> bool:
-    single = isinstance(value, str | bytes | bytearray | memoryview | os.PathLike | Media | Mapping)
+    single = isinstance(value, (str, bytes, bytearray, memoryview, os.PathLike, Media, Mapping))
     is_file = callable(attribute(value, "read"))
     return isinstance(value, Iterable | AsyncIterable) and not single and not is_file
 
@@ -167,6 +167,9 @@ means(Iterable[Source], SOURCES)
 means(Iterable[Source] | AsyncIterable[Source], MANY)
 
 
+_KNOWN = (str, bytes, bytearray, memoryview, os.PathLike, Media, AsyncIterable)
+
+
 def is_named(source: object) -> TypeGuard[Named]:
     """Tell whether a tuple is one file with its name; any other tuple is a sequence of sources."""
     if not isinstance(source, tuple):
@@ -211,7 +214,7 @@ def is_source(value: object) -> bool:
     """Tell whether a value is of a kind that may be sent, without touching what it stands for."""
     if isinstance(value, type):
         return False
-    known = isinstance(value, str | Buffer | os.PathLike | Media | AsyncIterable)
+    known = isinstance(value, _KNOWN)
     return known or is_named(value) or is_file(value) or is_picture(value) or _is_buffer(value)
 
 
@@ -231,11 +234,13 @@ def path_of(path: str | os.PathLike[str]) -> str:
 
 def listed(sources: Source | Iterable[Source]) -> list[Source]:
     """Return one source, or all that an iterable yields, as a list."""
-    single = is_source(sources)
-    several = isinstance(sources, Iterable) and not isinstance(sources, Mapping)
-    if single or not several:  # what is neither, the call refuses by its name
-        return [cast("Source", sources)]
-    return list(cast("Iterable[Source]", sources))
+    if (
+        not is_source(sources)
+        and isinstance(sources, Iterable)
+        and not isinstance(sources, Mapping)
+    ):
+        return list(cast("Iterable[Source]", sources))
+    return [cast("Source", sources)]  # what is neither, the call refuses by its name
 
 
 def _is_buffer(source: object) -> bool:

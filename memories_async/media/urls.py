@@ -50,6 +50,6 @@ def check_url(url: str, field: str) -> str:
         raise ConfigurationError(f"{field} is not a URL: {url_problem(url, error)}") from None
     if parts.scheme.lower() not in ("http", "https") or not parts.hostname:
         raise ConfigurationError(f"{field} must be an http(s) URL, not {shown_url(url)}")
-    if parts.username is not None or parts.password is not None:
+    if "@" in parts.netloc:
         raise ConfigurationError(f"{field} must not carry a user name or password")
     return url

@@ -145,7 +145,7 @@ class _Exchange:
                     allow_redirects=False,
                     proxy=None if proxy is None else proxy.address,
                     proxy_headers=_login(proxy),
-                    timeout=Unlimited(exchange=self),
+                    timeout=Unlimited(self),
                 )
                 return await self.receive(response)
         except answers.TooLargeError:
@@ -266,7 +266,8 @@ _LOST = Failure(Fault.LOST)
 
 
 def _headers(request: Request[Any], proxy: Proxy | None) -> dict[str, str]:
-    headers = {"Accept": "application/json"}
+    """Return what differs from the session's own; the type of a body comes with it."""
+    headers: dict[str, str] = {}
     if request.file is not None:  # packed, its length would not be what progress counts
         headers = {"Accept": "*/*", "Accept-Encoding": "identity", **request.file.headers()}
     if request.headers:
@@ -275,8 +276,6 @@ def _headers(request: Request[Any], proxy: Proxy | None) -> dict[str, str]:
         headers |= request.headers
     if request.key is not None:
         headers["Authorization"] = _HeaderSecret(request.key.reveal())
-    if request.body is not None:
-        headers["Content-Type"] = request.body.content_type
     if proxy is not None and not request.url.startswith("https:"):
         headers |= _login(proxy)  # in the clear there is no tunnel: the proxy reads the request
     return headers

@@ -82,7 +82,7 @@ class Sessions:
                 ssl=self._ssl_context or True,
             ),
             cookie_jar=aiohttp.DummyCookieJar(),
-            headers={"User-Agent": USER_AGENT},
+            headers={"User-Agent": USER_AGENT, "Accept": "application/json"},
             # Proxies are looked up per request; aiohttp's trust_env would also read ~/.netrc, and
             # what stands there must never replace the key.
             trust_env=False,
@@ -126,7 +126,6 @@ class Awaiting(Protocol):
         ...
 
 
-@attrs.frozen(eq=False)
 class Unlimited(aiohttp.ClientTimeout):
     """No limit of aiohttp's own, and whose connection is asked for.
 
@@ -134,9 +133,18 @@ class Unlimited(aiohttp.ClientTimeout):
     the caller's. A context variable would reach it, too, but outlive the call: every timer copies
     its context, and asyncio keeps a hundred cancelled timers and more, each then with a whole
     request and its body.
+
+    Attributes:
+        exchange: Asked for the connection.
     """
 
-    exchange: Awaiting = attrs.field(kw_only=True)
+    # Said by the class, no call has to set them; the limit below is never come to.
+    total = connect = sock_connect = sock_read = None
+    ceil_threshold = 0.0
+    exchange: Awaiting
+
+    def __init__(self, exchange: Awaiting) -> None:
+        object.__setattr__(self, "exchange", exchange)  # the class above is frozen
 
 
 def is_quiet(protocol: ResponseHandler) -> bool:
