@@ -20,6 +20,7 @@ from memories_async.errors import (
     ConnectError,
     ConnectTimeout,
     DeadlineExceeded,
+    DecodeError,
     DnsError,
     MemoriesError,
     NotFound,
@@ -97,6 +98,8 @@ def error_of(
         return kind(message)
     if fault is Fault.TOO_LARGE:
         return AnswerTooLarge("the answer exceeds 16 MiB", status=failure.status)
+    if fault is Fault.PACKED:
+        return DecodeError(message, status=failure.status)
     if transfer.state is State.SENT:
         if fault is Fault.TIMED_OUT:
             late = request.until is not None and request.until <= now

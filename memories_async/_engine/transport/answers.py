@@ -16,6 +16,7 @@ from memories_async._engine.request import Request
 from memories_async._engine.transport import failures
 from memories_async._engine.transport.downloads import PartialFile
 from memories_async._engine.transport.failures import Failure, Fault
+from memories_async._engine.transport.packed import packing_of, unpacked
 from memories_async.config import Secret
 
 LARGEST_ANSWER = 16 * 1024 * 1024
@@ -77,6 +78,8 @@ async def save(
             return Failure(Fault.NOT_CONTINUED, status=response.status)
         file.begin_anew()
     chunks = _chunks(response, request.policy.stall_timeout)
+    if packing := packing_of(response.headers):
+        chunks = unpacked(chunks, packing)
     first = b"" if file.received else await _first_of(chunks)
     headers = _kept(response, request.key)
     if len(first) <= LONGEST_REFUSAL and _is_refusal(first):
@@ -148,6 +151,19 @@ async def reply(response: aiohttp.ClientResponse, key: Secret | None) -> Reply:
     """Read a whole answer; should it echo the key, no message, log or traceback will know."""
     headers = _kept(response, key)
     return Reply(response.status, headers, _hidden(key, await _read(response)))
+
+
+async def refusal(response: aiohttp.ClientResponse, key: Secret | None) -> Reply:
+    """Read the answer to a download that is no file; it may come packed as the file may."""
+    chunks: AsyncIterator[bytes] = response.content.iter_any()
+    if packing := packing_of(response.headers):
+        chunks = unpacked(chunks, packing)
+    body = bytearray()
+    async for chunk in chunks:
+        body += chunk
+        if len(body) > LARGEST_ANSWER:
+            raise TooLargeError
+    return Reply(response.status, _kept(response, key), _hidden(key, bytes(body)))
 
 
 def _hidden(key: Secret | None, body: bytes) -> bytes:

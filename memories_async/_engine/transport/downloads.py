@@ -14,6 +14,7 @@ from typing import Any
 
 from memories_async._engine.body.budget import UploadBudget
 from memories_async._engine.body.writer import Transfer
+from memories_async._engine.transport.packed import packing_of
 from memories_async.errors import MediaError
 from memories_async.media.readers import READ_SIZE
 
@@ -117,17 +118,20 @@ class PartialFile:
             headers: The answer's.
         """
         length = headers.get("Content-Length", "")
+        packed = bool(packing_of(headers))  # then lengths and ranges are not the file's own
         if not self.received:
-            self.total = int(length) if length.isdecimal() else None
+            self.total = int(length) if length.isdecimal() and not packed else None
             tag = headers.get("ETag", "")
             weak = tag.startswith("W/")
             self._validator = tag if tag and not weak else headers.get("Last-Modified")
             ranges = headers.get("Accept-Ranges", "").lower()
-            self.continuable = ranges != "none" and bool(ranges == "bytes" or self._validator)
+            continuable = ranges != "none" and bool(ranges == "bytes" or self._validator)
+            self.continuable = continuable and not packed
             return status == 200
         found = _RANGE.fullmatch(headers.get("Content-Range", "").strip())
         continued = (
             status == 206
+            and not packed
             and found is not None
             and int(found[1]) == self.received
             and (self.total is None or found[2] in ("*", str(self.total)))

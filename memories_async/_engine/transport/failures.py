@@ -24,6 +24,7 @@ class Fault(enum.Enum):
     NOT_HTTP = "what came back is not HTTP"
     TIMED_OUT = "time ran out"
     NOT_CONTINUED = "the file does not go on where it was cut off"
+    PACKED = "the file came packed, which was not asked for, and cannot be had whole"
     TOO_LARGE = "the answer is too large"
 
 

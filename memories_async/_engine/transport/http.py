@@ -19,6 +19,7 @@ from memories_async._engine.request import Request, State, origin_of
 from memories_async._engine.transport import answers, failures
 from memories_async._engine.transport.answers import Reply, Saved
 from memories_async._engine.transport.failures import Failure, Fault
+from memories_async._engine.transport.packed import PackedError
 from memories_async._engine.transport.payload import Connection, Payload
 from memories_async._engine.transport.sessions import Sessions, Unlimited, is_quiet
 from memories_async.addresses import Proxy
@@ -146,10 +147,13 @@ class _Exchange:
                     proxy=None if proxy is None else proxy.address,
                     proxy_headers=_login(proxy),
                     timeout=Unlimited(self),
+                    auto_decompress=request.file is None,
                 )
                 return await self.receive(response)
         except answers.TooLargeError:
             failure = Failure(Fault.TOO_LARGE)
+        except PackedError as error:
+            failure = Failure(Fault.PACKED, str(error))
         except (aiohttp.ClientError, OSError, ValueError) as error:
             # aiohttp's own exceptions hold the request's headers, so none of them goes further:
             # what matters is copied, and the caller's exception is raised outside this handler.
@@ -223,10 +227,13 @@ class _Exchange:
     async def receive(self, response: aiohttp.ClientResponse) -> Reply | Saved | Failure:
         """Read the answer, whose head has come."""
         request = self.request
-        if request.file is not None and answers.is_file(response):
+        if request.file is None:
+            reply = await answers.reply(response, request.key)
+        elif answers.is_file(response):
             self._limit(None)  # a long download is no late answer
             return await answers.save(response, request, request.file, self.protocol, self.transfer)
-        reply = await answers.reply(response, request.key)
+        else:
+            reply = await answers.refusal(response, request.key)
         for secret in _of_the_proxy(self.proxy):  # its own refusal may repeat what it was told
             reply = attrs.evolve(reply, body=secret.hide(reply.body))
         return reply

@@ -1,0 +1,150 @@
+"""Downloads that come packed although they were asked for as they are: whole, or not taken."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from memories_async import DecodeError, NotFound, OutcomeUnknown, Progress
+from tests.engine.raw_server import Conversation, RawServer
+from tests.engine.test_cut_downloads import downloaded, head
+
+pytestmark = pytest.mark.anyio
+
+FILM = os.urandom(100_000) + bytes(5_000_000) + os.urandom(100_000)
+HALF = len(FILM) // 2
+
+
+def headless(data: bytes) -> bytes:
+    packer = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+    return packer.compress(data) + packer.flush()
+
+
+def framed(body: bytes, status: str = "200 OK", **headers: object) -> bytes:
+    return head(status, Content_Length=len(body), **headers) + body
+
+
+def chunked(body: bytes, status: str = "200 OK", **headers: object) -> bytes:
+    pieces = (body[start : start + 5000] for start in range(0, len(body), 5000))
+    said = b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces)
+    return head(status, Transfer_Encoding="chunked", **headers) + said + b"0\r\n\r\n"
+
+
+FRAMINGS = pytest.mark.parametrize("frame", [framed, chunked])
+
+
+async def answered(answer: bytes, folder: Path) -> tuple[RawServer, Path, list[Progress]]:
+    async def serve(conversation: Conversation) -> None:
+        await conversation.request()
+        await conversation.send(answer)
+
+    return await downloaded(serve, folder)
+
+
+@FRAMINGS
+@pytest.mark.parametrize(
+    ("packing", "packed"),
+    [
+        ("gzip", gzip.compress(FILM)),
+        ("GZip", gzip.compress(FILM[:HALF]) + gzip.compress(FILM[HALF:])),
+        ("gzip", b"".join(gzip.compress(b"") for _ in range(2000)) + gzip.compress(FILM)),
+        ("deflate", zlib.compress(FILM)),
+        ("deflate", headless(FILM)),
+        ("aws-chunked", FILM),
+        ("identity", FILM),
+    ],
+    ids=["gzip", "two members", "2001 members", "deflate", "headless", "no packing", "identity"],
+)
+async def test_a_whole_one_is_unpacked(
+    frame: Callable[..., bytes], packing: str, packed: bytes, tmp_path: Path
+) -> None:
+    _, target, told = await answered(frame(packed, Content_Encoding=packing), tmp_path)
+    whole = target.read_bytes() == FILM  # pytest would compare millions of bytes line by line
+    assert whole
+    assert {progress.total for progress in told} <= {None, len(FILM)}
+    assert max(progress.sent for progress in told) <= len(FILM)
+    assert os.listdir(tmp_path) == ["a.mp4"]
+
+
+@FRAMINGS
+@pytest.mark.parametrize(
+    ("packing", "packed"),
+    [
+        ("gzip", gzip.compress(FILM)[:150_000]),
+        ("gzip", gzip.compress(FILM)[:-1]),
+        ("gzip", gzip.compress(FILM)[:-8] + bytes(8)),
+        ("gzip", gzip.compress(FILM[:HALF]) + gzip.compress(FILM[HALF:])[:-9]),
+        ("gzip", FILM),
+        ("deflate", zlib.compress(FILM)[:-1]),
+        ("deflate", headless(FILM)[:-1]),
+        ("br", FILM),
+        ("zstd", FILM),
+    ],
+    ids=["cut", "a byte", "checksum", "second", "not gzip", "deflate", "headless", "br", "zstd"],
+)
+async def test_one_that_is_not_whole_is_not_taken_and_not_asked_for_again(
+    frame: Callable[..., bytes], packing: str, packed: bytes, tmp_path: Path
+) -> None:
+    answer = frame(packed, Content_Encoding=packing, Accept_Ranges="bytes", ETag='"abc"')
+    requests = 0
+
+    async def serve(conversation: Conversation) -> None:
+        nonlocal requests
+        await conversation.request()
+        requests += 1
+        await conversation.send(answer)
+
+    with pytest.raises(DecodeError, match=rf"came packed, .*\({packing}[,:]") as caught:
+        await downloaded(serve, tmp_path)
+    assert (caught.value.status, caught.value.attempts, requests) == (200, 1, 1)
+    assert os.listdir(tmp_path) == []
+
+
+async def test_the_rest_of_a_packed_one_is_not_asked_for(tmp_path: Path) -> None:
+    """Its ranges count packed bytes."""
+    packed = gzip.compress(FILM)
+    said = {"Content_Encoding": "gzip", "Accept_Ranges": "bytes", "ETag": '"abc"'}
+    cut = framed(packed, **said)[:-5]
+    with pytest.raises(OutcomeUnknown, match=r"bytes had come and may be billed") as caught:
+        await answered(cut, tmp_path)
+    assert caught.value.attempts == 1
+    assert os.listdir(tmp_path) == []
+
+
+async def test_a_rest_that_comes_packed_is_not_taken(tmp_path: Path) -> None:
+    async def serve(conversation: Conversation) -> None:
+        request = await conversation.request()
+        if (asked := request.headers.get("range")) is None:
+            await conversation.send(framed(FILM, ETag='"abc"')[:-HALF])
+            return
+        start = int(asked.removeprefix("bytes=").removesuffix("-"))
+        rest = gzip.compress(FILM[start:])
+        span = f"bytes {start}-{len(FILM) - 1}/{len(FILM)}"
+        said = {"Content_Range": span, "Content_Encoding": "gzip"}
+        await conversation.send(framed(rest, "206 Partial Content", **said))
+
+    with pytest.raises(OutcomeUnknown, match="does not go on where it was cut off"):
+        await downloaded(serve, tmp_path)
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("kind", ["application/json", "application/octet-stream"])
+@pytest.mark.parametrize("packed", [True, False])
+async def test_a_refusal_is_read_packed_or_not(kind: str, packed: bool, tmp_path: Path) -> None:
+    body = json.dumps({"code": "404", "msg": "there is none"}).encode()
+    said = {"Content_Type": kind} | ({"Content_Encoding": "gzip"} if packed else {})
+    answer = framed(gzip.compress(body) if packed else body, **said)
+    with pytest.raises(NotFound, match="there is none"):
+        await answered(answer, tmp_path)
+    assert os.listdir(tmp_path) == []
+
+
+async def test_an_empty_refusal_that_calls_itself_packed_is_one(tmp_path: Path) -> None:
+    with pytest.raises(NotFound):
+        await answered(framed(b"", "404 Not Found", Content_Encoding="gzip"), tmp_path)
