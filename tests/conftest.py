@@ -114,12 +114,14 @@ class PatientLoop(asyncio.SelectorEventLoop):
 def pytest_collection() -> None:
     """Let examples take their time: that says more of the machine's load than of what is tested.
 
+    And draw a fifth as many as usual: HYPOTHESIS_PROFILE=thorough draws the usual number.
     Here, as the process that hands tests out to others collects none and need not load hypothesis.
     """
     import hypothesis
 
-    hypothesis.settings.register_profile("loaded machine", deadline=None)
-    hypothesis.settings.load_profile("loaded machine")
+    hypothesis.settings.register_profile("thorough", deadline=None)
+    hypothesis.settings.register_profile("quick", deadline=None, max_examples=20)
+    hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
 
 
 def pytest_collection_finish() -> None:

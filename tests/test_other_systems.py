@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[1]
 MEDIA = ROOT / "examples" / "media"
 
 
-@pytest.mark.parametrize("system", ["win32", "darwin"])
+@pytest.mark.parametrize("system", ["win32", pytest.param("darwin", marks=pytest.mark.slow)])
 def test_everything_imports_and_lives(system: str, tmp_path: Path) -> None:
     """It starts twice: the second finds the first one's files, and pays for nothing twice."""
     shutil.copy(MEDIA / "frame-1.3s.jpg", tmp_path / "photo.jpg")

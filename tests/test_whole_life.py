@@ -24,6 +24,7 @@ async def test_the_whole_life(capsys: pytest.CaptureFixture[str]) -> None:
     check(capsys.readouterr().out)
 
 
+@pytest.mark.slow
 def test_the_whole_life_blocking(capsys: pytest.CaptureFixture[str]) -> None:
     example = runpy.run_path(str(EXAMPLES / "whole_life_blocking.py"))
     assert example["main"]() == 0

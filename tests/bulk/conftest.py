@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+import subprocess
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import pytest
 from memories_async import Memories
 from memories_async.emulator import Emulator
 from memories_async.emulator.engines.hashing import HashEngine
+from tests import forks
 from tests.bulk.ledgers import PNG
 
 MakeImages = Callable[..., Path]
@@ -47,24 +48,21 @@ def images(tmp_path: Path) -> MakeImages:
 
 
 @pytest.fixture
-async def kill() -> AsyncIterator[Kill]:
-    """Return what runs a job in a process of its own, until that is killed."""
-    server = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "tests.bulk.killed_runs",
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-    )
-    assert server.stdin is not None
-    assert server.stdout is not None
+def kill() -> Iterator[Kill]:
+    """Return what runs a job in a process of its own, until that is killed.
+
+    No coroutine, as a fork's first moments and its end are waited for.
+    """
+    program = ["-m", "tests.bulk.killed_runs"]
+    server = forks.start(program, cwd=forks.ROOT, stdin=subprocess.PIPE, stderr=2)
     orders, answers = server.stdin, server.stdout
+    assert orders is not None
+    assert answers is not None
 
     async def order(job: Path, url: str = "", **details: Any) -> dict[str, int]:
         details.setdefault("run", {})
         orders.write(json.dumps({"job": str(job), "url": url, **details}).encode() + b"\n")
-        return dict(json.loads(await answers.readline()))
+        return dict(json.loads(await asyncio.to_thread(answers.readline)))
 
     yield order
-    orders.close()
-    await server.wait()
+    server.communicate()

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import collections
 import hashlib
+import os
 from collections.abc import Callable
 from pathlib import Path
 
-from memories_async.bulk import Item, Job, Status
+from memories_async import bulk
+from memories_async.bulk import Item, Job, RedisLedger, SqliteLedger, Status
 from memories_async.emulator.ledger import RequestLedger as Ledger
 
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -29,6 +31,17 @@ def billed_by_content(ledger: Ledger) -> collections.Counter[str]:
     return collections.Counter(
         file.sha256 for entry in ledger if entry.billed for file in entry.files
     )
+
+
+def ledger_at(kind: str, where: str, folder: str = "") -> bulk.Ledger:
+    """Return the engines' ledger of a kind, which all who name the same place share."""
+    if kind == "sqlite":
+        return SqliteLedger(where)
+    if kind == "redis":
+        return RedisLedger(where, job=folder)
+    from memories_async.ray import RayLedger
+
+    return RayLedger(os.path.basename(folder), os.path.join(folder, "ledger.sqlite"))
 
 
 def _digest(path: str) -> str:

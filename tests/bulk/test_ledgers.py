@@ -5,14 +5,11 @@ from __future__ import annotations
 import asyncio
 import os
 import pickle
-import signal
 import socket
-import sys
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
-import anyio
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -23,6 +20,8 @@ from memories_async.bulk import Ledger, RedisLedger, SqliteLedger, Status
 from memories_async.bulk.ledger import Begun, Entry, Totals
 from memories_async.bulk.ledger import entries as rules
 from memories_async.bulk.ledger import redis as redis_ledger
+from tests import forks
+from tests.bulk.ledgers import ledger_at
 from tests.callbacks.conftest import free_port, redis_server
 
 pytestmark = pytest.mark.anyio
@@ -67,16 +66,6 @@ def home(request: pytest.FixtureRequest, tmp_path: Path) -> list[str]:
 def make(home: list[str]) -> MakeLedger:
     """Return what opens the same ledger, as often as it is asked."""
     return lambda: ledger_at(*home)
-
-
-def ledger_at(kind: str, where: str, folder: str = "") -> Ledger:
-    if kind == "sqlite":
-        return SqliteLedger(where)
-    if kind == "redis":
-        return RedisLedger(where, job=folder)
-    from memories_async.ray import RayLedger
-
-    return RayLedger(os.path.basename(folder), os.path.join(folder, "ledger.sqlite"))
 
 
 @pytest.fixture
@@ -239,7 +228,7 @@ async def test_addresses_that_are_none(url: str, job: str) -> None:
 
 KILLED = """
 import asyncio, sys
-from tests.bulk.test_ledgers import ledger_at
+from tests.bulk.ledgers import ledger_at
 async def main():
     ledger = ledger_at(*sys.argv[1:])
     said, _ = await ledger.begin("a", "killed")
@@ -252,12 +241,16 @@ asyncio.run(main())
 """
 
 
+def _begun_and_killed(home: list[str]) -> None:
+    process = forks.start(["-c", KILLED, *home], cwd=forks.ROOT, stderr=2)
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"SEND\n"
+    process.kill()
+    process.communicate()
+
+
 async def test_killed_between_begin_and_settle(home: list[str], ledger: Ledger) -> None:
-    command = [sys.executable, "-c", KILLED, *home]
-    async with await anyio.open_process(command, stderr=None) as process:
-        assert process.stdout is not None
-        assert (await process.stdout.receive()).startswith(b"SEND")
-        process.send_signal(signal.SIGKILL)
+    await asyncio.to_thread(_begun_and_killed, home)
     assert (await ledger.begin("a", "next"))[0] is Begun.UNKNOWN
     assert await ledger.totals() == Totals(unknown=1)
 
@@ -272,6 +265,7 @@ async def test_one_call_that_raises_is_nobody_else_s_error(ledger: Ledger) -> No
     assert await ledger.totals() == Totals(sending=2)
 
 
+@pytest.mark.slow
 async def test_all_pages_can_be_read(ledger: Ledger) -> None:
     for first in range(0, 1200, 50):  # at once, Redis would be asked over 1,200 new connections
         keys = (f"key {number}" for number in range(first, first + 50))

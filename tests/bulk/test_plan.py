@@ -279,6 +279,7 @@ def a_call(number: int) -> ObservedCall:
     )
 
 
+@pytest.mark.slow
 async def test_a_paced_run_tells_the_pacer_s_time(
     emulator: Emulator, images: MakeImages, tmp_path: Path
 ) -> None:

@@ -355,6 +355,7 @@ def _open_many(path: str, number: int) -> None:
     asyncio.run(work())
 
 
+@pytest.mark.slow
 async def test_processes_that_all_start_at_once_share_a_new_file(tmp_path: Path) -> None:
     path = str(tmp_path / "callbacks.db")
     context = multiprocessing.get_context("spawn")

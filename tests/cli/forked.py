@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import IO, cast
 
 from memories_async.cli import main
+from tests import forks
 
 LOADED = (
     "memories_async.cli.app",
@@ -82,15 +83,13 @@ def begin_at_once() -> None:
 
 def run_at_once(commands: Sequence[tuple[Sequence[str], str]]) -> list[tuple[int, str]]:
     """Run commands, each with what it reads, at once; return their exit statuses and stderr."""
-    ended = subprocess.run(
-        [sys.executable, "-m", "tests.cli.forked", "at-once"],
-        input=json.dumps(commands),
-        stdout=subprocess.PIPE,
-        cwd=Path(__file__).parents[2],
-        text=True,
-        check=True,
+    begun = forks.start(
+        ["-m", "tests.cli.forked", "at-once"], cwd=forks.ROOT, stdin=subprocess.PIPE, stderr=2
     )
-    return [(status, stderr) for status, stderr in json.loads(ended.stdout)]
+    assert begun.stdin is not None
+    begun.stdin.write(json.dumps(commands).encode())
+    ended, _ = begun.communicate()
+    return [(status, stderr) for status, stderr in json.loads(ended)]
 
 
 class Server:

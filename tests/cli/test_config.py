@@ -181,6 +181,7 @@ def test_keys_stored_at_once_are_all_kept(home: Path):
 
 
 @posix
+@pytest.mark.slow
 def test_profiles_removed_and_stored_at_once(home: Path):
     for number in range(6):
         profiles.change(f"old-{number}", {"base_url": "https://example.com"})

@@ -148,9 +148,7 @@ def test_a_slow_reader_does_not_hold_up_the_calls(account: Emulator, images: Pat
     """A pipe holds some 64 KB, and each of these rows 30: nobody reads until all are paid."""
     for number in range(20):
         (images / f"more-{number}.png").write_bytes(PNG + b"more" + bytes([number]))
-    process = subprocess.Popen(
-        [*COMMAND, "embed", str(images), "--json", "--quiet"], stdout=subprocess.PIPE
-    )
+    process = forks.start([*MODULE, "embed", str(images), "--json", "--quiet"], options=OPTIONS)
     deadline = time.monotonic() + 30
     while account.ledger.billed() < 25:
         assert time.monotonic() < deadline
@@ -160,7 +158,7 @@ def test_a_slow_reader_does_not_hold_up_the_calls(account: Emulator, images: Pat
     assert sorted(json.loads(row)["id"] for row in out.splitlines()) == list(range(1, 26))
 
 
-def _until_taken(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
+def _until_taken(process: forks.Started, number: signal.Signals) -> None:
     """Wait until a signal is no longer pending: a second one of its number would be none."""
     deadline = time.monotonic() + 30
     status = Path(f"/proc/{process.pid}/status")
@@ -175,9 +173,7 @@ def _until_taken(process: subprocess.Popen[bytes], number: signal.Signals) -> No
 def test_signals_reach_a_command_whose_reader_takes_nothing(account: Emulator, images: Path):
     for number in range(20):
         (images / f"more-{number}.png").write_bytes(PNG + b"more" + bytes([number]))
-    process = subprocess.Popen(
-        [*COMMAND, "embed", str(images), "--json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
+    process = forks.start([*MODULE, "embed", str(images), "--json"], options=OPTIONS)
     deadline = time.monotonic() + 30
     while account.ledger.billed() < 25:
         assert time.monotonic() < deadline

@@ -54,6 +54,7 @@ def test_ranges_are_as_tight_as_the_film_allows(tmp_path: Path) -> None:
     assert 1.5 < lengths[3.0] < 3.5
 
 
+@pytest.mark.slow
 def test_clip_search_is_quick_and_deterministic(tmp_path: Path) -> None:
     """It goes through the film once: that takes less than unpacking it into pictures does."""
     query = saved(tmp_path / "query.jpg", film_frames()[50])

@@ -23,6 +23,7 @@ from tests.emulator.conftest import KEY, MP4, PNG, KnownEngine, post_any, sessio
 if TYPE_CHECKING:
     import schemathesis
 
+SLOW = pytest.mark.slow
 EACH_ROW = pytest.mark.parametrize("row", OPERATIONS, ids=lambda row: row.name)
 
 
@@ -133,8 +134,17 @@ def no_names(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NO_PROXY", "*")
 
 
-@pytest.mark.parametrize("examples", [8, pytest.param(150, marks=pytest.mark.slow)])
-@EACH_ROW
+SHAPES = {(row.body, row.call.partition(".")[0]): row for row in OPERATIONS}
+"""A row for each way to write a body, and for each namespace that does."""
+
+
+@pytest.mark.parametrize(
+    ("row", "examples"),
+    [
+        *(pytest.param(row, 8, id=row.name) for row in SHAPES.values()),
+        *(pytest.param(row, 150, id=f"{row.name}-150", marks=SLOW) for row in OPERATIONS),
+    ],
+)
 def test_no_request_breaks_the_emulator(
     running: Running, no_names: None, row: Operation[object], examples: int
 ) -> None:

@@ -97,7 +97,7 @@ def cancelled_at_random(large_film: Path, count: int, seed: int) -> None:
     gc.collect()
 
 
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_300_uploads_cancelled_at_random(large_film: Path, seed: int) -> None:
     cancelled_at_random(large_film, 152, seed)
 
@@ -107,6 +107,7 @@ def test_1000_uploads_cancelled_at_random(large_film: Path) -> None:
     cancelled_at_random(large_film, 1000, 2)
 
 
+@pytest.mark.slow
 def test_cancelled_at_every_turn_of_the_loop(large_film: Path) -> None:
     """The first turns one by one: where a file is being opened, nobody but the thread knows it."""
 

@@ -50,7 +50,9 @@ async def test_row_12_a_reset_after_the_headers(stage: Stage, film: Path) -> Non
     await stage.saw(requests=2, billed=1)
 
 
-@pytest.mark.parametrize("share", [0.25, 0.5, 0.75])
+@pytest.mark.parametrize(
+    "share", [0.5, *(pytest.param(x, marks=pytest.mark.slow) for x in (0.25, 0.75))]
+)
 async def test_row_13_a_reset_in_the_middle(stage: Stage, film: Path, share: float) -> None:
     told: list[Progress] = []
     stage.proxy.plans.append(Plan(body=share))

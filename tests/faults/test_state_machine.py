@@ -196,7 +196,7 @@ class BilledOnce(RuleBasedStateMachine):
 
 TestBilledOnce = BilledOnce.TestCase
 TestBilledOnce.settings = settings(
-    max_examples=25,
+    max_examples=settings().max_examples // 4,
     stateful_step_count=12,
     deadline=None,
     suppress_health_check=list(HealthCheck),

@@ -325,7 +325,7 @@ def is_sound(data: bytes, format: Format) -> bool:
     return sane and file.reads <= MOST_ELEMENTS + 10
 
 
-@settings(max_examples=500)
+@settings(max_examples=5 * settings().max_examples)
 @given(data=st.data())
 def test_no_damage_breaks_the_reader(data: st.DataObject) -> None:
     whole = data.draw(st.sampled_from(WHOLE))

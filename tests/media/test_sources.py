@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import array
+import asyncio
 import errno
 import io
 import mmap
@@ -37,6 +38,7 @@ from memories_async.media.inspect import inspect_source, inspect_sources
 from memories_async.media.readers import READ_SIZE, Attachment
 from memories_async.media.rules import CAPTION_IMAGE, CAPTION_VIDEO, EMBEDDED_IMAGE
 from memories_async.media.source import is_picture, is_source, listed
+from tests import forks
 from tests.engine.uploads import Sink
 
 pytestmark = pytest.mark.anyio
@@ -491,7 +493,8 @@ async def test_a_hundred_uploads_where_64_files_may_be_open(tmp_path: Path) -> N
     path = tmp_path / "a.mp4"
     path.write_bytes(b"\0\0\0\x18ftypmp42" + bytes(READ_SIZE + 1))
     async with Emulator() as emulator:
-        await anyio.run_process([sys.executable, "-c", MANY, emulator.url, str(path)])
+        ended = await asyncio.to_thread(forks.completed, ["-c", MANY, emulator.url, str(path)])
+        assert ended.returncode == 0, ended.stderr
         assert len(emulator.ledger) == 100
 
 

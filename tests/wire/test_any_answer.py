@@ -77,7 +77,11 @@ def attempted(row: Operation[Any], data: object) -> tuple[MemoriesError | None, 
         return error, None
 
 
-@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(
+    max_examples=4 * settings().max_examples,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
 @given(row=st.sampled_from(JSON_ROWS), data=_JSON)
 def test_a_value_or_an_error_of_ours(row: Operation[Any], data: object) -> None:
     failure, value = attempted(row, data)
