@@ -202,8 +202,9 @@ def _model_hook(model: type[object]) -> Callable[[object, object], object]:
         kind = hints[field.name]
         hook = _CONVERTER.get_structure_hook(kind)
         optional = field.default is not attrs.NOTHING
+        may_be_nothing = optional or bool(field.metadata.get("identifier"))  # which it lacks then
         for spelling in (field.name, *field.metadata.get("wire", ())):
-            fields[spelling] = (field.name, optional, hook, kind)
+            fields[spelling] = (field.name, may_be_nothing, hook, kind)
         if not optional:
             required.append(field.name)
         if _is_list(kind):
@@ -226,8 +227,8 @@ def _model_hook(model: type[object]) -> Callable[[object, object], object]:
             if entry is None:
                 extra[key] = item
                 continue
-            name, optional, hook, kind = entry
-            if optional and _is_nothing(item):
+            name, may_be_nothing, hook, kind = entry
+            if may_be_nothing and _is_nothing(item):
                 continue
             if arguments.get(name) is None:  # of two spellings the first with a value counts
                 try:

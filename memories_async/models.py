@@ -48,6 +48,18 @@ FAILED_STATUSES = frozenset({"FAILED", "FAIL", "PARSE_ERROR"})
 """Every spelling of a failed index run that the service is known to use; all are final."""
 
 
+_LONGEST_SHOWN = 200
+_IDENTIFIER = {"identifier": True}
+"""Marks what an answer is worth nothing without: empty, it is missing."""
+
+
+def _shortened(identifier: str) -> str:
+    """Return an identifier as a line may hold it: whoever answers may say a million characters."""
+    if len(identifier) <= _LONGEST_SHOWN:
+        return repr(identifier)
+    return f"{identifier[:_LONGEST_SHOWN]!r}…"
+
+
 @checked(model=True)
 @attrs.frozen
 class TokenUsage(Result):
@@ -81,7 +93,7 @@ class CaptionTask(Result):
         task_id: The identifier that the callback repeats. There is no way to poll it.
     """
 
-    task_id: str
+    task_id: str = attrs.field(repr=_shortened, metadata=_IDENTIFIER)
 
 
 @checked(model=True)
@@ -93,7 +105,7 @@ class LibraryImage(Result):
         id: The exact identifier (beyond 2**53, so never a float).
     """
 
-    id: int
+    id: int = attrs.field(metadata=_IDENTIFIER)
 
 
 @checked(model=True)
@@ -161,7 +173,7 @@ class Video(Result):
         longitude: Where it was taken, in degrees.
     """
 
-    video_no: str
+    video_no: str = attrs.field(repr=_shortened, metadata=_IDENTIFIER)
     name: str | None = attrs.field(default=None, metadata=wire("video_name"))
     status: str | None = attrs.field(default=None, metadata=wire("video_status"))
     duration: float | None = None
@@ -273,7 +285,7 @@ class Asset(Result):
         asset_id: Its identifier, e.g. ``re_657466124521283584``.
     """
 
-    asset_id: str
+    asset_id: str = attrs.field(repr=_shortened, metadata=_IDENTIFIER)
 
 
 @checked(model=True)
@@ -309,7 +321,7 @@ class SignedUpload(Result):
         expires_in: Seconds for which it is valid.
     """
 
-    asset_id: str
+    asset_id: str = attrs.field(repr=_shortened, metadata=_IDENTIFIER)
     signed_url: str = attrs.field(repr=False)
     expires_in: int | None = None
 

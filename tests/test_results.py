@@ -9,7 +9,7 @@ import logging
 import pickle
 import tracemalloc
 from array import array
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -23,7 +23,9 @@ from rich.console import Console
 
 import memories_async
 from memories_async import (
+    Asset,
     Caption,
+    CaptionTask,
     Clip,
     Embedding,
     Failed,
@@ -66,6 +68,14 @@ def shown(value: object) -> str:
 
 
 # Printing.
+
+
+@pytest.mark.parametrize("kind", [Asset, CaptionTask, Video])
+def test_an_identifier_of_any_length_is_shown_in_a_line(
+    kind: Callable[[str], memories_async.Result],
+) -> None:
+    assert len(repr(kind("x" * 1_000_000))) < 700
+    assert "'re_657466124521283584'" in repr(kind("re_657466124521283584"))
 
 
 def test_an_embedding_is_one_short_line_everywhere(caplog: pytest.LogCaptureFixture) -> None:

@@ -203,6 +203,28 @@ def test_what_does_not_fit(data: object, target: type[object], says: str) -> Non
         structure(data, target)
 
 
+@pytest.mark.parametrize("nothing", ["", "null", "None", None])
+@pytest.mark.parametrize(
+    ("target", "field"),
+    [
+        (CaptionTask, "task_id"),
+        (Video, "video_no"),
+        (Asset, "asset_id"),
+        (SignedUpload, "asset_id"),
+        (LibraryImage, "id"),
+    ],
+)
+def test_an_answer_without_the_identifier_lacks_it(
+    target: type[models.Result], field: str, nothing: str | None
+) -> None:
+    data = {field: nothing, "signed_url": "https://example.com/"}
+    with pytest.raises(UnexpectedShape, match=rf"{target.__name__} lacks {field}$") as caught:
+        structure(data, target)
+    assert caught.value.answer == data
+    spelt = structure({**data, _camel_case(field): "7"}, target)
+    assert str(getattr(spelt, field)) == "7"
+
+
 def test_results_is_a_sequence_that_says_how_many_attempts() -> None:
     read = structure([{"id": 1}, {"id": "2"}], Results[LibraryImage])
     assert type(read) is Results
@@ -238,7 +260,7 @@ _RECORDS = st.builds(
 MODELS: dict[type[models.Result], st.SearchStrategy[Any]] = {
     TokenUsage: _TOKENS,
     Caption: st.builds(Caption, text=_TEXT, tokens=st.none() | _TOKENS, extra=_EXTRA),
-    CaptionTask: st.builds(CaptionTask, task_id=_TEXT, extra=_EXTRA),
+    CaptionTask: st.builds(CaptionTask, task_id=_FILLED, extra=_EXTRA),
     LibraryImage: st.builds(LibraryImage, id=st.integers(), extra=_EXTRA),
     Clip: st.builds(Clip, start_time=_FLOAT, end_time=_FLOAT, score=_FLOAT, extra=_EXTRA),
     Embedding: st.builds(
@@ -249,7 +271,7 @@ MODELS: dict[type[models.Result], st.SearchStrategy[Any]] = {
     ),
     Video: st.builds(
         Video,
-        video_no=_TEXT,
+        video_no=_FILLED,
         name=st.none() | _FILLED,
         status=st.none() | st.sampled_from(["UNPARSE", "PARSE", "FAIL"]),
         duration=st.none() | _FLOAT,
@@ -288,11 +310,11 @@ MODELS: dict[type[models.Result], st.SearchStrategy[Any]] = {
     Transcript: st.builds(
         Transcript, lines=st.lists(_LINES, max_size=3), video_no=st.none() | _FILLED, extra=_EXTRA
     ),
-    Asset: st.builds(Asset, asset_id=_TEXT, extra=_EXTRA),
+    Asset: st.builds(Asset, asset_id=_FILLED, extra=_EXTRA),
     AssetMetadata: _RECORDS,
     SignedUpload: st.builds(
         SignedUpload,
-        asset_id=_TEXT,
+        asset_id=_FILLED,
         signed_url=_TEXT,
         expires_in=st.none() | st.integers(),
         extra=_EXTRA,
