@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import pytest
@@ -73,6 +74,16 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def started(
+    arguments: Iterable[str], folder: Path, env: Mapping[str, str], given: bytes = b""
+) -> subprocess.CompletedProcess[bytes]:
+    """Return what became of a program that an interpreter of its own ran."""
+    command = [sys.executable, *OPTIONS, *arguments]
+    return subprocess.run(
+        command, env=env, cwd=folder, input=given, capture_output=True, check=False
+    )
+
+
 @pytest.mark.parametrize(
     "program", [("-m", "program"), ("program.py",), ("-c", PROGRAM)], ids=["module", "file", "text"]
 )
@@ -87,20 +98,13 @@ def test_a_fork_is_as_what_is_started(folder: Path, how: str, program: tuple[str
         forked = forks.start(arguments, options=OPTIONS, env=env, cwd=folder, stdin=given.fileno())
         assert isinstance(forked, forks.Forked)
         out, err = forked.communicate(timeout=60)
-    started = subprocess.run(
-        [sys.executable, *OPTIONS, *arguments],
-        env=env,
-        cwd=folder,
-        input=b"what is given\n",
-        capture_output=True,
-        check=False,
-    )
+    there = started(arguments, folder, env, b"what is given\n")
     told, *last = out.splitlines()
-    told_there, *last_there = started.stdout.splitlines()
+    told_there, *last_there = there.stdout.splitlines()
     assert json.loads(told) == json.loads(told_there)
     assert last == last_there
-    assert forked.wait() == started.returncode
-    assert err.splitlines()[-1:] == started.stderr.splitlines()[-1:]
+    assert forked.wait() == there.returncode
+    assert err.splitlines()[-1:] == there.stderr.splitlines()[-1:]
 
 
 def test_a_fork_gets_signals_and_its_number_stays_its_own(folder: Path) -> None:
@@ -121,9 +125,9 @@ def test_a_fork_gets_signals_and_its_number_stays_its_own(folder: Path) -> None:
 
 def test_what_an_interpreter_reads_at_its_start_has_one_started(folder: Path) -> None:
     env = {**os.environ, "PYTHONDEVMODE": "1"}
-    started = forks.start(["-m", "program", "ends"], cwd=folder, env=env)
-    assert isinstance(started, subprocess.Popen)
-    out, _ = started.communicate(timeout=60)
+    process = forks.start(["-m", "program", "ends"], cwd=folder, env=env)
+    assert isinstance(process, subprocess.Popen)
+    out, _ = process.communicate(timeout=60)
     assert json.loads(out.splitlines()[0])["flags"][0]
 
 
@@ -133,15 +137,8 @@ def test_the_streams_are_encoded_as_the_environment_says(folder: Path, encoding:
     forked = forks.start(program, options=OPTIONS, cwd=folder, env=env)
     assert isinstance(forked, forks.Forked)
     out, _ = forked.communicate(timeout=60)
-    started = subprocess.run(
-        [sys.executable, *OPTIONS, *program],
-        env=env,
-        cwd=folder,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        check=False,
-    )
-    assert json.loads(out.splitlines()[0]) == json.loads(started.stdout.splitlines()[0])
+    there = started(program, folder, env).stdout
+    assert json.loads(out.splitlines()[0]) == json.loads(there.splitlines()[0])
 
 
 def test_a_program_s_words_and_status_are_as_of_what_is_started(folder: Path) -> None:

@@ -32,7 +32,7 @@ LAYERS = (
     {"results"},
     {"decoding"},
     {"vectors"},
-    {"sqlite", "_lines"},
+    {"sqlite", "_lines", "_folders"},
     {"checks"},
     {"errors"},
     {"_version", "_deprecation", "_extras", "_json"},

@@ -10,9 +10,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from memories_async._folders import state_folder
 from memories_async.cli.credentials import Account
 from memories_async.cli.options import Making
-from memories_async.cli.paths import state_folder
 from memories_async.cli.sources import STDIN
 from memories_async.media.urls import is_url
 

@@ -14,7 +14,7 @@ from typing import Any, Literal, TypeAlias, cast
 
 import attrs
 
-from memories_async.cli.paths import config_folder
+from memories_async._folders import config_folder
 from memories_async.errors import ConfigurationError
 
 KeyName: TypeAlias = Literal["api_key", "caption_key"]

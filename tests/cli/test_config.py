@@ -87,6 +87,22 @@ def test_a_user_without_a_home_is_told_so(run: Run, arguments, capsys, monkeypat
     assert error == "memories-async: this user has no home folder: set HOME to one\n"
 
 
+@pytest.mark.parametrize("variable", ["HOME", "XDG"])
+@pytest.mark.parametrize("arguments", [("config", "show"), ("jobs", "list")])
+@pytest.mark.skipif(sys.platform == "win32", reason="other variables name the folders there")
+def test_a_folder_s_name_of_any_length_fills_no_message(
+    run: Run, arguments, variable, capsys, monkeypatch
+):
+    with monkeypatch.context() as patch:
+        for name in ("XDG_CONFIG_HOME", "XDG_STATE_HOME"):
+            patch.setenv(name, "/" + "x" * 100_000 if variable == "XDG" else "")
+        patch.setenv("HOME", "/" + "x" * 100_000)
+        assert run(*arguments) == Exit.USAGE
+    error = capsys.readouterr().err
+    assert "is longer than a path may be" in error
+    assert len(error) < 200
+
+
 def test_change_keeps_what_else_is_in_the_file(run: Run):
     profiles.change("work", {"api_key": KEY})
     written = profiles.path().read_text()

@@ -227,7 +227,10 @@ def test_the_program_refuses_to_be_reached_from_elsewhere(
         b"POST /v1/understand/uploadImg HTTP/1.1\r\nContent-Length: many\r\n\r\n",
         b"GET / HTTP/1.1\r\nHost: x\r\nforged\nlines: 1\r\n\r\n",
         b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\n",
-        b"GET / HTTP/1.1\r\nHost: x\r\nA: " + b"x" * 100_000 + b"\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: x\r\nAuthorization: sk-mavi-" + b"x" * 100_000 + b"\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: x\r\nAuthorization: sk-mavi-1\x01\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: x\r\nAuthorization sk-mavi-1: 1\r\n\r\n",
+        b"GET /?key=sk-mavi-1 HTTP/9.9\r\nHost: x\r\n\r\n",
     ],
 )
 async def test_a_request_that_is_no_http_is_one_line(
@@ -244,6 +247,7 @@ async def test_a_request_that_is_no_http_is_one_line(
     [record] = [record for record in caplog.records if record.name.startswith("memories_async")]
     assert record.getMessage().startswith("A request that is no HTTP was refused (400): ")
     assert record.exc_info is None
+    assert "mavi" not in record.getMessage()
     assert len(record.getMessage().splitlines()) == 1
     assert len(record.getMessage()) < 300
     assert not [record for record in caplog.records if record.exc_info]

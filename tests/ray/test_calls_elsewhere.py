@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from memories_async import CallOptions, Memories, Progress
+from memories_async import CallOptions, ConfigurationError, Memories, Progress
 from memories_async.emulator import Cut, Emulator, InjectedFault, Reason
 from memories_async.emulator.engines.hashing import HashEngine
+from memories_async.ray.actors import _LedgerActor
 from memories_async.ray.caller import CallerActor, RemoteCall
 from memories_async.ray.cluster import _Sending
 from memories_async.ray.event_relay import EventRelay
@@ -75,3 +77,14 @@ async def test_who_refuses_the_second_attempt_is_told_of_the_first_one_s_bill(
         assert len(emulator.ledger) == 1
     notes = getattr(caught.value, "__notes__", [])
     assert ["may have been billed" in note for note in notes] == [True] * billed
+
+
+def test_a_head_node_s_user_without_a_home_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    def home() -> Path:
+        raise RuntimeError("Could not determine home directory.")  # a container's made-up user
+
+    with monkeypatch.context() as patch:
+        patch.delenv("XDG_STATE_HOME", raising=False)
+        patch.setattr(Path, "home", home)
+        with pytest.raises(ConfigurationError, match="no home folder: set HOME to one"):
+            _LedgerActor("job", None)

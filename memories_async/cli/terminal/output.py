@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 
 import attrs
 
+from memories_async._folders import state_folder
 from memories_async.cli.exit_codes import Exit, exit_for
 from memories_async.cli.options import Shared
-from memories_async.cli.paths import state_folder
 from memories_async.cli.terminal import progress
 from memories_async.cli.terminal.console import StdoutLost, console, in_thread, on_a_line, printable
 from memories_async.cli.terms import in_options
