@@ -24,7 +24,7 @@ class RawRequest:
     Attributes:
         line: The first line.
         headers: By their names in lower case.
-        body: The body; of a chunked one nothing.
+        body: The body; of a chunked one what its chunks held.
     """
 
     line: str
@@ -52,10 +52,21 @@ class Conversation:
     async def request(self) -> RawRequest:
         """Read a whole request, and remember it."""
         request = await self.head()
-        body = await self.reader.readexactly(int(request.headers.get("content-length", "0")))
+        if request.headers.get("transfer-encoding") == "chunked":
+            body = await self._chunks()
+        else:
+            body = await self.reader.readexactly(int(request.headers.get("content-length", "0")))
         request = attrs.evolve(request, body=body)
         self.server.requests.append(request)
         return request
+
+    async def _chunks(self) -> bytes:
+        """Read a chunked body, whose end is an empty chunk."""
+        body = bytearray()
+        while size := int(await self.reader.readuntil(b"\r\n"), 16):
+            body += (await self.reader.readexactly(size + 2))[:-2]
+        await self.reader.readexactly(2)
+        return bytes(body)
 
     async def send(self, data: bytes) -> None:
         """Send bytes as they are."""

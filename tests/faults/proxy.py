@@ -236,5 +236,6 @@ async def _strike(plan: Plan, to_client: asyncio.StreamWriter) -> None:
     if plan.how == "stall":
         await asyncio.Event().wait()
     connection = to_client.get_extra_info("socket")
-    if plan.how == "reset" and connection is not None:
+    # Its descriptor is -1 where the client has gone meanwhile: there is nothing left to reset.
+    if plan.how == "reset" and connection is not None and connection.fileno() >= 0:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
