@@ -230,6 +230,8 @@ def _code_of(answer: Mapping[str, object]) -> str | None:
     if isinstance(code, bool) or not isinstance(code, (int, str)):
         return None
     text = str(code).strip()
+    if text in SUCCESS_CODES:
+        return text
     # The chat stream and the webhooks spell success as a word.
     return "0" if text.upper() == "SUCCESS" else text
 

@@ -35,6 +35,7 @@ from memories_async.results import HttpExchange, completed
 
 T = TypeVar("T")
 
+_STATUS, _FILE = Answer.STATUS, Answer.FILE  # looked up once, as the states of a request are
 _NOT_CONNECTED: dict[Fault, type[ConnectError]] = {
     Fault.DNS: DnsError,
     Fault.CERTIFICATE: TlsError,
@@ -71,10 +72,10 @@ def value_of(request: Request[T], answer: Reply | Saved, number: int, now: float
 def _data_of(answer: Reply | Saved, operation: Operation[Any]) -> object:
     if isinstance(answer, Saved):
         return {"path": answer.path, "size": answer.size, "content_type": answer.content_type}
-    if operation.answer is Answer.STATUS and 200 <= answer.status < 300:
+    if operation.answer is _STATUS and 200 <= answer.status < 300:
         return None
     data = envelope.decode(answer.status, answer.headers, answer.body)
-    if operation.answer is Answer.FILE:
+    if operation.answer is _FILE:
         raise UnexpectedShape("the answer is JSON instead of a file", status=answer.status)
     if data is None and operation.null_means:
         raise NotFound(operation.null_means, code="404", status=answer.status)

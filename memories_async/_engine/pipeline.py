@@ -22,11 +22,11 @@ from memories_async._engine.outcomes import (
 )
 from memories_async._engine.pacing import Pacer, Slot
 from memories_async._engine.request import (
+    NOT_SENT,
+    SENT,
     ProgressHook,
     Request,
-    State,
     address,
-    origin_of,
     with_fields,
 )
 from memories_async._engine.retry import Decision, FailedAttempt, backoff, judge, pause_before_next
@@ -175,7 +175,7 @@ class Pipeline:
         Raises:
             MemoriesError: The call failed; see errors.py for what each subclass says.
         """
-        lane = self._pacer.lane(request.key, request.operation.bucket, origin_of(request.url))
+        lane = self._pacer.lane(request.key, request.operation.bucket, request.origin)
         slot = Slot(lane, request.until, watch.report_lane_wait)
         failed: FailedAttempt | None = None
         unknown: OutcomeUnknown | None = None
@@ -262,7 +262,7 @@ class Pipeline:
                     error, request, slot.lane, transfer, watch, waited + in_queue
                 )
             finally:
-                await slot.release(sent=transfer.state is not State.NOT_SENT)
+                await slot.release(sent=transfer.state is not NOT_SENT)
             slot.lane.succeeded()
             return value
 
@@ -280,7 +280,7 @@ class Pipeline:
             raise error_of(outcome, request, transfer, self.clock.monotonic())
         watch.status = outcome.status
         value = value_of(request, outcome, transfer.attempt, self.clock.monotonic())
-        if transfer.state is not State.SENT:
+        if transfer.state is not SENT:
             # A refusal may come early; a result cannot be that of a request not yet whole.
             raise ConnectError("an answer came that is none to this request")
         return value
@@ -316,7 +316,7 @@ class Pipeline:
             watch.throttled(pause, hint)
             if isinstance(error, RateLimited) and hint is None:
                 error.retry_after = pause
-        replayable = request.replayable or transfer.state is State.NOT_SENT
+        replayable = request.replayable or transfer.state is NOT_SENT
         return self._failed(error, request, number, waited, decision, pause, replayable, unknown)
 
     def _failed(

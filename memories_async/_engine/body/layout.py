@@ -13,8 +13,11 @@ from memories_async import _json
 from memories_async.media.readers import Attachment
 from memories_async.operations import Body, Operation
 
+# Each looked up once, as the states of a request are.
+_QUERY, _FORM, _JSON, _JSON_ARRAY = Body.QUERY, Body.FORM, Body.JSON, Body.JSON_ARRAY
 
-@attrs.frozen
+
+@attrs.define(eq=False)  # as Request
 class Recipe:
     """How to write one body, as often as needed.
 
@@ -29,9 +32,14 @@ class Recipe:
     length: int | None = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        sizes = [len(piece) if isinstance(piece, bytes) else piece.size for piece in self.pieces]
-        known = [size for size in sizes if size is not None]
-        object.__setattr__(self, "length", sum(known) if len(known) == len(sizes) else None)
+        length = 0
+        for piece in self.pieces:
+            size = len(piece) if isinstance(piece, bytes) else piece.size
+            if size is None:
+                self.length = None
+                return
+            length += size
+        self.length = length
 
 
 def recipe(
@@ -45,16 +53,16 @@ def recipe(
         files: What goes into the file parts, in order.
     """
     layout = operation.body
-    if layout is Body.QUERY:
+    if layout is _JSON:
+        return Recipe("application/json", (_json.dumps(dict(fields)),))
+    if layout is _QUERY:
         return None
-    if layout is Body.FORM:
+    if layout is _FORM:
         form = urlencode(list(_form_fields(fields))).encode()
         return Recipe("application/x-www-form-urlencoded", (form,))
-    if layout is Body.JSON_ARRAY:
+    if layout is _JSON_ARRAY:
         array = fields[operation.array_field]
         return Recipe("application/json", (_json.dumps(array),))
-    if layout is Body.JSON:
-        return Recipe("application/json", (_json.dumps(dict(fields)),))
     # Long and random: no file will hold it, and so nothing in a file can end its part.
     boundary = f"memories-async-{secrets.token_hex(16)}"
     return Recipe(

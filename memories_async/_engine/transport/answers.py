@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from typing import Any, cast
 
 import aiohttp
@@ -35,7 +35,7 @@ class Saved:
     headers: Mapping[str, str]
 
 
-@attrs.frozen
+@attrs.define  # not frozen, as Request
 class Reply:
     """A whole answer.
 
@@ -199,16 +199,14 @@ def _kept(response: aiohttp.ClientResponse, key: Secret | None) -> dict[str, str
         for full_name, value in response.headers.items()
         if (name := full_name.lower()) in _KEPT_HEADERS
     }
-    if "".join(kept.values()).isascii() and not _may_hold(key, kept.values()):
+    said = "\n".join(kept.values())
+    if said.isascii() and not (key is not None and _may_hold(key, said)):
         return kept
     return {name: failures.hidden(key, failures.readable(value)) for name, value in kept.items()}
 
 
-def _may_hold(key: Secret | None, texts: Iterable[str]) -> bool:
-    """Tell whether a key might stand in one of some texts, in any of its spellings."""
-    if key is None:
-        return False
-    said = "\n".join(texts)
+def _may_hold(key: Secret, said: str) -> bool:
+    """Tell whether a key might stand in a text, in any of its spellings."""
     return key.reveal() in said or "%" in said or "&" in said or "\\" in said
 
 

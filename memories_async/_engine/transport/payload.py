@@ -39,7 +39,7 @@ class Payload(aiohttp.Payload):
         self._stall_timeout = stall_timeout
         self._connection: Connection | None = None
         self._task: asyncio.Task[object] | None = None
-        self._finished = asyncio.Event()
+        self._ended: asyncio.Event | None = None  # made by who waits for it, as hardly any does
 
     @property
     def stalled(self) -> bool:
@@ -74,14 +74,16 @@ class Payload(aiohttp.Payload):
                 connection.stop_watching()
         finally:
             self._task = None
-            self._finished.set()
+            if self._ended is not None:
+                self._ended.set()
 
     async def stop(self) -> None:
         """End a write that is still under way: cancelled, or answered before its end."""
         if self._task is not None and self._connection is not None:
             self._connection.abort()
             self._task.cancel()
-            await self._finished.wait()
+            self._ended = asyncio.Event()
+            await self._ended.wait()
 
 
 class Connection:

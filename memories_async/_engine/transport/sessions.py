@@ -141,10 +141,11 @@ class Unlimited(aiohttp.ClientTimeout):
     # Said by the class, no call has to set them; the limit below is never come to.
     total = connect = sock_connect = sock_read = None
     ceil_threshold = 0.0
-    exchange: Awaiting
+    __slots__ = ("exchange",)
+    __setattr__ = object.__setattr__  # the class above is frozen
 
     def __init__(self, exchange: Awaiting) -> None:
-        object.__setattr__(self, "exchange", exchange)  # the class above is frozen
+        self.exchange = exchange
 
 
 def is_quiet(protocol: ResponseHandler) -> bool:
