@@ -30,7 +30,7 @@ from memories_async import (
     Memories,
     OutcomeUnknown,
 )
-from memories_async._engine.body.budget import UploadBudget
+from memories_async._engine.body.budget import UploadBudget, UploadTurn
 from memories_async._engine.body.threads import Threads
 from memories_async._engine.body.writer import Transfer
 from memories_async._engine.dispatch import Dispatcher
@@ -268,7 +268,7 @@ async def test_a_chunked_body_is_not_ended_in_the_moment_in_which_its_answer_com
     async def source() -> AsyncIterator[bytes]:
         yield film(1000)
 
-    async def give_way(budget: UploadBudget, taken: float) -> None:
+    async def give_way(budget: UploadBudget, turn: UploadTurn) -> None:
         nonlocal written
         written += 1
         if written == 4:  # its first turn; what comes before the film, the film, what comes after

@@ -22,6 +22,7 @@ from memories_async._engine.body.budget import (
     TIME_SLICE,
     YIELD_SECONDS,
     UploadBudget,
+    UploadTurn,
 )
 from memories_async._engine.body.threads import Threads
 from memories_async._engine.body.writer import PIECE, TLS_PIECE, Transfer
@@ -165,7 +166,7 @@ async def test_a_cancelled_upload_leaves_its_turn_to_others(clock: Clock, moment
     assert [sum(sink.sizes) for sink in sinks].count(8 * MEBIBYTE) == 7
     assert budget.active == 0
     # Alone again, one has each round's turn and asks nobody.
-    await asyncio.wait_for(budget.give_way(0.0), 5)
+    await asyncio.wait_for(budget.give_way(UploadTurn()), 5)
 
 
 async def test_pieces_grow_again_once_the_others_are_done(clock: Clock) -> None:
@@ -193,6 +194,25 @@ async def test_waiting_for_the_peer_is_no_turn_of_ours(clock: Clock) -> None:
     await writer.write(recipe, sink, Transfer(recipe.length), budget, TLS_PIECE)
     beside.cancel()
     assert set(sink.sizes) <= {TLS_PIECE, 8 * MEBIBYTE % TLS_PIECE}
+
+
+async def test_the_threads_clock_is_asked_twice_a_turn(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is a system call: once for each piece and thrice more a turn, it slowed an upload."""
+    asked = 0
+
+    def counted() -> float:
+        nonlocal asked
+        asked += 1
+        return clock.now
+
+    monkeypatch.setattr(budgets, "loop_seconds", counted)
+    monkeypatch.setattr(writer, "loop_seconds", counted)
+    sizes, rounds = await upload_beside(clock, lambda: OTHERS / 2)
+    turns = sum(size > 0 for size in rounds)
+    assert len(sizes) > turns  # more than a piece each
+    assert asked <= 2 * turns + 2
 
 
 # Costs.

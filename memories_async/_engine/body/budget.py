@@ -38,6 +38,42 @@ loop_seconds = time.thread_time if sys.platform == "linux" else time.perf_counte
 (elsewhere that clock is too coarse)."""
 
 
+class UploadTurn:
+    """What one upload takes of the loop between two rounds in which others have theirs.
+
+    The thread's clock is a system call (2 microseconds on a virtual machine, where writing a piece
+    takes 100), the wall's is none, and never shows less: only where that says that a turn may be
+    over is the thread's asked, too.
+
+    Attributes:
+        waited: Seconds of it that the loop gave to others, while this upload waited.
+        seen: What the thread's clock said when it was last asked.
+    """
+
+    __slots__ = ("_began", "_started", "seen", "waited")
+
+    def __init__(self) -> None:
+        self.begin(loop_seconds())
+
+    def begin(self, now: float) -> None:
+        """Begin anew, where the thread's clock says ``now``."""
+        self._began = time.perf_counter()
+        self._started = self.seen = now
+        self.waited = 0.0
+
+    def is_over(self, time_slice: float) -> bool:
+        """Return whether the loop's thread has run for so many seconds since it began."""
+        if time.perf_counter() - self._began < time_slice:
+            return False
+        self.seen = loop_seconds()
+        return self.seen - self._started >= time_slice
+
+    @property
+    def taken(self) -> float:
+        """Seconds of the loop that the upload itself took, up to when the clock was last asked."""
+        return self.seen - self._started - self.waited
+
+
 @attrs.define(eq=False)
 class _RoundRobin:
     """Whose turn it is on one event loop: one upload's in each round, in the order of asking.
@@ -49,7 +85,8 @@ class _RoundRobin:
     _waiting: deque[asyncio.Future[None]] = attrs.field(factory=deque[asyncio.Future[None]])
     _due: bool = False
     """Whether an upload has its turn in the next round."""
-    _began: float = 0.0
+    began: float = 0.0
+    """When the latest turn began, or was asked for where none was due."""
     _taken: float = 0.0
     """Seconds of the loop that uploads took since the last turn began."""
 
@@ -58,35 +95,35 @@ class _RoundRobin:
         """How many uploads wait for a turn."""
         return len(self._waiting) + self._due
 
-    async def next(self, taken: float) -> float:
+    async def next(self, last: UploadTurn) -> float:
         """Wait for the next turn; return the seconds that others took of the round before it.
 
         Args:
-            taken: Seconds of the loop that this upload took since its last turn.
+            last: This upload's turn that is over.
         """
-        turn: asyncio.Future[None] | None = None
+        called: asyncio.Future[None] | None = None
         try:
             if self._due:
-                self._taken += taken
-                turn = asyncio.get_running_loop().create_future()
-                self._waiting.append(turn)
-                await turn
+                self._taken += last.taken
+                called = asyncio.get_running_loop().create_future()
+                self._waiting.append(called)
+                await called
             else:
-                self._due, self._began, self._taken = True, loop_seconds(), 0.0
+                self._due, self.began, self._taken = True, last.seen, 0.0
                 await asyncio.sleep(0)
         except asyncio.CancelledError:
-            if turn is None or not turn.cancelled():  # its turn had come, and is another's now
+            if called is None or not called.cancelled():  # its turn had come, and is another's now
                 self._call_next()
             raise
-        began, taken = self._began, self._taken
-        self._began, self._taken = loop_seconds(), 0.0
+        began, taken = self.began, self._taken
+        self.began, self._taken = loop_seconds(), 0.0
         self._call_next()
-        return self._began - began - taken
+        return self.began - began - taken
 
     def _call_next(self) -> None:
         while self._waiting:
-            if not (turn := self._waiting.popleft()).done():
-                turn.set_result(None)
+            if not (called := self._waiting.popleft()).done():
+                called.set_result(None)
                 return
         self._due = False
 
@@ -125,7 +162,7 @@ class UploadBudget:
         """Seconds that one upload may take of the loop before it lets others run."""
         return SHORT_TIME_SLICE if time.perf_counter() < self._yields_until else TIME_SLICE
 
-    async def give_way(self, taken: float) -> None:
+    async def give_way(self, turn: UploadTurn) -> None:
         """Let others run until the next turn, and see whether they have more to do than uploads.
 
         Large pieces cost the least, and beside them a small call waits three times as long as it
@@ -133,14 +170,15 @@ class UploadBudget:
         does, whatever the processor makes of either.
 
         Args:
-            taken: Seconds of the loop that this upload took since it last gave way.
+            turn: That of the upload; it begins anew.
         """
         loop = asyncio.get_running_loop()
         if (turns := self._turns.get(loop)) is None:
             turns = self._turns.setdefault(loop, _RoundRobin())
-        if await turns.next(taken) > OTHERS:
+        if await turns.next(turn) > OTHERS:
             self._yields_until = time.perf_counter() + YIELD_SECONDS
         self._in_line = turns.in_line + 1
+        turn.begin(turns.began)
 
     async def run(self, function: Callable[[], T]) -> T:
         """Run a blocking function in a worker thread and wait for what it returns."""

@@ -12,7 +12,7 @@ from typing import Any, Protocol, TypeVar, cast
 
 import attrs
 
-from memories_async._engine.body.budget import UploadBudget, loop_seconds
+from memories_async._engine.body.budget import UploadBudget, UploadTurn, loop_seconds
 from memories_async._engine.body.layout import SMALL, Recipe
 from memories_async._engine.body.threads import Threads
 from memories_async._engine.request import ProgressHook, State
@@ -124,8 +124,9 @@ async def write(
                 while parts:
                     await _hand_over(cast("bytes", parts.pop()), sink, transfer)
                 return
-        await budget.give_way(0.0)  # uploads that begin together have their first turns in turn
-        writing = _BodyWriter(sink, transfer, budget, piece_size)
+        turn = UploadTurn()
+        await budget.give_way(turn)  # uploads that begin together have their first turns in turn
+        writing = _BodyWriter(sink, transfer, budget, piece_size, turn)
         for piece in recipe.pieces:
             if isinstance(piece, bytes):
                 await writing.put(piece)
@@ -161,9 +162,7 @@ class _BodyWriter:
     transfer: Transfer
     budget: UploadBudget
     piece_size: int
-    turn_started: float = attrs.field(factory=lambda: loop_seconds())
-    waited: float = 0.0
-    """Seconds of the turn that the loop gave to others, while this upload waited."""
+    turn: UploadTurn
 
     async def put(self, data: bytes | memoryview) -> None:
         """Write bytes in pieces."""
@@ -179,12 +178,10 @@ class _BodyWriter:
     async def _put_piece(self, data: bytes | memoryview) -> None:
         waited = self.sink.waited
         await _hand_over(data, self.sink, self.transfer)
-        self.waited += self.sink.waited - waited
+        self.turn.waited += self.sink.waited - waited
         # A peer that never pushes back would let this loop run for ever.
-        taken = loop_seconds() - self.turn_started
-        if taken >= self.budget.time_slice:
-            await self.budget.give_way(taken - self.waited)
-            self.turn_started, self.waited = loop_seconds(), 0.0
+        if self.turn.is_over(self.budget.time_slice):
+            await self.budget.give_way(self.turn)
 
     async def put_file(self, attachment: Attachment) -> None:
         """Write a file or file object."""
@@ -217,7 +214,7 @@ class _BodyWriter:
             else:
                 began = loop_seconds()
                 data = await reading.read(min(self.budget.chunk_size(READ_SIZE), left))
-                self.waited += loop_seconds() - began
+                self.turn.waited += loop_seconds() - began
             if not data:
                 raise MediaChanged(f"{reading.label} became shorter while it was being sent")
             await self.put(data)
