@@ -83,7 +83,7 @@ def _parts(address: str, name: str) -> tuple[str, str, str]:
     try:
         parts = urlsplit(address)
         host, port = parts.hostname or "", parts.port
-        host = host if host.isascii() else host.encode("idna").decode()
+        host = host.encode("idna").decode()  # of ASCII it only looks at the labels' lengths
     except ValueError as error:  # UnicodeError is one
         raise ConfigurationError(f"{name} is {shown}: {url_problem(address, error)}") from None
     if parts.scheme not in ("http", "https") or not host:

@@ -151,6 +151,8 @@ def test_good_addresses(base_url: str, origin: str) -> None:
 @pytest.mark.parametrize(
     ("base_url", "says"),
     [
+        ("https://gateway..example", "label"),
+        (f"https://{'x' * 64}.example", "label"),
         ("http://10.0.0.5", "would send the key in the clear"),
         ("http://192.168.1.1:8080", "would send the key in the clear"),
         ("http://example.com", "would send the key in the clear"),

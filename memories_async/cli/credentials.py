@@ -31,7 +31,7 @@ from memories_async.config import (
     CallOptions,
     Rate,
 )
-from memories_async.errors import ConfigurationError
+from memories_async.errors import ConfigurationError, quoted
 from memories_async.limiters import Limiter, RedisLimiter, SqliteLimiter
 from memories_async.limiters.sqlite import SCHEMA
 from memories_async.observe import Observer
@@ -86,7 +86,7 @@ def account(profile: str | None) -> Account:
     name = named or profiles.DEFAULT
     if name not in known:
         if named:
-            raise ConfigurationError(f"there is no profile {name!r} in {profiles.path()}")
+            raise ConfigurationError(f"there is no profile {quoted(name)!r} in {profiles.path()}")
         return Account(origin="the environment", base_url=base_url, keys={})
     found = known[name]
     if base_url and base_url != found.base_url and not named:

@@ -15,7 +15,7 @@ from typing import Any, Literal, TypeAlias, cast
 import attrs
 
 from memories_async._folders import config_folder
-from memories_async.errors import ConfigurationError
+from memories_async.errors import ConfigurationError, quoted
 
 KeyName: TypeAlias = Literal["api_key", "caption_key"]
 
@@ -98,7 +98,7 @@ def remove(name: str) -> None:
 
     with _locked():
         if name not in read():
-            raise ConfigurationError(f"there is no profile {name!r} in {path()}")
+            raise ConfigurationError(f"there is no profile {quoted(name)!r} in {path()}")
         document = tomlkit.parse(_content())
         document.remove(name)
         _replace(document.as_string())

@@ -327,6 +327,9 @@ class TestAccount:
     def test_missing_profile(self):
         with pytest.raises(ConfigurationError, match="no profile 'nowhere'"):
             keys.account("nowhere")
+        with pytest.raises(ConfigurationError, match="no profile 'xxx") as caught:
+            keys.account("x" * 100_000)  # a variable may hold anything
+        assert len(str(caught.value)) < 500
 
     def test_missing_key_where_nobody_can_be_asked(self, monkeypatch):
         pipe_in(monkeypatch, "")

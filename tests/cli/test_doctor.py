@@ -387,6 +387,30 @@ def test_nobody_is_there():
     assert "nothing listens there" in found[-1].message
 
 
+@pytest.mark.parametrize(
+    ("address", "says"),
+    [
+        ("http://user:SENTINEL@127.0.0.1:9/", "no user, query or fragment"),
+        ("http://127.0.0.1:9/?key=SENTINEL", "no user, query or fragment"),
+        ("http://127.0.0.1:99999/", "out of range"),
+        ("http://[::1", "Invalid IPv6"),
+        ("https://gateway..example", "label"),
+    ],
+)
+def test_an_address_that_is_none_is_refused_before_it_is_shown_or_asked(
+    run: Run, monkeypatch: pytest.MonkeyPatch, capsys, address: str, says: str
+):
+    """A password in it stood in what one attaches to a report; some ended in a traceback."""
+    monkeypatch.setenv("MEMORIES_API_KEY", "any")
+    monkeypatch.setenv("MEMORIES_BASE_URL", address)
+    assert run("doctor") == Exit.USAGE
+    out, err = capsys.readouterr()
+    assert out.startswith("ok      memories-async: ")
+    assert says in err
+    assert len(err.splitlines()) == 1
+    assert "SENTINEL" not in out + err
+
+
 def test_of_a_closed_port_it_is_said_once_and_at_once(
     run: Run, monkeypatch: pytest.MonkeyPatch, capsys
 ):

@@ -11,7 +11,7 @@ from typing import Annotated, TypeAlias
 import attrs
 from cyclopts import Parameter
 
-from memories_async.addresses import proxy_from_environment
+from memories_async.addresses import checked_base_url, proxy_from_environment
 from memories_async.cli import checks
 from memories_async.cli.credentials import Account, account, connect_as
 from memories_async.cli.doctor import environment
@@ -113,7 +113,11 @@ async def doctor(
 async def _findings(
     who: Account, calling: Calling, output: Output, live: Live
 ) -> AsyncIterator[Finding]:
-    for finding in (*environment.versions(), *environment.keys(who)):
+    for finding in environment.versions():
+        yield finding
+    if who.base_url is not None:  # before it is shown: a password may stand in it
+        checked_base_url(who.base_url, "base_url")
+    for finding in environment.keys(who):
         yield finding
     for origin in environment.origins(who):
         for finding in await in_thread(functools.partial(_check_connection, origin)):
