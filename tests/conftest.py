@@ -81,11 +81,13 @@ class PatientLoop(asyncio.SelectorEventLoop):
         clock, of which there are several in each turn of the loop: that took a fourteenth of the
         time. What they say comes late, and so the clock may stand; it never goes back.
         """
-        now = super().time()
+        now = time.monotonic()
         if self._statistics >= 0 and now - self._looked_at > self.slow_callback_duration / 10:
             self._waited = int(os.pread(self._statistics, 100, 0).split()[1]) / 1e9
             self._looked_at = now
-        self._time = max(self._time, now - self._waited - COLLECTIONS.seconds)
+        now -= self._waited + COLLECTIONS.seconds
+        if now > self._time:
+            self._time = now
         return self._time
 
     def _check_callback(self, callback: object, method: str) -> None:

@@ -84,10 +84,23 @@ def started(
     )
 
 
+PROGRAMS = {"module": ("-m", "program"), "file": ("program.py",), "text": ("-c", PROGRAM)}
+ENDS = ("ends", "three", "words", "error", "interrupt", "kill", "thread")
+
+
 @pytest.mark.parametrize(
-    "program", [("-m", "program"), ("program.py",), ("-c", PROGRAM)], ids=["module", "file", "text"]
+    ("how", "program"),
+    [
+        pytest.param(
+            how,
+            PROGRAMS[name],
+            id=f"{how}-{name}",
+            marks=[] if name == "module" or how == "ends" else pytest.mark.slow,
+        )
+        for how in ENDS
+        for name in PROGRAMS
+    ],
 )
-@pytest.mark.parametrize("how", ["ends", "three", "words", "error", "interrupt", "kill", "thread"])
 def test_a_fork_is_as_what_is_started(folder: Path, how: str, program: tuple[str, ...]) -> None:
     env = {**os.environ, "HOME": "/nowhere", "ONE": "w\udcffrd"}
     arguments = [*program, how, "\u00e9"]

@@ -62,7 +62,9 @@ def picture() -> Iterator[str]:
             example,
             id=example.name,
             # Ray is in the extras that .ci/run installs for the slow tests.
-            marks=[pytest.mark.slow] if example.setting is RAY else [],
+            marks=[pytest.mark.slow]
+            if example.setting is RAY or not example.name.startswith("README.md")
+            else [],
         )
         for example in EXAMPLES
     ],

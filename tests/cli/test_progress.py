@@ -143,7 +143,10 @@ def drawn(shown: str) -> list[str]:
     return [text.removesuffix("\x1b[K") for text in lines if text.endswith("\x1b[K")]
 
 
-@pytest.mark.parametrize("columns", [60, 80, 120])
+@pytest.mark.parametrize(
+    "columns",
+    [pytest.param(60, marks=pytest.mark.slow), 80, pytest.param(120, marks=pytest.mark.slow)],
+)
 def test_a_job_at_a_terminal(account: Emulator, terminal, images: Path, columns: int):
     """Many items end in a summary, and not in a line for each."""
     for number in range(55):

@@ -25,6 +25,7 @@ REFERENCE = (Path(memories_async.__file__).parent / "cli/README.md").read_text(e
 BLOCKS = re.findall(r"^```bash\n(.*?)^```", REFERENCE, re.MULTILINE | re.DOTALL)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_every_example_runs(account: Emulator, tmp_path: Path):
     (tmp_path / "photos").mkdir()
