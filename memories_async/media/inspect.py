@@ -34,7 +34,7 @@ from memories_async.media.file_objects import (
     unreadable,
 )
 from memories_async.media.formats import HEAD_SIZE, JPEG, PNG, by_extension, detect
-from memories_async.media.names import name_and_type
+from memories_async.media.names import clipped, name_and_type
 from memories_async.media.readers import (
     OPEN_FLAGS,
     PREFETCH_SIZE,
@@ -229,7 +229,7 @@ def _inspect(
 
 
 def _inspect_bytes(media: Media, content: bytes) -> _Inspection:
-    label = media.name or f"an image or video of {len(content)} bytes"
+    label = clipped(media.name or "") or f"an image or video of {len(content)} bytes"
     if content.startswith((b"http://", b"https://")):
         raise MediaError(
             f"{shown_url(content[:200].decode('latin-1'))} is a URL in bytes: give it as a str"
@@ -239,7 +239,7 @@ def _inspect_bytes(media: Media, content: bytes) -> _Inspection:
 
 
 def _inspect_path(media: Media, path: str, prefetch: int) -> _Inspection:
-    label = media.name or _clipped(path)
+    label = clipped(media.name or path)
     if not path:
         raise MediaError("the path is empty")
     try:
@@ -313,12 +313,8 @@ def _why_missing(path: str) -> str:
     return "no such file"
 
 
-def _clipped(path: str) -> str:
-    return path if len(path) <= 200 else f"{path[:80]}… ({len(path)} characters)"
-
-
 def _label(media: Media, file: object) -> str:
-    return media.name or own_name(file) or f"a {type(file).__name__}"
+    return clipped(media.name or own_name(file) or "") or f"a {type(file).__name__}"
 
 
 def _inspect_file(media: Media, given: object, abandoned: threading.Event | None) -> _Inspection:

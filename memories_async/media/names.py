@@ -12,6 +12,11 @@ from memories_async.media.rules import MediaRule
 _CONTENT_TYPE = re.compile(r"[\w!#$&^.+-]+/[\w!#$&^.+-]+(?:; ?[\w-]+=[\w.-]+)*", re.ASCII)
 
 
+def clipped(name: str) -> str:
+    """Return a path or a name as a message may hold it: not all of a hundred thousand letters."""
+    return name if len(name) <= 200 else f"{name[:80]}… ({len(name)} characters)"
+
+
 def name_and_type(
     given_name: str, given_type: str | None, head: bytes, label: str, rule: MediaRule
 ) -> tuple[str, str]:

@@ -42,6 +42,12 @@ def test_refused(name: str, prepare: Callable[[Path], None], message: str, tmp_p
         check(os.path.join(tmp_path, name))
 
 
+def test_a_path_of_any_length_fills_no_message() -> None:
+    with pytest.raises(MediaError, match="cannot be written: the path is too long") as caught:
+        check("x" * 100_000)
+    assert len(str(caught.value)) < 200
+
+
 def test_a_folder_that_nothing_can_be_added_to(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

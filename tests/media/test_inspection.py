@@ -186,6 +186,9 @@ def test_what_is_no_file(tmp_path: Path) -> None:
         assert "is no regular file" in str(refused(tmp_path / "socket.png"))
     assert "cannot be read" in str(refused("nul\0.png"))
     assert "cannot be read" in str(refused("x" * 5000 + ".png"))
+    named = refused(Media(b"no picture", name="x" * 100_000))
+    assert "no known format" in str(named)
+    assert len(str(named)) < 400
 
 
 def test_an_unreadable_file(png: Path, monkeypatch: pytest.MonkeyPatch) -> None:

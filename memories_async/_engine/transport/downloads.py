@@ -16,6 +16,7 @@ from memories_async._engine.body.budget import UploadBudget
 from memories_async._engine.body.writer import Transfer
 from memories_async._engine.transport.packed import packing_of
 from memories_async.errors import MediaError
+from memories_async.media.names import clipped
 from memories_async.media.readers import READ_SIZE
 
 if os.name == "posix":
@@ -29,6 +30,7 @@ _FLAGS = (
     | getattr(os, "O_NONBLOCK", 0)  # a pipe that nobody reads is an error, not a wait without end
 )
 _UNTIL_WHOLE = ".part"
+_LONGEST_PATH = 4096
 _RANGE = re.compile(r"bytes (\d+)-\d+/(\d+|\*)")
 
 
@@ -41,6 +43,8 @@ def check(destination: str) -> None:
     """
     if "\0" in destination:
         raise MediaError(f"{destination!r} cannot be written: no file's name has a NUL character")
+    if len(destination) > _LONGEST_PATH:  # as each system would say, with all of it
+        raise MediaError(f"{clipped(destination)} cannot be written: the path is too long")
     folder = os.path.dirname(destination) or os.curdir
     if os.path.isdir(destination):
         raise MediaError(f"{destination} is a directory")
