@@ -240,7 +240,9 @@ def _model_hook(model: type[object]) -> Callable[[object, object], object]:
         missing = [name for name in required if arguments.get(name) is None]
         if missing:
             raise ValueError(f"{model.__name__} lacks {', '.join(missing)}")
-        return unchecked(model, extra=extra, **arguments)  # read field by field above
+        if extra:
+            arguments["extra"] = extra
+        return unchecked(model, **arguments)  # read field by field above
 
     return structure_model
 

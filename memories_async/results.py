@@ -321,6 +321,11 @@ class Results(tuple[T, ...]):
         return {"type": "array", "items": {"type": "object"}}
 
 
+# Of a frozen class, by what Python itself sets a slot with.
+_set_attempts: Callable[[Result, int], None] = vars(Result)["attempts"].__set__
+_set_http: Callable[[Result, HttpExchange | None], None] = vars(Result)["http"].__set__
+
+
 def completed(value: V, *, attempts: int, http: HttpExchange | None = None) -> V:
     """Have a result say how its call went; anything else stays as it is.
 
@@ -332,8 +337,8 @@ def completed(value: V, *, attempts: int, http: HttpExchange | None = None) -> V
     result: object = value
     if isinstance(result, Result):
         # A copy of a vector's holder for each call would be a tenth of what the call costs.
-        object.__setattr__(result, "attempts", attempts)
-        object.__setattr__(result, "http", http)
+        _set_attempts(result, attempts)
+        _set_http(result, http)
     elif isinstance(result, Results):
         cast("Results[object]", result).__dict__.update(attempts=attempts, http=http)
     return value

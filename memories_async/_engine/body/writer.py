@@ -15,7 +15,7 @@ import attrs
 from memories_async._engine.body.budget import UploadBudget, UploadTurn, loop_seconds
 from memories_async._engine.body.layout import SMALL, Recipe
 from memories_async._engine.body.threads import Threads
-from memories_async._engine.request import ProgressHook, State
+from memories_async._engine.request import PARTIAL, SENT, ProgressHook, State
 from memories_async.checks import unchecked
 from memories_async.errors import MediaChanged, MediaError, MemoriesError
 from memories_async.media.file_objects import as_bytes, unreadable
@@ -73,12 +73,12 @@ class Transfer:
         if self.total is not None and self.sent + size >= self.total:
             self.whole()
         else:
-            self.state = max(self.state, State.PARTIAL)
+            self.state = max(self.state, PARTIAL)
 
     def whole(self) -> None:
         """Note that from now on a server may have the whole request."""
-        if self.state is not State.SENT:
-            self.state = State.SENT
+        if self.state is not SENT:
+            self.state = SENT
             self.sent_at = time.time()
 
     def accepted(self, size: int) -> None:
@@ -110,10 +110,14 @@ async def write(
         MediaError: A source cannot be read, or is no longer what was checked; the last byte
             has not been handed over.
     """
+    if transfer.attempt > 1:
+        transfer.report()
+    only = recipe.pieces[0] if len(recipe.pieces) == 1 else None
+    if isinstance(only, bytes) and len(only) <= piece_size:  # small JSON shares nothing with others
+        await _hand_over(only, sink, transfer)
+        return
     budget.active += 1
     try:
-        if transfer.attempt > 1:
-            transfer.report()
         if recipe.length is not None and recipe.length <= piece_size + SMALL:
             parts = [_at_hand(piece, transfer.attempt) for piece in recipe.pieces]
             if None not in parts:

@@ -212,9 +212,12 @@ def _may_hold(key: Secret, said: str) -> bool:
 
 async def _read(response: aiohttp.ClientResponse) -> bytes:
     """Read an answer, unpacked as it comes, up to the cap: a few KB may unpack to gigabytes."""
-    body = bytearray()
-    while chunk := await response.content.readany():
-        body += chunk
-        if len(body) > LARGEST_ANSWER:
+    chunks: list[bytes] = []
+    size = 0
+    while not response.content.at_eof():
+        chunk = await response.content.readany()
+        chunks.append(chunk)
+        size += len(chunk)
+        if size > LARGEST_ANSWER:
             raise TooLargeError
-    return bytes(body)
+    return b"".join(chunks)  # most answers come in one, which is not copied
