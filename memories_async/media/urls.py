@@ -30,7 +30,7 @@ def url_problem(address: str, error: ValueError) -> str:
     return "its host or port is none" if "@" in address else str(error)
 
 
-_PLAIN_URL = re.compile(r"https?://[a-z0-9.-]+(?::[0-9]{1,4})?/[!-~]*", re.IGNORECASE)
+_PLAIN_URL = re.compile(r"[hH][tT]{2}[pP][sS]?://[a-zA-Z0-9.-]+(?::[0-9]{1,4})?/[!-~]*")
 """What has a host, no port that cannot be, no user and no strange character: most addresses."""
 _UNSAFE_IN_URL = re.compile(r"[\x00-\x20\x7f]")
 
