@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import atexit
 import codecs
+import contextlib
 import functools
 import gc
 import importlib
@@ -227,8 +228,10 @@ class Forked:
 
     def send_signal(self, sig: int, /) -> None:
         """Send a signal, if it has not ended."""
-        if self.poll() is None:
-            os.kill(self.pid, sig)
+        # The server that started it may have seen its end, and not said so yet.
+        with contextlib.suppress(ProcessLookupError):
+            if self.poll() is None:
+                os.kill(self.pid, sig)
 
     def kill(self) -> None:
         """End it."""

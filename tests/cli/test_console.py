@@ -163,7 +163,10 @@ def _until_taken(process: forks.Started, number: signal.Signals) -> None:
     deadline = time.monotonic() + 30
     status = Path(f"/proc/{process.pid}/status")
     while process.poll() is None:
-        fields = dict(line.split(":", 1) for line in status.read_text().splitlines())
+        try:
+            fields = dict(line.split(":", 1) for line in status.read_text().splitlines())
+        except (FileNotFoundError, ProcessLookupError):  # it has just ended
+            return
         if not int(fields["ShdPnd"], 16) >> (number - 1) & 1:
             return
         assert time.monotonic() < deadline

@@ -31,12 +31,6 @@ def film_frames() -> dict[int, Image.Image]:
         return {number: frame.to_image() for number, frame in decoded if number in SHOWN}
 
 
-def unpack_film() -> int:
-    """Make a picture of every frame of ``FILM``, and return how many there are."""
-    with av.open(str(FILM)) as container:
-        return sum(frame.to_image() is not None for frame in container.decode(video=0))
-
-
 @functools.cache
 def seen() -> list[Frame]:
     """Return what the engine sees of ``FILM``."""

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import statistics
-import time
 import tracemalloc
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -45,20 +43,20 @@ async def body() -> AsyncIterator[bytes]:
     yield TAIL
 
 
-async def test_a_large_upload_costs_no_memory_and_does_not_block_the_loop() -> None:
+async def test_a_large_upload_costs_no_memory_and_does_not_hold_the_loop() -> None:
     engine = SizeEngine()
     length = len(REQ + HEAD + TAIL) + len(PIECE) * PIECES
     headers = {
         "Content-Type": "multipart/form-data; boundary=x",
         "Content-Length": str(length),
     }
-    late: list[float] = []
+    turns = 0
 
     async def beat() -> None:
+        nonlocal turns
         while True:
-            due = time.perf_counter() + 0.005
-            await asyncio.sleep(0.005)
-            late.append(time.perf_counter() - due)
+            await asyncio.sleep(0)
+            turns += 1
 
     async with Emulator(engine) as emulator, session_for(emulator) as client:
         heart = asyncio.create_task(beat())
@@ -73,9 +71,8 @@ async def test_a_large_upload_costs_no_memory_and_does_not_block_the_loop() -> N
     assert engine.size == entry.files[0].size == len(PIECE) * PIECES
     assert entry.files[0].sha256 == hashlib.sha256(PIECE * PIECES).hexdigest()
     assert peak < 12 << 20
-    # Where the loop is held for the whole upload, there is hardly a beat, and that is late.
-    assert len(late) >= 10
-    assert statistics.median(late) < 0.25
+    # Where the loop is held for the whole upload, nobody else has a turn meanwhile.
+    assert turns >= PIECES
 
 
 async def test_nothing_is_left_of_a_finished_call(tmp_path: Path) -> None:

@@ -184,14 +184,14 @@ class Stubborn:
         self._go.set()
 
 
-def test_a_second_ctrl_c_leaves_at_once(client: Memories) -> None:
+def test_a_second_ctrl_c_leaves_at_once(client: Memories, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not after the time that unwinding has: the first one alone would be raised then."""
+    monkeypatch.setattr(_portal, "CANCEL_TIMEOUT", 60.0)
     stubborn = Stubborn()
     signal_when(stubborn.started, signal.SIGINT)
     signal_when(stubborn.unwinding, signal.SIGINT)
-    began = time.monotonic()
     with pytest.raises(KeyboardInterrupt) as caught:
         client.captions.video(Media(stubborn.film(), name="film.mp4"), "what")
-    assert time.monotonic() - began < CANCEL_TIMEOUT
     assert isinstance(caught.value.__context__, KeyboardInterrupt)
     stubborn.let_go()
 
