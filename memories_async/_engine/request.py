@@ -68,9 +68,8 @@ class Request(Generic[T]):
     started: float = 0.0
     origin: str = attrs.field(init=False)
 
-    @origin.default
-    def _origin_of_url(self) -> str:
-        return origin_of(self.url)
+    def __attrs_post_init__(self) -> None:
+        self.origin = origin_of(self.url)
 
     @property
     def until(self) -> float | None:
