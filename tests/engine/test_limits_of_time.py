@@ -107,7 +107,7 @@ async def test_no_clock_runs_before_the_first_byte_but_the_caller_s(
         return await real(self, protocol)
 
     async def before_sending() -> None:
-        running.append(exchanges[-1].limit.when)
+        running.append(exchanges[-1].scope.when())
 
     monkeypatch.setattr(http._Exchange, "ready", ready)
 

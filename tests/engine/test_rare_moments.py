@@ -36,7 +36,6 @@ from memories_async._engine.body.writer import Transfer
 from memories_async._engine.dispatch import Dispatcher
 from memories_async._engine.transport import downloads, http, sessions
 from memories_async._engine.transport.downloads import PartialFile
-from memories_async._engine.transport.time_limit import TimeLimit
 from memories_async._engine.watch import notify
 from memories_async.media.inspect import inspect_source
 from memories_async.media.readers import PREFETCH_SIZE
@@ -332,14 +331,14 @@ async def exchange() -> Any:
     request = SimpleNamespace(policy=SimpleNamespace(answer_timeout=60.0), body=None)
     departure = Departure(Protocol())
     exchange: Any = http._Exchange(request, Transfer(0), None, None, departure)  # type: ignore[arg-type]  # stand-ins
-    exchange.limit = TimeLimit(None)
+    exchange.scope = asyncio.timeout(None)
     return exchange
 
 
 async def test_a_connection_that_dies_after_the_count_is_counted_anew_and_told_once(
     exchange: Any,
 ) -> None:
-    with exchange.limit:
+    async with exchange.scope:
         assert not await exchange.ready(exchange.departure.first)
         assert await exchange.ready(second := Protocol())
     assert exchange.departure.asked == ["confirm", "leave", "renew", "confirm"]
@@ -348,12 +347,13 @@ async def test_a_connection_that_dies_after_the_count_is_counted_anew_and_told_o
 
 async def test_a_limit_that_has_passed_is_not_set_anew(exchange: Any) -> None:
     """The body's task may write its last byte in the turn in which the caller's time is up."""
-    exchange.limit = TimeLimit(asyncio.get_running_loop().time())
-    with pytest.raises(TimeoutError), exchange.limit:
-        await asyncio.Event().wait()
-    passed = exchange.limit.when
+    exchange.scope = asyncio.timeout(0)
+    with pytest.raises(TimeoutError):
+        async with exchange.scope:
+            await asyncio.Event().wait()
+    passed = exchange.scope.when()
     exchange._limit(60.0)
-    assert exchange.limit.when == passed
+    assert exchange.scope.when() == passed
 
 
 async def test_an_observer_that_ends_the_program_ends_it() -> None:

@@ -22,7 +22,6 @@ from memories_async._engine.transport.failures import Failure, Fault
 from memories_async._engine.transport.packed import PackedError
 from memories_async._engine.transport.payload import Connection, Payload
 from memories_async._engine.transport.sessions import Sessions, Unlimited, is_quiet
-from memories_async._engine.transport.time_limit import TimeLimit
 from memories_async.addresses import Proxy
 from memories_async.config import Secret, Settings
 from memories_async.errors import ClosedError, MemoriesError
@@ -120,7 +119,7 @@ class _Exchange:
     budget: UploadBudget
     ends: float | None
     departure: Departure
-    limit: TimeLimit = attrs.field(init=False)
+    scope: asyncio.Timeout = attrs.field(init=False)
     payload: Payload | None = None
     connected: bool = False
     protocol: ResponseHandler | None = None
@@ -135,9 +134,9 @@ class _Exchange:
             self.payload = Payload(request.body, self.send_body, request.policy.stall_timeout)
         failure = _LOST
         response: aiohttp.ClientResponse | None = None
-        self.limit = TimeLimit(self.ends)
+        self.scope = asyncio.timeout_at(self.ends)
         try:
-            with self.limit:
+            async with self.scope:
                 # Within this: connecting(), ready(), send_body(), then the answer's head.
                 response = await session.request(
                     request.operation.method,
@@ -245,10 +244,16 @@ class _Exchange:
         if seconds is not None:
             by = asyncio.get_running_loop().time() + seconds
             by = by if self.ends is None else min(by, self.ends)
-        self.limit.move(by)
+        if by != self.scope.when():
+            # It fails where time is up already: the step is being cancelled. To ask for that first
+            # would cost each call as much as a function or two.
+            try:  # noqa: SIM105  # for the same reason
+                self.scope.reschedule(by)
+            except RuntimeError:
+                pass
 
     def _failure(self, error: Exception) -> Failure:
-        if self.limit.expired:
+        if self.scope.expired():
             late = self.ends is not None and asyncio.get_running_loop().time() >= self.ends
             return Failure(Fault.TIMED_OUT if late or self.connected else Fault.CONNECT_TIMEOUT)
         if self.payload is not None and self.payload.stalled:
