@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import functools
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -107,6 +108,25 @@ def test_imports_go_down_only() -> None:
         if (here := room(name)) and (there := room(imported)) and RANK[there] < RANK[here]
     ]
     assert not upwards
+
+
+def test_a_room_says_what_it_may_import() -> None:
+    """As ``May import client and below``: below the last that is named."""
+    guilty = []
+    for here in sorted({room(name) for name in MODULES} & {path.name for path in ROOT.iterdir()}):
+        text = ast.get_docstring(sources.parsed(MODULES[f"memories_async.{here}"])) or ""
+        said = re.search(r"^May import (.+)\.$", text, re.MULTILINE)
+        words = re.findall(r"\w+", said[1] if said else "")
+        named = [word for word in words if word in RANK]
+        below = RANK[named[-1]] if "below" in words else len(LAYERS)
+        guilty += [
+            f"{name} imports {imported}"
+            for name in in_room(here)
+            for imported in imports(name)
+            if (there := room(imported)) not in {None, here, *named} and RANK[there] <= below
+        ]
+        guilty += [] if said else [f"{here} does not say it"]
+    assert not guilty
 
 
 def test_no_circle_of_imports() -> None:

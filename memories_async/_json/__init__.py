@@ -2,6 +2,8 @@
 
 There is no wheel of orjson for free-threaded builds of CPython. Both ways take and give the same,
 so that what was kept by one is read by the other: tests/test_json.py compares them.
+
+May import nothing of the package.
 """
 
 from typing import TYPE_CHECKING, TypeGuard

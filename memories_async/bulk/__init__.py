@@ -1,4 +1,7 @@
-"""Bulk jobs: thousands of images or videos, sent once each, over any number of interrupted runs."""
+"""Bulk jobs: thousands of images or videos, sent once each, over any number of interrupted runs.
+
+May import client and below.
+"""
 
 from memories_async.bulk.job import Job
 from memories_async.bulk.kinds import KINDS, JobKind

@@ -1,4 +1,7 @@
-"""Results that the service posts to an address of yours: received, matched and awaited."""
+"""Results that the service posts to an address of yours: received, matched and awaited.
+
+May import sync, _engine and below.
+"""
 
 from memories_async.callbacks.adapters import aiohttp_app, asgi_app, wsgi_app
 from memories_async.callbacks.inbox import CallbackInbox

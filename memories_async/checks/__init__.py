@@ -3,6 +3,8 @@
 A class or a function is marked with ``@checked`` and writes no check itself: before its body runs,
 and so before a file, a thread or a socket is opened, every argument is held against its annotation
 (the type) and against what the mark says besides (its limit). The annotations are read once.
+
+May import errors.
 """
 
 from __future__ import annotations

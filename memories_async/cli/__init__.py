@@ -1,4 +1,7 @@
-"""The command ``memories-async``: hands each command to its module, importing nothing before."""
+"""The command ``memories-async``: hands each command to its module, importing nothing before.
+
+May import emulator, bulk, ray, client and below.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""An offline memories.ai service: every operation of the table, without an account."""
+"""An offline memories.ai service: every operation of the table, without an account.
+
+May import operations, checks, _json and _version.
+"""
 
 from memories_async.emulator.answers import Answers, ChosenAnswer
 from memories_async.emulator.callbacks import (

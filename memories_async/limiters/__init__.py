@@ -1,4 +1,7 @@
-"""Where calls are counted: in this process, in a file, or in Redis; one rule over three stores."""
+"""Where calls are counted: in this process, in a file, or in Redis; one rule over three stores.
+
+May import config and below.
+"""
 
 from memories_async.limiters.memory import SHARED, MemoryLimiter
 from memories_async.limiters.redis import RedisLimiter

@@ -1,4 +1,7 @@
-"""What may be sent: sources, and the rules, formats and readers behind them."""
+"""What may be sent: sources, and the rules, formats and readers behind them.
+
+May import checks and errors.
+"""
 
 from memories_async.media.rules import MediaRule
 from memories_async.media.source import AsyncReadable, Media, Picture, Readable, Source, Upload

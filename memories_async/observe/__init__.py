@@ -1,4 +1,7 @@
-"""What a call did: how often it was sent, for what it waited, what it cost, who throttled."""
+"""What a call did: how often it was sent, for what it waited, what it cost, who throttled.
+
+May import operations and below.
+"""
 
 from memories_async.observe.events import (
     AttemptEnded,

@@ -1,4 +1,7 @@
-"""Bulk calls over Ray datasets: paced for the whole cluster, and nothing billed twice."""
+"""Bulk calls over Ray datasets: paced for the whole cluster, and nothing billed twice.
+
+May import bulk, client and below.
+"""
 
 from memories_async.ray.actors import RayLedger, RayLimiter
 from memories_async.ray.datasets import (

@@ -1,4 +1,7 @@
-"""The blocking client: ``Memories``, ``CallbackInbox`` and ``Job`` without ``await``."""
+"""The blocking client: ``Memories``, ``CallbackInbox`` and ``Job`` without ``await``.
+
+May import bulk, callbacks, client and below.
+"""
 
 from importlib import import_module
 from typing import TYPE_CHECKING

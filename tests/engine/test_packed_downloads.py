@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from memories_async import DecodeError, NotFound, OutcomeUnknown, Progress
+from memories_async import AnswerTooLarge, DecodeError, NotFound, OutcomeUnknown, Progress
 from tests.engine.raw_server import Conversation, RawServer
 from tests.engine.test_cut_downloads import downloaded, head
 
@@ -148,3 +148,13 @@ async def test_a_refusal_is_read_packed_or_not(kind: str, packed: bool, tmp_path
 async def test_an_empty_refusal_that_calls_itself_packed_is_one(tmp_path: Path) -> None:
     with pytest.raises(NotFound):
         await answered(framed(b"", "404 Not Found", Content_Encoding="gzip"), tmp_path)
+
+
+@pytest.mark.parametrize("packed", [True, False])
+async def test_a_refusal_without_an_end_is_not_read_to_it(packed: bool, tmp_path: Path) -> None:
+    body = b"[" + bytes(16 * 1024 * 1024)
+    said = {"Content_Type": "application/json"} | ({"Content_Encoding": "gzip"} if packed else {})
+    answer = framed(gzip.compress(body, 1) if packed else body, "404 Not Found", **said)
+    with pytest.raises(AnswerTooLarge):
+        await answered(answer, tmp_path)
+    assert os.listdir(tmp_path) == []
