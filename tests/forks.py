@@ -126,6 +126,7 @@ def start(
             stdin=stdin,
             stdout=stdout,
             stderr=stderr,
+            bufsize=0,  # as a fork's streams: what is written is there
             start_new_session=controlled,
         )
     order = {

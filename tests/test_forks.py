@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -142,6 +143,20 @@ def test_what_an_interpreter_reads_at_its_start_has_one_started(folder: Path) ->
     assert isinstance(process, subprocess.Popen)
     out, _ = process.communicate(timeout=60)
     assert json.loads(out.splitlines()[0])["flags"][0]
+
+
+@pytest.mark.parametrize("variables", [{}, {"PYTHONDEVMODE": "1"}], ids=["forked", "started"])
+def test_what_is_written_is_there(folder: Path, variables: dict[str, str]) -> None:
+    env = {**os.environ, **variables}
+    said = "import sys; sys.stdout.write(sys.stdin.readline())"
+    process = forks.start(["-c", said], env=env, cwd=folder, stdin=subprocess.PIPE)
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write(b"an order\n")
+    there, _, _ = select.select([process.stdout], [], [], 60)
+    out, _ = process.communicate(timeout=60)
+    assert there
+    assert out == b"an order\n"
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "cp1252:", "latin-1:replace", ":ignore", ":"])

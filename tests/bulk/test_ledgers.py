@@ -39,7 +39,11 @@ def cluster() -> Iterator[str]:
     import ray
 
     options = {"include_dashboard": False, "log_to_driver": False, "logging_level": "ERROR"}
-    environment = {"RAY_USAGE_STATS_ENABLED": "0", "PYTHONPATH": os.getcwd()}
+    environment = {
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "PYTHONPATH": os.getcwd(),
+        "PYTHONBREAKPOINT": "",  # Ray sets it, and would leave it set
+    }
     with pytest.MonkeyPatch.context() as patch:
         for name, value in environment.items():
             patch.setenv(name, value)

@@ -76,6 +76,7 @@ def cluster(service: Emulator, state: Path) -> Iterator[Any]:
         "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
         "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
         "RAY_USAGE_STATS_ENABLED": "0",
+        "PYTHONBREAKPOINT": "",  # Ray sets it, and would leave it set
     }
     before = {name: os.environ.get(name) for name in environment}
     os.environ.update(environment)
