@@ -100,6 +100,8 @@ def error_of(
     if fault is Fault.TOO_LARGE:
         return AnswerTooLarge("the answer exceeds 16 MiB", status=failure.status)
     if fault is Fault.PACKED:
+        if request.file is not None and request.file.came:
+            message += f": {_advice_on(request.file)}"
         return DecodeError(message, status=failure.status)
     if transfer.state is State.SENT:
         if fault is Fault.TIMED_OUT:

@@ -231,6 +231,8 @@ def test_the_program_refuses_to_be_reached_from_elsewhere(
         b"GET / HTTP/1.1\r\nHost: x\r\nAuthorization: sk-mavi-1\x01\r\n\r\n",
         b"GET / HTTP/1.1\r\nHost: x\r\nAuthorization sk-mavi-1: 1\r\n\r\n",
         b"GET /?key=sk-mavi-1 HTTP/9.9\r\nHost: x\r\n\r\n",
+        b"CONNECT [sk-mavi-1]x HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"CONNECT sk-mavi-1@x:99999 HTTP/1.1\r\nHost: x\r\n\r\n",
     ],
 )
 async def test_a_request_that_is_no_http_is_one_line(

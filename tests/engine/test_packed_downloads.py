@@ -11,9 +11,17 @@ from pathlib import Path
 
 import pytest
 
-from memories_async import AnswerTooLarge, DecodeError, NotFound, OutcomeUnknown, Progress
+from memories_async import (
+    AnswerTooLarge,
+    AuthenticationError,
+    CallOptions,
+    DecodeError,
+    NotFound,
+    OutcomeUnknown,
+    Progress,
+)
 from tests.engine.raw_server import Conversation, RawServer
-from tests.engine.test_cut_downloads import downloaded, head
+from tests.engine.test_cut_downloads import downloaded, head, reset
 
 pytestmark = pytest.mark.anyio
 
@@ -58,8 +66,14 @@ async def answered(answer: bytes, folder: Path) -> tuple[RawServer, Path, list[P
         ("deflate", headless(FILM)),
         ("aws-chunked", FILM),
         ("identity", FILM),
+        ("x-gzip", gzip.compress(FILM)),
+        ("identity, gzip", gzip.compress(FILM)),
+        ("aws-chunked\r\nContent-Encoding: gzip", gzip.compress(FILM)),
     ],
-    ids=["gzip", "two members", "2001 members", "deflate", "headless", "no packing", "identity"],
+    ids=[
+        *("gzip", "two members", "2001 members", "deflate", "headless", "no packing", "identity"),
+        *("x-gzip", "of two", "of two headers"),
+    ],
 )
 async def test_a_whole_one_is_unpacked(
     frame: Callable[..., bytes], packing: str, packed: bytes, tmp_path: Path
@@ -83,10 +97,15 @@ async def test_a_whole_one_is_unpacked(
         ("gzip", FILM),
         ("deflate", zlib.compress(FILM)[:-1]),
         ("deflate", headless(FILM)[:-1]),
+        ("deflate", zlib.compress(FILM) + zlib.compress(FILM)),
         ("br", FILM),
         ("zstd", FILM),
+        ("gzip, gzip", gzip.compress(gzip.compress(FILM))),
     ],
-    ids=["cut", "a byte", "checksum", "second", "not gzip", "deflate", "headless", "br", "zstd"],
+    ids=[
+        *("cut", "a byte", "checksum", "second", "not gzip", "deflate", "headless", "two of it"),
+        *("br", "zstd", "packed twice"),
+    ],
 )
 async def test_one_that_is_not_whole_is_not_taken_and_not_asked_for_again(
     frame: Callable[..., bytes], packing: str, packed: bytes, tmp_path: Path
@@ -158,3 +177,61 @@ async def test_a_refusal_without_an_end_is_not_read_to_it(packed: bool, tmp_path
     with pytest.raises(AnswerTooLarge):
         await answered(answer, tmp_path)
     assert os.listdir(tmp_path) == []
+
+
+BROKEN = [("gzip", b"busy"), ("gzip", gzip.compress(b"{}")[:-5]), ("br", b"")]
+
+
+@pytest.mark.parametrize("status", [401, 404, 429, 503])
+@pytest.mark.parametrize(
+    "said", [("gzip", b"busy"), ("gzip", gzip.compress(b"{}")[:-5]), ("br", b"")]
+)
+async def test_a_refusal_that_cannot_be_unpacked_is_told_by_its_status(
+    status: int, said: tuple[str, bytes], tmp_path: Path
+) -> None:
+    packing, body = said
+
+    async def serve(conversation: Conversation) -> None:
+        await conversation.request()
+        if len(conversation.server.requests) == 1:
+            refusal = framed(body, f"{status} Said", Content_Encoding=packing)
+            await conversation.send(refusal)
+        await conversation.request()
+        await conversation.send(framed(FILM))
+
+    if status in (401, 404):
+        with pytest.raises(AuthenticationError if status == 401 else NotFound) as caught:
+            await downloaded(serve, tmp_path)
+        assert caught.value.status == status
+    else:  # a free read is asked for again
+        server, target, _ = await downloaded(serve, tmp_path)
+        assert (len(server.requests), target.stat().st_size) == (2, len(FILM))
+
+
+@pytest.mark.parametrize("came", [5, 50_000])
+async def test_a_packed_one_that_is_reset_is_no_bad_packing(came: int, tmp_path: Path) -> None:
+    """Nor is the rest asked for: what lies here is not what the ranges count."""
+    packed = gzip.compress(FILM)
+    requests = []
+
+    async def serve(conversation: Conversation) -> None:
+        requests.append(await conversation.request())
+        if conversation.number == 1:
+            said = {"Content_Encoding": "gzip", "Accept_Ranges": "bytes", "ETag": '"abc"'}
+            await conversation.send(head("200 OK", Connection="close", **said) + packed[:came])
+            await reset(conversation)
+        else:
+            await conversation.send(framed(FILM))
+
+    options = CallOptions(replay="accept_double_billing")
+    _, target, _ = await downloaded(serve, tmp_path, options)
+    whole = target.read_bytes() == FILM
+    assert whole
+    assert [request.headers.get("range") for request in requests] == [None, None]
+
+
+async def test_what_came_of_a_bad_packing_may_be_billed(tmp_path: Path) -> None:
+    packed = gzip.compress(FILM)
+    with pytest.raises(DecodeError) as caught:
+        await answered(framed(packed[:-8] + bytes(8), Content_Encoding="gzip"), tmp_path)
+    assert "bytes had come and may be billed" in str(caught.value)

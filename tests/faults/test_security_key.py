@@ -315,7 +315,6 @@ def test_s02_nothing_prints_or_logs_a_revealed_key() -> None:
     }
     assert places == {
         "_engine/transport/http.py": 1,  # the header
-        "_engine/transport/answers.py": 1,  # is it in what came back, to be masked there
         "_engine/pacing.py": 1,  # a digest
         "callbacks/inbox.py": 3,  # HMACs, and a store, with a secret of the inbox's own
     }

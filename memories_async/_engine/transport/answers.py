@@ -16,7 +16,7 @@ from memories_async._engine.request import Request
 from memories_async._engine.transport import failures
 from memories_async._engine.transport.downloads import PartialFile
 from memories_async._engine.transport.failures import Failure, Fault
-from memories_async._engine.transport.packed import packing_of, unpacked
+from memories_async._engine.transport.packed import PackedError, packing_of, unpacked
 from memories_async.config import Secret
 
 LARGEST_ANSWER = 16 * 1024 * 1024
@@ -79,7 +79,7 @@ async def save(
         file.begin_anew()
     chunks = _chunks(response, request.policy.stall_timeout)
     if packing := packing_of(response.headers):
-        chunks = unpacked(chunks, packing)
+        chunks = unpacked(_whole(b"", chunks, response, protocol), packing)
     first = b"" if file.received else await _first_of(chunks)
     headers = _kept(response, request.key)
     if len(first) <= LONGEST_REFUSAL and _is_refusal(first):
@@ -154,15 +154,23 @@ async def reply(response: aiohttp.ClientResponse, key: Secret | None) -> Reply:
 
 
 async def refusal(response: aiohttp.ClientResponse, key: Secret | None) -> Reply:
-    """Read the answer to a download that is no file; it may come packed as the file may."""
+    """Read the answer to a download that is no file; it may come packed as the file may.
+
+    Where it cannot be unpacked, an error's status says enough.
+    """
     chunks: AsyncIterator[bytes] = response.content.iter_any()
     if packing := packing_of(response.headers):
         chunks = unpacked(chunks, packing)
     body = bytearray()
-    async for chunk in chunks:
-        body += chunk
-        if len(body) > LARGEST_ANSWER:
-            raise TooLargeError
+    try:
+        async for chunk in chunks:
+            body += chunk
+            if len(body) > LARGEST_ANSWER:
+                raise TooLargeError
+    except PackedError:
+        if response.status < 400:
+            raise
+        body.clear()
     return Reply(response.status, _kept(response, key), _hidden(key, bytes(body)))
 
 
@@ -200,14 +208,9 @@ def _kept(response: aiohttp.ClientResponse, key: Secret | None) -> dict[str, str
         if (name := full_name.lower()) in _KEPT_HEADERS
     }
     said = "\n".join(kept.values())
-    if said.isascii() and not (key is not None and _may_hold(key, said)):
+    if said.isascii() and (key is None or failures.hidden(key, said) == said):
         return kept
     return {name: failures.hidden(key, failures.readable(value)) for name, value in kept.items()}
-
-
-def _may_hold(key: Secret, said: str) -> bool:
-    """Tell whether a key might stand in a text, in any of its spellings."""
-    return key.reveal() in said or "%" in said or "&" in said or "\\" in said
 
 
 async def _read(response: aiohttp.ClientResponse) -> bytes:

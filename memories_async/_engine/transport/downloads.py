@@ -8,9 +8,11 @@ import os
 import re
 import secrets
 import stat
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Future
 from typing import Any
+
+from multidict import MultiMapping
 
 from memories_async._engine.body.budget import UploadBudget
 from memories_async._engine.body.writer import Transfer
@@ -96,6 +98,7 @@ class PartialFile:
         self.total: int | None = None
         self.continuable = False
         self._validator: str | None = None
+        self._packed = False
         self._path = f"{destination}{_UNTIL_WHOLE}"
         self._budget = budget
         self._descriptor: int | None = None
@@ -109,12 +112,12 @@ class PartialFile:
 
     def headers(self) -> dict[str, str]:
         """Return what asks for the rest alone; nothing before the first byte has come."""
-        if not self.received:
+        if not self.received or self._packed:  # ranges would count packed bytes
             return {}
         asked = {"Range": f"bytes={self.received}-"}
         return asked | ({"If-Range": self._validator} if self._validator else {})
 
-    def continued_by(self, status: int, headers: Mapping[str, str]) -> bool:
+    def continued_by(self, status: int, headers: MultiMapping[str]) -> bool:
         """Tell whether an answer goes on where the last one ended, or is the first one.
 
         Args:
@@ -124,6 +127,7 @@ class PartialFile:
         length = headers.get("Content-Length", "")
         packed = bool(packing_of(headers))  # then lengths and ranges are not the file's own
         if not self.received:
+            self._packed = packed
             self.total = int(length) if length.isdecimal() and not packed else None
             tag = headers.get("ETag", "")
             weak = tag.startswith("W/")
@@ -135,7 +139,7 @@ class PartialFile:
         found = _RANGE.fullmatch(headers.get("Content-Range", "").strip())
         continued = (
             status == 206
-            and not packed
+            and not (packed or self._packed)
             and found is not None
             and int(found[1]) == self.received
             and (self.total is None or found[2] in ("*", str(self.total)))

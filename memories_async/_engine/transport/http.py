@@ -286,7 +286,7 @@ def _headers(request: Request[Any], proxy: Proxy | None) -> dict[str, str]:
         headers |= request.headers
     if request.key is not None:
         headers["Authorization"] = _HeaderSecret(request.key.reveal())
-    if proxy is not None and not request.url.startswith("https:"):
+    if proxy is not None and request.url[:6].lower() != "https:":
         headers |= _login(proxy)  # in the clear there is no tunnel: the proxy reads the request
     return headers
 

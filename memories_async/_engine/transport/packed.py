@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 
-_UNPACKED_HERE = ("gzip", "deflate")
+from multidict import MultiMapping
+
+_UNPACKED_HERE = ("gzip", "x-gzip", "deflate")
 _NOT_UNPACKED = ("br", "zstd")
 
 _PIECE = 4096
@@ -19,10 +21,11 @@ class PackedError(Exception):
     """A file came packed and cannot be unpacked, or ends before its packing does."""
 
 
-def packing_of(headers: Mapping[str, str]) -> str:
+def packing_of(headers: MultiMapping[str]) -> str:
     """Return how an answer is packed; of what is no packing, such as ``aws-chunked``, nothing."""
-    said = headers.get("Content-Encoding", "").strip().lower()
-    return said if said in _UNPACKED_HERE or said in _NOT_UNPACKED else ""
+    said = ",".join(headers.getall("Content-Encoding", ())).lower().split(",")
+    packings = (word.strip() for word in said)
+    return ", ".join(word for word in packings if word in _UNPACKED_HERE + _NOT_UNPACKED)
 
 
 async def unpacked(chunks: AsyncIterator[bytes], packing: str) -> AsyncIterator[bytes]:
@@ -38,14 +41,16 @@ async def unpacked(chunks: AsyncIterator[bytes], packing: str) -> AsyncIterator[
     Raises:
         PackedError: It cannot be unpacked, or what came ends before its packing does.
     """
-    if packing in _NOT_UNPACKED:
+    if packing not in _UNPACKED_HERE:  # among them what was packed twice
         raise PackedError(f"{packing}, which is not unpacked here")
     member = None
     async for chunk in chunks:
         for start in range(0, len(chunk), _PIECE):
             rest = chunk[start : start + _PIECE]
             while rest:
-                if member is None or member.eof:  # one after another is one file, too
+                if member is not None and member.eof and packing == "deflate":
+                    raise PackedError(f"{packing}, and more after its end")
+                if member is None or member.eof:  # gzip's, one after another, are one file
                     headless = packing == "deflate" and rest[0] & 0xF != zlib.DEFLATED
                     member = zlib.decompressobj(_NO_HEADER if headless else _EITHER_HEADER)
                 try:

@@ -3,16 +3,9 @@
 from __future__ import annotations
 
 import logging
-import re
 from typing import Any
 
 from aiohttp.http_exceptions import HttpProcessingError
-
-LONGEST = 200
-"""Characters of a complaint that are shown."""
-
-_QUOTED = re.compile(r"""b?(['"]).*\1|:.*""", re.DOTALL)
-"""What came, which aiohttp's complaint quotes or has behind its colon."""
 
 
 class ProtocolLog(logging.LoggerAdapter[logging.Logger]):
@@ -21,8 +14,9 @@ class ProtocolLog(logging.LoggerAdapter[logging.Logger]):
     def exception(self, msg: object, *args: object, exc_info: Any = True, **options: Any) -> None:
         """Log a failure."""
         if isinstance(exc_info, HttpProcessingError):
-            # Not what came: a key may stand in it, and a stranger's bytes must not forge lines.
-            said = " ".join(_QUOTED.sub("…", exc_info.message).split())[:LONGEST]
-            self.warning("A request that is no HTTP was refused (%d): %s", exc_info.code, said)
+            # Not aiohttp's words, which hold what came: a key may stand in it, and a stranger's
+            # bytes must not forge lines.
+            kind = type(exc_info).__name__
+            self.warning("A request that is no HTTP was refused (%d): %s", exc_info.code, kind)
         else:
             super().exception(msg, *args, exc_info=exc_info, **options)
