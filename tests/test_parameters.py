@@ -229,7 +229,7 @@ async def refused(call: str, wrong: Mapping[str, object]) -> MemoriesError:
     returned: Any = attrgetter(call)(made)(**arguments(call, wrong))
     with pytest.raises(MemoriesError) as caught:
         await (anext(returned) if isinstance(returned, AsyncIterator) else returned)
-    assert made._dispatcher._engine._pipeline is None, "no thread, file or socket before the check"
+    assert not made._dispatcher._engine._pipelines, "no thread, file or socket before the check"
     return caught.value
 
 
@@ -262,7 +262,7 @@ def test_the_blocking_client_refuses_the_same(parameter: str) -> None:
             with pytest.raises(ConfigurationError) as caught:
                 list(attrgetter(call)(made)(**arguments(call, {name: value})))
             says(caught.value, call, name)
-        assert made._asyncio._dispatcher._engine._pipeline is None
+        assert not made._asyncio._dispatcher._engine._pipelines
 
 
 @pytest.mark.parametrize(("call", "wrong", "named"), TOGETHER)

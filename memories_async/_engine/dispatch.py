@@ -199,13 +199,13 @@ class SharedEngine:
         self._limiter = limiter
         self._clock = clock
         self._ssl_context = ssl_context
-        self._pipeline: Pipeline | None = None
-        self._process = os.getpid()
+        self._pipelines: dict[int, Pipeline] = {}
+        """This process's one, by its number."""
         self._closed = False
 
     def __getstate__(self) -> dict[str, object]:
         # A pickle carries what the client was told; where it is loaded, it connects anew.
-        return {**self.__dict__, "_pipeline": None, "_closed": False, "budgets": []}
+        return {**self.__dict__, "_pipelines": {}, "_closed": False, "budgets": []}
 
     async def pipeline(self) -> Pipeline:
         """Return the pipeline, imported and made at the first call.
@@ -214,10 +214,9 @@ class SharedEngine:
         """
         if self._closed:
             raise ClosedError("the client has been closed")
-        if self._process != os.getpid():
-            # A forked child has none of its parent's threads, and no business with its sockets.
-            self._pipeline, self._process = None, os.getpid()
-        if self._pipeline is None:
+        process = os.getpid()
+        pipeline = self._pipelines.get(process)
+        if pipeline is None:
             import asyncio  # late like the rest: it is half of what importing us would cost
 
             try:
@@ -231,8 +230,12 @@ class SharedEngine:
             if not hasattr(sys.modules.get(_PIPELINE), "Pipeline"):
                 await asyncio.to_thread(importlib.import_module, _PIPELINE)
                 return await self.pipeline()
-            self._pipeline = self._pipeline or self._assemble()
-        return self._pipeline
+            # A forked child has none of its parent's threads, and no business with its sockets.
+            for parent in self._pipelines.keys() - {process}:
+                self._pipelines.pop(parent, None)
+            # Threads may come at once: what the first of them has made is everybody's.
+            pipeline = self._pipelines.setdefault(process, self._assemble())
+        return pipeline
 
     def _assemble(self) -> Pipeline:
         from memories_async._engine.pipeline import Pipeline
@@ -255,6 +258,6 @@ class SharedEngine:
     async def aclose(self) -> None:
         """Close connections and threads; calls from now on raise ClosedError."""
         self._closed = True
-        pipeline, self._pipeline = self._pipeline, None
+        pipeline = self._pipelines.pop(os.getpid(), None)
         if pipeline is not None:
             await pipeline.aclose()

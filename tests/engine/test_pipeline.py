@@ -6,8 +6,10 @@ import asyncio
 import logging
 import os
 import pickle
+import threading
 import traceback
 from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
@@ -37,6 +39,7 @@ from memories_async import (
 )
 from memories_async._engine.body.layout import Recipe
 from memories_async._engine.body.writer import PIECE
+from memories_async._engine.pipeline import Pipeline
 from memories_async._engine.request import Request, address
 from memories_async._engine.transport import http
 from memories_async._engine.transport.payload import Connection, Payload
@@ -349,13 +352,31 @@ async def test_a_child_process_connects_anew(
 ) -> None:
     recorder.answers = [VIDEO]
     await client.library.video("VI1")
-    parent = client._dispatcher._engine._pipeline
+    [parent] = client._dispatcher._engine._pipelines.values()
     monkeypatch.setattr(os, "getpid", lambda: -1)
     await client.library.video("VI1")
     monkeypatch.undo()
-    assert client._dispatcher._engine._pipeline is not parent
-    assert parent is not None
+    [child] = client._dispatcher._engine._pipelines.values()
+    assert child is not parent
     await parent.aclose()
+    await child.aclose()
+
+
+def test_threads_that_call_first_at_once_have_one_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of two, one would be dropped with its connections, in the middle of its call."""
+    engine = Memories(KEY)._dispatcher._engine
+    asyncio.run(engine.pipeline())  # what is imported is imported
+    engine._pipelines.clear()
+    assemble, at_once = engine._assemble, threading.Barrier(2)
+
+    def slowly() -> Pipeline:
+        at_once.wait(60)
+        return assemble()
+
+    monkeypatch.setattr(engine, "_assemble", slowly)
+    with ThreadPoolExecutor(2) as threads:
+        made = [threads.submit(asyncio.run, engine.pipeline()) for _ in range(2)]
+    assert made[0].result() is made[1].result()
 
 
 # Parts of the engine that no server can see.
