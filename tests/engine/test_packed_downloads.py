@@ -208,6 +208,14 @@ async def test_a_refusal_that_cannot_be_unpacked_is_told_by_its_status(
         assert (len(server.requests), target.stat().st_size) == (2, len(FILM))
 
 
+async def test_json_that_cannot_be_unpacked_and_calls_itself_well_is_no_answer(
+    tmp_path: Path,
+) -> None:
+    said = {"Content_Type": "application/json", "Content_Encoding": "gzip"}
+    with pytest.raises(DecodeError, match=r"came packed, .*cut off before its end"):
+        await answered(framed(gzip.compress(b"{}")[:-5], **said), tmp_path)
+
+
 @pytest.mark.parametrize("came", [5, 50_000])
 async def test_a_packed_one_that_is_reset_is_no_bad_packing(came: int, tmp_path: Path) -> None:
     """Nor is the rest asked for: what lies here is not what the ranges count."""
