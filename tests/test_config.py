@@ -18,13 +18,12 @@ from memories_async.config import (
     DOCUMENTED_RATES,
     ORIGINS,
     Policy,
-    Secret,
     Settings,
-    secret_from_environment,
 )
 from memories_async.limiters import MemoryLimiter
 from memories_async.observe import Receipts
 from memories_async.operations import Service
+from memories_async.secret import Secret, secret_from_environment
 from memories_async.sync import Memories as BlockingMemories
 
 KEY = "sk-mavi-SENTINEL-0123456789-ab12"

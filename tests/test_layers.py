@@ -25,7 +25,7 @@ LAYERS = (
     {"batches", "polling", "_engine"},
     {"limiters", "observe"},
     {"addresses", "config", "progress", "fields"},
-    {"request_limits"},
+    {"request_limits", "secret"},
     {"operations"},
     {"media"},
     {"clock"},

@@ -20,10 +20,11 @@ from weakref import WeakValueDictionary
 from memories_async._engine.lanes import Lane, ReportWait
 from memories_async.checks.kinds import shown
 from memories_async.clock import Clock, SystemClock
-from memories_async.config import Rate, Secret
+from memories_async.config import Rate
 from memories_async.errors import ConfigurationError, MemoriesError
 from memories_async.limiters import Limiter, Turn
 from memories_async.operations import Bucket
+from memories_async.secret import Secret
 
 T = TypeVar("T")
 

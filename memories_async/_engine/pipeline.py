@@ -36,7 +36,7 @@ from memories_async._engine.transport.failures import Failure
 from memories_async._engine.transport.http import Http
 from memories_async._engine.watch import Watch
 from memories_async.clock import Clock
-from memories_async.config import Policy, Secret, Settings
+from memories_async.config import Policy, Settings
 from memories_async.errors import (
     CapacityReached,
     ConnectError,
@@ -53,6 +53,7 @@ from memories_async.observe.budget import Budget, free, reserve
 from memories_async.observe.events import Observer
 from memories_async.observe.logs import LOGGING, log
 from memories_async.operations import Operation, Replay
+from memories_async.secret import Secret
 
 S = TypeVar("S")
 T = TypeVar("T")

@@ -13,11 +13,12 @@ import attrs
 
 from memories_async import _json
 from memories_async._engine.body.layout import Recipe
-from memories_async.config import Policy, Secret
+from memories_async.config import Policy
 from memories_async.errors import ConfigurationError
 from memories_async.media.readers import Attachment
 from memories_async.models import Progress
 from memories_async.operations import Body, Operation
+from memories_async.secret import Secret
 
 if TYPE_CHECKING:
     from memories_async._engine.transport.downloads import PartialFile

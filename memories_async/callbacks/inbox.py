@@ -39,7 +39,6 @@ from memories_async.callbacks.tokens import (
 from memories_async.checks import checked
 from memories_async.checks.kinds import ANYTHING, CLOCK, SECRET, Kind, instance_of, seconds_from
 from memories_async.clock import SystemClock
-from memories_async.config import Secret, secret_from_environment
 from memories_async.errors import (
     CallbackTimeout,
     ConfigurationError,
@@ -51,6 +50,7 @@ from memories_async.errors import (
 from memories_async.media.urls import check_url
 from memories_async.models import CaptionTask
 from memories_async.request_limits import LONGEST_CALLBACK
+from memories_async.secret import Secret, secret_from_environment
 
 if TYPE_CHECKING:
     from memories_async.clock import Clock

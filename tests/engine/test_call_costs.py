@@ -26,7 +26,7 @@ from memories_async._engine.body.writer import Transfer
 from memories_async._engine.pacing import Slot
 from memories_async._engine.request import Request
 from memories_async._engine.watch import Watch
-from memories_async.config import Secret, _written
+from memories_async.secret import Secret, _written
 from tests.engine.raw_server import Conversation, RawServer, answer
 
 pytestmark = pytest.mark.anyio

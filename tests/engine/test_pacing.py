@@ -15,8 +15,8 @@ from memories_async import Bucket, DeadlineExceeded, Rate, RateLimited
 from memories_async._engine.lanes import SLOWEST, Lane, NotDue
 from memories_async._engine.pacing import Pacer, Slot
 from memories_async.clock import Clock, SystemClock
-from memories_async.config import Secret
 from memories_async.limiters import MemoryLimiter, Turn
+from memories_async.secret import Secret
 from tests.virtual_clock import START, VirtualClock, settle
 
 pytestmark = pytest.mark.anyio

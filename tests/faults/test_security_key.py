@@ -21,11 +21,11 @@ from typing import TypeVar
 import attrs
 import pytest
 
-from memories_async import CallOptions, Memories, MemoriesError, config
+from memories_async import CallOptions, Memories, MemoriesError, secret
 from memories_async._engine.request import Request, address
-from memories_async.config import Secret
 from memories_async.observe import Receipts
 from memories_async.operations import CAPTION_IMAGE_URL, Service
+from memories_async.secret import Secret
 from tests import sources
 from tests.conftest import PatientLoop
 from tests.faults.conftest import (
@@ -391,8 +391,8 @@ def test_no_pattern_of_a_whole_key_is_made_where_nothing_was_echoed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     made: list[str] = []
-    spellings = config._spellings
-    monkeypatch.setattr(config, "_spellings", lambda key: made.append(key) or spellings(key))
+    spellings = secret._spellings
+    monkeypatch.setattr(secret, "_spellings", lambda key: made.append(key) or spellings(key))
     said = b'{"text": "100 % \\u00e9 &amp; \\\\"}'
     assert Secret(TOKEN, "V").hide(said) == said
     assert made == [TOKEN[:8]]

@@ -17,7 +17,7 @@ from memories_async._engine.transport import failures
 from memories_async._engine.transport.downloads import PartialFile
 from memories_async._engine.transport.failures import Failure, Fault
 from memories_async._engine.transport.packed import PackedError, packing_of, unpacked
-from memories_async.config import Secret
+from memories_async.secret import Secret
 
 LARGEST_ANSWER = 16 * 1024 * 1024
 LONGEST_REFUSAL = 64 * 1024
@@ -147,31 +147,39 @@ class TooLargeError(Exception):
     """The answer is larger than any that the service sends."""
 
 
-async def reply(response: aiohttp.ClientResponse, key: Secret | None) -> Reply:
-    """Read a whole answer; should it echo the key, no message, log or traceback will know."""
-    headers = _kept(response, key)
-    return Reply(response.status, headers, _hidden(key, await _read(response)))
+async def reply(
+    response: aiohttp.ClientResponse, key: Secret | None, *, still_packed: bool = False
+) -> Reply:
+    """Read a whole answer; should it echo the key, no message, log or traceback will know.
 
-
-async def refusal(response: aiohttp.ClientResponse, key: Secret | None) -> Reply:
-    """Read the answer to a download that is no file; it may come packed as the file may.
-
-    Where it cannot be unpacked, an error's status says enough.
+    Args:
+        response: The answer, whose head has come.
+        key: What to hide in it.
+        still_packed: Whether it comes as it was sent, as what a download is answered with does:
+            aiohttp unpacks all others. Where it cannot be unpacked, an error's status says enough.
     """
     chunks: AsyncIterator[bytes] = response.content.iter_any()
-    if packing := packing_of(response.headers):
+    if still_packed and (packing := packing_of(response.headers)):
         chunks = unpacked(chunks, packing)
-    body = bytearray()
     try:
-        async for chunk in chunks:
-            body += chunk
-            if len(body) > LARGEST_ANSWER:
-                raise TooLargeError
+        body = await _read(chunks)
     except PackedError:
         if response.status < 400:
             raise
-        body.clear()
-    return Reply(response.status, _kept(response, key), _hidden(key, bytes(body)))
+        body = b""
+    return Reply(response.status, _kept(response, key), _hidden(key, body))
+
+
+async def _read(chunks: AsyncIterator[bytes]) -> bytes:
+    """Read an answer, unpacked as it comes, up to the cap: a few KB may unpack to gigabytes."""
+    read: list[bytes] = []
+    size = 0
+    async for chunk in chunks:
+        read.append(chunk)
+        size += len(chunk)
+        if size > LARGEST_ANSWER:
+            raise TooLargeError
+    return b"".join(read)  # most answers come in one, which is not copied
 
 
 def _hidden(key: Secret | None, body: bytes) -> bytes:
@@ -211,16 +219,3 @@ def _kept(response: aiohttp.ClientResponse, key: Secret | None) -> dict[str, str
     if said.isascii() and (key is None or failures.hidden(key, said) == said):
         return kept
     return {name: failures.hidden(key, failures.readable(value)) for name, value in kept.items()}
-
-
-async def _read(response: aiohttp.ClientResponse) -> bytes:
-    """Read an answer, unpacked as it comes, up to the cap: a few KB may unpack to gigabytes."""
-    chunks: list[bytes] = []
-    size = 0
-    while not response.content.at_eof():
-        chunk = await response.content.readany()
-        chunks.append(chunk)
-        size += len(chunk)
-        if size > LARGEST_ANSWER:
-            raise TooLargeError
-    return b"".join(chunks)  # most answers come in one, which is not copied

@@ -9,7 +9,7 @@ import ssl
 import aiohttp
 import attrs
 
-from memories_async.config import Secret
+from memories_async.secret import Secret
 
 
 class Fault(enum.Enum):

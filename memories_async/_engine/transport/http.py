@@ -23,9 +23,10 @@ from memories_async._engine.transport.packed import PackedError
 from memories_async._engine.transport.payload import Connection, Payload
 from memories_async._engine.transport.sessions import Sessions, Unlimited, is_quiet
 from memories_async.addresses import Proxy
-from memories_async.config import Secret, Settings
+from memories_async.config import Settings
 from memories_async.errors import ClosedError, MemoriesError
 from memories_async.operations import Replay
+from memories_async.secret import Secret
 
 
 class _HeaderSecret(str):
@@ -233,7 +234,7 @@ class _Exchange:
             self._limit(None)  # a long download is no late answer
             return await answers.save(response, request, request.file, self.protocol, self.transfer)
         else:
-            reply = await answers.refusal(response, request.key)
+            reply = await answers.reply(response, request.key, still_packed=True)
         for secret in _of_the_proxy(self.proxy):  # its own refusal may repeat what it was told
             reply = attrs.evolve(reply, body=secret.hide(reply.body))
         return reply

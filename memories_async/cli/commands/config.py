@@ -20,7 +20,7 @@ from memories_async.cli.options import SHARED, Shared
 from memories_async.cli.profiles import KeyName
 from memories_async.cli.terminal.output import Output
 from memories_async.client import Memories
-from memories_async.config import Secret
+from memories_async.secret import Secret
 
 app = App(name="config", help="Keep addresses and keys in named profiles.")
 
