@@ -94,7 +94,8 @@ _MESSAGES: tuple[tuple[frozenset[str], re.Pattern[str], type[ApiError]], ...] = 
     (
         frozenset({"-1"}),
         re.compile(
-            r"is not allowed|is not null|not support|exceeds the limit|exceeded the limit of|failed to fetch",
+            r"is not allowed|is not null|not support|exceeds the limit|exceeded the limit of"
+            r"|failed to fetch",
             re.IGNORECASE,
         ),
         BadRequest,
