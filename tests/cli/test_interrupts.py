@@ -24,11 +24,18 @@ SIGNALS = {
     signal.SIGTERM: Exit.TERMINATED,
     signal.SIGHUP: Exit.HUNG_UP,
 }
+AN_HOUR = 3600.0
+"""Which an answer takes until the emulator's clock is turned on: nothing is over too early."""
 EACH_SIGNAL = pytest.mark.parametrize("number", SIGNALS, ids=lambda number: number.name)
 
 
 def in_flight(emulator: Emulator, count: int) -> bool:
     return sum(entry.complete for entry in emulator.ledger) >= count
+
+
+def is_held(emulator: Emulator) -> bool:
+    """Tell whether the service has the call, and answers it once an hour has passed."""
+    return in_flight(emulator, 1) and emulator.clock.waiting == 1
 
 
 @pytest.mark.parametrize(
@@ -43,7 +50,7 @@ def in_flight(emulator: Emulator, count: int) -> bool:
 def test_the_first_signal_lets_a_call_end(
     account: Emulator, process, image: Path, number: signal.Signals, command: str
 ):
-    account.faults.add(InjectedFault(None, None, moment="body", latency=1.0))
+    account.faults.add(InjectedFault(None, None, moment="body", latency=AN_HOUR))
     arguments = {
         "caption": ("caption", image, "-p", "What?"),
         "embed": ("embed", image),
@@ -51,9 +58,10 @@ def test_the_first_signal_lets_a_call_end(
         "search": ("search", "-i", image),
     }[command]
     one = process(*arguments, "--json")
-    wait_until(lambda: in_flight(account, 1))
+    wait_until(lambda: is_held(account))
     one.send(number)
     one.read_until("the call under way is let end; once more aborts")
+    account.clock.advance(AN_HOUR)
     status, out, err = one.end()
     assert status == Exit.DONE
     assert "Traceback" not in err
@@ -92,11 +100,12 @@ def test_before_anything_is_sent_the_first_signal_ends_it(
 def test_after_a_signal_nothing_is_sent_again(account: Emulator, process, image: Path):
     """A throttled call would go out a second time: not once it was told to end."""
     throttled = HttpResponse(status=429, headers={"Retry-After": "2"}, body=b"{}")
-    account.faults.add(InjectedFault(None, throttled, moment="body", latency=0.5, times=1))
+    account.faults.add(InjectedFault(None, throttled, moment="body", latency=AN_HOUR, times=1))
     one = process("embed", image)
-    wait_until(lambda: in_flight(account, 1))
+    wait_until(lambda: is_held(account))
     one.send(signal.SIGTERM)
     one.read_until("the call under way is let end")
+    account.clock.advance(AN_HOUR)
     status, out, _ = one.end()
     assert (status, out) == (Exit.TERMINATED, "")
     assert len(account.ledger) == 1
