@@ -15,7 +15,7 @@ import pytest
 from memories_async.cli.exit_codes import Exit
 from memories_async.cli.interrupts import interruptible, interrupts
 from memories_async.emulator import Emulator, Hang, HttpResponse, InjectedFault
-from tests.cli.terminal import COMMAND, wait_until
+from tests.cli.terminal import COMMAND, PATIENCE, wait_until
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the signals are POSIX's")
 
@@ -134,7 +134,7 @@ def test_what_nohup_ignores_stays_ignored(account: Emulator, image: Path):
     )
     wait_until(lambda: in_flight(account, 1))
     one.send_signal(signal.SIGHUP)
-    out, err = one.communicate(timeout=30)
+    out, err = one.communicate(timeout=PATIENCE)
     assert one.returncode == 0
     assert json.loads(out)["status"] == "done"
     assert b"let end" not in err
@@ -200,7 +200,7 @@ def test_a_signal_while_names_are_read(account: Emulator, process, home: Path):
     wait_until(lambda: Path(f"/proc/{one.pid}/wchan").exists())
     threading.Event().wait(0.8)  # until Python has come to read
     one.send_signal(signal.SIGTERM)
-    _, err = one.communicate(timeout=30)
+    _, err = one.communicate(timeout=PATIENCE)
     os.close(reading)
     os.close(writing)
     assert one.returncode in (Exit.TERMINATED, -signal.SIGTERM)

@@ -155,7 +155,7 @@ async def test_the_callback_follows_the_answer(
     go_on = threading.Event()
 
     def describe(video: object, prompt: str, persons: object) -> str:
-        go_on.wait(5)
+        go_on.wait(60)
         return "done"
 
     engine.describe_video = describe
