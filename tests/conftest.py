@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import gc
-import io
 import logging
 import os
 import signal
@@ -14,7 +12,6 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from os import listdir as list_directory
 
 import pytest
 
@@ -40,9 +37,7 @@ interpreter's lock waits for a processor (1.0 and 1.3 were seen at a load of 14)
 hold the loop is measured by tests/test_upload_bounds.py and counted by
 tests/engine/test_upload_costs.py."""
 
-THREADS = "/proc/self/task"
-"""Here Linux says of each thread how long it has waited for a processor."""
-THREADS_ARE_TOLD = os.path.exists(f"{THREADS}/{threading.get_native_id()}/schedstat")
+SCHEDULER_STATISTICS = "/proc/thread-self/schedstat"
 
 
 class Collections:
@@ -65,34 +60,33 @@ gc.callbacks.append(COLLECTIONS)
 
 
 class PatientLoop(asyncio.SelectorEventLoop):
-    """A loop whose time stands still while a thread here waits for a processor that others use.
+    """A loop whose time stands still while its thread waits for a processor that others use.
 
     Nor does it pass while garbage is collected, which goes through all that the tests before left.
-    So what debug mode calls slow is what the callback did, and a limit of half a second is one of
-    work, whatever else the machine does: also of work that the loop has given to a thread.
+    So what debug mode calls slow is what the callback did, whatever else the machine does.
     """
 
     def __init__(self) -> None:
-        self._waits: dict[str, int] = {}
+        self._statistics = -1
+        if os.path.exists(SCHEDULER_STATISTICS):
+            self._statistics = os.open(SCHEDULER_STATISTICS, os.O_RDONLY)
         self._looked_at = float("-inf")
-        self._lost = self._leapt = self._time = 0.0
+        self._waited = self._leapt = self._time = 0.0
         super().__init__()
         self.slow_callback_duration = LONGEST_CALLBACK
 
     def time(self) -> float:
         """Return the monotonic clock's time less what the run queue and the collector took.
 
-        The statistics are read a hundred times in what a slow callback takes, not at each look at
-        the clock, of which there are several in each turn of the loop: that took a fourteenth of
-        the time. What they say comes late, and so the clock may stand; it never goes back.
+        The statistics are read ten times in what a slow callback takes, not at each look at the
+        clock, of which there are several in each turn of the loop: that took a fourteenth of the
+        time. What they say comes late, and so the clock may stand; it never goes back.
         """
         now = time.monotonic()
-        if now - self._looked_at > self.slow_callback_duration / 100:
-            waited = self._waited()
-            if self._looked_at > 0:  # several threads may wait at once: no more than has passed
-                self._lost += min(waited, now - self._looked_at)
+        if self._statistics >= 0 and now - self._looked_at > self.slow_callback_duration / 10:
+            self._waited = int(os.pread(self._statistics, 100, 0).split()[1]) / 1e9
             self._looked_at = now
-        now += self._leapt - self._lost - COLLECTIONS.seconds
+        now += self._leapt - self._waited - COLLECTIONS.seconds
         if now > self._time:
             self._time = now
         return self._time
@@ -100,16 +94,6 @@ class PatientLoop(asyncio.SelectorEventLoop):
     def leap(self, seconds: float) -> None:
         """Let so much time have passed at once, for a limit that a test would have to wait for."""
         self._leapt += seconds
-
-    def _waited(self) -> float:
-        """Return the seconds that threads have waited since the last look."""
-        before, self._waits = self._waits, {}
-        for thread in list_directory(THREADS) if THREADS_ARE_TOLD else ():
-            # Not by way of os.open: tests put something else in its place, or count.
-            ended = contextlib.suppress(OSError)
-            with ended, io.FileIO(f"{THREADS}/{thread}/schedstat") as statistics:
-                self._waits[thread] = int(statistics.read(100).split()[1])
-        return sum(max(at - before.get(name, 0), 0) for name, at in self._waits.items()) / 1e9
 
     def _check_callback(self, callback: object, method: str) -> None:
         """Take each callback as it is: debug mode's look, by inspect, took a twelfth of the time.
@@ -125,6 +109,13 @@ class PatientLoop(asyncio.SelectorEventLoop):
         ever. ``python -X dev -m pytest`` shows the stacks.
         """
         return sys.flags.dev_mode
+
+    def close(self) -> None:
+        """Close the loop and the file of statistics."""
+        super().close()
+        if self._statistics >= 0:
+            os.close(self._statistics)
+            self._statistics = -1
 
 
 def pytest_collection() -> None:
