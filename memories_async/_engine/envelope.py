@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import cast
 
 from memories_async import _json
-from memories_async._json import is_object
+from memories_async._json import is_array, is_object
 from memories_async.decoding import read_json
 from memories_async.errors import (
     ApiError,
@@ -134,6 +134,7 @@ def decode(status: int, headers: Mapping[str, str], body: bytes) -> object:
             raise _error(str(status), status, _reason(status, body), headers) from None
         raise NotJson(
             f"the answer is not JSON (HTTP {status}, {headers.get('content-type', 'no type')})",
+            answer=body.decode("utf-8", "replace"),
             status=status,
             snippet=_snippet(body),
         ) from None
@@ -188,7 +189,8 @@ def _open(
 
 def _has_data(answer: Mapping[str, object]) -> bool:
     data = answer.get("data")
-    return (isinstance(data, dict | list) and bool(data)) or answer.get("status") == "completed"
+    some = data if is_object(data) or is_array(data) else ()
+    return len(some) > 0 or answer.get("status") == "completed"
 
 
 def _may_be_too_deep(body: bytes) -> bool:

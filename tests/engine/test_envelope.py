@@ -456,6 +456,31 @@ def test_what_is_neither_utf_8_nor_what_it_says() -> None:
         assert decode(200, headers, answer) == {"text": "a \ufffd\ufffd"}
 
 
+@pytest.mark.parametrize("control", ["\n", "\t", "\0", "\x1b", "\r\n", "\n\\n"])
+def test_a_paid_answer_with_a_control_character_in_its_text(control: str) -> None:
+    """Somebody's writer does not escape: what was paid for is not lost for a line feed."""
+    answer = '{"code":0,\n"data":{"text":"a \\"cat\\"' + control + ', \\\\"}}'
+    text = f'a "cat"{control}, \\'.replace("\\n", "\n")
+    assert decode(200, JSON, answer.encode()) == {"text": text}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b'{"code":0,"data":{"text":"a cat","score":NaN}}', b'{"code":0,"data":{"text":"a'],
+)
+def test_what_cannot_be_read_is_kept_whole(content: bytes) -> None:
+    with pytest.raises(NotJson) as caught:
+        decode(200, JSON, content + b" " * 5000 + b"\xff")
+    assert caught.value.answer == content.decode() + " " * 5000 + "\ufffd", "perhaps paid for"
+    assert len(caught.value.snippet) <= 200
+
+
+def test_texts_without_an_end_are_looked_through_once() -> None:
+    answer = b'{"a\n":"' + b'\\"' * 500_000
+    with pytest.raises(NotJson):
+        decode(200, JSON, answer)
+
+
 def test_numbers_too_long_for_anything() -> None:
     """E20 and row 34: a 5,000-digit code decodes to some refusal, never to ValueError."""
     for content in (b'{"code":%s,"data":1}' % (b"9" * 5000), b'{"code":0,"data":%s}' % (b"9" * 99)):
