@@ -88,7 +88,7 @@ def _plain_source(value: object) -> object:
 
 def _plain_sources(values: Iterable[object]) -> Iterable[object]:
     if not isinstance(values, Sequence):
-        return values  # each is made plain as it is taken
+        return values  # it can be gone through only once, where it is used
     own = any(isinstance(value, str) and type(value) is not str for value in values)
     return [_plain_source(value) for value in values] if own else values
 

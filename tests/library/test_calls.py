@@ -47,9 +47,10 @@ async def test_texts_of_a_class_of_their_own_are_paths(
     recorder.answer(v1('[{"id":"1"},{"id":"2"}]'))
     path = BrokenText(folder / "photo1.jpg")
     assert len(await client.library.add_images([path, PNG])) == 2
+    assert len(await client.library.add_images(source for source in (path, PNG))) == 2
     with pytest.raises(ConfigurationError, match=r"sources\[1\] is empty"):
         await client.library.add_images([PNG, BrokenText("")])
-    assert len(recorder.requests) == 1
+    assert len(recorder.requests) == 2
 
 
 async def test_fifty_tags_and_two_hundred_characters_are_sent(
