@@ -13,6 +13,7 @@ from memories_async.bulk.models import Item
 from memories_async.bulk.options import check_options
 from memories_async.captions import Captions
 from memories_async.checks.kinds import Kind
+from memories_async.config import Policy
 from memories_async.embeddings import Embeddings
 from memories_async.errors import ConfigurationError
 from memories_async.library import Library
@@ -196,6 +197,7 @@ class JobKind:
 
 class _Settings(Protocol):
     rates: Mapping[Bucket, Rate]
+    policy: Policy
 
     def key(self, service: Service) -> object: ...
 
@@ -204,6 +206,12 @@ def _settings(client: Memories) -> _Settings | None:
     # A stand-in for a client, as tests make them, has none.
     settings: _Settings | None = getattr(client, "_settings", None)
     return settings
+
+
+def policy_of(client: Memories) -> Policy:
+    """Return the options that a client has for all its calls."""
+    settings = _settings(client)
+    return Policy() if settings is None else settings.policy
 
 
 def _is_client(value: object) -> bool:

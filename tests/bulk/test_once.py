@@ -81,6 +81,49 @@ async def test_another_prompt_or_content_is_another_item(
     assert emulator.ledger.billed() == 3
 
 
+@pytest.mark.parametrize("asked", ["client", "once"])
+async def test_other_additions_are_another_item(
+    client: Memories, ledger: SqliteLedger, emulator: Emulator, asked: str
+) -> None:
+    """What fields and headers ask for is part of the request, whoever has them."""
+    plain = await Once(client, ledger).embed_image(PICTURE)
+    added: list[CallOptions] = [
+        CallOptions(fields={"dimension": "512"}),
+        CallOptions(fields={"dimension": "256"}),
+        CallOptions(headers={"X-Version": "2"}),
+    ]
+    keys = {plain.key}
+    for options in added:
+        if asked == "once":
+            once = Once(client, ledger, options=options)
+            first, again = [await once.embed_image(PICTURE) for _ in range(2)]
+        else:
+            async with Memories("key", base_url=emulator.url, options=options) as other:
+                once = Once(other, ledger)
+                first, again = [await once.embed_image(PICTURE) for _ in range(2)]
+        assert (first.replayed, again.replayed) == (False, True)
+        keys.add(first.key)
+    assert len(keys) == emulator.ledger.billed() == 4
+
+
+async def test_what_has_no_additions_keeps_the_key_that_ledgers_have(
+    client: Memories, ledger: SqliteLedger, tmp_path: Path
+) -> None:
+    """A changed key would have everything in the ledgers that there are sent and paid again."""
+    for options in (None, CallOptions(attempts=2, fields={}, headers={})):
+        record = await Once(client, ledger, options=options).embed_image(PICTURE)
+        assert record.key == "16cefa04027365dfc922295abdf9efef469637c1d64873ba5c15ca8c06696662"
+
+
+async def test_the_case_of_a_header_s_name_makes_no_other_item(
+    client: Memories, ledger: SqliteLedger, emulator: Emulator
+) -> None:
+    for name in ("X-Version", "x-version"):
+        options = CallOptions(headers={name: "2"})
+        assert (await Once(client, ledger, options=options).embed_image(PICTURE)).value
+    assert emulator.ledger.billed() == 1
+
+
 async def test_the_same_item_at_once_is_sent_once(once: Once, emulator: Emulator) -> None:
     records = await asyncio.gather(*(once.embed_image(PICTURE) for _ in range(10)))
     assert {record.status for record in records} == {Status.DONE}
