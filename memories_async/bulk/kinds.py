@@ -197,7 +197,6 @@ class JobKind:
 
 class _Settings(Protocol):
     rates: Mapping[Bucket, Rate]
-    policy: Policy
 
     def key(self, service: Service) -> object: ...
 
@@ -210,8 +209,8 @@ def _settings(client: Memories) -> _Settings | None:
 
 def policy_of(client: Memories) -> Policy:
     """Return the options that a client has for all its calls."""
-    settings = _settings(client)
-    return Policy() if settings is None else settings.policy
+    # Not its settings', which are those of the client that a call of with_options was made of.
+    return getattr(getattr(client, "_dispatcher", None), "policy", None) or Policy()
 
 
 def _is_client(value: object) -> bool:

@@ -81,7 +81,7 @@ async def test_another_prompt_or_content_is_another_item(
     assert emulator.ledger.billed() == 3
 
 
-@pytest.mark.parametrize("asked", ["client", "once"])
+@pytest.mark.parametrize("asked", ["client", "with_options", "once"])
 async def test_other_additions_are_another_item(
     client: Memories, ledger: SqliteLedger, emulator: Emulator, asked: str
 ) -> None:
@@ -94,8 +94,10 @@ async def test_other_additions_are_another_item(
     ]
     keys = {plain.key}
     for options in added:
-        if asked == "once":
+        if asked != "client":
             once = Once(client, ledger, options=options)
+            if asked == "with_options":
+                once = Once(client.with_options(options), ledger)
             first, again = [await once.embed_image(PICTURE) for _ in range(2)]
         else:
             async with Memories("key", base_url=emulator.url, options=options) as other:

@@ -1,4 +1,4 @@
-"""What an item of ``Once`` is known by: the digest of its kind, its options, its additions and its content."""
+"""What an item of ``Once`` is known by: a digest of what is asked for it, and of its content."""
 
 from __future__ import annotations
 
