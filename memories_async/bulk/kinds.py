@@ -18,7 +18,6 @@ from memories_async.embeddings import Embeddings
 from memories_async.errors import ConfigurationError
 from memories_async.library import Library
 from memories_async.models import Caption, Progress, Result, Video
-from memories_async.observe.prices import calls_within
 from memories_async.operations import (
     ADD_IMAGES,
     ADD_VIDEO_FILE,
@@ -57,28 +56,25 @@ def dollars(value: Decimal | float | str | None) -> Decimal | None:
     return None if value is None else Decimal(str(value))
 
 
-def limit_of(
+def price_of(
     kind: str, max_cost: Decimal | float | str | None, price: Decimal | float | str | None
-) -> int | None:
-    """Return how many calls of a kind a budget pays for; None is any number.
+) -> Decimal | None:
+    """Return the dollars of a call; None where they are not known and need not be.
 
     Args:
         kind: A kind of job.
-        max_cost: Dollars; None is any number.
+        max_cost: The budget in dollars; None is any number.
         price: Dollars per item; None is what is documented.
 
     Raises:
         ConfigurationError: A budget where the price is not known.
     """
-    budget, each = dollars(max_cost), dollars(price)
-    if budget is None:
-        return None
-    each = PRICES[kind] if each is None else each
-    if each is None:
+    each = PRICES[kind] if price is None else dollars(price)
+    if each is None and max_cost is not None:
         raise ConfigurationError(
             f"max_cost needs to know what {kind} costs, which is not documented: give a price"
         )
-    return calls_within(budget, each) if each else None
+    return each
 
 
 @attrs.frozen

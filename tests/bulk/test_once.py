@@ -7,14 +7,16 @@ import contextlib
 import math
 import os
 from collections.abc import AsyncIterator
+from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import attrs
 import pytest
 
 from memories_async import CallOptions, ConfigurationError, LedgerUnavailable, Memories
 from memories_async.bulk import Once, RedisLedger, SqliteLedger, Status
-from memories_async.bulk.ledger import Begun, Entry, UnknownPolicy
+from memories_async.bulk.ledger import Begun, Entry
 from memories_async.bulk.once import item
 from memories_async.emulator import Cut, Emulator, Hang, InjectedFault, Reason
 from memories_async.emulator.http.envelopes import HttpResponse
@@ -155,6 +157,35 @@ async def test_who_risks_it_pays_twice_and_the_budget_knows(
     assert len(emulator.ledger) == 2
 
 
+async def test_a_budget_is_of_dollars_where_kinds_of_other_prices_share_a_ledger(
+    client: Memories, ledger: SqliteLedger, emulator: Emulator
+) -> None:
+    dear = Once(client, ledger, price=1, max_cost=10)
+    said = [(await dear.caption_image(PICTURE, f"{number}?")).status for number in range(9)]
+    assert set(said) == {Status.DONE}
+    cheap = Once(client, ledger, price="0.5", max_cost=10)
+    pictures = [PICTURE + b"%d" % number for number in range(5)]
+    said = [(await cheap.embed_image(picture)).status for picture in pictures]
+    assert said == [Status.DONE] * 2 + [Status.PLANNED] * 3
+    assert emulator.ledger.billed() == 11
+    # Nor is it less: what is cheap does not count as what is dear.
+    dear = Once(client, ledger, price=1, max_cost=11)
+    assert (await dear.caption_image(PICTURE, "and?")).status is Status.DONE
+
+
+async def test_what_was_sent_without_a_budget_counts_at_its_price(
+    client: Memories, ledger: SqliteLedger, emulator: Emulator
+) -> None:
+    """Its documented price too, which nobody has said."""
+    for number in range(12):
+        await Once(client, ledger).embed_image(PICTURE + b"%d" % number)
+    dear = Once(client, ledger, price=1, max_cost=2)
+    said = [(await dear.caption_image(PICTURE, f"{number}?")).status for number in range(2)]
+    assert said == [Status.DONE, Status.PLANNED]
+    assert (await ledger.totals()).cost(Decimal(9)) == Decimal("1.0012")
+    assert emulator.ledger.billed() == 13
+
+
 async def test_what_is_refused_may_be_sent_again(once: Once, emulator: Emulator) -> None:
     emulator.faults.add(InjectedFault(None, Reason.BAD_REQUEST))
     assert (await once.embed_image(PICTURE)).status is Status.FAILED
@@ -208,9 +239,7 @@ async def test_a_ledger_lost_just_before_the_first_byte_lets_nothing_leave(
     client: Memories, emulator: Emulator, tmp_path: Path
 ) -> None:
     class Losing(SqliteLedger):
-        async def begin(
-            self, key: str, token: str, *, unknown: UnknownPolicy = "keep", limit: int | None = None
-        ) -> tuple[Begun, Entry | None]:
+        async def begin(self, key: str, token: str, **options: Any) -> tuple[Begun, Entry | None]:
             raise LedgerUnavailable("gone")
 
     ledger = Losing(tmp_path / "ledger")
@@ -374,10 +403,8 @@ async def test_a_server_that_stops_midway_and_comes_back(
 
         begun = 0
 
-        async def begin(
-            self, key: str, token: str, *, unknown: UnknownPolicy = "keep", limit: int | None = None
-        ) -> tuple[Begun, Entry | None]:
-            said = await super().begin(key, token, unknown=unknown, limit=limit)
+        async def begin(self, key: str, token: str, **options: Any) -> tuple[Begun, Entry | None]:
+            said = await super().begin(key, token, **options)
             self.begun += 1
             if self.begun == 2:
                 stop.close()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import attrs
 
-from memories_async.bulk.kinds import CLIENT, dollars, limit_of, policy_of
+from memories_async.bulk.kinds import CLIENT, dollars, policy_of, price_of
 from memories_async.bulk.ledger import Ledger, UnknownPolicy
 from memories_async.bulk.models import Status
 from memories_async.bulk.once.identity import (
@@ -50,8 +50,9 @@ class Once:
         ledger: Where it is remembered: ``SqliteLedger`` on one host, ``RedisLedger`` on many.
         unknown: Calls whose outcome is unknown: ``keep`` them so (default), or ``retry`` and
             risk paying twice.
-        max_cost: Dollars that all calls in the ledger may cost, with those counted in whose
-            outcome is unknown.
+        max_cost: Dollars that all calls in the ledger may cost, each at the price that was known
+            when it was sent (where none was, at this one), with those counted in whose outcome
+            is unknown.
         price: Dollars per item; by default what is documented, and that is only the price of an
             image's embedding.
         patience: Seconds to wait for another worker that is just sending the same item, before
@@ -221,7 +222,7 @@ class Once:
         self, kind: CallKind[T], source: OnceSource, given: Mapping[str, object]
     ) -> Record[T]:
         try:
-            limit = limit_of(kind.name, self._max_cost, self._price)
+            price = price_of(kind.name, self._max_cost, self._price)
             seen = await asyncio.to_thread(fingerprint_of, source)
             key = await key_of(kind.name, source, given, self._additions)
         except MemoriesError as error:
@@ -245,7 +246,8 @@ class Once:
                 given,
                 key,
                 seen,
-                limit,
+                price,
+                self._max_cost,
                 self._options,
             )
             record = await item.send()
