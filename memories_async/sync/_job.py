@@ -119,8 +119,13 @@ class Job:
             exclude: Leave out what fits one of these patterns.
             shard: Take one of several parts, ``"3/10"`` or ``(3, 10)``, so that ten machines can
                 share the inputs. An input belongs to the same part everywhere, by its name
-                relative to the folder or list that it was found in; content that has two names
-                may be in two parts. The job's own files are never inputs.
+                relative to the folder, or the pattern's fixed part, that it was found in. An entry
+                of a list goes by its name relative to the list, if it lies beneath the list's
+                folder; a list that is named relatively must be named alike everywhere. What comes
+                from an iterable or from standard input goes by the name that it has there. So what
+                is absolute in these, or elsewhere than its list, must be so named everywhere.
+                Content that has two names may be in two parts. The job's own files are never
+                inputs.
 
         Returns:
             The job, open.
