@@ -52,13 +52,13 @@ class Dispatcher:
     def __init__(self, engine: SharedEngine, policy: Policy, *, owner: bool = True) -> None:
         self.settings = engine.settings
         self._engine = engine
-        self._policy = policy
+        self.policy = policy
         self._owner = owner
         self._closed = False
 
     def with_options(self, options: CallOptions) -> Dispatcher:
         """Return another way to the same engine."""
-        return Dispatcher(self._engine, self._policy.with_options(options), owner=False)
+        return Dispatcher(self._engine, self.policy.with_options(options), owner=False)
 
     @property
     def budgets(self) -> list[Budget]:
@@ -100,7 +100,7 @@ class Dispatcher:
                 fields,
                 origin=self.settings.origin(operation.service),
                 key=key,
-                policy=self._policy.with_options(options),
+                policy=self.policy.with_options(options),
                 sources=sources,
                 files=files,
                 known=known,

@@ -13,11 +13,11 @@ from memories_async.bulk.models import Item
 from memories_async.bulk.options import check_options
 from memories_async.captions import Captions
 from memories_async.checks.kinds import Kind
+from memories_async.config import Policy
 from memories_async.embeddings import Embeddings
 from memories_async.errors import ConfigurationError
 from memories_async.library import Library
 from memories_async.models import Caption, Progress, Result, Video
-from memories_async.observe.prices import calls_within
 from memories_async.operations import (
     ADD_IMAGES,
     ADD_VIDEO_FILE,
@@ -56,28 +56,25 @@ def dollars(value: Decimal | float | str | None) -> Decimal | None:
     return None if value is None else Decimal(str(value))
 
 
-def limit_of(
+def price_of(
     kind: str, max_cost: Decimal | float | str | None, price: Decimal | float | str | None
-) -> int | None:
-    """Return how many calls of a kind a budget pays for; None is any number.
+) -> Decimal | None:
+    """Return the dollars of a call; None where they are not known and need not be.
 
     Args:
         kind: A kind of job.
-        max_cost: Dollars; None is any number.
+        max_cost: The budget in dollars; None is any number.
         price: Dollars per item; None is what is documented.
 
     Raises:
         ConfigurationError: A budget where the price is not known.
     """
-    budget, each = dollars(max_cost), dollars(price)
-    if budget is None:
-        return None
-    each = PRICES[kind] if each is None else each
-    if each is None:
+    each = PRICES[kind] if price is None else dollars(price)
+    if each is None and max_cost is not None:
         raise ConfigurationError(
             f"max_cost needs to know what {kind} costs, which is not documented: give a price"
         )
-    return calls_within(budget, each) if each else None
+    return each
 
 
 @attrs.frozen
@@ -204,6 +201,12 @@ def _settings(client: Memories) -> _Settings | None:
     # A stand-in for a client, as tests make them, has none.
     settings: _Settings | None = getattr(client, "_settings", None)
     return settings
+
+
+def policy_of(client: Memories) -> Policy:
+    """Return the options that a client has for all its calls."""
+    # Not its settings', which are those of the client that a call of with_options was made of.
+    return getattr(getattr(client, "_dispatcher", None), "policy", None) or Policy()
 
 
 def _is_client(value: object) -> bool:

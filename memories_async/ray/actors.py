@@ -6,6 +6,7 @@ import asyncio
 import importlib
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, Concatenate, Final, Generic, ParamSpec, TypeVar, cast
 
@@ -192,7 +193,13 @@ class RayLedger:
         return await self._call(SqliteLedger.find, key)
 
     async def begin(
-        self, key: str, token: str, *, unknown: UnknownPolicy = "keep", limit: int | None = None
+        self,
+        key: str,
+        token: str,
+        *,
+        unknown: UnknownPolicy = "keep",
+        price: Decimal | None = None,
+        max_cost: Decimal | None = None,
     ) -> tuple[Begun, Entry | None]:
         """Ask whether an attempt may send.
 
@@ -200,12 +207,16 @@ class RayLedger:
             key: What is to be sent, as a digest.
             token: The attempt.
             unknown: Whether to send what may have been billed.
-            limit: How many calls may be billed in all; None is any number.
+            price: Dollars of the call; None if nobody knows.
+            max_cost: Dollars that all calls may cost, those without a price at this one's; None
+                is any number.
 
         Raises:
             LedgerUnavailable: The actor cannot be reached.
         """
-        return await self._call(SqliteLedger.begin, key, token, unknown=unknown, limit=limit)
+        return await self._call(
+            SqliteLedger.begin, key, token, unknown=unknown, price=price, max_cost=max_cost
+        )
 
     async def settle(self, key: str, outcome: Entry) -> Entry | None:
         """Report what became of an attempt.

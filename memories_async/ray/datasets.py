@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 import attrs
 
-from memories_async.bulk.kinds import KINDS, limit_of
+from memories_async.bulk.kinds import KINDS, price_of
 from memories_async.bulk.ledger import Entry, Ledger, Totals, UnknownPolicy
 from memories_async.bulk.once import LEDGER
 from memories_async.checks import checked
@@ -398,7 +398,7 @@ def _mapped(dataset: Dataset, plan: RowPlan, shared: RowSettings, concurrency: i
         )
     ray = installed()
     importlib.import_module("ray.data")
-    limit_of(plan.kind, shared.max_cost, shared.price)  # a bad budget is told before anything runs
+    price_of(plan.kind, shared.max_cost, shared.price)  # a bad budget is told before anything runs
     shared = attrs.evolve(shared, ledger=shared.ledger or RayLedger(plan.job))
     return dataset.map_batches(  # pyright: ignore[reportUnknownMemberType]  # partly annotated
         RowWorker,

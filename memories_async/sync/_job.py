@@ -119,8 +119,13 @@ class Job:
             exclude: Leave out what fits one of these patterns.
             shard: Take one of several parts, ``"3/10"`` or ``(3, 10)``, so that ten machines can
                 share the inputs. An input belongs to the same part everywhere, by its name
-                relative to the folder or list that it was found in; content that has two names
-                may be in two parts. The job's own files are never inputs.
+                relative to the folder, or the pattern's fixed part, that it was found in. An entry
+                of a list goes by its name relative to the list, if it lies beneath the list's
+                folder; a list that is named relatively must be named alike everywhere. What comes
+                from an iterable or from standard input goes by the name that it has there. So what
+                is absolute in these, or elsewhere than its list, must be so named everywhere.
+                Content that has two names may be in two parts. The job's own files are never
+                inputs.
 
         Returns:
             The job, open.
@@ -244,7 +249,8 @@ class Job:
         """Say what an item costs, so that costs are known and can be capped.
 
         Args:
-            price: Dollars per item; it is kept in the job's file.
+            price: Dollars per item; it is kept in the job's file. It is the price of what was sent
+                before, too: a lower one makes that cheaper, and so room under ``max_cost``.
 
         Raises:
             ConfigurationError: It is no number of dollars.
@@ -376,8 +382,8 @@ class Job:
             concurrency: Requests under way, or waiting for their turn, at once (default 4).
             batch_size: Files per request where one may hold several (default 20); what the
                 service says is the most goes before it.
-            max_cost: Dollars that the job may cost over all its runs, with what unknown items may
-                have cost counted in.
+            max_cost: Dollars that the job may cost over all its runs, at the price that it has now,
+                with what unknown items may have cost counted in.
             max_items: Items that this run may send.
             unknown: What becomes of items whose outcome is unknown: ``keep`` them (default),
                 ``retry`` and risk paying twice, or ``skip`` them for good. Videos are looked for
@@ -386,7 +392,7 @@ class Job:
             max_failures: Requests in a row that may come to nothing before the run stops.
             price: Dollars per item, as for ``set_price``.
             options: Deadline, attempts and timeouts of each call; by default ten minutes of
-                retries.
+                retries. What is done stays so, whichever fields and headers it was sent with.
             on_event: Told of every step, on the loop: it must be quick. What it raises ends the
                 run in order, as ``stop`` does, and is raised in the end.
 

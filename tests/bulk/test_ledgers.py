@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import pickle
 import socket
+import sqlite3
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -55,6 +58,8 @@ def cluster() -> Iterator[str]:
 ON_RAY = pytest.param("ray", marks=[pytest.mark.slow, pytest.mark.filterwarnings("ignore")])
 
 MakeLedger = Callable[[], Ledger]
+
+CENT = Decimal("0.01")
 
 
 @pytest.fixture(params=["sqlite", "redis", ON_RAY])
@@ -155,7 +160,7 @@ async def test_the_budget_holds_however_many_ask_at_once(make: MakeLedger) -> No
     ledgers = [make() for _ in range(4)]
     said = await asyncio.gather(
         *(
-            ledger.begin(f"key {index} {number}", "token", limit=5)
+            ledger.begin(f"key {index} {number}", "token", price=CENT, max_cost=5 * CENT)
             for index, ledger in enumerate(ledgers)
             for number in range(5)
         )
@@ -165,6 +170,65 @@ async def test_the_budget_holds_however_many_ask_at_once(make: MakeLedger) -> No
     assert words.count(Begun.OVER_BUDGET) == 15
     for ledger in ledgers:
         await ledger.aclose()
+
+
+async def test_a_budget_is_in_dollars_whatever_each_call_costs(ledger: Ledger) -> None:
+    async def begin(key: str, price: Decimal | None, budget: Decimal | None) -> Begun:
+        return (await ledger.begin(key, "token", price=price, max_cost=budget))[0]
+
+    assert await begin("dear", Decimal("1.00"), Decimal(3)) is Begun.SEND
+    assert await begin("dear too", Decimal(1), None) is Begun.SEND
+    for number in range(100):
+        assert await begin(f"cheap {number}", CENT, Decimal(3)) is Begun.SEND
+    assert await begin("one too many", CENT, Decimal(3)) is Begun.OVER_BUDGET
+    assert await begin("free", Decimal(0), Decimal(3)) is Begun.SEND
+    assert (await ledger.totals()).priced == {Decimal(1): 2, CENT: 100, Decimal(0): 1}
+    await ledger.settle("dear", outcome("token", Status.FAILED))
+    await ledger.settle("dear too", outcome("token", Status.DONE))
+    assert (await ledger.totals()).cost(CENT) == 2
+    # What nobody knows the price of counts at the price of the call that asks.
+    assert await begin("unpriced", None, None) is Begun.SEND
+    assert await begin("dear again", Decimal(1), Decimal(3)) is Begun.OVER_BUDGET
+    assert await begin("half", Decimal("0.5"), Decimal(3)) is Begun.SEND
+
+
+async def test_a_retry_at_another_price_makes_no_attempt_cheaper(ledger: Ledger) -> None:
+    await ledger.begin("a", "killed", price=Decimal(1))
+    await ledger.begin("a", "retry", unknown="retry", price=CENT)
+    assert (await ledger.totals()).cost(CENT) >= 1 + CENT
+    await ledger.settle("a", outcome("retry", Status.FAILED))
+    assert (await ledger.totals()).cost(CENT) == 1
+    await ledger.settle("a", outcome("killed", Status.DONE))
+    assert (await ledger.totals()).priced == {Decimal(1): 1}
+
+
+async def test_a_file_of_the_first_version_goes_on(tmp_path: Path) -> None:
+    """Its calls have no price: they count at that of the call that asks, as they did."""
+    with contextlib.closing(sqlite3.connect(tmp_path / "old")) as db:
+        db.executescript(FIRST_VERSION)
+    ledger = SqliteLedger(tmp_path / "old")
+    found = await ledger.find("done")
+    assert found is not None
+    assert (found.result, found.price) == ("{}", None)
+    assert await ledger.totals() == Totals(done=1)
+    for key, said in (("b", Begun.SEND), ("c", Begun.OVER_BUDGET)):
+        assert (await ledger.begin(key, "one", price=CENT, max_cost=2 * CENT))[0] is said
+    assert await ledger.totals() == Totals(done=1, sending=1, priced={CENT: 1})
+    await ledger.aclose()
+
+
+FIRST_VERSION = """
+PRAGMA application_id = 1835101285;
+PRAGMA user_version = 1;
+CREATE TABLE entry (
+    key TEXT PRIMARY KEY, status TEXT NOT NULL, token TEXT NOT NULL, sent_at REAL NOT NULL,
+    result TEXT, vector BLOB, error TEXT, doubtful INTEGER NOT NULL
+);
+CREATE TABLE totals (name TEXT PRIMARY KEY, calls INTEGER NOT NULL) WITHOUT ROWID;
+INSERT INTO entry VALUES ('done', 'done', 'one', 1.0, '{}', NULL, NULL, 0);
+INSERT INTO totals VALUES ('done', 1), ('sending', 0), ('failed', 0), ('unknown', 0),
+    ('doubtful', 0);
+"""
 
 
 async def test_all_entries_can_be_read(ledger: Ledger) -> None:
@@ -337,7 +401,7 @@ def test_what_may_be_billed_is_never_forgotten(events: list[tuple[str, str]]) ->
         before = entry
         if event in ("begin", "retry"):
             unknown: rules.UnknownPolicy = "retry" if event == "retry" else "keep"
-            said, entry = rules.begin(entry, totals, token, 0.0, unknown, None)
+            said, entry = rules.begin(entry, totals, token, 0.0, unknown, None, None)
             if said is Begun.SEND:
                 assert event == "retry" or not may_be_billed or token in may_be_billed
                 may_be_billed.add(token)

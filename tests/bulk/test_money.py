@@ -14,7 +14,7 @@ from memories_async import CallOptions, ConfigurationError, JobBusy, Memories, T
 from memories_async.bulk import Counts, Job, Once, Record, SqliteLedger, Status, StopReason
 from memories_async.bulk.journal.lock import JobLock
 from memories_async.bulk.journal.rows import Tally
-from memories_async.bulk.kinds import limit_of
+from memories_async.bulk.ledger.entries import Begun, Totals, begin
 from memories_async.emulator import Emulator
 from memories_async.emulator.faults import Cut, InjectedFault
 from memories_async.emulator.http.envelopes import Reason
@@ -62,7 +62,12 @@ def test_a_budget_pays_for_whole_calls_however_the_application_rounds(
 ) -> None:
     with localcontext(prec=2, rounding=ROUND_UP):
         assert calls_within(Decimal(budget), Decimal(price)) == calls
-        assert limit_of("embed_images", budget, price) == calls
+        said, _ = begin(None, Totals(), "one", 0.0, "keep", Decimal(price), Decimal(budget))
+        assert said is (Begun.SEND if calls else Begun.OVER_BUDGET)
+        if 0 < calls < 10**18:
+            spent = Totals(done=calls, priced={Decimal(price): calls - 1})
+            said, _ = begin(None, spent, "one", 0.0, "keep", Decimal(price), Decimal(budget))
+            assert said is Begun.OVER_BUDGET
 
 
 def test_costs_do_not_go_by_the_application_s_decimal_context() -> None:

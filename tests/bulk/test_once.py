@@ -7,14 +7,16 @@ import contextlib
 import math
 import os
 from collections.abc import AsyncIterator
+from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import attrs
 import pytest
 
 from memories_async import CallOptions, ConfigurationError, LedgerUnavailable, Memories
 from memories_async.bulk import Once, RedisLedger, SqliteLedger, Status
-from memories_async.bulk.ledger import Begun, Entry, UnknownPolicy
+from memories_async.bulk.ledger import Begun, Entry
 from memories_async.bulk.once import item
 from memories_async.emulator import Cut, Emulator, Hang, InjectedFault, Reason
 from memories_async.emulator.http.envelopes import HttpResponse
@@ -81,6 +83,51 @@ async def test_another_prompt_or_content_is_another_item(
     assert emulator.ledger.billed() == 3
 
 
+@pytest.mark.parametrize("asked", ["client", "with_options", "once"])
+async def test_other_additions_are_another_item(
+    client: Memories, ledger: SqliteLedger, emulator: Emulator, asked: str
+) -> None:
+    """What fields and headers ask for is part of the request, whoever has them."""
+    plain = await Once(client, ledger).embed_image(PICTURE)
+    added: list[CallOptions] = [
+        CallOptions(fields={"dimension": "512"}),
+        CallOptions(fields={"dimension": "256"}),
+        CallOptions(headers={"X-Version": "2"}),
+    ]
+    keys = {plain.key}
+    for options in added:
+        if asked != "client":
+            once = Once(client, ledger, options=options)
+            if asked == "with_options":
+                once = Once(client.with_options(options), ledger)
+            first, again = [await once.embed_image(PICTURE) for _ in range(2)]
+        else:
+            async with Memories("key", base_url=emulator.url, options=options) as other:
+                once = Once(other, ledger)
+                first, again = [await once.embed_image(PICTURE) for _ in range(2)]
+        assert (first.replayed, again.replayed) == (False, True)
+        keys.add(first.key)
+    assert len(keys) == emulator.ledger.billed() == 4
+
+
+async def test_what_has_no_additions_keeps_the_key_that_ledgers_have(
+    client: Memories, ledger: SqliteLedger, tmp_path: Path
+) -> None:
+    """A changed key would have everything in the ledgers that there are sent and paid again."""
+    for options in (None, CallOptions(attempts=2, fields={}, headers={})):
+        record = await Once(client, ledger, options=options).embed_image(PICTURE)
+        assert record.key == "16cefa04027365dfc922295abdf9efef469637c1d64873ba5c15ca8c06696662"
+
+
+async def test_the_case_of_a_header_s_name_makes_no_other_item(
+    client: Memories, ledger: SqliteLedger, emulator: Emulator
+) -> None:
+    for name in ("X-Version", "x-version"):
+        options = CallOptions(headers={name: "2"})
+        assert (await Once(client, ledger, options=options).embed_image(PICTURE)).value
+    assert emulator.ledger.billed() == 1
+
+
 async def test_the_same_item_at_once_is_sent_once(once: Once, emulator: Emulator) -> None:
     records = await asyncio.gather(*(once.embed_image(PICTURE) for _ in range(10)))
     assert {record.status for record in records} == {Status.DONE}
@@ -108,6 +155,35 @@ async def test_who_risks_it_pays_twice_and_the_budget_knows(
     assert record.status is Status.PLANNED
     assert "max_cost" in (record.error or "")
     assert len(emulator.ledger) == 2
+
+
+async def test_a_budget_is_of_dollars_where_kinds_of_other_prices_share_a_ledger(
+    client: Memories, ledger: SqliteLedger, emulator: Emulator
+) -> None:
+    dear = Once(client, ledger, price=1, max_cost=10)
+    said = [(await dear.caption_image(PICTURE, f"{number}?")).status for number in range(9)]
+    assert set(said) == {Status.DONE}
+    cheap = Once(client, ledger, price="0.5", max_cost=10)
+    pictures = [PICTURE + b"%d" % number for number in range(5)]
+    said = [(await cheap.embed_image(picture)).status for picture in pictures]
+    assert said == [Status.DONE] * 2 + [Status.PLANNED] * 3
+    assert emulator.ledger.billed() == 11
+    # Nor is it less: what is cheap does not count as what is dear.
+    dear = Once(client, ledger, price=1, max_cost=11)
+    assert (await dear.caption_image(PICTURE, "and?")).status is Status.DONE
+
+
+async def test_what_was_sent_without_a_budget_counts_at_its_price(
+    client: Memories, ledger: SqliteLedger, emulator: Emulator
+) -> None:
+    """Its documented price too, which nobody has said."""
+    for number in range(12):
+        await Once(client, ledger).embed_image(PICTURE + b"%d" % number)
+    dear = Once(client, ledger, price=1, max_cost=2)
+    said = [(await dear.caption_image(PICTURE, f"{number}?")).status for number in range(2)]
+    assert said == [Status.DONE, Status.PLANNED]
+    assert (await ledger.totals()).cost(Decimal(9)) == Decimal("1.0012")
+    assert emulator.ledger.billed() == 13
 
 
 async def test_what_is_refused_may_be_sent_again(once: Once, emulator: Emulator) -> None:
@@ -163,9 +239,7 @@ async def test_a_ledger_lost_just_before_the_first_byte_lets_nothing_leave(
     client: Memories, emulator: Emulator, tmp_path: Path
 ) -> None:
     class Losing(SqliteLedger):
-        async def begin(
-            self, key: str, token: str, *, unknown: UnknownPolicy = "keep", limit: int | None = None
-        ) -> tuple[Begun, Entry | None]:
+        async def begin(self, key: str, token: str, **options: Any) -> tuple[Begun, Entry | None]:
             raise LedgerUnavailable("gone")
 
     ledger = Losing(tmp_path / "ledger")
@@ -329,10 +403,8 @@ async def test_a_server_that_stops_midway_and_comes_back(
 
         begun = 0
 
-        async def begin(
-            self, key: str, token: str, *, unknown: UnknownPolicy = "keep", limit: int | None = None
-        ) -> tuple[Begun, Entry | None]:
-            said = await super().begin(key, token, unknown=unknown, limit=limit)
+        async def begin(self, key: str, token: str, **options: Any) -> tuple[Begun, Entry | None]:
+            said = await super().begin(key, token, **options)
             self.begun += 1
             if self.begun == 2:
                 stop.close()

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from memories_async import Bucket, CallOptions, ConfigurationError, Memories, Rate
-from memories_async.bulk import Input, Job, Status, UnsentReason, changes
+from memories_async.bulk import Input, Inputs, Job, Status, UnsentReason, changes
 from memories_async.bulk.events import EventReporter
 from memories_async.bulk.inputs.selection import shard_of
 from memories_async.bulk.journal.database import Journal
@@ -355,6 +356,78 @@ async def test_ten_shards_are_the_whole_and_each_input_is_in_one(
         assert all(shard_of(name, 10) == number for name in names)
         found += names
     assert sorted(found) == sorted(os.listdir(folder))
+
+
+NAMES = [f"photos/{number}.png" for number in range(20)]
+
+Asked = Callable[[Path], Inputs]
+
+
+def _list(text: Callable[[Path, str], str], place: str = "all.txt") -> Asked:
+    """Return what writes a list into a machine's folder, a line for each name."""
+
+    def written(root: Path) -> str:
+        path = root / place
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("\n".join(text(root, name) for name in NAMES))
+        return place if root.name == "one" else str(path)
+
+    return written
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        _list(lambda _, name: name),
+        _list(lambda root, name: str(root / name)),
+        _list(lambda root, name: f"/{root}//photos/.././{name}"),
+        _list(lambda root, name: name if root.name == "one" else str(root / name)),
+        _list(lambda root, name: name if root.name == "one" else f"./x/..//{name}"),
+        _list(lambda root, name: f'{{"path": "{root / name}"}}', "all.jsonl"),
+        lambda root: [name if root.name == "one" else f"./{name}" for name in NAMES],
+        lambda root: [Input(name if root.name == "one" else f"x/../{name}") for name in NAMES],
+    ],
+)
+async def test_two_machines_with_other_roots_have_the_same_parts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: Asked
+) -> None:
+    found: list[str] = []
+    for number, machine in enumerate(("one", "two"), 1):
+        root = tmp_path / machine
+        for name in NAMES:
+            (root / name).parent.mkdir(parents=True, exist_ok=True)
+            (root / name).write_bytes(PNG)
+        monkeypatch.chdir(root)
+        inputs, path = asked(root), tmp_path / f"job {number}"
+        async with await Job.create(path, "embed_images", inputs, shard=(number, 2)) as job:
+            names = [
+                item.source.replace("//", "/").removeprefix(f"{root}/")
+                for item in await items_of(job)
+            ]
+        assert all(shard_of(name, 2) == number for name in names)
+        found += names
+    assert sorted(found) == sorted(NAMES)
+
+
+@pytest.mark.parametrize("absolute", [False, True])
+async def test_a_list_elsewhere_that_is_named_plainly_keeps_its_parts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, absolute: bool
+) -> None:
+    """Another part than that of the run before would be sent by two machines."""
+    monkeypatch.chdir(tmp_path)
+    root = tmp_path / "lists"
+    _list(lambda _, name: str(root / name) if absolute else name)(root)
+    async with await Job.create("job", "embed_images", "lists/all.txt", shard=(1, 2)) as job:
+        found = [item.source.removeprefix(f"{tmp_path}/") for item in await items_of(job)]
+    assert 0 < len(found) < 20
+    assert all(shard_of(name, 2) == 1 for name in found)
+
+
+async def test_patterns_look_at_an_entry_as_it_stands(tmp_path: Path) -> None:
+    path = _list(lambda root, name: str(root / name))(tmp_path)
+    hidden = f"{tmp_path}/photos/1*.png"
+    async with await Job.create(tmp_path / "job", "embed_images", path, exclude=hidden) as job:
+        assert len(await items_of(job)) == 9
 
 
 @pytest.mark.parametrize("shard", ["0/3", "4/3", "x", "1/2/3", (1,), (0, 2), 7, "1/0", (None, 2)])

@@ -17,9 +17,11 @@ from collections.abc import (
 )
 from typing import cast
 
+import attrs
+
 from memories_async.bulk.inputs.lists import JSON_LINES, LIST, json_lines, plain_list
 from memories_async.bulk.inputs.patterns import fixed_part, matching
-from memories_async.bulk.inputs.selection import Selection
+from memories_async.bulk.inputs.selection import Selection, named_alike
 from memories_async.bulk.inputs.values import kept
 from memories_async.bulk.journal.rows import NewItem
 from memories_async.bulk.kinds import JobKind
@@ -52,10 +54,10 @@ async def chunks(
     """
     which = selection or Selection()
 
-    def planned(found: Iterator[tuple[str, Input]]) -> list[NewItem] | None:
+    def planned(found: Iterator[_Found]) -> list[NewItem] | None:
         chunk = list(itertools.islice(found, CHUNK))
         is_own = which.is_own()
-        meant = (one for name, one in chunk if which.has(name))
+        meant = (one.input for one in chunk if which.has(one.name, one.shard_name))
         items = [_planned(one, kind, given, is_own) for one in meant]
         return [item for item in items if item is not None] if chunk else None
 
@@ -102,12 +104,25 @@ def _planned(
     return None if is_own(status) else NewItem(path, options, extra, status.st_size)
 
 
+@attrs.frozen
+class _Found:
+    """An input, and its names: for patterns, and for shards."""
+
+    input: Input
+    name: str
+    shard_name: str
+
+    @classmethod
+    def of(cls, one: Input, shard_name: str | None = None) -> _Found:
+        """Name an input by what it is called where it was found."""
+        name = os.fsdecode(one.source)
+        return cls(one, name, named_alike(name) if shard_name is None else shard_name)
+
+
 # --- finding ----------------------------------------------------------------------------------
 
 
-def _all_found(
-    inputs: SingleInput | Iterable[SingleInput], rule: MediaRule
-) -> Iterator[tuple[str, Input]]:
+def _all_found(inputs: SingleInput | Iterable[SingleInput], rule: MediaRule) -> Iterator[_Found]:
     if isinstance(inputs, str | os.PathLike | Input):
         yield from _found(inputs, rule, alone=True)
     elif not isinstance(cast("object", inputs), Iterable) or isinstance(inputs, Mapping | bytes):
@@ -120,14 +135,14 @@ def _all_found(
             yield from _found(one, rule)
 
 
-def _found(one: object, rule: MediaRule, *, alone: bool = False) -> Iterator[tuple[str, Input]]:
+def _found(one: object, rule: MediaRule, *, alone: bool = False) -> Iterator[_Found]:
     """Yield inputs, each with its name relative to where it was found.
 
     A file that is missing among others is an item that fails, as it may still come. Where it is
     all that there is to send, or ends as only a folder's name does, it was misspelled.
     """
     if isinstance(one, Input):
-        yield os.fsdecode(one.source), one
+        yield _Found.of(one)
         return
     if not isinstance(one, str | os.PathLike):
         raise ConfigurationError(
@@ -138,19 +153,19 @@ def _found(one: object, rule: MediaRule, *, alone: bool = False) -> Iterator[tup
     _check_name(path)
     extension = os.path.splitext(path)[1].lower()
     if is_url(path):
-        yield path, Input(path)
+        yield _Found.of(Input(path))
     elif os.path.isdir(path):
         yield from _with_names(_folder(path, rule), path)
     elif extension in JSON_LINES:
-        yield from ((os.fsdecode(found.source), found) for found in json_lines(path))
+        yield from (_Found.of(found, name) for name, found in json_lines(path))
     elif extension in LIST:
-        yield from ((os.fsdecode(found.source), found) for found in plain_list(path))
+        yield from (_Found.of(found, name) for name, found in plain_list(path))
     elif glob.has_magic(path) and not os.path.exists(path):
         yield from _with_names(filter(os.path.isfile, matching(path)), fixed_part(path))
     elif (alone or not os.path.basename(path)) and not os.path.lexists(path):
         raise ConfigurationError(f"{path}: there is no such file or folder")
     else:
-        yield path, Input(path)
+        yield _Found.of(Input(path))
 
 
 def _check_name(path: str) -> None:
@@ -160,9 +175,10 @@ def _check_name(path: str) -> None:
         raise ConfigurationError(f"{shown(path)} is no name of a file: {problem}")
 
 
-def _with_names(paths: Iterable[str], start: str) -> Iterator[tuple[str, Input]]:
+def _with_names(paths: Iterable[str], start: str) -> Iterator[_Found]:
     for path in paths:
-        yield os.path.relpath(path, start or "."), Input(path)
+        name = os.path.relpath(path, start or ".")
+        yield _Found(Input(path), name, name)
 
 
 def _folder(folder: str, rule: MediaRule) -> Iterator[str]:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from memories_async import _json
 from memories_async._lines import lines
+from memories_async.bulk.inputs.selection import named_alike
 from memories_async.bulk.models import Input
 from memories_async.errors import ConfigurationError
 from memories_async.media.urls import is_url
@@ -19,12 +20,13 @@ _BOM = b"\xef\xbb\xbf"
 _OTHER_BOMS = (b"\xff\xfe", b"\xfe\xff")
 
 
-def json_lines(path: str) -> Iterator[Input]:
-    """Yield the inputs that a file names, a JSON object a line.
+def json_lines(path: str) -> Iterator[tuple[str, Input]]:
+    """Yield the inputs that a file names, a JSON object a line, each with its name for shards.
 
     Raises:
         ConfigurationError: A line is none, or the file cannot be read.
     """
+    shard_name = _shard_names(path)
     for number, line in _lines(path):
         where = f"{path}, line {number}"
         try:
@@ -41,7 +43,7 @@ def json_lines(path: str) -> Iterator[Input]:
         extra = entry.pop("extra", {})
         if not _json.is_object(extra):
             raise ConfigurationError(f"{where}: extra is an object with fields of your own")
-        yield Input(_beside(path, sources[0]), entry, extra)
+        yield shard_name(sources[0]), Input(_beside(path, sources[0]), entry, extra)
 
 
 def _read(line: bytes) -> object:
@@ -59,21 +61,42 @@ def _object(pairs: Sequence[tuple[str, object]]) -> dict[str, object]:
     return found
 
 
-def plain_list(path: str) -> Iterator[Input]:
-    """Yield the inputs that a file names, a name a line.
+def plain_list(path: str) -> Iterator[tuple[str, Input]]:
+    """Yield the inputs that a file names, a name a line, each with its name for shards.
 
     Raises:
         ConfigurationError: A line is no name, or the file cannot be read.
     """
+    shard_name = _shard_names(path)
     for number, line in _lines(path):
         if b"\0" in line:
             raise ConfigurationError(f"{path}, line {number}: the name has a NUL character")
-        yield Input(_beside(path, os.fsdecode(line)))
+        source = os.fsdecode(line)
+        yield shard_name(source), Input(_beside(path, source))
 
 
 def _beside(path: str, source: str) -> str:
     """Return a source as a list in a file means it: relative to that file."""
     return source if is_url(source) else os.path.join(os.path.dirname(path), source)
+
+
+def _shard_names(path: str) -> Callable[[str], str]:
+    """Return what names a list's entries for shards: relative to the list wherever that can be.
+
+    A list that is named relatively keeps its own folder in the names: parts that are under way
+    were chosen by these.
+    """
+    folder = os.path.dirname(path)
+    beneath = os.path.join(named_alike(os.path.abspath(folder)), "")
+    kept = "" if os.path.isabs(folder) else folder
+
+    def shard_name(source: str) -> str:
+        if is_url(source):
+            return source
+        name = named_alike(source).removeprefix(beneath)
+        return named_alike(os.path.join(kept, name))
+
+    return shard_name
 
 
 def _lines(path: str) -> Iterator[tuple[int, bytes]]:

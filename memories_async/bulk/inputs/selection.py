@@ -11,6 +11,7 @@ import attrs
 
 from memories_async.bulk.inputs.patterns import fits
 from memories_async.errors import ConfigurationError
+from memories_async.media.urls import is_url
 
 
 @attrs.frozen
@@ -49,8 +50,13 @@ class Selection:
             tuple(own_files),
         )
 
-    def has(self, name: str) -> bool:
-        """Tell whether an input of this name, relative to where it was found, is meant."""
+    def has(self, name: str, shard_name: str) -> bool:
+        """Tell whether an input is meant.
+
+        Args:
+            name: What patterns look at: its name relative to where it was found.
+            shard_name: The name that it has on every machine, as far as there is one.
+        """
         if self.include and not any(fits(name, pattern) for pattern in self.include):
             return False
         if any(fits(name, pattern) for pattern in self.exclude):
@@ -58,7 +64,7 @@ class Selection:
         if self.shard is None:
             return True
         number, count = self.shard
-        return shard_of(name, count) == number
+        return shard_of(shard_name, count) == number
 
     def is_own(self) -> Callable[[os.stat_result], bool]:
         """Return what tells the job's own files from others, by device and inode."""
@@ -107,6 +113,13 @@ def shard_of(name: str, count: int) -> int:
     """Return the shard, from 1, that an input belongs to: the same on every machine."""
     digest = hashlib.sha256(os.fsencode(name.replace(os.sep, "/"))).digest()
     return int.from_bytes(digest[:8], "big") % count + 1
+
+
+def named_alike(name: str) -> str:
+    """Return a name as it is for shards, however it is written: ``./a//b`` is ``a/b``."""
+    if is_url(name):
+        return name
+    return os.path.normpath(name).replace(os.sep * 2, os.sep)  # which it leaves in front
 
 
 def _patterns(name: str, given: str | Sequence[str]) -> tuple[str, ...]:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Mapping
+from decimal import Decimal
 from typing import Literal, TypeAlias
 
 import attrs
 
 from memories_async.bulk.models import Status
+from memories_async.observe.prices import ARITHMETIC, dollars_for
 
 UnknownPolicy: TypeAlias = Literal["keep", "retry"]
 """What becomes of a call whose outcome is unknown: never send it again, or risk paying twice."""
@@ -25,6 +28,7 @@ class Entry:
         vector: The embedding as float32 numbers in native byte order; None for other kinds.
         error: What went wrong, as JSON; None if nothing did.
         doubtful: Earlier attempts that may have been billed, and were followed by another.
+        price: Dollars of each attempt, the most that was said of any; None if none was said.
     """
 
     status: Status
@@ -34,6 +38,12 @@ class Entry:
     vector: bytes | None = None
     error: str | None = None
     doubtful: int = 0
+    price: Decimal | None = None
+
+    @property
+    def billable(self) -> int:
+        """How many attempts may have been billed, at the most."""
+        return (self.status is not Status.FAILED) + self.doubtful
 
 
 class Begun(enum.Enum):
@@ -55,6 +65,7 @@ class Totals:
         failed: Refused, and not billed.
         unknown: They may have been billed.
         doubtful: Unknown calls that were sent again on request: they may have been billed too.
+        priced: How many of those that may have been billed cost so many dollars, by the dollars.
     """
 
     sending: int = 0
@@ -62,20 +73,40 @@ class Totals:
     failed: int = 0
     unknown: int = 0
     doubtful: int = 0
+    priced: Mapping[Decimal, int] = attrs.field(factory=dict[Decimal, int], hash=False)
 
     @property
     def billable(self) -> int:
         """How many calls may have been billed, at the most."""
         return self.sending + self.done + self.unknown + self.doubtful
 
+    @property
+    def counts(self) -> dict[str, int]:
+        """The calls by what became of them, without their prices."""
+        return attrs.asdict(self, filter=lambda attribute, _: attribute.name != "priced")
+
+    def cost(self, price: Decimal) -> Decimal:
+        """Return what the calls may cost in all.
+
+        Args:
+            price: Dollars of those whose price nobody has said.
+        """
+        unpriced = self.billable - sum(self.priced.values())
+        total = dollars_for(max(unpriced, 0), price)
+        for each, calls in self.priced.items():
+            total = ARITHMETIC.add(total, dollars_for(calls, each))
+        return total
+
     def moved(self, before: Entry | None, after: Entry | None) -> Totals:
         """Return the totals once an entry has changed."""
-        counts = attrs.asdict(self)
+        counts, priced = self.counts, dict(self.priced)
         for entry, by in ((before, -1), (after, 1)):
             if entry is not None:
                 counts[entry.status.value] += by
                 counts["doubtful"] += by * entry.doubtful
-        return Totals(**counts)
+                if entry.price is not None:
+                    priced[entry.price] = priced.get(entry.price, 0) + by * entry.billable
+        return Totals(**counts, priced={price: calls for price, calls in priced.items() if calls})
 
 
 def begin(
@@ -84,7 +115,8 @@ def begin(
     token: str,
     now: float,
     unknown: UnknownPolicy,
-    limit: int | None,
+    price: Decimal | None,
+    max_cost: Decimal | None,
 ) -> tuple[Begun, Entry | None]:
     """Say whether an attempt may send, and what its entry becomes.
 
@@ -97,7 +129,9 @@ def begin(
         token: The attempt; the same token may ask again.
         now: Seconds since 1970.
         unknown: Whether to send what may have been billed.
-        limit: How many calls may be billed in all; None is any number.
+        price: Dollars of the call; None if nobody knows.
+        max_cost: Dollars that all calls may cost, those without a price at this one's; None is
+            any number.
     """
     if entry is not None:
         if entry.status is Status.DONE:
@@ -107,10 +141,14 @@ def begin(
             return Begun.SEND, attrs.evolve(entry, status=Status.SENDING)
         if entry.status in _MAY_BE_BILLED and unknown == "keep":
             return Begun.UNKNOWN, attrs.evolve(entry, status=Status.UNKNOWN)
-    if limit is not None and totals.billable >= limit:
+    if max_cost is not None and price and ARITHMETIC.add(totals.cost(price), price) > max_cost:
         return Begun.OVER_BUDGET, entry
-    doubtful = 0 if entry is None else entry.doubtful + (entry.status in _MAY_BE_BILLED)
-    return Begun.SEND, Entry(status=Status.SENDING, token=token, sent_at=now, doubtful=doubtful)
+    doubtful = 0 if entry is None else entry.billable
+    said = [price, entry.price] if entry is not None and doubtful else [price]
+    highest = max((one.normalize(ARITHMETIC) for one in said if one is not None), default=None)
+    return Begun.SEND, Entry(
+        status=Status.SENDING, token=token, sent_at=now, doubtful=doubtful, price=highest
+    )
 
 
 def settle(entry: Entry | None, outcome: Entry) -> Entry | None:
@@ -130,9 +168,11 @@ def settle(entry: Entry | None, outcome: Entry) -> Entry | None:
     if outcome.status in (Status.PLANNED, Status.FAILED):
         if entry.doubtful:  # this attempt cost nothing, but one before it may have
             doubtful = entry.doubtful - 1
-            return attrs.evolve(outcome, status=Status.UNKNOWN, token="", doubtful=doubtful)
+            return attrs.evolve(
+                outcome, status=Status.UNKNOWN, token="", doubtful=doubtful, price=entry.price
+            )
         return None if outcome.status is Status.PLANNED else outcome
-    return attrs.evolve(outcome, doubtful=entry.doubtful)
+    return attrs.evolve(outcome, doubtful=entry.doubtful, price=entry.price)
 
 
 _MAY_BE_BILLED = (Status.SENDING, Status.UNKNOWN)

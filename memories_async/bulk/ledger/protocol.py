@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from decimal import Decimal
 from typing import Protocol
 
 from memories_async.bulk.ledger.entries import Begun, Entry, Totals, UnknownPolicy
@@ -20,7 +21,13 @@ class Ledger(Protocol):
         ...
 
     async def begin(
-        self, key: str, token: str, *, unknown: UnknownPolicy = "keep", limit: int | None = None
+        self,
+        key: str,
+        token: str,
+        *,
+        unknown: UnknownPolicy = "keep",
+        price: Decimal | None = None,
+        max_cost: Decimal | None = None,
     ) -> tuple[Begun, Entry | None]:
         """Ask whether an attempt may send; see ``entries.begin``."""
         ...

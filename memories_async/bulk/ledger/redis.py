@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from decimal import Decimal
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
@@ -49,6 +50,8 @@ class RedisLedger:
         self.job = job
         self._url = url
         self._name = f"memories-async:ledger:{job}"
+        # Apart, as the workers of earlier versions read the first whole.
+        self._totals_names = f"{self._name}:totals", f"{self._name}:priced"
         self._redis: Redis | None = None
         self._identity = ""
 
@@ -71,7 +74,13 @@ class RedisLedger:
         return await self._ask(read)
 
     async def begin(
-        self, key: str, token: str, *, unknown: UnknownPolicy = "keep", limit: int | None = None
+        self,
+        key: str,
+        token: str,
+        *,
+        unknown: UnknownPolicy = "keep",
+        price: Decimal | None = None,
+        max_cost: Decimal | None = None,
     ) -> tuple[Begun, Entry | None]:
         """Ask whether an attempt may send.
 
@@ -79,18 +88,20 @@ class RedisLedger:
             key: What is to be sent, as a digest.
             token: The attempt.
             unknown: Whether to send what may have been billed.
-            limit: How many calls may be billed in all; None is any number.
+            price: Dollars of the call; None if nobody knows.
+            max_cost: Dollars that all calls may cost, those without a price at this one's; None
+                is any number.
 
         Raises:
             LedgerUnavailable: The server does not answer, or has lost the ledger.
         """
 
         def change(before: Entry | None, totals: Totals, now: float) -> _Changed[Begun]:
-            said, after = entries.begin(before, totals, token, now, unknown, limit)
+            said, after = entries.begin(before, totals, token, now, unknown, price, max_cost)
             return after, said
 
-        # Who has a limit must see every other call; who has none need not wait for them.
-        return _swapped(await self._change(key, change, watch_totals=limit is not None))
+        # Who has a budget must see every other call; who has none need not wait for them.
+        return _swapped(await self._change(key, change, watch_totals=max_cost is not None))
 
     async def settle(self, key: str, outcome: Entry) -> Entry | None:
         """Report what became of an attempt.
@@ -116,7 +127,11 @@ class RedisLedger:
         """
 
         async def read(redis: Redis) -> Totals:
-            return _totals(await _hash(redis, f"{self._name}:totals"))
+            # Together: what is written in one transaction is read in one.
+            async with redis.pipeline(transaction=True) as pipeline:
+                for name in self._totals_names:
+                    pipeline.hgetall(name)
+                return _totals(*await pipeline.execute())
 
         return await self._ask(read)
 
@@ -167,15 +182,19 @@ class RedisLedger:
     ) -> _Changed[T]:
         from redis.exceptions import WatchError
 
-        name, totals_name = self._key(key), f"{self._name}:totals"
-        watched = [self._name, name, *([totals_name] if watch_totals else [])]
+        name = self._key(key)
+        watched = [self._name, name, *(self._totals_names if watch_totals else ())]
 
         async def attempt(redis: Redis) -> _Changed[T]:
             async with redis.pipeline(transaction=True) as pipeline:
                 await pipeline.watch(*watched)
                 await self._check(pipeline)
                 before = _entry(await _hash(pipeline, name))
-                totals = _totals(await _hash(pipeline, totals_name))
+                # Who does not watch them moves them by as much, wherever they stand.
+                totals = Totals()
+                if watch_totals:
+                    hashes = [await _hash(pipeline, each) for each in self._totals_names]
+                    totals = _totals(*hashes)
                 seconds, microseconds = await pipeline.time()  # pyright: ignore[reportUnknownMemberType]  # not annotated
                 after, said = change(before, totals, seconds + microseconds / 1e6)
                 if after != before:
@@ -183,10 +202,12 @@ class RedisLedger:
                     pipeline.delete(name)
                     if after is not None:
                         pipeline.hset(name, mapping=_fields(after))
-                    moved = attrs.asdict(totals.moved(before, after))
-                    for count, was in attrs.asdict(totals).items():
-                        if moved[count] != was:
-                            pipeline.hincrby(totals_name, count, moved[count] - was)
+                    moved = Totals().moved(before, after)
+                    changes = moved.counts, {str(each): by for each, by in moved.priced.items()}
+                    for hash_name, fields in zip(self._totals_names, changes, strict=True):
+                        for field, by in fields.items():
+                            if by:
+                                pipeline.hincrby(hash_name, field, by)
                     await pipeline.execute()
                 return after, said
 
@@ -267,7 +288,8 @@ def _escaped(pattern: str) -> str:
 
 
 def _fields(entry: Entry) -> dict[bytes | bytearray | memoryview | str | int | float, Any]:
-    values = attrs.asdict(entry) | {"status": entry.status.value}
+    price = None if entry.price is None else str(entry.price)
+    values = attrs.asdict(entry) | {"status": entry.status.value, "price": price}
     return {name: value for name, value in values.items() if value is not None}
 
 
@@ -287,8 +309,13 @@ def _entry(fields: Mapping[bytes, bytes]) -> Entry | None:
         vector=fields.get(b"vector"),
         error=text(b"error"),
         doubtful=int(fields[b"doubtful"]),
+        price=None if (price := text(b"price")) is None else Decimal(price),
     )
 
 
-def _totals(fields: Mapping[bytes, bytes]) -> Totals:
-    return Totals(**{name.decode(): int(count) for name, count in fields.items()})
+def _totals(counts: Mapping[bytes, bytes], priced: Mapping[bytes, bytes]) -> Totals:
+    by_price = {Decimal(price.decode()): int(calls) for price, calls in priced.items()}
+    return Totals(
+        **{name.decode(): int(count) for name, count in counts.items()},
+        priced={price: calls for price, calls in by_price.items() if calls},
+    )

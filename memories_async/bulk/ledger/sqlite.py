@@ -8,10 +8,9 @@ import sqlite3
 import time
 from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from decimal import Decimal
 from functools import partial
 from typing import TypeVar, cast
-
-import attrs
 
 from memories_async import sqlite
 from memories_async.bulk.group_commit import Change, GroupCommit, change_each
@@ -23,21 +22,24 @@ from memories_async.errors import LedgerUnavailable
 
 T = TypeVar("T")
 
+_PRICED = "CREATE TABLE priced (price TEXT PRIMARY KEY, calls INTEGER NOT NULL) WITHOUT ROWID"
 SCHEMA = sqlite.Schema(
     application_id=0x6D616C65,
-    version=1,
+    version=2,
     statements=(
         """CREATE TABLE entry (
             key TEXT PRIMARY KEY, status TEXT NOT NULL, token TEXT NOT NULL, sent_at REAL NOT NULL,
-            result TEXT, vector BLOB, error TEXT, doubtful INTEGER NOT NULL
+            result TEXT, vector BLOB, error TEXT, doubtful INTEGER NOT NULL, price TEXT
         )""",
         "CREATE TABLE totals (name TEXT PRIMARY KEY, calls INTEGER NOT NULL) WITHOUT ROWID",
+        _PRICED,
     ),
+    upgrades={1: ("ALTER TABLE entry ADD COLUMN price TEXT", _PRICED)},
 )
-_COLUMNS = "status, token, sent_at, result, vector, error, doubtful"
+_COLUMNS = "status, token, sent_at, result, vector, error, doubtful, price"
 _FIND = f"SELECT {_COLUMNS} FROM entry WHERE key = ?"  # noqa: S608  # our own column names
 _NEXT = f"SELECT key, {_COLUMNS} FROM entry WHERE key > ? ORDER BY key LIMIT 500"  # noqa: S608  # ours
-_PUT = f"INSERT OR REPLACE INTO entry (key, {_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"  # noqa: S608  # ours
+_PUT = f"INSERT OR REPLACE INTO entry (key, {_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"  # noqa: S608  # ours
 
 
 class SqliteLedger:
@@ -72,7 +74,13 @@ class SqliteLedger:
         return await self._change(lambda db: _find(db, key))
 
     async def begin(
-        self, key: str, token: str, *, unknown: UnknownPolicy = "keep", limit: int | None = None
+        self,
+        key: str,
+        token: str,
+        *,
+        unknown: UnknownPolicy = "keep",
+        price: Decimal | None = None,
+        max_cost: Decimal | None = None,
     ) -> tuple[Begun, Entry | None]:
         """Ask whether an attempt may send; what it says is on the disk.
 
@@ -80,7 +88,9 @@ class SqliteLedger:
             key: What is to be sent, as a digest.
             token: The attempt.
             unknown: Whether to send what may have been billed.
-            limit: How many calls may be billed in all; None is any number.
+            price: Dollars of the call; None if nobody knows.
+            max_cost: Dollars that all calls may cost, those without a price at this one's; None
+                is any number.
 
         Raises:
             LedgerUnavailable: The file cannot be written, or is another one than before.
@@ -88,7 +98,9 @@ class SqliteLedger:
 
         def change(db: sqlite3.Connection) -> tuple[Begun, Entry | None]:
             before, totals = _find(db, key), _totals(db)
-            said, after = entries.begin(before, totals, token, time.time(), unknown, limit)
+            said, after = entries.begin(
+                before, totals, token, time.time(), unknown, price, max_cost
+            )
             _write(db, key, before, after, totals)
             return said, after
 
@@ -203,6 +215,7 @@ def _entry(
     vector: bytes | None,
     error: str | None,
     doubtful: int,
+    price: str | None,
 ) -> Entry:
     return Entry(
         status=Status(status),
@@ -212,11 +225,16 @@ def _entry(
         vector=vector,
         error=error,
         doubtful=doubtful,
+        price=None if price is None else Decimal(price),
     )
 
 
 def _totals(db: sqlite3.Connection) -> Totals:
-    return Totals(**dict(db.execute("SELECT name, calls FROM totals")))
+    priced = db.execute("SELECT price, calls FROM priced WHERE calls != 0")
+    return Totals(
+        **dict(db.execute("SELECT name, calls FROM totals")),
+        priced={Decimal(price): calls for price, calls in priced},
+    )
 
 
 def _write(
@@ -228,6 +246,13 @@ def _write(
         db.execute("DELETE FROM entry WHERE key = ?", (key,))
     else:
         values = after.token, after.sent_at, after.result, after.vector, after.error
-        db.execute(_PUT, (key, after.status.value, *values, after.doubtful))
-    counts = attrs.asdict(totals.moved(before, after))
-    db.executemany("INSERT OR REPLACE INTO totals VALUES (?, ?)", counts.items())
+        price = None if after.price is None else str(after.price)
+        db.execute(_PUT, (key, after.status.value, *values, after.doubtful, price))
+    moved = totals.moved(before, after)
+    db.executemany("INSERT OR REPLACE INTO totals VALUES (?, ?)", moved.counts.items())
+    changed = [
+        (str(price), moved.priced.get(price, 0))
+        for price in {entry.price for entry in (before, after) if entry is not None}
+        if price is not None and moved.priced.get(price) != totals.priced.get(price)
+    ]
+    db.executemany("INSERT OR REPLACE INTO priced VALUES (?, ?)", changed)

@@ -9,10 +9,16 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import attrs
 
-from memories_async.bulk.kinds import CLIENT, dollars, limit_of
+from memories_async.bulk.kinds import CLIENT, dollars, policy_of, price_of
 from memories_async.bulk.ledger import Ledger, UnknownPolicy
 from memories_async.bulk.models import Status
-from memories_async.bulk.once.identity import OnceSource, fingerprint_of, key_of, shown
+from memories_async.bulk.once.identity import (
+    OnceSource,
+    additions_of,
+    fingerprint_of,
+    key_of,
+    shown,
+)
 from memories_async.bulk.once.item import CallKind, SentItem
 from memories_async.bulk.once.records import Record
 from memories_async.captions import Person
@@ -34,7 +40,8 @@ BULK_OPTIONS = CallOptions(retry_time=600)
 class Once:
     """Sends each item once, over as many processes, hosts and repetitions as there are.
 
-    An item is known by its content, its kind and its options. It is written into the ledger
+    An item is known by its content, its kind and its options, and by the headers and fields that
+    ``options`` and the client's own add to each request. It is written into the ledger
     before its first byte leaves, and its answer before you see it: who asks for it again, gets
     that answer and nothing is sent. Engines may therefore run a task as often as they like.
 
@@ -43,13 +50,16 @@ class Once:
         ledger: Where it is remembered: ``SqliteLedger`` on one host, ``RedisLedger`` on many.
         unknown: Calls whose outcome is unknown: ``keep`` them so (default), or ``retry`` and
             risk paying twice.
-        max_cost: Dollars that all calls in the ledger may cost, with those counted in whose
-            outcome is unknown.
+        max_cost: Dollars that all calls in the ledger may cost, each at the price that was known
+            when it was sent (where none was, at this one), with those counted in whose outcome
+            is unknown.
         price: Dollars per item; by default what is documented, and that is only the price of an
             image's embedding.
         patience: Seconds to wait for another worker that is just sending the same item, before
             it is taken for lost and the item for unknown (default 5).
         options: Deadline, attempts and timeouts of each call; by default ten minutes of retries.
+            Headers and fields make it another item: leave out what is new each time, as the
+            identifier of a trace is, or everything is sent and billed again.
 
     Raises:
         ConfigurationError: A bad argument.
@@ -82,6 +92,7 @@ class Once:
         self._price = dollars(price)
         self._patience = patience
         self._options = options or BULK_OPTIONS
+        self._additions = additions_of(policy_of(client).with_options(self._options))
         self._under_way: dict[str, asyncio.Future[Record[Any]]] = {}
 
     async def embed_image(
@@ -211,9 +222,9 @@ class Once:
         self, kind: CallKind[T], source: OnceSource, given: Mapping[str, object]
     ) -> Record[T]:
         try:
-            limit = limit_of(kind.name, self._max_cost, self._price)
+            price = price_of(kind.name, self._max_cost, self._price)
             seen = await asyncio.to_thread(fingerprint_of, source)
-            key = await key_of(kind.name, source, given)
+            key = await key_of(kind.name, source, given, self._additions)
         except MemoriesError as error:
             return Record(status=Status.FAILED, error=str(error))
         except Exception as error:  # a name or a text that cannot be, a store that raises
@@ -235,7 +246,8 @@ class Once:
                 given,
                 key,
                 seen,
-                limit,
+                price,
+                self._max_cost,
                 self._options,
             )
             record = await item.send()

@@ -1,4 +1,4 @@
-"""What an item of ``Once`` is known by: the digest of its kind, its options and its content."""
+"""What an item of ``Once`` is known by: a digest of what is asked for it, and of its content."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from memories_async import _json, sqlite
 from memories_async.bulk.journal.rows import FileState
 from memories_async.bulk.preflight import fingerprint
 from memories_async.checks import checked
+from memories_async.config import Policy
 from memories_async.errors import ConfigurationError, MediaError, quoted
 from memories_async.media.urls import is_url
 
@@ -39,8 +40,20 @@ OnceSource: TypeAlias = str | os.PathLike[str] | bytes | Openable
 """What can be sent once: something whose content can be looked at before it is sent."""
 
 
-async def key_of(kind: str, source: OnceSource, given: Mapping[str, object]) -> str:
-    """Return the digest of a kind, its options and a content."""
+async def key_of(
+    kind: str,
+    source: OnceSource,
+    given: Mapping[str, object],
+    additions: Mapping[str, object] | None = None,
+) -> str:
+    """Return the digest of a kind, its options and a content.
+
+    Args:
+        kind: A kind of job.
+        source: What is sent.
+        given: The call's arguments.
+        additions: What ``additions_of`` returned.
+    """
     if not isinstance(cast("object", source), str | os.PathLike | bytes | Openable):
         raise ConfigurationError(f"Once: {type(source).__name__} given; a path or bytes is wanted")
     if isinstance(source, str) and is_url(source):
@@ -50,8 +63,21 @@ async def key_of(kind: str, source: OnceSource, given: Mapping[str, object]) -> 
     else:
         content = await asyncio.to_thread(_content_digest, source)
     options = {name: value for name, value in given.items() if value is not None}
-    asked = _json.dumps([kind, options, content], option=_json.OPT_SORT_KEYS, default=_plain)
+    # What has no additions keeps the digest that it had before they were part of it.
+    named = [kind, options, content, *([additions] if additions else [])]
+    asked = _json.dumps(named, option=_json.OPT_SORT_KEYS, default=_plain)
     return hashlib.sha256(asked).hexdigest()
+
+
+def additions_of(policy: Policy) -> dict[str, object]:
+    """Return the headers and fields that each request of a policy has besides its own."""
+    additions: dict[str, object] = {}
+    if policy.headers:
+        headers = ((name.lower(), value) for name, value in policy.headers.items())
+        additions["headers"] = sorted(headers)
+    if policy.fields:
+        additions["fields"] = policy.fields
+    return additions
 
 
 def fingerprint_of(source: OnceSource) -> FileState | None:

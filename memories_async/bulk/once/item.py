@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
+from decimal import Decimal
 from typing import Generic, TypeVar
 
 import attrs
@@ -57,7 +58,8 @@ class SentItem(Generic[T]):
     given: Mapping[str, object]
     key: str
     seen: FileState | None
-    limit: int | None
+    price: Decimal | None
+    max_cost: Decimal | None
     options: CallOptions
     token: str = attrs.field(factory=lambda: secrets.token_hex(16))
     began: Entry | None = None
@@ -125,7 +127,11 @@ class SentItem(Generic[T]):
             raise _LedgerRefusalError
         try:
             said, entry = await self.ledger.begin(
-                self.key, self.token, unknown=self.unknown, limit=self.limit
+                self.key,
+                self.token,
+                unknown=self.unknown,
+                price=self.price,
+                max_cost=self.max_cost,
             )
         except MemoriesError as error:
             self.lost = error
