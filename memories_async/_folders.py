@@ -16,12 +16,16 @@ def home() -> Path:
     """Return the user's folder.
 
     Raises:
-        ConfigurationError: There is none, as for a container's made-up user.
+        ConfigurationError: There is none, as for a container's made-up user, or it would be
+            another one in each working folder.
     """
     try:
-        return _checked("HOME", Path.home())
+        folder = _checked("HOME", Path.home())
     except RuntimeError:
         raise ConfigurationError("this user has no home folder: set HOME to one") from None
+    if not folder.is_absolute():
+        raise ConfigurationError(f"HOME is no absolute path: {quoted(str(folder), 40)}")
+    return folder
 
 
 def config_folder() -> Path:
@@ -36,15 +40,22 @@ def config_folder() -> Path:
 def state_folder() -> Path:
     """Return the folder of jobs and results: in XDG's for state, or in that of Windows."""
     if sys.platform == "win32":
-        parent = _named("LOCALAPPDATA") or home()
-    else:
-        parent = _named("XDG_STATE_HOME") or home() / ".local" / "state"
-    return parent / FOLDER
+        return (_named("LOCALAPPDATA") or home()) / FOLDER
+    return xdg_state_folder()
+
+
+def xdg_state_folder() -> Path:
+    """Return the folder in XDG's for state, on every system: a cluster's ledgers are below it."""
+    return (_named("XDG_STATE_HOME") or home() / ".local" / "state") / FOLDER
 
 
 def _named(variable: str) -> Path | None:
-    named = os.environ.get(variable)
-    return _checked(variable, Path(named)) if named else None
+    """Return the folder that a variable names; a relative one is none, as XDG's standard says.
+
+    A job would be found from one working folder alone, and be paid for again from the next.
+    """
+    named = Path(os.environ.get(variable, ""))
+    return _checked(variable, named) if named.is_absolute() else None
 
 
 def _checked(variable: str, folder: Path) -> Path:

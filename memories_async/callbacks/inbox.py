@@ -37,7 +37,7 @@ from memories_async.callbacks.tokens import (
     verify,
 )
 from memories_async.checks import checked
-from memories_async.checks.kinds import ANYTHING, CLOCK, SECRET, Kind, instance_of, seconds_from
+from memories_async.checks.kinds import CLOCK, FREE_TEXT, SECRET, Kind, instance_of, seconds_from
 from memories_async.clock import SystemClock
 from memories_async.errors import (
     CallbackTimeout,
@@ -47,6 +47,7 @@ from memories_async.errors import (
     TaskFailed,
     quoted,
 )
+from memories_async.media.source import Buffer
 from memories_async.media.urls import check_url
 from memories_async.models import CaptionTask
 from memories_async.request_limits import LONGEST_CALLBACK
@@ -79,10 +80,13 @@ MOST_DOUBTFUL = 10_000
         ),
         "task": instance_of(CaptionTask, str, wanted="a CaptionTask, or its task_id,"),
         "timeout": seconds_from(0),
-        # What strangers post is answered, whatever it is.
-        "CallbackInbox.receive.path": ANYTHING,
-        "CallbackInbox.receive.body": ANYTHING,
-        "CallbackInbox.receive.peer": ANYTHING,
+        # What strangers post is answered, whatever it says; of what type it is, a program decides.
+        "CallbackInbox.receive.path": FREE_TEXT,
+        "CallbackInbox.receive.peer": FREE_TEXT,
+        "body": Kind(
+            "bytes, or a function that reads them,",
+            lambda body: callable(body) or isinstance(body, bytes | bytearray | memoryview),
+        ),
     }
 )
 class CallbackInbox:
@@ -197,16 +201,15 @@ class CallbackInbox:
                 f"what was given to submit returned {type(task).__name__}: it is to return what "
                 "captions.submit_video returns"
             )
+        name = _storable(task)
         try:
-            matched = await self._store.bind(token, task.task_id, self._clock.wall())
+            matched = await self._store.bind(token, name, self._clock.wall())
         except BaseException as error:
             self._doubt(token)
-            error.add_note(f"task {task.task_id} was accepted, and its result can not be matched")
+            error.add_note(f"task {name} was accepted, and its result can not be matched")
             raise
         if not matched:
-            logger.warning(
-                "Dropped a callback of another task than %s at its address", task.task_id
-            )
+            logger.warning("Dropped a callback of another task than %s at its address", name)
         return task
 
     async def _expect(self, token: str) -> str | None:
@@ -316,7 +319,7 @@ class CallbackInbox:
     async def receive(
         self,
         path: str,
-        body: bytes | Callable[[], Awaitable[bytes]],
+        body: Buffer | Callable[[], Awaitable[Buffer]],
         *,
         peer: str | None = None,
     ) -> CallbackResponse:
@@ -329,7 +332,10 @@ class CallbackInbox:
             peer: The IP address that it came from, where ``allow_from`` is used.
 
         Returns:
-            What to answer. It never raises: trouble with the store is logged and answered 503.
+            What to answer; trouble with the store is logged and answered 503.
+
+        Raises:
+            ConfigurationError: An argument is of another type.
         """
         if not self._allows(peer):
             logger.warning("Refused a callback from %r", peer)
@@ -338,15 +344,14 @@ class CallbackInbox:
             opened = await self._verify(last_segment(path))
             if opened is None:
                 return NOT_FOUND
-            if not isinstance(body, bytes):
-                try:
-                    async with asyncio.timeout(BODY_SECONDS):
-                        body = await body()
-                except TimeoutError:
-                    return TOO_SLOW
-            if len(body) > MOST_BYTES:
+            try:
+                async with asyncio.timeout(BODY_SECONDS):
+                    posted = memoryview(await _read(body))
+            except TimeoutError:
+                return TOO_SLOW
+            if posted.nbytes > MOST_BYTES:
                 return TOO_LARGE
-            return await self._take(*opened, body)
+            return await self._take(*opened, bytes(posted))
         except Exception:
             logger.exception("A callback could not be kept")
             return UNAVAILABLE
@@ -423,9 +428,20 @@ class CallbackInbox:
 
 
 def _storable(task: CaptionTask | str) -> str:
-    """Return a task's name as a store can take it, whatever a stranger has put into an address."""
+    """Return a task's name as a store can take it, whatever a stranger has put into an address.
+
+    Half a surrogate pair becomes what it is in a callback that is read: U+FFFD.
+    """
     task_id = task if isinstance(task, str) else task.task_id
-    return task_id.encode("utf-8", "replace").decode()
+    return task_id.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+async def _read(body: Buffer | Callable[[], Awaitable[Buffer]]) -> Buffer:
+    """Return a body, by whichever function it is read: a plain one will do, as for submit."""
+    read = cast("object", body() if callable(body) else body)
+    while inspect.isawaitable(read):
+        read = cast("object", await read)
+    return cast("Buffer", read)
 
 
 def _surely_not_billed(error: BaseException) -> bool:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from memories_async.callbacks.responses import INBOX
 from memories_async.checks import checked
 from memories_async.checks.kinds import PORT
+from memories_async.errors import ConfigurationError, quoted
 
 if TYPE_CHECKING:
     from memories_async.callbacks.inbox import CallbackInbox
@@ -45,7 +46,10 @@ async def serve(
     from memories_async.callbacks.connections import accepting
 
     loop = asyncio.get_running_loop()
-    family, *_ = (await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM))[0]
+    try:
+        family, *_ = (await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM))[0]
+    except UnicodeError as error:  # Python encodes it, and no server of names is asked
+        raise ConfigurationError(f"host {quoted(host)} is no name of a host: {error}") from None
     with socket.create_server((host, port), family=family, backlog=BACKLOG) as listening:
         name, bound, *_ = listening.getsockname()
         async with accepting(inbox, listening):

@@ -26,7 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     tokens = list(sys.argv[1:] if arguments is None else arguments)
     with _left_at_once():
         command = _command(tokens)
-    return command()
+    return _written(command)
 
 
 def _command(tokens: list[str]) -> Callable[[], int]:
@@ -44,6 +44,26 @@ def _command(tokens: list[str]) -> Callable[[], int]:
             raise
         return functools.partial(without_extra.advise, tokens, error.name)
     return app.command(tokens)
+
+
+def _written(command: Callable[[], int]) -> int:
+    """Run a command, write what it has printed, and return the exit status.
+
+    Help and version are left to Python, which writes at its exit, and could only say why that
+    failed in a traceback and the status 120. Whatever else fails, commands say themselves.
+    """
+    status = 0
+    try:
+        try:
+            status = command()
+        finally:
+            if sys.stdout is not None and not sys.stdout.closed:
+                sys.stdout.flush()
+    except OSError as error:
+        from memories_async.cli.terminal.console import console
+
+        return console.give_up(error, status)
+    return status
 
 
 @contextlib.contextmanager

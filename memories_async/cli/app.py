@@ -118,10 +118,7 @@ def _status_of(asked: Callable[[], object], *, debug: bool) -> int:
     except (KeyboardInterrupt, asyncio.CancelledError, NotSentError) as interrupt:
         return _interrupted(interrupt)
     except StdoutLost as error:
-        if isinstance(error.__cause__, BrokenPipeError):
-            return Exit.READER_GONE
-        console.say(str(error))
-        return Exit.FAILED
+        return console.give_up(error)
     except SystemExit:  # what rich, which prints the help, makes of a broken pipe
         return Exit.READER_GONE
     except (MemoriesError, OSError) as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import json
 import os
 import shlex
@@ -20,7 +21,7 @@ from memories_async.cli.commands import cluster
 from memories_async.cli.credentials import Account, account, connect, rates_of, with_key
 from memories_async.cli.exit_codes import Exit
 from memories_async.cli.interrupts import AGAIN, interrupts
-from memories_async.cli.job_files import find, folder, name_of, place_of
+from memories_async.cli.job_files import find, folder, name_of
 from memories_async.cli.job_rows import (
     input_row,
     input_text,
@@ -32,7 +33,7 @@ from memories_async.cli.job_rows import (
 )
 from memories_async.cli.options import CALLING, RUNNING, Calling, Making, Running, Shared
 from memories_async.cli.profiles import KeyName
-from memories_async.cli.sources import inputs_of
+from memories_async.cli.sources import STDIN, inputs_of
 from memories_async.cli.terminal.console import StdoutLost, console
 from memories_async.cli.terminal.output import Output
 from memories_async.cli.terminal.progress import duration
@@ -40,6 +41,7 @@ from memories_async.cli.terms import in_options
 from memories_async.client import Memories
 from memories_async.config import CallOptions, Rate
 from memories_async.errors import ConfigurationError, JournalError
+from memories_async.media.urls import is_url
 from memories_async.observe.prices import dollars_for
 from memories_async.operations import Bucket
 
@@ -71,7 +73,7 @@ async def start(
         tempfile.TemporaryDirectory() as scratch,
         inputs_of(sources, null=making.null) as inputs,
     ):
-        place = find(making.job) if making.job else place_of(kind, sources, options, making, who)
+        place = find(making.job) if making.job else _place_of(kind, sources, options, making, who)
         if await asyncio.to_thread(os.path.exists, place):
             async with await _known(place, kind, options) as job:
                 if running.dry_run:
@@ -86,6 +88,25 @@ async def start(
         job = await Job.create(place, kind, inputs, options=options, price=price, **chosen)
         async with job:
             return await go(job, who, running, shared, calling)
+
+
+def _place_of(
+    kind: str, sources: Sequence[str], options: Mapping[str, object], making: Making, who: Account
+) -> str:
+    """Name a job after what is asked: the same command again goes on, and pays nothing twice.
+
+    What stands on standard input is not part of the name but the folder is: another list of files
+    from the same place goes on with the same job, and what it has already is not paid again. For
+    the same reason patterns are not part of it; but each shard is a job of its own.
+    """
+    where = [
+        source if is_url(source) else os.path.abspath("" if source == STDIN else source)
+        for source in sources
+    ]
+    shard = [making.shard] if making.shard else []
+    asked = json.dumps([kind, where, options, who.origin, who.base_url, *shard], sort_keys=True)
+    digest = hashlib.sha256(asked.encode("utf-8", "surrogatepass")).hexdigest()[:8]
+    return find(f"{kind.replace('_', '-')}-{digest}")
 
 
 def _refuse_to_replace(output: str | None, sources: Sequence[str]) -> None:

@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from memories_async._folders import state_folder
-from memories_async.cli.credentials import Account
-from memories_async.cli.options import Making
-from memories_async.cli.sources import STDIN
-from memories_async.media.urls import is_url
 
 if TYPE_CHECKING:
     from cyclopts.completion import CompletionContext
@@ -54,22 +48,3 @@ def latest_first() -> list[Path]:
 def names(_: CompletionContext) -> Iterator[str]:
     """Yield the names of the jobs, for the completion of a shell."""
     yield from (path.name.removesuffix(EXTENSION) for path in latest_first())
-
-
-def place_of(
-    kind: str, sources: Sequence[str], options: Mapping[str, object], making: Making, who: Account
-) -> str:
-    """Name a job after what is asked: the same command again goes on, and pays nothing twice.
-
-    What stands on standard input is not part of the name but the folder is: another list of files
-    from the same place goes on with the same job, and what it has already is not paid again. For
-    the same reason patterns are not part of it; but each shard is a job of its own.
-    """
-    where = [
-        source if is_url(source) else os.path.abspath("" if source == STDIN else source)
-        for source in sources
-    ]
-    shard = [making.shard] if making.shard else []
-    asked = json.dumps([kind, where, options, who.origin, who.base_url, *shard], sort_keys=True)
-    digest = hashlib.sha256(asked.encode("utf-8", "surrogatepass")).hexdigest()[:8]
-    return find(f"{kind.replace('_', '-')}-{digest}")

@@ -8,6 +8,7 @@ import attrs
 from cyclopts import Parameter
 
 from memories_async.cli import checks
+from memories_async.cli.job_files import names
 from memories_async.request_limits import LONGEST_CAMERA_MODEL
 
 MediaKind: TypeAlias = Literal["image", "video"]
@@ -18,6 +19,7 @@ Sources: TypeAlias = Annotated[
     list[str], Parameter(validator=checks.sources, allow_leading_hyphen=True)
 ]
 FileName: TypeAlias = Annotated[str, Parameter(validator=checks.path)]
+JobName: TypeAlias = Annotated[str, Parameter(validator=checks.path, completer=names)]
 Count: TypeAlias = Annotated[int, Parameter(converter=checks.whole, validator=checks.between(1))]
 Concurrency: TypeAlias = Annotated[
     int, Parameter(converter=checks.whole, validator=checks.between(1, 1000))
@@ -142,7 +144,7 @@ class Making:
         shard: Only this part of the inputs, as 3/10: each of ten machines takes another part.
     """
 
-    job: FileName | None = None
+    job: JobName | None = None
     include: Texts = ()
     exclude: Texts = ()
     null: Annotated[bool, Parameter(name=("--null", "-0"))] = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import os
 import sys
@@ -84,7 +85,10 @@ def _expanded(sources: Sequence[str], names: IO[bytes], separator: bytes) -> Ite
 
 
 def _names(names: IO[bytes], separator: bytes) -> Iterator[str | Input]:
-    rest = b""
+    rest = b"" if separator == b"\0" else names.read(len(codecs.BOM_UTF8))
+    if rest.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise ConfigurationError("standard input is in UTF-16: write the names in UTF-8")
+    rest = rest.removeprefix(codecs.BOM_UTF8)  # as shells on Windows write it
     while piece := names.read(_PIECE):
         *whole, rest = (rest + piece).split(separator)
         for raw in whole:

@@ -7,11 +7,10 @@ import importlib
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from decimal import Decimal
-from pathlib import Path
 from typing import Any, Concatenate, Final, Generic, ParamSpec, TypeVar, cast
 
 from memories_async._extras import to_install
-from memories_async._folders import home
+from memories_async._folders import xdg_state_folder
 from memories_async.bulk.group_commit import GroupCommit
 from memories_async.bulk.ledger import Begun, Entry, SqliteLedger, Totals, UnknownPolicy
 from memories_async.checks import checked
@@ -278,8 +277,7 @@ class _LedgerActor:
 
     def __init__(self, job: str, path: str | None) -> None:
         if path is None:
-            state = os.environ.get("XDG_STATE_HOME") or home() / ".local" / "state"
-            folder = Path(state) / "memories-async" / "ray"
+            folder = xdg_state_folder() / "ray"
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             path = str(folder / f"{job}.ledger")
         self._ledger = SqliteLedger(path)

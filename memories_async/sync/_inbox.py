@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Self
 from memories_async.callbacks import inbox
 from memories_async.callbacks.responses import CallbackResponse
 from memories_async.callbacks.stores.protocol import Store
+from memories_async.media.source import Buffer
 from memories_async.models import CaptionTask
 from memories_async.sync._portal import Portal
 
@@ -168,7 +169,7 @@ class CallbackInbox:
     def receive(
         self,
         path: str,
-        body: bytes | Callable[[], bytes],
+        body: Buffer | Callable[[], Buffer],
         *,
         peer: str | None = None,
     ) -> CallbackResponse:
@@ -181,7 +182,10 @@ class CallbackInbox:
             peer: The IP address that it came from, where ``allow_from`` is used.
 
         Returns:
-            What to answer. It never raises: trouble with the store is logged and answered 503.
+            What to answer; trouble with the store is logged and answered 503.
+
+        Raises:
+            ConfigurationError: An argument is of another type.
         """
         return self._portal.run(
             lambda caller: self._asyncio.receive(path, caller.awaited(body), peer=peer)

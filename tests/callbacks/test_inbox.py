@@ -701,6 +701,14 @@ def test_what_an_inbox_is_made_of_is_checked(make: Callable[[], object], why: st
         (lambda inbox: inbox.submit(None), "submit: send is None; a function"),
         (lambda inbox: inbox.submit(print, key=5), "submit: key is 5; a text"),
         (lambda inbox: inbox.submit(print, key=" "), "submit: the key is empty"),
+        (lambda inbox: inbox.receive(None, b""), "receive: path is None; a text"),
+        (lambda inbox: inbox.receive(b"/x", b""), "receive: path is b'/x'; a text"),
+        (lambda inbox: inbox.receive("/x", None), "receive: body is None; bytes, or a function"),
+        (lambda inbox: inbox.receive("/x", "{}"), "receive: body is '{}'; bytes, or a function"),
+        (
+            lambda inbox: inbox.receive("/x", b"", peer=("203.0.113.7", 443)),
+            "receive: peer is ('203.0.113.7', 443); a text",
+        ),
     ],
 )
 async def test_what_an_inbox_is_asked_is_checked(
@@ -715,6 +723,14 @@ async def test_a_port_that_is_none_is_refused(port: int) -> None:
     inbox = CallbackInbox(ADDRESS, store=MemoryStore())
     with pytest.raises(ConfigurationError, match="0 to 65535"):
         async with serve(inbox, port=port):
+            raise AssertionError
+
+
+@pytest.mark.parametrize("host", ["a..b", "a" * 64, "xn--\u0130", ""])
+async def test_a_host_that_is_none_is_refused(host: str) -> None:
+    inbox = CallbackInbox(ADDRESS, store=MemoryStore())
+    with pytest.raises(ConfigurationError, match="host"):
+        async with serve(inbox, host=host, port=0):
             raise AssertionError
 
 

@@ -9,10 +9,11 @@ import html
 import json
 import logging
 from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, cast
 
 import pytest
 
-from memories_async import CallbackTimeout, CaptionTask, ConfigurationError
+from memories_async import CallbackTimeout, CaptionTask, ConfigurationError, sync
 from memories_async.callbacks import (
     CallbackInbox,
     Delivery,
@@ -124,6 +125,70 @@ async def test_s13_of_what_is_forged_no_body_is_read_and_the_store_is_not_asked(
     assert len(store.deliveries) == 1
     assert (await inbox.receive(path, body("real"))).status == 200
     assert read[1:] == ["real"]
+
+
+BUFFERS: Mapping[str, Callable[[bytes], object]] = {
+    "a bytearray": bytearray,
+    "a memoryview": memoryview,
+    "a plain function": lambda body: lambda: body,
+    "a function that reads a bytearray": lambda body: lambda: bytearray(body),
+}
+
+
+@pytest.mark.parametrize("what", BUFFERS)
+@IN_EVERY_STORE
+async def test_a_body_may_be_in_any_buffer(
+    place: StorePlace, clock: StoppedClock, what: str
+) -> None:
+    """An adapter of somebody's own hands in what its server has; the service posts once."""
+    addresses: list[str] = []
+
+    async def send(address: str) -> CaptionTask:
+        addresses.append(address)
+        return CaptionTask(task_id="task-1")
+
+    inbox = CallbackInbox(ADDRESS, store=place.store(), secret=SECRET, clock=clock)
+    task = await inbox.submit(send)
+    body: Any = BUFFERS[what](BODY)
+    assert (await inbox.receive(addresses[0], body)).status == 200
+    assert (await inbox.result(task, timeout=0)).text == "A dog."
+    with sync.CallbackInbox(ADDRESS, store=MemoryStore(), secret=SECRET) as blocking:
+        task = await asyncio.to_thread(blocking.submit, cast("Any", send))
+        assert (await asyncio.to_thread(blocking.receive, addresses[1], body)).status == 200
+
+
+async def test_a_body_in_a_buffer_is_no_larger(inbox: CallbackInbox, store: RecordingStore) -> None:
+    wide = memoryview(bytes(1 << 20) + b"1234").cast("I")  # a quarter as many items
+    assert (await inbox.receive(await opened(store), cast("Any", wide))).status == 413
+
+
+async def test_what_reads_no_bytes_is_said(
+    inbox: CallbackInbox, store: RecordingStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    read: Any = lambda: BODY.decode()  # noqa: E731
+    assert (await inbox.receive(await opened(store), read)).status == 503
+    assert "a bytes-like object is required, not 'str'" in caplog.text
+
+
+@IN_EVERY_STORE
+async def test_a_task_s_name_that_no_store_can_keep_is_matched(
+    place: StorePlace, clock: StoppedClock
+) -> None:
+    """It has been billed by now: neither is it lost, nor what is called back for it."""
+    addresses: list[str] = []
+
+    async def send(address: str) -> CaptionTask:
+        addresses.append(address)
+        return CaptionTask(task_id="a\ud800z")  # as Python's own json reads it
+
+    inbox = CallbackInbox(ADDRESS, store=place.store(), secret=SECRET, clock=clock)
+    task = await inbox.submit(send, key="a click")
+    body = b'{"status":0,"task_id":"a\\ud800z","data":{"text":"A dog."}}'
+    assert (await inbox.receive(addresses[0], body)).status == 200
+    assert (await inbox.result(task, timeout=0)).text == "A dog."
+    again = await inbox.submit(send, key="a click")
+    assert (await inbox.result(again.task_id, timeout=0)).text == "A dog."
+    assert len(addresses) == 1
 
 
 async def test_a_body_has_half_a_minute_to_come(

@@ -197,6 +197,12 @@ def test_a_bad_address_is_said(capsys: pytest.CaptureFixture[str], tmp_path: Pat
     assert "must be an http(s) URL" in capsys.readouterr().err
 
 
+def test_a_bad_host_is_said(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    store = str(tmp_path / "x.db")
+    assert main(["https://app.example.com", "--store", store, "--host", "a..b"]) == 2
+    assert "host a..b is no name of a host" in capsys.readouterr().err
+
+
 def test_a_taken_port_is_said(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

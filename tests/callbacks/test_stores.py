@@ -337,6 +337,13 @@ def test_a_bad_redis_url_is_refused_at_once() -> None:
         RedisStore("http://127.0.0.1")
 
 
+@IN_EVERY_STORE
+async def test_what_is_kept_for_ever_is_kept(place: StorePlace) -> None:
+    store = place.store(kept=float("inf"))
+    assert await store.open("token", "task-1", NOW)
+    assert await store.opened("task-1") == NOW
+
+
 def test_the_stores_are_stores() -> None:
     stores: list[Store] = [MemoryStore(), SqliteStore("x"), RedisStore("redis://127.0.0.1")]
     assert len(stores) == 3

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from memories_async.cli import credentials as keys
-from memories_async.cli import profiles
+from memories_async.cli import job_files, profiles
 from memories_async.cli.exit_codes import Exit, NoKey
 from memories_async.cli.profiles import Profile
 from memories_async.errors import ConfigurationError
@@ -101,6 +101,27 @@ def test_a_folder_s_name_of_any_length_fills_no_message(
     error = capsys.readouterr().err
     assert "is longer than a path may be" in error
     assert len(error) < 200
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="other variables name the folders there")
+def test_a_relative_folder_of_xdg_is_ignored_as_its_standard_says(home: Path, monkeypatch):
+    """Its jobs would be found from one working folder alone, and paid for again from the next."""
+    monkeypatch.setenv("HOME", str(home))
+    for name in ("XDG_CONFIG_HOME", "XDG_STATE_HOME"):
+        monkeypatch.setenv(name, "here")
+    assert profiles.path() == home / ".config/memories-async/config.toml"
+    assert job_files.folder() == home / ".local/state/memories-async/jobs"
+
+
+@pytest.mark.parametrize("arguments", [("config", "show"), ("jobs", "list")])
+@pytest.mark.skipif(sys.platform == "win32", reason="other variables name the folders there")
+def test_a_relative_home_is_refused(run: Run, arguments, capsys, monkeypatch):
+    with monkeypatch.context() as patch:
+        for name in ("XDG_CONFIG_HOME", "XDG_STATE_HOME"):
+            patch.delenv(name)
+        patch.setenv("HOME", "here")
+        assert run(*arguments) == Exit.USAGE
+    assert capsys.readouterr().err == "memories-async: HOME is no absolute path: here\n"
 
 
 def test_change_keeps_what_else_is_in_the_file(run: Run):

@@ -99,6 +99,41 @@ def test_a_paid_result_that_cannot_be_printed_is_kept(
     assert b"Exception ignored" not in ended.stderr
 
 
+@pytest.mark.parametrize(
+    ("arguments", "unbuffered"),
+    [
+        *[(arguments, "1") for arguments in ("--version", "--help", "embed --help")],
+        *[(arguments, "") for arguments in ("--version", "--help", "embed --help")],
+        # Unbuffered, argparse itself takes no notice.
+        ("emulator --help", ""),
+        ("callbacks serve --help", ""),
+    ],
+)
+def test_help_and_version_that_cannot_be_printed_are_told_in_a_line(
+    arguments: str, unbuffered: str
+):
+    """Python writes them at its exit, where it has a traceback and the status 120 for it."""
+
+    def ended(stdout: int) -> tuple[int, bytes]:
+        with open(stdout, "wb"):
+            done = subprocess.run(
+                [*COMMAND, *arguments.split()],
+                stdout=stdout,
+                stderr=subprocess.PIPE,
+                env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
+                check=False,
+                timeout=60,
+            )
+        return done.returncode, done.stderr
+
+    status, error = ended(os.open("/dev/full", os.O_WRONLY))
+    assert (status, error.count(b"\n")) == (Exit.FAILED, 1)
+    assert b"No space left on device" in error
+    reader, writer = os.pipe()
+    os.close(reader)
+    assert ended(writer) == (Exit.READER_GONE, b"")
+
+
 def test_a_reader_of_stderr_that_goes_away_does_not_stop_a_job(
     account: Emulator, images: Path, run: Run, capsys
 ):

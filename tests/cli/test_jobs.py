@@ -474,6 +474,10 @@ def test_names_of_jobs_are_completed(account: Emulator, process, run: Run, home:
         status, out, _ = process("__complete", "jobs", command, "").end()
         assert status == 0
         assert name in out
+    for command in ("caption", "embed", "index"):
+        status, out, _ = process("__complete", command, "--job", "").end()
+        assert status == 0
+        assert name in out
     script = application().generate_completion(shell="bash")
     assert "__complete" in script
 

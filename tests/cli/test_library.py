@@ -210,6 +210,13 @@ def test_names_on_standard_input(account: Emulator, process, images: Path, end: 
     assert account.ledger.billed() == 5
 
 
+def test_names_on_standard_input_may_begin_with_a_mark(account: Emulator, process, images: Path):
+    """As shells on Windows write it."""
+    given = b"\xef\xbb\xbf" + b"\r\n".join(os.fsencode(path) for path in images.iterdir())
+    status, out, _ = with_input(process, given, "embed", "-", "--json")
+    assert (status, len(rows(out)), account.ledger.billed()) == (0, 5, 5)
+
+
 def test_any_name_can_be_given(account: Emulator, process, images: Path):
     """A line feed, a star, bytes that are no UTF-8, the name of a list: each is a name."""
     odd = [b"a\nb.png", b"a*[1].png", b"caf\xe9.png", b"list.txt", b"-.png"]
@@ -235,6 +242,7 @@ def test_names_beside_standard_input(account: Emulator, process, images: Path, i
     [
         (b"", ("embed", "-"), "nothing to send"),
         (b"a.png\0b.png", ("embed", "-"), "has a NUL in it: add --null"),
+        ("\ufeffa.png\n".encode("utf-16-le"), ("embed", "-"), "is in UTF-16"),
         (b"a.png", ("embed", "-", "-"), "can be read only once"),
         (b"a.png", ("embed", "a.png", "--null"), "give - as a source"),
         (b"a.png", ("caption", "-", "-p", "What?"), "add --as image or --as video"),

@@ -88,3 +88,15 @@ def test_a_head_node_s_user_without_a_home_is_told_so(monkeypatch: pytest.Monkey
         patch.setattr(Path, "home", home)
         with pytest.raises(ConfigurationError, match="no home folder: set HOME to one"):
             _LedgerActor("job", None)
+
+
+def test_a_relative_folder_of_xdg_holds_no_ledger(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """From another working folder the head node would find none, and pay again."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("XDG_STATE_HOME", "here")
+    _LedgerActor("job", None)
+    assert not (tmp_path / "here").exists()
+    assert (tmp_path / "home/.local/state/memories-async/ray").is_dir()

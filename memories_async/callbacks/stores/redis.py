@@ -28,6 +28,8 @@ logger = logging.getLogger(__name__)
 ANSWER_SECONDS = 5.0
 """How long a server may be silent before it counts as lost; redis-py before 8 would wait for ever.
 ``socket_timeout`` in the URL goes before it."""
+LONGEST_KEPT = 100 * 365 * 24 * 60 * 60.0
+"""Redis counts in whole numbers, and refuses those that lead beyond its calendar: a century."""
 RECONNECT_SECONDS = 0.5
 """How long to wait before listening again after Redis has gone away."""
 
@@ -148,7 +150,7 @@ class RedisStore:
             raise ConfigurationError(f"the URL of the RedisStore: {error}") from None
         self._url = url
         self._prefix = prefix
-        self._kept = round(kept)
+        self._kept = round(min(kept, LONGEST_KEPT))
         self._subscribers = Subscribers()
         self._connections: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Connection] = (
             weakref.WeakKeyDictionary()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Literal
 
 import attrs
 from cyclopts import App, Parameter
@@ -20,6 +20,7 @@ from memories_async.cli.options import (
     SHARED,
     Calling,
     FileName,
+    JobName,
     Running,
     Shared,
 )
@@ -28,8 +29,6 @@ from memories_async.cli.terminal.questions import confirmed
 from memories_async.errors import ConfigurationError
 
 app = App(name="jobs", help="List, show, resume, retry, export and remove jobs.")
-
-JobName: TypeAlias = Annotated[str, Parameter(validator=checks.path, completer=names)]
 
 
 @app.command(name="list")

@@ -14,6 +14,8 @@ import unicodedata
 from collections.abc import Callable, Generator
 from typing import TextIO, TypeVar, cast
 
+from memories_async.cli.exit_codes import Exit
+
 T = TypeVar("T")
 
 # Captions repeat what stands in pictures, and file names come from anywhere: neither may steer
@@ -132,6 +134,26 @@ class Console:
                 # It is given up where nobody reads it any more.
                 sys.stdout = stdout if self._results else _abandoned(stdout)
                 self._alone, self._results = False, None
+
+    def give_up(self, error: OSError, status: int = Exit.DONE) -> int:
+        """Say why stdout cannot be written, unless its reader has merely gone.
+
+        Args:
+            error: What writing ended in.
+            status: The exit status that there was; one that tells of a failure has been explained.
+
+        Returns:
+            The exit status.
+        """
+        if not isinstance(error, StdoutLost):
+            sys.stdout = _abandoned(sys.stdout)
+        if status != Exit.DONE:
+            return status
+        cause = error.__cause__ or error
+        if isinstance(cause, BrokenPipeError):
+            return Exit.READER_GONE
+        self.say(f"stdout cannot be written: {cause}")
+        return Exit.FAILED
 
     def say(self, message: str) -> None:
         """Print one line for people on stderr; if nobody is there to read it, it is not missed."""
