@@ -368,8 +368,8 @@ class Job:
         An item is in the journal as ``sending`` before its first byte leaves and as ``done``, with
         its answer, once that has been read. What was being sent when a run died is ``unknown``,
         and is not sent again unless ``unknown="retry"`` says so. What concerns one item ends up
-        with that item; what concerns all of them (no credits, a refused key, no connection) stops
-        the run, with nothing further sent.
+        with that item; what concerns all of them (no credits, a refused key, no connection, a
+        budget without a price) stops the run, with nothing further sent.
 
         Args:
             client: Whose account pays, and whose limits pace the run.
@@ -386,7 +386,9 @@ class Job:
             max_failures: Requests in a row that may come to nothing before the run stops.
             price: Dollars per item, as for ``set_price``.
             options: Deadline, attempts and timeouts of each call; by default ten minutes of
-                retries.
+                retries. A ``before_sending``, here or of the client, is awaited before an item is
+                written down as being sent: what it raises is that item's failure, nothing is sent,
+                and nothing is unknown. It is awaited before free requests (for videos), too.
             on_event: Told of every step, on the loop: it must be quick. What it raises ends the
                 run in order, as ``stop`` does, and is raised in the end.
 

@@ -50,6 +50,8 @@ class Once:
         patience: Seconds to wait for another worker that is just sending the same item, before
             it is taken for lost and the item for unknown (default 5).
         options: Deadline, attempts and timeouts of each call; by default ten minutes of retries.
+            A ``before_sending``, here or of the client, is awaited before the item is written down
+            as being sent: what it raises leaves the item to be sent another time.
 
     Raises:
         ConfigurationError: A bad argument.
