@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, Literal, Self, cast
 
 import attrs
 
-from memories_async import sqlite
 from memories_async.bulk import changes, exports, reconcile
 from memories_async.bulk.inputs.find import chunks
 from memories_async.bulk.inputs.selection import Selection
@@ -139,7 +138,7 @@ class Job:
             raise ConfigurationError(f"no kind of job is called {kind!r}: {', '.join(KINDS)}")
         row, given = KINDS[kind], kept(options or {})
         row.check(given)
-        selection = Selection.of(include, exclude, shard, _own_files(path))
+        selection = Selection.of(include, exclude, shard, file.own_files(path))
         header = JobHeader(kind, given, dollars(price), datetime.now(UTC))
         journal = Journal(path)
         try:
@@ -249,7 +248,7 @@ class Job:
             JournalError: The file cannot be written.
         """
         added = 0
-        selection = Selection.of(include, exclude, shard, _own_files(self.path))
+        selection = Selection.of(include, exclude, shard, file.own_files(self.path))
         async for chunk in chunks(inputs, self.kind, self.options, selection):
             added += await self._journal.write(queries.add, chunk)
         return added
@@ -389,7 +388,7 @@ class Job:
         preview = Preview(self.kind, header, unknown, failed)
         await preview.go_through(self._row_pages(None))
         if inputs is not None:
-            selection = Selection.of(include, exclude, shard, _own_files(self.path))
+            selection = Selection.of(include, exclude, shard, file.own_files(self.path))
             async for chunk in chunks(inputs, self.kind, self.options, selection):
                 await preview.go_through_new(await self._journal.execute(queries.missing, chunk))
         if rate is None:
@@ -560,12 +559,13 @@ class Job:
             How many rows were written.
 
         Raises:
-            ConfigurationError: No such format, or its package is not installed.
+            ConfigurationError: No such format, its package is not installed, or the name is one of
+                a job's own, such as that of its lock.
             OSError: The file cannot be written.
         """
         name = os.fspath(path)
         chosen = exports.format_of(name, format)
-        return await exports.write(name, chosen, self.kind, self._pages(None))
+        return await exports.write(name, chosen, self.kind, self._pages(None), self.path)
 
     async def vectors(self) -> tuple[list[str], NDArray[np.float32]]:
         """Return all embeddings as one NumPy array, in memory.
@@ -587,13 +587,6 @@ class Job:
         while page := await self._journal.execute(queries.rows_after, place, PAGE, status):
             yield page
             place = page[-1].item.id
-
-
-def _own_files(path: str | os.PathLike[str]) -> list[str]:
-    """Return all names that belong to a job's file."""
-    name = sqlite.check_name(path)
-    files = [name, name + file.PLANNING]
-    return [*files, *(f + suffix for f in files for suffix in sqlite.SUFFIXES), name + lock.SUFFIX]
 
 
 def _given(options: CallOptions | None) -> dict[str, Any]:

@@ -473,7 +473,8 @@ class Job:
             How many rows were written.
 
         Raises:
-            ConfigurationError: No such format, or its package is not installed.
+            ConfigurationError: No such format, its package is not installed, or the name is one of
+                a job's own, such as that of its lock.
             OSError: The file cannot be written.
         """
         return self._portal.run(lambda caller: self._asyncio.export(path, format=format))
