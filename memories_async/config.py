@@ -6,13 +6,14 @@ import copy
 import math
 import os
 import re
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Literal, cast
 
 import attrs
 
 from memories_async.addresses import Proxy, checked_base_url, proxy_from_environment
 from memories_async.checks import checked
+from memories_async.checks.hooks import BeforeSending, in_turn
 from memories_async.checks.kinds import (
     ASYNC_HOOK,
     COUNT,
@@ -153,7 +154,8 @@ class CallOptions:
             first byte leaves: the place to write down what is about to be sent. Where it took long,
             the call's turn is taken anew; it is awaited again if that takes more than 50 ms, or
             if the connection died.
-            What it raises ends the call with nothing further sent.
+            What it raises ends the call with nothing further sent. The client's comes first, then
+            the call's or the job run's.
         headers: HTTP headers to send besides, for what the service learnt after this version. None
             that carry the key, the target or the body: no ``Authorization``, ``Host``,
             ``Content-*`` or such.
@@ -173,7 +175,7 @@ class CallOptions:
     stall_timeout: float | None = None
     answer_timeout: float | None = None
     replay: Replaying | None = None
-    before_sending: Callable[[], Awaitable[object]] | None = None
+    before_sending: BeforeSending | None = None
     headers: Mapping[str, str] | None = attrs.field(default=None, repr=False)
     fields: Mapping[str, object] | None = attrs.field(default=None, repr=False)
     observers: Sequence[Observer] | None = None
@@ -253,7 +255,7 @@ class Policy:
     stall_timeout: float = 60.0
     answer_timeout: float = 300.0
     replay: Replaying = "safe"
-    before_sending: Callable[[], Awaitable[object]] | None = None
+    before_sending: BeforeSending | None = None
     headers: Mapping[str, str] = attrs.field(factory=dict[str, str], repr=False)
     fields: Mapping[str, object] = attrs.field(factory=dict[str, object], repr=False)
     observers: tuple[Observer, ...] = ()
@@ -261,7 +263,8 @@ class Policy:
     def with_options(self, options: CallOptions | None) -> Policy:
         """Return this policy as changed by the options that are given.
 
-        Headers, fields and observers add up.
+        Headers, fields and observers add up, and so does what is awaited before sending: what is to
+        keep each of a client's calls from being sent holds for those that bring their own.
 
         Raises:
             ConfigurationError: The options are none.
@@ -274,6 +277,8 @@ class Policy:
                 given[name] = {**getattr(self, name), **given[name]}
         if "observers" in given:
             given["observers"] = (*self.observers, *given["observers"])
+        if "before_sending" in given:
+            given["before_sending"] = in_turn(self.before_sending, given["before_sending"])
         return attrs.evolve(self, **given)
 
 

@@ -159,7 +159,7 @@ def connect_for_reading(
 
     Such a connection never takes part in deleting the write-ahead log, so it is safe beside a
     writer. A file of an older version is read through an upgraded copy, which vanishes with the
-    connection.
+    connection; so is one with a second name, beside which SQLite would lay a second log.
 
     Args:
         path: The file; a link is refused.
@@ -173,7 +173,8 @@ def connect_for_reading(
     """
     name = check_name(path)
     _regular(name)
-    db = _open(name, "mode=ro", busy_timeout)
+    alone = has_another_name(name)
+    db = _open(name, "mode=ro&immutable=1" if alone else "mode=ro", busy_timeout)
     try:
         try:
             _check_name(db, name)  # the first query there is
@@ -185,7 +186,7 @@ def connect_for_reading(
             db.close()
             db = _open(name, "mode=ro&immutable=1", busy_timeout)
             _check_name(db, name)
-        if schema is None or _marks(db) == schema.marks:
+        if schema is None or (_marks(db) == schema.marks and not alone):
             return db
         copy = sqlite3.connect("", isolation_level=None, check_same_thread=False)
         try:
@@ -279,6 +280,17 @@ def check_name(path: str | os.PathLike[str]) -> str:
     if (problem := path_problem("name", name)) is not None:
         raise ConfigurationError(f"{name!r} is no file name: {problem}")
     return name
+
+
+def has_another_name(path: str) -> bool:
+    """Tell whether a file has several names, and no log beside this one.
+
+    Each name has a log of its own: two that are in use at once damage the file.
+    """
+    try:
+        return os.stat(path).st_nlink > 1 and not os.path.exists(f"{path}-wal")
+    except OSError:
+        return False
 
 
 def in_use(status: os.stat_result) -> bool:
@@ -461,6 +473,7 @@ __all__ = [
     "connect_for_reading",
     "create",
     "delete",
+    "has_another_name",
     "in_use",
     "marks_of",
     "prepare",

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import inspect
 import itertools
 import os
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
@@ -18,10 +17,10 @@ from typing import Final, TypeVar
 from weakref import WeakValueDictionary
 
 from memories_async._engine.lanes import Lane, ReportWait
-from memories_async.checks.kinds import shown
+from memories_async.checks.hooks import await_hook
 from memories_async.clock import Clock, SystemClock
 from memories_async.config import Rate
-from memories_async.errors import ConfigurationError, MemoriesError
+from memories_async.errors import MemoriesError
 from memories_async.limiters import Limiter, Turn
 from memories_async.operations import Bucket
 from memories_async.secret import Secret
@@ -185,12 +184,7 @@ class Slot:
         """
         began = self._clock.monotonic()
         try:
-            waiting: object = before()
-            if not inspect.isawaitable(waiting):
-                raise ConfigurationError(
-                    f"CallOptions: before_sending gave {shown(waiting)}; give an async function"
-                )
-            await waiting
+            await await_hook(before)
         except MemoriesError as error:
             self.refusal = error
             raise

@@ -12,11 +12,13 @@ import os
 import secrets
 import sqlite3
 import stat
+import unicodedata
 from array import array
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, BinaryIO, Protocol, TypeGuard
 
 from memories_async import sqlite
+from memories_async.bulk.journal.file import own_files
 from memories_async.bulk.journal.schema import APPLICATION_ID
 from memories_async.bulk.kinds import JobKind
 from memories_async.bulk.models import Item
@@ -133,7 +135,9 @@ def format_of(path: str, format: str | None) -> str:
     return chosen
 
 
-async def write(path: str, format: str, kind: JobKind, pages: AsyncIterator[Sequence[Item]]) -> int:
+async def write(
+    path: str, format: str, kind: JobKind, pages: AsyncIterator[Sequence[Item]], job: str
+) -> int:
     """Write one row per input, a page at a time; the file is in its place once it is whole.
 
     Raises:
@@ -141,7 +145,7 @@ async def write(path: str, format: str, kind: JobKind, pages: AsyncIterator[Sequ
         OSError: The file cannot be written.
     """
     columns = {**_COLUMNS, **kind.columns, **_LAST_COLUMNS}
-    await asyncio.to_thread(check_destination, path, format)
+    await asyncio.to_thread(check_destination, path, format, job)
     count = 0
     # A name of its own, made exclusively: exports to one name do not meet, and no link is followed.
     part = _part_of(path)
@@ -164,18 +168,21 @@ async def write(path: str, format: str, kind: JobKind, pages: AsyncIterator[Sequ
     return count
 
 
-def check_destination(path: str, format: str) -> None:
+def check_destination(path: str, format: str, job: str | None = None) -> None:
     """Tell whether an export can be written, which is better known before anything is paid.
 
     Raises:
         ConfigurationError: The package that writes this format is not installed, there is no such
-            folder, nothing can be added to it, or what is there is a folder or a job.
+            folder, nothing can be added to it, what is there is a folder or a job, or the name is
+            one of a job's own.
     """
     if format == "parquet":
         _installed("pyarrow")
     folder = os.path.dirname(os.path.abspath(path))
     if not os.path.isdir(folder):
         raise ConfigurationError(f"{path} cannot be written: there is no folder {folder}")
+    if _belongs_to_a_job(path, job):
+        raise ConfigurationError(f"{path} is a job's own file: export to another name")
     _try_part(path)
     try:
         status = os.stat(path)
@@ -183,11 +190,39 @@ def check_destination(path: str, format: str) -> None:
         return
     if stat.S_ISDIR(status.st_mode):
         raise ConfigurationError(f"{path} is a folder: export to another name")
-    job = sqlite.in_use(status)
-    with contextlib.suppress(ConfigurationError, OSError, sqlite3.Error):
-        job = job or sqlite.marks_of(path)[0] == APPLICATION_ID
-    if job:
+    if sqlite.in_use(status) or _is_job(path):
         raise ConfigurationError(f"{path} is a job's own file: export to another name")
+
+
+def _belongs_to_a_job(path: str, job: str | None) -> bool:
+    """Tell whether a name is a job's own, be there a file of that name or not.
+
+    What replaced the lock of a live run would let a second one in.
+    """
+    jobs = [] if job is None else [job]
+    for own in own_files("job"):
+        suffix = os.path.basename(own).removeprefix("job")
+        if suffix and path.lower().endswith(suffix) and _is_job(path[: -len(suffix)]):
+            jobs.append(path[: -len(suffix)])
+    for own in (own for one in jobs for own in own_files(one)):
+        if _place(own) == _place(path):
+            return True
+        with contextlib.suppress(OSError):
+            if os.path.samefile(own, path):
+                return True
+    return False
+
+
+def _place(path: str) -> tuple[str, str]:
+    """Return a file's folder and name, alike for names that some systems take for the same."""
+    folder, name = os.path.split(os.path.abspath(path))
+    return os.path.realpath(folder), unicodedata.normalize("NFC", name).casefold()
+
+
+def _is_job(path: str) -> bool:
+    with contextlib.suppress(ConfigurationError, OSError, sqlite3.Error):
+        return sqlite.in_use(os.stat(path)) or sqlite.marks_of(path)[0] == APPLICATION_ID
+    return False
 
 
 def _part_of(path: str) -> str:

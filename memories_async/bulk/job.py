@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, Literal, Self, cast
 
 import attrs
 
-from memories_async import sqlite
 from memories_async.bulk import changes, exports, reconcile
 from memories_async.bulk.inputs.find import chunks
 from memories_async.bulk.inputs.selection import Selection
@@ -144,7 +143,7 @@ class Job:
             raise ConfigurationError(f"no kind of job is called {kind!r}: {', '.join(KINDS)}")
         row, given = KINDS[kind], kept(options or {})
         row.check(given)
-        selection = Selection.of(include, exclude, shard, _own_files(path))
+        selection = Selection.of(include, exclude, shard, file.own_files(path))
         header = JobHeader(kind, given, dollars(price), datetime.now(UTC))
         journal = Journal(path)
         try:
@@ -254,7 +253,7 @@ class Job:
             JournalError: The file cannot be written.
         """
         added = 0
-        selection = Selection.of(include, exclude, shard, _own_files(self.path))
+        selection = Selection.of(include, exclude, shard, file.own_files(self.path))
         async for chunk in chunks(inputs, self.kind, self.options, selection):
             added += await self._journal.write(queries.add, chunk)
         return added
@@ -395,7 +394,7 @@ class Job:
         preview = Preview(self.kind, header, unknown, failed)
         await preview.go_through(self._row_pages(None))
         if inputs is not None:
-            selection = Selection.of(include, exclude, shard, _own_files(self.path))
+            selection = Selection.of(include, exclude, shard, file.own_files(self.path))
             async for chunk in chunks(inputs, self.kind, self.options, selection):
                 await preview.go_through_new(await self._journal.execute(queries.missing, chunk))
         if rate is None:
@@ -424,8 +423,8 @@ class Job:
         An item is in the journal as ``sending`` before its first byte leaves and as ``done``, with
         its answer, once that has been read. What was being sent when a run died is ``unknown``,
         and is not sent again unless ``unknown="retry"`` says so. What concerns one item ends up
-        with that item; what concerns all of them (no credits, a refused key, no connection) stops
-        the run, with nothing further sent.
+        with that item; what concerns all of them (no credits, a refused key, no connection, a
+        budget without a price) stops the run, with nothing further sent.
 
         Args:
             client: Whose account pays, and whose limits pace the run.
@@ -443,6 +442,9 @@ class Job:
             price: Dollars per item, as for ``set_price``.
             options: Deadline, attempts and timeouts of each call; by default ten minutes of
                 retries. What is done stays so, whichever fields and headers it was sent with.
+                retries. A ``before_sending``, here or of the client, is awaited before an item is
+                written down as being sent: what it raises is that item's failure, nothing is sent,
+                and nothing is unknown. It is awaited before free requests (for videos), too.
             on_event: Told of every step, on the loop: it must be quick. What it raises ends the
                 run in order, as ``stop`` does, and is raised in the end.
 
@@ -564,12 +566,13 @@ class Job:
             How many rows were written.
 
         Raises:
-            ConfigurationError: No such format, or its package is not installed.
+            ConfigurationError: No such format, its package is not installed, or the name is one of
+                a job's own, such as that of its lock.
             OSError: The file cannot be written.
         """
         name = os.fspath(path)
         chosen = exports.format_of(name, format)
-        return await exports.write(name, chosen, self.kind, self._pages(None))
+        return await exports.write(name, chosen, self.kind, self._pages(None), self.path)
 
     async def vectors(self) -> tuple[list[str], NDArray[np.float32]]:
         """Return all embeddings as one NumPy array, in memory.
@@ -591,13 +594,6 @@ class Job:
         while page := await self._journal.execute(queries.rows_after, place, PAGE, status):
             yield page
             place = page[-1].item.id
-
-
-def _own_files(path: str | os.PathLike[str]) -> list[str]:
-    """Return all names that belong to a job's file."""
-    name = sqlite.check_name(path)
-    files = [name, name + file.PLANNING]
-    return [*files, *(f + suffix for f in files for suffix in sqlite.SUFFIXES), name + lock.SUFFIX]
 
 
 def _given(options: CallOptions | None) -> dict[str, Any]:

@@ -220,6 +220,9 @@ class StopReason(enum.StrEnum):
     """The account's balance does not cover the next call (0402): top up, then run again."""
     KEY = "key"
     """A key is missing or wrong, or may not do this (0401, 0403, 9009)."""
+    CONFIGURATION = "configuration"
+    """What the client or the run was told lets no item be sent, such as a ``client.budget`` that
+    has no price for the call."""
     UNREACHABLE = "unreachable"
     """The service, or the shared limiter, could not be reached within the retry time, or
     serves the call no more."""

@@ -12,7 +12,7 @@ from memories_async.bulk.journal.rows import JobHeader, Settlement
 from memories_async.bulk.kinds import content_tag, searchable_within, video_answer
 from memories_async.bulk.models import Item, Status
 from memories_async.config import CallOptions
-from memories_async.errors import MemoriesError, TaskFailed
+from memories_async.errors import TaskFailed
 from memories_async.models import Video
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ async def wait_for_video(
         )
     except TaskFailed as error:
         return Settlement.of_error(id, Status.FAILED, error)
-    except MemoriesError:
+    except Exception:  # whatever a hook of the user raises, too: it is no reason to end the run
         return None
     return Settlement(id, Status.DONE, {**result, **video_answer(video, wait=False).result})
 

@@ -13,14 +13,16 @@ from typing import TYPE_CHECKING, Literal, cast
 import attrs
 
 from memories_async.bulk import changes, failures, reconcile
+from memories_async.bulk.departures import Departures
 from memories_async.bulk.events import EventReporter
 from memories_async.bulk.journal import job_table, queries
 from memories_async.bulk.journal.database import Journal
 from memories_async.bulk.journal.rows import JobHeader, Settlement
 from memories_async.bulk.kinds import ItemAnswer, ItemRequest, JobKind
-from memories_async.bulk.models import Event, Report, Status, Stop, StopReason
+from memories_async.bulk.models import Event, Item, Report, Status, Stop, StopReason
 from memories_async.bulk.preflight import CheckedItem
 from memories_async.bulk.queue import ItemQueue
+from memories_async.checks.hooks import in_turn
 from memories_async.config import CallOptions, Rate
 from memories_async.errors import (
     ClosedError,
@@ -30,7 +32,7 @@ from memories_async.errors import (
     MemoriesError,
     OutcomeUnknown,
 )
-from memories_async.media.urls import is_url
+from memories_async.media.urls import check_url, is_url
 from memories_async.models import Progress
 from memories_async.observe.prices import calls_within
 
@@ -296,7 +298,8 @@ class Run:
             return await self._judge(attempt, error)
         except Exception as error:
             # Nothing that one item brings about may keep the others from being sent.
-            status = Status.UNKNOWN if attempt.begun else Status.FAILED
+            doubtful = attempt.begun and not attempt.departures.unbilled
+            status = Status.UNKNOWN if doubtful else Status.FAILED
             await self._settle([Settlement.of_error(id, status, error) for id in attempt.ids])
             self._count_failure(error)
             return []
@@ -316,9 +319,15 @@ class Run:
             self._events.accepted(progress.sent - attempt.bytes_sent)
             attempt.bytes_sent = progress.sent
 
-        items = [one.item for one in attempt.checked]
+        items = attempt.items
         fields = {**self._header.options, **items[0].options}
-        options = attrs.evolve(self._run_options.options, before_sending=before_sending)
+        given = self._run_options.options
+        options = attrs.evolve(
+            given,
+            # The user's first: what that refuses, the journal never has as begun.
+            before_sending=in_turn(given.before_sending, before_sending),
+            observers=(*(given.observers or ()), attempt.departures),
+        )
         return ItemRequest(items, fields, options, on_progress)
 
     async def _begin(self, attempt: _Attempt) -> None:
@@ -345,11 +354,15 @@ class Run:
         if self._stops(error):
             await self._put_back(attempt)
             return []
+        if isinstance(error, ConfigurationError) and not self._is_own_fault(attempt):
+            self._halt(StopReason.CONFIGURATION, str(error), error)
+            await self._put_back(attempt)
+            return []
         if isinstance(error, ClosedError):
             await self._put_back(attempt)
             raise error
         again: list[list[CheckedItem]] = []
-        if failures.may_have_cost(error):
+        if failures.may_have_cost(error) and not attempt.departures.unbilled:
             await self._settle(attempt.all(Status.UNKNOWN, error))
         elif len(attempt.ids) == 1 or isinstance(error, ConfigurationError):
             await self._settle(attempt.all(Status.FAILED, error))
@@ -359,6 +372,21 @@ class Run:
         if not isinstance(error, MediaError):
             self._count_failure(error)
         return again
+
+    def _is_own_fault(self, attempt: _Attempt) -> bool:
+        """Tell whether planning would refuse an item of a request, by what only that item has.
+
+        Whatever else is wrong with the settings is wrong for every item.
+        """
+        try:
+            for item in attempt.items:
+                if is_url(item.source):
+                    check_url(item.source, "source")
+                if item.options:
+                    self._kind.check(item.options, self._header.options)
+        except ConfigurationError:
+            return True
+        return False
 
     def _count_failure(self, error: Exception) -> None:
         self._failures += 1
@@ -467,10 +495,15 @@ class _Attempt:
     checked: list[CheckedItem]
     begun: bool = False
     bytes_sent: int = 0
+    departures: Departures = attrs.field(factory=Departures)
 
     @property
     def ids(self) -> list[int]:
         return [one.id for one in self.checked]
+
+    @property
+    def items(self) -> list[Item]:
+        return [one.item for one in self.checked]
 
     @property
     def is_waiting(self) -> bool:

@@ -46,7 +46,7 @@ from memories_async.observe.prices import dollars_for
 from memories_async.operations import Bucket
 
 _CAPTIONING = frozenset({Bucket.CAPTION_IMAGE, Bucket.CAPTION_VIDEO})
-_STOPPED = frozenset({StopReason.CREDITS, StopReason.KEY})
+_STOPPED = frozenset({StopReason.CREDITS, StopReason.KEY, StopReason.CONFIGURATION})
 _LIMITS = frozenset({StopReason.MAX_COST, StopReason.MAX_ITEMS})
 _BROKEN = frozenset({StopReason.UNREACHABLE, StopReason.FAILING})
 FEW = 20

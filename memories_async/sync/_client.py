@@ -1219,7 +1219,8 @@ class Memories:
         """Return a client whose calls go by other options, over the same connections and limits.
 
         Args:
-            options: What differs from this client's own; headers and fields are added to its.
+            options: What differs from this client's own; headers, fields and observers are added to
+                its, and its ``before_sending`` is awaited first.
 
         Returns:
             A client like this one. Closing it leaves this one open; closing this one ends both.

@@ -374,8 +374,8 @@ class Job:
         An item is in the journal as ``sending`` before its first byte leaves and as ``done``, with
         its answer, once that has been read. What was being sent when a run died is ``unknown``,
         and is not sent again unless ``unknown="retry"`` says so. What concerns one item ends up
-        with that item; what concerns all of them (no credits, a refused key, no connection) stops
-        the run, with nothing further sent.
+        with that item; what concerns all of them (no credits, a refused key, no connection, a
+        budget without a price) stops the run, with nothing further sent.
 
         Args:
             client: Whose account pays, and whose limits pace the run.
@@ -393,6 +393,9 @@ class Job:
             price: Dollars per item, as for ``set_price``.
             options: Deadline, attempts and timeouts of each call; by default ten minutes of
                 retries. What is done stays so, whichever fields and headers it was sent with.
+                retries. A ``before_sending``, here or of the client, is awaited before an item is
+                written down as being sent: what it raises is that item's failure, nothing is sent,
+                and nothing is unknown. It is awaited before free requests (for videos), too.
             on_event: Told of every step, on the loop: it must be quick. What it raises ends the
                 run in order, as ``stop`` does, and is raised in the end.
 
@@ -477,7 +480,8 @@ class Job:
             How many rows were written.
 
         Raises:
-            ConfigurationError: No such format, or its package is not installed.
+            ConfigurationError: No such format, its package is not installed, or the name is one of
+                a job's own, such as that of its lock.
             OSError: The file cannot be written.
         """
         return self._portal.run(lambda caller: self._asyncio.export(path, format=format))

@@ -175,3 +175,18 @@ async def test_a_job_is_never_exported_over(job: Job, tmp_path: Path) -> None:
         pass
     with pytest.raises(ConfigurationError, match="own file"):
         await job.export(tmp_path / "other", format="jsonl")
+
+
+@pytest.mark.parametrize(
+    "suffix", [".lock", ".planning", "-wal", "-shm", "-journal", ".planning-wal", ".LOCK"]
+)
+async def test_no_name_of_a_job_s_own_is_exported_to(suffix: str, job: Job, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path)
+    for name in (f"job{suffix}", f"link/job{suffix}", f"images/../job{suffix}"):
+        with pytest.raises(ConfigurationError, match="own file"):
+            await job.export(tmp_path / name, format="jsonl")
+    async with await Job.create(tmp_path / "other", "embed_images", tmp_path / "images"):
+        pass
+    with pytest.raises(ConfigurationError, match="own file"):
+        await job.export(tmp_path / f"other{suffix}", format="jsonl")
+    assert await job.export(tmp_path / "nobody.lock", format="jsonl") == 5

@@ -11,7 +11,7 @@ from typing import cast
 import pytest
 
 from memories_async import CallOptions, ConfigurationError, JobBusy, Memories, TaskFailed, Video
-from memories_async.bulk import Counts, Job, Once, Record, SqliteLedger, Status, StopReason
+from memories_async.bulk import Counts, Input, Job, Once, Record, SqliteLedger, Status, StopReason
 from memories_async.bulk.journal.lock import JobLock
 from memories_async.bulk.journal.rows import Tally
 from memories_async.bulk.ledger.entries import Begun, Totals, begin
@@ -265,6 +265,48 @@ async def test_a_budget_of_the_client_stops_the_run_and_fails_no_item(
         assert report.counts.done + report.counts.planned == 9
         assert report.counts.done <= 4
         assert (await job.run(client)).counts.done == 9
+
+
+@pytest.mark.parametrize("own", [{}, {"prompt": "And this?"}])
+async def test_a_budget_without_a_price_for_the_call_stops_the_run_and_fails_no_item(
+    own: dict[str, object],
+    emulator: Emulator,
+    client: Memories,
+    images: MakeImages,
+    tmp_path: Path,
+) -> None:
+    inputs = [Input(path, own) for path in images(5).iterdir()]
+    async with await Job.create(
+        tmp_path / "job", "caption_images", inputs, options={"prompt": "What is it?"}
+    ) as job:
+        with client.budget(dollars=5):
+            report = await job.run(client)
+        assert report.stopped is not None
+        assert report.stopped.reason is StopReason.CONFIGURATION
+        assert "documents no price for captions.image" in report.stopped.message
+        assert (report.counts.planned, report.requests) == (5, 0)
+        assert (await job.run(client)).counts.done == 5
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        CallOptions(before_sending=lambda: 5),  # type: ignore[arg-type, return-value]  # that is the point
+        CallOptions(fields={"model": "another"}),
+    ],
+)
+async def test_options_of_the_run_that_no_call_takes_fail_no_item(
+    options: CallOptions,
+    emulator: Emulator,
+    client: Memories,
+    images: MakeImages,
+    tmp_path: Path,
+) -> None:
+    async with await Job.create(tmp_path / "job", "embed_images", images(5)) as job:
+        report = await job.run(client, batch_size=1, options=options)
+        assert report.stopped is not None
+        assert report.stopped.reason is StopReason.CONFIGURATION
+        assert (report.counts.planned, report.requests) == (5, 0)
 
 
 # --- reconcile --------------------------------------------------------------------------------

@@ -163,12 +163,12 @@ async def test_options_that_only_the_call_refuses_fail_the_item_and_no_other(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(
-        "memories_async.bulk.kinds.check_options", lambda *given: None
-    )  # as in a file that an older version planned
     folder = images(3)
     inputs = [Input(folder / "0001.png", {"model": 5}), folder]
-    async with await Job.create(tmp_path / "job", "embed_images", inputs) as job:
+    with monkeypatch.context() as older:  # as in a file that an older version planned
+        older.setattr("memories_async.bulk.kinds.check_options", lambda *given: None)
+        job = await Job.create(tmp_path / "job", "embed_images", inputs)
+    async with job:
         report = await job.run(client)
         items = await items_of(job)
     assert (report.stopped, report.counts.done, report.counts.failed) == (None, 3, 1)

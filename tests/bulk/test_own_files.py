@@ -185,3 +185,24 @@ async def test_what_is_no_file_gives_way_to_no_job(images: MakeImages, tmp_path:
     with pytest.raises(ConfigurationError, match="exists already"):
         await Job.merge([source], path)
     assert path.is_fifo()
+
+
+async def test_a_second_name_of_a_job_is_never_written_under(
+    emulator: Emulator, client: Memories, images: MakeImages, tmp_path: Path
+) -> None:
+    """Two names have two logs, of which neither knows what is in the other."""
+    path, link = tmp_path / "job", tmp_path / "link"
+    async with await Job.create(path, "embed_images", images(3)) as job:
+        held = await job._journal.lock()
+        os.link(path, link)
+        with pytest.raises(JournalError, match="hard link"):
+            await Job.open(link)
+        await job._journal.unlock(held)
+    async with await Job.open(link) as second:  # at rest it can be read
+        assert (await second.counts()).planned == 3
+        with pytest.raises(JournalError, match="hard link"):
+            await second.retry([1])
+    assert not [name for name in os.listdir(tmp_path) if name.startswith("link-")]
+    link.unlink()
+    async with await Job.open(path) as job:
+        assert (await job.run(client)).counts.done == 3

@@ -12,6 +12,7 @@ from typing import Final, TypeVar
 from memories_async import sqlite
 from memories_async.bulk.group_commit import Change, change_each
 from memories_async.bulk.journal import job_table, queries
+from memories_async.bulk.journal.lock import SUFFIX as LOCK_SUFFIX
 from memories_async.bulk.journal.lock import JobLock
 from memories_async.bulk.journal.rows import Tally
 from memories_async.bulk.journal.schema import LOG_LOST, LOG_NEEDED, LOG_SEEN, SCHEMA, WHOLE
@@ -138,9 +139,25 @@ class JobFile:
             raise error
         except (sqlite3.Error, OSError, JournalError):
             # Read-only media, or a run of an older version at work: there is reading at least.
-            return sqlite.connect_for_reading(self.path, SCHEMA)
+            return self._open_only_to_read()
+
+    def _open_only_to_read(self) -> sqlite3.Connection:
+        alone = sqlite.has_another_name(self.path)
+        db = sqlite.connect_for_reading(self.path, SCHEMA)
+        if alone and job_table.read_log(db) == LOG_NEEDED:
+            db.close()
+            raise JournalError(
+                f"{self.path} has another name (a hard link), under which it is being run, or was "
+                "until that was killed: open it there, where its '-wal' file is"
+            )
+        return db
 
     def _open_to_write(self) -> sqlite3.Connection:
+        if sqlite.has_another_name(self.path):
+            raise JournalError(
+                f"{self.path} has another name (a hard link), under which it could be in use at "
+                "the same time: delete one of the two names"
+            )
         log_was_there = os.path.exists(f"{self.path}-wal")
         db = sqlite.connect(self.path, SCHEMA)
         try:
@@ -309,6 +326,13 @@ class JobFile:
         """Leave the lock to the process that this one was forked from."""
         self._running = False
         self._lock = None
+
+
+def own_files(path: str | os.PathLike[str]) -> list[str]:
+    """Return all names that belong to a job's file."""
+    name = sqlite.check_name(path)
+    files = [name, name + PLANNING]
+    return [*files, *(f + suffix for f in files for suffix in sqlite.SUFFIXES), name + LOCK_SUFFIX]
 
 
 def remove(path: str | os.PathLike[str]) -> None:

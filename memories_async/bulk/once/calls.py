@@ -60,6 +60,8 @@ class Once:
         options: Deadline, attempts and timeouts of each call; by default ten minutes of retries.
             Headers and fields make it another item: leave out what is new each time, as the
             identifier of a trace is, or everything is sent and billed again.
+            A ``before_sending``, here or of the client, is awaited before the item is written down
+            as being sent: what it raises leaves the item to be sent another time.
 
     Raises:
         ConfigurationError: A bad argument.

@@ -11,11 +11,13 @@ from typing import Generic, TypeVar
 
 import attrs
 
+from memories_async.bulk.departures import Departures
 from memories_async.bulk.journal.rows import FileState
 from memories_async.bulk.ledger import Begun, Entry, Ledger, UnknownPolicy
 from memories_async.bulk.models import Status
 from memories_async.bulk.once.identity import OnceSource, Openable, fingerprint_of
 from memories_async.bulk.once.records import Record, kept, read
+from memories_async.checks.hooks import in_turn
 from memories_async.config import CallOptions
 from memories_async.errors import (
     DecodeError,
@@ -62,6 +64,7 @@ class SentItem(Generic[T]):
     max_cost: Decimal | None
     options: CallOptions
     token: str = attrs.field(factory=lambda: secrets.token_hex(16))
+    departures: Departures = attrs.field(factory=Departures)
     began: Entry | None = None
     said: Begun | None = None
     lost: MemoriesError | None = None
@@ -74,7 +77,13 @@ class SentItem(Generic[T]):
             return self._record(Status.PLANNED, error)
         if known is not None and known.status is Status.DONE:
             return self._replayed(known)
-        options = attrs.evolve(self.options, before_sending=self._begin)
+        given = self.options
+        options = attrs.evolve(
+            given,
+            # The user's first: what that refuses, the ledger never has as begun.
+            before_sending=in_turn(given.before_sending, self._begin),
+            observers=(*(given.observers or ()), self.departures),
+        )
         try:
             value = await self._call(options)
         except _LedgerRefusalError as error:
@@ -159,13 +168,14 @@ class SentItem(Generic[T]):
         )
 
     async def _record_failure(self, error: Exception) -> Record[T]:
-        if isinstance(error, OutcomeUnknown):
+        unbilled = self.departures.unbilled
+        if isinstance(error, OutcomeUnknown) and not unbilled:
             status = Status.UNKNOWN  # also where the ledger did not let it leave a second time
         elif self.said is not Begun.SEND:  # it never came so far
             status = Status.FAILED if isinstance(error, MediaError) else Status.PLANNED
             return self._record(status, error)
         elif isinstance(error, DecodeError) or not isinstance(error, MemoriesError):
-            status = Status.UNKNOWN
+            status = Status.PLANNED if unbilled else Status.UNKNOWN
         else:
             status = Status.FAILED
         with contextlib.suppress(MemoriesError):
