@@ -44,10 +44,14 @@ def state_folder() -> Path:
 
 def _named(variable: str) -> Path | None:
     named = os.environ.get(variable)
-    return _checked(variable, Path(named)) if named else None
+    # XDG's specification has relative ones ignored: from another folder the same command would
+    # find no job, and pay again.
+    return _checked(variable, Path(named)) if named and os.path.isabs(named) else None
 
 
 def _checked(variable: str, folder: Path) -> Path:
     if len(path := str(folder)) > _LONGEST_PATH:  # each message about it would hold all of it
         raise ConfigurationError(f"{variable} is longer than a path may be: {quoted(path, 40)}")
+    if not folder.is_absolute():
+        raise ConfigurationError(f"{variable} is no absolute path: {quoted(path, 40)}")
     return folder

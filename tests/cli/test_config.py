@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from memories_async import _folders
 from memories_async.cli import credentials as keys
 from memories_async.cli import profiles
 from memories_async.cli.exit_codes import Exit, NoKey
@@ -101,6 +102,22 @@ def test_a_folder_s_name_of_any_length_fills_no_message(
     error = capsys.readouterr().err
     assert "is longer than a path may be" in error
     assert len(error) < 200
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="other variables name the folders there")
+def test_a_relative_folder_of_the_environment_is_not_the_current_one_s(
+    tmp_path: Path, capsys, run: Run, monkeypatch
+):
+    """From another folder the same command would find no job, and pay again."""
+    with monkeypatch.context() as patch:
+        patch.setenv("HOME", str(tmp_path))
+        for name in ("XDG_CONFIG_HOME", "XDG_STATE_HOME"):
+            patch.setenv(name, "relative")
+        assert _folders.state_folder() == tmp_path / ".local" / "state" / "memories-async"
+        assert _folders.config_folder() == tmp_path / ".config" / "memories-async"
+        patch.setenv("HOME", "relative")
+        assert run("jobs", "list") == Exit.USAGE
+    assert capsys.readouterr().err == "memories-async: HOME is no absolute path: relative\n"
 
 
 def test_change_keeps_what_else_is_in_the_file(run: Run):
