@@ -47,7 +47,7 @@ from memories_async.emulator.folder import kept, temporary
 from memories_async.emulator.handlers.file_checks import CAPTION_VIDEO_BYTES, MB
 from memories_async.emulator.http.app import App
 from memories_async.emulator.http.auth import Keys, RateLimit, RateLimiter, RateLimits, is_loopback
-from memories_async.emulator.http.outbound import OutboundClient
+from memories_async.emulator.http.outbound import OutboundClient, is_http
 from memories_async.emulator.http.protocol_log import ProtocolLog
 from memories_async.emulator.ledger import OPERATION, RequestLedger
 from memories_async.emulator.recording.recorder import Recorder
@@ -179,7 +179,8 @@ class Emulator:
     ) -> None:
         if not is_loopback(host) and not (allow_remote and api_key and caption_key):
             raise ConfigurationError(
-                f"{host} is not loopback: it needs allow_remote=True, api_key and caption_key"
+                f"{host} is not loopback: it needs allow_remote=True, api_key and caption_key "
+                "(of the command: --allow-remote, and the key in MEMORIES_EMULATOR_KEY)"
             )
         if record is not None and replay is not None:
             raise ConfigurationError("record and replay are for two runs, one after the other")
@@ -187,6 +188,8 @@ class Emulator:
             raise ConfigurationError(
                 "upstream is where requests are sent on to while they are recorded"
             )
+        if upstream is not None and not is_http(upstream):
+            raise ConfigurationError("upstream is no http(s) address")  # it may hold a login
         self._record = None if record is None else Recordings(Path(record))
         self._upstream = upstream
         self._replay = None if replay is None else Recordings(Path(replay))

@@ -22,6 +22,7 @@ KEY = "a-key-for-tests"
 """What stands in ``MEMORIES_API_KEY`` and ``MEMORIES_CAPTION_KEY``; the emulator takes any."""
 
 MARKER = "memories_fault(operation, effect, *, nth=1, times=1, moment='body', latency=0.0)"
+"""The marker, as InjectedFault takes it; written out, for that comes only with the emulator."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

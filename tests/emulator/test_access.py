@@ -219,3 +219,17 @@ def test_a_limit_that_would_limit_nothing_is_refused(
 def test_a_limit_of_wrong_numbers_is_refused(count: Any, seconds: Any) -> None:
     with pytest.raises(ConfigurationError, match="RateLimit: "):
         RateLimit(count, seconds)
+
+
+@pytest.mark.parametrize("option", ["fetch_hosts", "callback_hosts"])
+@pytest.mark.parametrize("host", ["a b", "https://example.com", "me@example.com", "example.com:80"])
+def test_a_host_that_would_allow_nothing_is_refused(option: str, host: str) -> None:
+    options: dict[str, Any] = {option: [host]}
+    with pytest.raises(ConfigurationError, match=f"{option} names .* a host's name or address"):
+        Emulator(KnownEngine(), **options)
+
+
+@pytest.mark.parametrize("upstream", ["notaurl", "", "ftp://example.com", "http://[::1"])
+def test_an_upstream_that_is_no_address_is_refused(upstream: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"is no http\(s\) address|is empty"):
+        Emulator(KnownEngine(), record="recordings", upstream=upstream)
