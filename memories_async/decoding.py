@@ -39,6 +39,9 @@ _ESCAPE = re.compile(
     re.DOTALL,
 )
 """An escape in JSON; in the group half of a surrogate pair that stands alone."""
+_STRING = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
+"""A text in JSON. One without an end goes on to the last character: each is looked at once."""
+_CONTROL = re.compile(r"[\0-\x1f]")
 
 
 _CHARSETS = frozenset(
@@ -54,7 +57,8 @@ def read_json(body: bytes, content_type: str = "") -> object:
 
     A caption that was cut in the middle of an emoji ends in half a surrogate pair, and a gateway
     may have cut a character's bytes. A byte order mark, UTF-16 and UTF-32 are read, as Python's own
-    reader does, and what calls itself one of a few older encodings. Nothing else is forgiven.
+    reader does, and what calls itself one of a few older encodings. A line feed or another control
+    character within a text may stand there unescaped. Nothing else is forgiven.
 
     Args:
         body: The bytes.
@@ -69,7 +73,12 @@ def read_json(body: bytes, content_type: str = "") -> object:
         charset = _CHARSET.search(content_type)
         text = _text_of(body, charset[1] if charset else "")
         mended = _ESCAPE.sub(lambda found: "\\ufffd" if found[1] else found[0], text)
+        mended = _STRING.sub(lambda string: _CONTROL.sub(_escaped, string[0]), mended)
         return _json.loads(mended.encode())
+
+
+def _escaped(control: re.Match[str]) -> str:
+    return f"\\u{ord(control[0]):04x}"
 
 
 def _text_of(body: bytes, charset: str) -> str:

@@ -368,6 +368,8 @@ class DecodeError(MemoriesError):
     """An answer arrived that cannot be read; a billed call may have been billed.
 
     Attributes:
+        answer: What came, as far as it could be read: what was paid for is not lost. A text where
+            it is not JSON; None where it was not read to its end.
         status: The HTTP status of the answer.
         snippet: At most 200 characters of the answer, without control characters.
     """
@@ -376,12 +378,14 @@ class DecodeError(MemoriesError):
         self,
         message: str,
         *,
+        answer: object = None,
         status: int | None = None,
         snippet: str = "",
         operation: str | None = None,
         attempts: int = 0,
     ) -> None:
         super().__init__(message, operation=operation, attempts=attempts)
+        self.answer = answer
         self.status = status
         self.snippet = snippet
 
@@ -395,26 +399,7 @@ class NotJson(DecodeError):
 
 
 class UnexpectedShape(DecodeError):
-    """The answer is JSON, but not of a shape that the endpoint is known to send.
-
-    Attributes:
-        answer: What came, as far as it could be read: what was paid for is not lost.
-    """
-
-    def __init__(
-        self,
-        message: str,
-        *,
-        answer: object = None,
-        status: int | None = None,
-        snippet: str = "",
-        operation: str | None = None,
-        attempts: int = 0,
-    ) -> None:
-        super().__init__(
-            message, status=status, snippet=snippet, operation=operation, attempts=attempts
-        )
-        self.answer = answer
+    """The answer is JSON, but not of a shape that the endpoint is known to send."""
 
 
 class BudgetExceeded(MemoriesError):

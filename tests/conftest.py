@@ -7,6 +7,7 @@ import gc
 import logging
 import os
 import signal
+import socket
 import sys
 import threading
 import time
@@ -70,7 +71,7 @@ class PatientLoop(asyncio.SelectorEventLoop):
         if os.path.exists(SCHEDULER_STATISTICS):
             self._statistics = os.open(SCHEDULER_STATISTICS, os.O_RDONLY)
         self._looked_at = float("-inf")
-        self._waited = self._time = 0.0
+        self._waited = self._leapt = self._time = 0.0
         super().__init__()
         self.slow_callback_duration = LONGEST_CALLBACK
 
@@ -85,10 +86,14 @@ class PatientLoop(asyncio.SelectorEventLoop):
         if self._statistics >= 0 and now - self._looked_at > self.slow_callback_duration / 10:
             self._waited = int(os.pread(self._statistics, 100, 0).split()[1]) / 1e9
             self._looked_at = now
-        now -= self._waited + COLLECTIONS.seconds
+        now += self._leapt - self._waited - COLLECTIONS.seconds
         if now > self._time:
             self._time = now
         return self._time
+
+    def leap(self, seconds: float) -> None:
+        """Let so much time have passed at once, for a limit that a test would have to wait for."""
+        self._leapt += seconds
 
     def _check_callback(self, callback: object, method: str) -> None:
         """Take each callback as it is: debug mode's look, by inspect, took a twelfth of the time.
@@ -137,6 +142,14 @@ def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> 
     if nextitem is not None and nextitem.path != item.path:
         gc.collect()
         gc.freeze()
+
+
+@pytest.fixture(scope="session")
+def closed_port() -> Iterator[int]:
+    """A port that refuses every connection: it is taken, and nobody listens."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        yield taken.getsockname()[1]
 
 
 @pytest.fixture

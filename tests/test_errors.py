@@ -191,7 +191,7 @@ def test_what_some_add_to_their_message() -> None:
 def test_defaults() -> None:
     assert MediaError("a").problems == ("a",)
     assert (RateLimited("a").code, RateLimited("a").retry_after) == ("0429", None)
-    assert (NotJson("a").status, NotJson("a").snippet) == (None, "")
+    assert (NotJson("a").answer, NotJson("a").status, NotJson("a").snippet) == (None, None, "")
     assert CallbackTimeout("a", task_id="t").task_id == TaskFailed("a", task_id="t").task_id == "t"
 
 

@@ -36,14 +36,18 @@ def test_constructing_a_client_loads_no_more() -> None:
 
 def test_the_first_call_loads_the_engine() -> None:
     loaded = loaded_by(
-        "import asyncio, memories_async as m\n"
+        "import asyncio, socket, memories_async as m\n"
+        "taken = socket.socket()\n"  # and nobody listens
+        "taken.bind(('127.0.0.1', 0))\n"
+        "nowhere = f'http://127.0.0.1:{taken.getsockname()[1]}'\n"
         "async def main():\n"
-        "    async with m.Memories('key', base_url='http://127.0.0.1:1') as client:\n"
+        "    async with m.Memories('key', base_url=nowhere) as client:\n"
         "        try:\n"
         "            await client.library.video('VI1', options=m.CallOptions(attempts=1))\n"
         "        except m.ConnectError:\n"
         "            pass\n"
-        "asyncio.run(main())"
+        "asyncio.run(main())\n"
+        "taken.close()"
     )
     assert "aiohttp" in loaded
     assert not loaded & {"numpy", "PIL", "av", "aiohttp.web"}

@@ -69,3 +69,14 @@ def test_collecting_garbage_is_no_complaint(complaints: Complaints) -> None:
 
     run(collect)
     assert complaints.messages == []
+
+
+def test_a_leap_brings_what_is_due() -> None:
+    loop = PatientLoop()
+    ended: list[str] = []
+    loop.call_later(3000, ended.append, "late")
+    loop.call_later(6000, ended.append, "later")
+    loop.leap(3000)
+    loop.run_until_complete(asyncio.sleep(0))
+    assert ended == ["late"]
+    loop.close()

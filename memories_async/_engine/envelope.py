@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import cast
 
 from memories_async import _json
-from memories_async._json import is_object
+from memories_async._json import is_array, is_object
 from memories_async.decoding import read_json
 from memories_async.errors import (
     ApiError,
@@ -65,7 +65,8 @@ _ERRORS: dict[str, type[ApiError]] = {
 
 # Where the code says nothing (the captioning host only knows -1) or too much (0001), the text
 # decides. The rate limiter's exact sentence is trusted only with these codes: the newest host sends
-# the same one with HTTP 400 for refused files, which must not be sent again.
+# the same one with HTTP 400 for refused files, which must not be sent again. Nor is it where the
+# status says that something broke: that may have been after the work was done.
 _MESSAGES: tuple[tuple[frozenset[str], re.Pattern[str], type[ApiError]], ...] = (
     # Two teams recorded it on 2026-09-19 for paths that had worked in May: 0001 at HTTP 200.
     # Before Spring 6.1 its framework says the same in two other ways.
@@ -86,14 +87,15 @@ _MESSAGES: tuple[tuple[frozenset[str], re.Pattern[str], type[ApiError]], ...] = 
     ),
     (
         frozenset({"-1", "0001"}),
-        re.compile(r"request has exceeded the limit", re.IGNORECASE),
+        re.compile(r"request has exceeded the limit\s*(?:[.,;:!]|$)", re.IGNORECASE),
         RateLimited,
     ),
     (frozenset({"0001"}), re.compile(r"network abnormal", re.IGNORECASE), ServerError),
     (
         frozenset({"-1"}),
         re.compile(
-            r"is not allowed|is not null|not support|exceeds the limit|failed to fetch",
+            r"is not allowed|is not null|not support|exceeds the limit|exceeded the limit of"
+            r"|failed to fetch",
             re.IGNORECASE,
         ),
         BadRequest,
@@ -101,6 +103,9 @@ _MESSAGES: tuple[tuple[frozenset[str], re.Pattern[str], type[ApiError]], ...] = 
     (frozenset({"0001", "400"}), re.compile(r"not found|does not exist", re.IGNORECASE), NotFound),
 )
 
+
+_TURNED_AWAY = (RateLimited, CapacityReached)
+"""Refusals that say that nothing was done, so that even what is billed is sent again."""
 
 _NO_CONTENT = 204
 
@@ -129,6 +134,7 @@ def decode(status: int, headers: Mapping[str, str], body: bytes) -> object:
             raise _error(str(status), status, _reason(status, body), headers) from None
         raise NotJson(
             f"the answer is not JSON (HTTP {status}, {headers.get('content-type', 'no type')})",
+            answer=body.decode("utf-8", "replace"),
             status=status,
             snippet=_snippet(body),
         ) from None
@@ -139,7 +145,13 @@ def decode(status: int, headers: Mapping[str, str], body: bytes) -> object:
     if _may_be_too_deep(body) and _is_too_deep(answer):
         text = body.decode("utf-8", "replace")  # paid for, and as text it can be kept
         raise _unexpected(f"more than {DEEPEST_ANSWER} levels", status, body, text)
-    return _open(answer, status, headers, body)
+    try:
+        return _open(answer, status, headers, body)
+    except _TURNED_AWAY:
+        if not _has_data(answer):
+            raise
+    # Who is turned away comes again; what says so beside its data has perhaps been served.
+    raise _unexpected("both a refusal and data", status, body, answer)
 
 
 def _open(
@@ -173,6 +185,12 @@ def _open(
             code = str(status) if status >= 400 else code
         raise _error(code, status, _message_of(answer) or _reason(status, b""), headers)
     return _flatten(answer.get("data"))
+
+
+def _has_data(answer: Mapping[str, object]) -> bool:
+    data = answer.get("data")
+    some = data if is_object(data) or is_array(data) else ()
+    return len(some) > 0 or answer.get("status") == "completed"
 
 
 def _may_be_too_deep(body: bytes) -> bool:
@@ -248,10 +266,11 @@ def _error(code: str, status: int, message: str, headers: Mapping[str, str]) -> 
 def _kind(code: str, status: int, message: str) -> type[ApiError]:
     if status == 429:
         return RateLimited
+    broken = status >= 500
     for codes, pattern, kind in _MESSAGES:
-        if code in codes and pattern.search(message):
+        if code in codes and pattern.search(message) and not (broken and kind in _TURNED_AWAY):
             return kind
-    if status >= 500:
+    if broken:
         return ServerError
     # 16 is a business code; as an HTTP status it cannot occur.
     return (

@@ -5,14 +5,21 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
+from math import inf
 from typing import Final, Literal, TypeAlias, TypeVar
 from weakref import WeakKeyDictionary
 
 from memories_async._engine.queues import Queue
 from memories_async._engine.retry import LONGEST_HINT, backoff
+from memories_async.checks.kinds import shown
 from memories_async.clock import Clock
 from memories_async.config import Rate
-from memories_async.errors import DeadlineExceeded, LimiterUnavailable, RateLimited
+from memories_async.errors import (
+    ConfigurationError,
+    DeadlineExceeded,
+    LimiterUnavailable,
+    RateLimited,
+)
 from memories_async.limiters import Limiter, PausableLimiter, Spacing, Turn
 
 T = TypeVar("T")
@@ -249,7 +256,14 @@ class Lane:
             return Turn(wait)
         if self._rate is None:
             return Turn()
-        return await self._limiter.take(self._name, self._rate, self.clock)
+        turn = await self._limiter.take(self._name, self._rate, self.clock)
+        # A limiter may be the caller's own. By what is no time to wait, it would be asked for ever.
+        seconds: object = turn.wait if isinstance(turn, Turn) else None
+        if not isinstance(seconds, int | float) or not 0 <= seconds < inf:
+            raise ConfigurationError(
+                f"the limiter's take() returned {shown(turn)}; a Turn with a time to wait is wanted"
+            )
+        return turn
 
     def _pause_left(self) -> float:
         now = self.clock.monotonic()

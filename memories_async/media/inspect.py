@@ -17,7 +17,6 @@ import attrs
 from memories_async.errors import (
     ConfigurationError,
     MediaError,
-    MediaTooLarge,
     MediaTooLong,
     UnsupportedMedia,
 )
@@ -45,7 +44,7 @@ from memories_async.media.readers import (
     PipeReader,
     Prefetched,
 )
-from memories_async.media.rules import GIBIBYTE, MEBIBYTE, MediaRule
+from memories_async.media.rules import MediaRule
 from memories_async.media.source import Media, Picture, Readable, Source, is_picture, own_name
 from memories_async.media.urls import shown_url
 
@@ -170,17 +169,18 @@ def _checked(found: _Inspection, content_type: str | None, rule: MediaRule) -> A
     attachment = found.attachment
     if attachment.size == 0:
         raise MediaError(f"{attachment.label} is empty")
-    if rule.max_size is not None and (attachment.size or 0) > rule.max_size:
-        raise MediaTooLarge(
-            f"{attachment.label} has {attachment.size:,} bytes; "
-            f"the limit for {rule.noun} is {_readable(rule.max_size)}"
-        )
+    rule.check_size(attachment.label, attachment.size or 0)
     name, content_type = name_and_type(
         attachment.name, content_type, found.head, attachment.label, rule
     )
     if rule.max_duration is not None:
         _check_duration(found, rule.noun, rule.max_duration)
-    return attrs.evolve(attachment, name=name, content_type=content_type)
+    return attrs.evolve(
+        attachment,
+        name=name,
+        content_type=content_type,
+        rule=rule if attachment.size is None else None,
+    )
 
 
 def _check_duration(found: _Inspection, noun: str, limit: float) -> None:
@@ -348,6 +348,8 @@ def _inspect_file(media: Media, given: object, abandoned: threading.Event | None
         def read_at(position: int, size: int) -> bytes:
             return pread(descriptor, size, start + position)
     else:
+        if _is_device(file):
+            raise MediaError(f"{label} is a device, which has no size and perhaps no end")
         with alone_with(file):
             end = end_of(file, label)
         attachment = Attachment(
@@ -429,6 +431,12 @@ def _regular_descriptor(file: object) -> int | None:
     return descriptor if stat.S_ISREG(os.fstat(descriptor).st_mode) else None
 
 
+def _is_device(file: object) -> bool:
+    """Tell whether a file that says it can seek is a device of bytes, such as /dev/zero."""
+    raw = plain_file(file)
+    return raw is not None and stat.S_ISCHR(os.fstat(raw.fileno()).st_mode)
+
+
 def _encoded(picture: Picture, media: Media, rule: MediaRule) -> tuple[bytes, str]:
     """Encode an image of Pillow: without loss, unless it is to be a JPEG."""
     named = by_extension(os.path.splitext(media.name or "")[1])
@@ -443,7 +451,3 @@ def _encoded(picture: Picture, media: Media, rule: MediaRule) -> tuple[bytes, st
             f"a PIL image cannot be encoded: {error}; convert it first: image.convert('RGB')"
         ) from error
     return file.getvalue(), media.name or f"image{format.extensions[0]}"
-
-
-def _readable(size: int) -> str:
-    return f"{size // GIBIBYTE} GB" if size >= GIBIBYTE else f"{size // MEBIBYTE} MB"

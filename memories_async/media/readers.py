@@ -12,7 +12,7 @@ from typing import Protocol, cast
 
 import attrs
 
-from memories_async.errors import ConfigurationError, MediaChanged, MediaError
+from memories_async.errors import ConfigurationError, MediaChanged, MediaError, MediaTooLarge
 from memories_async.media.file_objects import (
     SharedFile,
     as_bytes,
@@ -22,6 +22,7 @@ from memories_async.media.file_objects import (
     seek,
     unreadable,
 )
+from memories_async.media.rules import MEBIBYTE, MediaRule, readable_size
 from memories_async.media.source import Readable
 
 OPEN_FLAGS = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
@@ -35,6 +36,10 @@ READ_SIZE = 1024 * 1024
 PREFETCH_SIZE = 256 * 1024
 """A file up to this size is read when it is checked: another hop to a thread would cost its call
 half as much CPU again."""
+
+MOST_IN_MEMORY = 64 * MEBIBYTE
+"""Bytes that are read into memory of a source of unknown size, which may have no end: more than
+any picture has. They are there several times over until they are sent as base64."""
 
 # Returns what the page cache holds and never waits for the disk (Linux 4.14); elsewhere every
 # read takes the way through a worker thread.
@@ -89,6 +94,7 @@ class Attachment:
         waits: Whether reading it may wait for more than a disk: for another process, for a peer,
             for whatever a caller's own object does. It then gets a thread of its own.
         prefetched: The content of a small file, for the first attempt.
+        rule: What the endpoint takes, where the size is still to be seen.
     """
 
     name: str
@@ -101,6 +107,16 @@ class Attachment:
     replayable: bool = True
     waits: bool = False
     prefetched: Prefetched | None = attrs.field(default=None, repr=False)
+    rule: MediaRule | None = attrs.field(default=None, repr=False)
+
+    def check_size(self, count: int) -> None:
+        """Refuse to go on with a source of unknown size once more has come than may be sent.
+
+        Raises:
+            MediaTooLarge: So it is.
+        """
+        if self.rule is not None:
+            self.rule.check_size(self.label, count, known=False)
 
 
 @attrs.frozen
@@ -311,10 +327,14 @@ def whole(attachment: Attachment) -> bytes:
     reader = attachment.open()
     try:
         parts: list[bytes] = []
-        left = attachment.size
+        left, count = attachment.size, 0
         while left != 0 and (data := reader.read(READ_SIZE if left is None else left)):
             parts.append(data)
-            left = None if left is None else left - len(data)
+            count += len(data)
+            if left is None:
+                _check_memory(attachment, count)
+            else:
+                left -= len(data)
         if left:
             raise MediaChanged(f"{attachment.label} became shorter while it was being sent")
         reader.verify()
@@ -325,6 +345,15 @@ def whole(attachment: Attachment) -> bytes:
         raise unreadable(attachment.label, error) from error
     finally:
         reader.close()
+
+
+def _check_memory(attachment: Attachment, count: int) -> None:
+    attachment.check_size(count)
+    if count > MOST_IN_MEMORY:
+        raise MediaTooLarge(
+            f"{attachment.label} has {count:,} bytes or more; of unknown size, "
+            f"{readable_size(MOST_IN_MEMORY)} are the most that is read into memory"
+        )
 
 
 def read_all(attachment: Attachment) -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import attrs
 
+from memories_async.errors import MediaTooLarge
 from memories_async.media.formats import (
     AVI,
     BMP,
@@ -28,6 +29,11 @@ MEBIBYTE = 1 << 20
 GIBIBYTE = 1 << 30
 
 
+def readable_size(size: int) -> str:
+    """Return a limit in the unit that its documentation has."""
+    return f"{size // GIBIBYTE} GB" if size >= GIBIBYTE else f"{size // MEBIBYTE} MB"
+
+
 @attrs.frozen
 class MediaRule:
     """What one endpoint takes.
@@ -48,6 +54,23 @@ class MediaRule:
     def extensions(self) -> str:
         """The allowed extensions, for messages."""
         return " ".join(sorted(name for format in self.formats for name in format.extensions))
+
+    def check_size(self, label: str, size: int, *, known: bool = True) -> None:
+        """Refuse a file that is larger than documented.
+
+        Args:
+            label: How messages name it.
+            size: Its bytes, or as many as have come of it.
+            known: Whether that is all of it.
+
+        Raises:
+            MediaTooLarge: It is.
+        """
+        if self.max_size is not None and size > self.max_size:
+            raise MediaTooLarge(
+                f"{label} has {size:,} bytes{'' if known else ' or more'}; "
+                f"the limit for {self.noun} is {readable_size(self.max_size)}"
+            )
 
 
 _LIBRARY_FORMATS = frozenset({JPEG, PNG, GIF, BMP, WEBP})

@@ -86,6 +86,13 @@ def _plain_source(value: object) -> object:
     return str.__str__(value) if isinstance(value, str) else value
 
 
+def _plain_sources(values: Iterable[object]) -> Iterable[object]:
+    if not isinstance(values, Sequence):
+        return values  # it can be gone through only once, where it is used
+    own = any(isinstance(value, str) and type(value) is not str for value in values)
+    return [_plain_source(value) for value in values] if own else values
+
+
 def _sources_problem(name: str, values: Iterable[object]) -> Problem:
     if not isinstance(values, Sequence):
         return None  # looked at one by one, as they are taken
@@ -157,7 +164,7 @@ SOURCE = Kind(
     _source_problem,
     _plain_source,
 )
-SOURCES = Kind("a sequence of images or videos", _is_many, _sources_problem)
+SOURCES = Kind("a sequence of images or videos", _is_many, _sources_problem, _plain_sources)
 MANY = Kind(SOURCES.wanted, _is_many)
 """Of any length: looked at one by one, as they are taken."""
 

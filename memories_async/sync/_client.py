@@ -90,7 +90,8 @@ class Captions:
             source: A PNG or JPEG: URL, path, bytes, binary file object or ``Media``; or a
                 sequence of them, either all URLs or all local.
             prompt: What to say or to answer.
-            as_base64: Send a single local image inside the JSON request.
+            as_base64: Send a single local image inside the JSON request: read into memory, and so
+                of at most 64 MB where its size is unknown.
 
         Returns:
             The text and the tokens used.

@@ -8,7 +8,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Coroutine
-from contextlib import closing
+from contextlib import closing, suppress
 from typing import Any
 
 from memories_async.errors import ClosedError
@@ -93,10 +93,10 @@ class LoopThread:
         # idle ones: too late for that.
         with closing(loop):
             try:
-                loop.run_until_complete(self._stopping.wait())
+                _run(loop, self._stopping.wait())
             finally:
                 self._stopped = True
-                loop.run_until_complete(self._end())
+                _run(loop, self._end())
         _RUNNING.discard(self)
 
     async def _end(self) -> None:
@@ -129,6 +129,20 @@ class LoopThread:
         """Wait for the thread's end, at most so long."""
         if self._thread is not None and not self.current:
             self._thread.join(seconds)
+
+
+def _run(loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, object]) -> None:
+    """Run a loop until a coroutine ends, whatever else ends on it meanwhile.
+
+    A SystemExit or KeyboardInterrupt of a caller's own code (an observer, a hook, a file object)
+    ends the task that runs it, and asyncio then lets it end the loop, too. But the task holds it
+    for the one who waits, and the loop is not that one's alone.
+    """
+    task = loop.create_task(coroutine)
+    while not task.done():
+        with suppress(SystemExit, KeyboardInterrupt):
+            loop.run_until_complete(task)
+    task.result()
 
 
 _RUNNING: set[LoopThread] = set()

@@ -446,19 +446,28 @@ class _PortalCall(Generic[T]):
             return task.result()
         # Not kept: the exception's traceback will hold this frame, and so this object.
         self._task, self._delivered = None, True
-        if task.cancelled():
+        if task.cancelled() and task.cancelling():
             closed = ClosedError("the client was closed while the call was under way")
             for note in left_behind(task):
                 closed.add_note(note)
             raise closed
-        error = task.exception()
-        assert error is not None
+        error = _raised_by(task)
         try:
             # The frames on the loop's side are ours; of an error that is none of ours, they
             # are all there is to go by.
             raise error.with_traceback(None) if isinstance(error, MemoriesError) else error
         finally:
             del error, task
+
+
+def _raised_by(task: asyncio.Task[Any]) -> BaseException:
+    """Return what a task has ended with; a cancellation is the caller's own code's."""
+    try:
+        error = task.exception()
+    except asyncio.CancelledError as cancelled:
+        return cancelled
+    assert error is not None
+    return error
 
 
 NOT_WAITED_FOR = "the call was not waited for: it may have been billed"

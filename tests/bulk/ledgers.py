@@ -48,6 +48,10 @@ def _digest(path: str) -> str:
     return hashlib.sha256(Path(path).read_bytes()).hexdigest()
 
 
+AN_HOUR = 3600.0
+"""What an answer takes, until the emulator's clock is turned on: nothing is over too early."""
+
+
 async def until(condition: Callable[[], object]) -> None:
     """Wait until something in another task, thread or process has happened."""
     while not condition():  # noqa: ASYNC110  # there is no event to wait for

@@ -241,10 +241,10 @@ async def test_a_missing_key_stops_the_run_and_fails_no_item(
 
 
 async def test_an_unreachable_service_stops_the_run_and_fails_no_item(
-    images: MakeImages, tmp_path: Path
+    images: MakeImages, tmp_path: Path, closed_port: int
 ) -> None:
     async with (
-        Memories("key", base_url="http://127.0.0.1:1") as client,
+        Memories("key", base_url=f"http://127.0.0.1:{closed_port}") as client,
         await Job.create(tmp_path / "job", "embed_images", images(3)) as job,
     ):
         report = await job.run(client, options=CallOptions(attempts=1))

@@ -25,7 +25,7 @@ from memories_async.emulator import Emulator
 from memories_async.emulator.faults import InjectedFault as Fault
 from tests import forks
 from tests.bulk.conftest import MakeImages
-from tests.bulk.ledgers import until
+from tests.bulk.ledgers import AN_HOUR, until
 
 pytestmark = pytest.mark.anyio
 
@@ -36,18 +36,19 @@ pytestmark = pytest.mark.anyio
 async def test_a_second_live_run_is_refused(
     emulator: Emulator, client: Memories, images: MakeImages, tmp_path: Path
 ) -> None:
-    emulator.faults.add(Fault(None, latency=1.5))
+    emulator.faults.add(Fault(None, latency=AN_HOUR))
     async with (
         await Job.create(tmp_path / "job", "embed_images", images(2)) as job,
         await Job.open(tmp_path / "job") as same,
     ):
         run = asyncio.create_task(job.run(client))
-        await until(lambda: len(emulator.ledger))
+        await until(lambda: emulator.clock.waiting)
         assert await same.running()
         with pytest.raises(JobBusy, match=str(os.getpid())):
             await same.run(client)
         assert (await same.counts()).sending == 1  # the refused one changed nothing
 
+        emulator.clock.advance(AN_HOUR)
         assert (await run).counts.done == 2
         assert not await same.running()
         assert (await same.run(client)).counts.done == 2
@@ -58,7 +59,7 @@ async def test_a_refused_run_does_not_touch_the_live_one(
     emulator: Emulator, client: Memories, images: MakeImages, tmp_path: Path, same: bool
 ) -> None:
     """In one process, on the same object or on another one, while the first has calls in flight."""
-    emulator.faults.add(Fault(None, latency=0.1, times=None))
+    emulator.faults.add(Fault(None, latency=AN_HOUR, times=None))
     async with (
         await Job.create(tmp_path / "job", "embed_images", images(12)) as job,
         await Job.open(tmp_path / "job") as other,
@@ -67,11 +68,11 @@ async def test_a_refused_run_does_not_touch_the_live_one(
         refused = 0
         while not run.done():
             await asyncio.sleep(0.01)
-            if len(emulator.ledger) and not run.done():
-                try:
+            if emulator.clock.waiting:  # and so it cannot end meanwhile
+                with pytest.raises(JobBusy):
                     await (job if same else other).run(client)
-                except JobBusy:
-                    refused += 1
+                refused += 1
+                emulator.clock.advance(AN_HOUR)
         report = await run
     assert refused
     assert (report.counts.done, report.counts.unknown) == (12, 0)

@@ -206,8 +206,8 @@ async def test_a_server_that_forgot_sends_nothing(server: str) -> None:
     await ledger.aclose()
 
 
-async def test_a_server_that_is_not_there() -> None:
-    ledger = RedisLedger(f"redis://127.0.0.1:{free_port()}", job="a")
+async def test_a_server_that_is_not_there(closed_port: int) -> None:
+    ledger = RedisLedger(f"redis://127.0.0.1:{closed_port}", job="a")
     with pytest.raises(LedgerUnavailable):
         await ledger.begin("a", "one")
     await ledger.aclose()

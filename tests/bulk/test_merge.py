@@ -16,7 +16,7 @@ from memories_async.bulk.journal import job_table
 from memories_async.emulator import Emulator
 from memories_async.emulator.faults import Cut, InjectedFault
 from tests.bulk.conftest import MakeImages
-from tests.bulk.ledgers import items_of, until
+from tests.bulk.ledgers import AN_HOUR, items_of, until
 
 pytestmark = pytest.mark.anyio
 
@@ -163,12 +163,13 @@ async def test_jobs_that_do_not_belong_together_are_refused(
 async def test_a_job_that_is_being_run_is_not_merged(
     emulator: Emulator, client: Memories, images: MakeImages, tmp_path: Path
 ) -> None:
-    emulator.faults.add(InjectedFault(None, latency=1.0, times=None))
+    emulator.faults.add(InjectedFault(None, latency=AN_HOUR))
     async with await Job.create(tmp_path / "job", "embed_images", images(2)) as job:
         run = asyncio.create_task(job.run(client))
-        await until(lambda: len(emulator.ledger))
+        await until(lambda: emulator.clock.waiting)
         with pytest.raises(JobBusy, match="run, since"):
             await Job.merge([tmp_path / "job"], tmp_path / "into")
+        emulator.clock.advance(AN_HOUR)
         assert (await run).counts.done == 2
 
 
@@ -219,12 +220,13 @@ async def test_removing_a_job_takes_all_that_belongs_to_it_and_nothing_else(
     folder = images(2)
     (tmp_path / "letter").write_text("Dear Sir or Madam, " * 200)
     (tmp_path / "link").symlink_to(tmp_path / "job")
-    emulator.faults.add(InjectedFault(None, latency=1.0, times=None))
+    emulator.faults.add(InjectedFault(None, latency=AN_HOUR))
     async with await Job.create(tmp_path / "job", "embed_images", folder) as job:
         run = asyncio.create_task(job.run(client))
-        await until(lambda: len(emulator.ledger))
+        await until(lambda: emulator.clock.waiting)
         with pytest.raises(JobBusy):
             await Job.remove(tmp_path / "job")
+        emulator.clock.advance(AN_HOUR)
         assert (await run).counts.done == 2
     for wrong in ("letter", "link", "nowhere", "images"):
         with pytest.raises(ConfigurationError):

@@ -72,7 +72,7 @@ class Browser:
 
     async def until(self, script: str) -> None:
         """Wait until an expression holds in the page, whichever page that is by then."""
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(120):
             while not await self.run(f"return Boolean({script})"):  # noqa: ASYNC110  # nobody tells
                 await asyncio.sleep(0.02)
 
@@ -128,7 +128,7 @@ async def chromium(width: int, height: int) -> AsyncIterator[Browser]:
 
 
 async def _answering(server: Browser) -> None:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(120):
         while True:
             with contextlib.suppress(aiohttp.ClientConnectionError):
                 await server.ask("/status")

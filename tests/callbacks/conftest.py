@@ -23,7 +23,7 @@ from tests.emulator.conftest import MP4
 
 ADDRESS = "https://app.example.com/memories"
 NOW = 1_790_000_000.0
-SOON = 20.0
+SOON = 60.0
 """Seconds after which what should have happened never will: on a busy machine, seldom reached."""
 
 

@@ -65,7 +65,7 @@ def environment_of(emulator: Emulator, port: int, folder: Path) -> dict[str, str
 
 async def _answering(port: int, process: asyncio.subprocess.Process) -> None:
     """Wait until the server answers."""
-    async with asyncio.timeout(30), aiohttp.ClientSession() as session:
+    async with asyncio.timeout(120), aiohttp.ClientSession() as session:
         while process.returncode is None:
             try:
                 async with session.get(f"http://127.0.0.1:{port}/") as response:

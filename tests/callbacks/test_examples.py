@@ -95,7 +95,7 @@ async def upload(session: aiohttp.ClientSession, content: bytes) -> str:
 
 async def caption(session: aiohttp.ClientSession, page: str) -> str:
     """Look at a page as often as it asks for it; return what it shows in the end."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(120):
         while True:
             async with session.get(page) as response:
                 assert response.status == 200

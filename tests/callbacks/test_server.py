@@ -234,10 +234,10 @@ def test_a_store_that_cannot_be_written_to_is_said_before_anything_is_listened_t
 
 
 def test_a_redis_that_is_not_there_is_said_before_anything_is_listened_to(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, closed_port: int
 ) -> None:
     monkeypatch.setattr(socket, "create_server", _listens)
-    store = f"redis://127.0.0.1:{free_port()}/0"
+    store = f"redis://127.0.0.1:{closed_port}/0"
     assert main(["https://app.example.com", "--store", store, "--port", "0"]) == 2
     out, err = capsys.readouterr()
     assert (out, err.count("\n")) == ("", 1)

@@ -333,7 +333,7 @@ async def test_another_process_is_woken(tmp_path: Path) -> None:
     ready, done = context.Queue(), context.Queue()
     child = context.Process(target=_wait_in_child, args=(path, ready, done))
     await asyncio.to_thread(child.start)
-    await asyncio.to_thread(ready.get, timeout=30)
+    await asyncio.to_thread(ready.get, timeout=SOON)
     await store.deliver("a", delivery(body=b"for the child"))
     assert await asyncio.to_thread(done.get, timeout=SOON) == b"for the child"
     await asyncio.to_thread(child.join)

@@ -288,9 +288,9 @@ async def test_a_restart_of_redis_ends_no_wait(tmp_path: Path) -> None:
     ids=["secret", "open", "bind", "deliver", "find"],
 )
 async def test_redis_that_is_down_is_an_error_of_ours(
-    use: Callable[[RedisStore], Awaitable[object]],
+    use: Callable[[RedisStore], Awaitable[object]], closed_port: int
 ) -> None:
-    store = RedisStore(f"redis://user:password@127.0.0.1:{free_port()}/0")
+    store = RedisStore(f"redis://user:password@127.0.0.1:{closed_port}/0")
     with pytest.raises(StoreUnavailable, match="restore the store") as caught:
         await use(store)
     assert "password" not in str(caught.value)
@@ -311,8 +311,10 @@ async def test_redis_that_never_answers_is_an_error_of_ours(
 
 
 @pytest.mark.parametrize(("query", "seconds"), [("", 5), ("?socket_timeout=2", 2)])
-async def test_who_listens_may_hear_nothing_for_hours(query: str, seconds: float) -> None:
-    store = RedisStore(f"redis://127.0.0.1:{free_port()}/0{query}")
+async def test_who_listens_may_hear_nothing_for_hours(
+    query: str, seconds: float, closed_port: int
+) -> None:
+    store = RedisStore(f"redis://127.0.0.1:{closed_port}/0{query}")
     connection = store._here()
     # redis-py before 8 takes a subscription's silence for that of the server.
     assert "socket_timeout" not in connection._listening.connection_kwargs
@@ -320,8 +322,8 @@ async def test_who_listens_may_hear_nothing_for_hours(query: str, seconds: float
     await store.aclose()
 
 
-async def test_a_result_that_redis_has_is_asked_for_while_it_is_down() -> None:
-    store = RedisStore(f"redis://127.0.0.1:{free_port()}/0")
+async def test_a_result_that_redis_has_is_asked_for_while_it_is_down(closed_port: int) -> None:
+    store = RedisStore(f"redis://127.0.0.1:{closed_port}/0")
     inbox = CallbackInbox("https://app.example.com", store=store)
     with pytest.raises(StoreUnavailable):
         await inbox.result("task-1", timeout=None)

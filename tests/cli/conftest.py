@@ -36,9 +36,9 @@ def served() -> Iterator[Emulator]:
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
     try:
-        asyncio.run_coroutine_threadsafe(emulator.start(), loop).result(10)
+        asyncio.run_coroutine_threadsafe(emulator.start(), loop).result(60)
         yield emulator
-        asyncio.run_coroutine_threadsafe(emulator.stop(), loop).result(10)
+        asyncio.run_coroutine_threadsafe(emulator.stop(), loop).result(60)
     finally:
         loop.call_soon_threadsafe(loop.stop)
         thread.join()

@@ -18,7 +18,7 @@ from typing import Self
 
 from tests import forks
 
-PATIENCE = 30.0
+PATIENCE = 120.0
 """Seconds until a test gives up; nothing waits that long but a failure."""
 
 SENTINEL = b"SENTINEL"

@@ -17,7 +17,7 @@ from memories_async.cli.terminal.console import Console, on_a_line, one_line, pr
 from memories_async.emulator import Emulator, Hang, HttpResponse, InjectedFault
 from tests import forks
 from tests.cli.conftest import KEY, PNG, Run
-from tests.cli.terminal import COMMAND, MODULE, OPTIONS
+from tests.cli.terminal import COMMAND, MODULE, OPTIONS, PATIENCE
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the shell is POSIX's")
 
@@ -43,7 +43,7 @@ def shell(line: str, *arguments: object, **environment: str) -> subprocess.Compl
         capture_output=True,
         env={**os.environ, **environment},
         check=False,
-        timeout=60,
+        timeout=PATIENCE,
         pass_fds=passed,
     )
 
@@ -149,18 +149,18 @@ def test_a_slow_reader_does_not_hold_up_the_calls(account: Emulator, images: Pat
     for number in range(20):
         (images / f"more-{number}.png").write_bytes(PNG + b"more" + bytes([number]))
     process = forks.start([*MODULE, "embed", str(images), "--json", "--quiet"], options=OPTIONS)
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + PATIENCE
     while account.ledger.billed() < 25:
         assert time.monotonic() < deadline
         time.sleep(0.01)
-    out, _ = process.communicate(timeout=30)
+    out, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0
     assert sorted(json.loads(row)["id"] for row in out.splitlines()) == list(range(1, 26))
 
 
 def _until_taken(process: forks.Started, number: signal.Signals) -> None:
     """Wait until a signal is no longer pending: a second one of its number would be none."""
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + PATIENCE
     status = Path(f"/proc/{process.pid}/status")
     while process.poll() is None:
         try:
@@ -177,7 +177,7 @@ def test_signals_reach_a_command_whose_reader_takes_nothing(account: Emulator, i
     for number in range(20):
         (images / f"more-{number}.png").write_bytes(PNG + b"more" + bytes([number]))
     process = forks.start([*MODULE, "embed", str(images), "--json"], options=OPTIONS)
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + PATIENCE
     while account.ledger.billed() < 25:
         assert time.monotonic() < deadline
         time.sleep(0.01)
@@ -185,7 +185,7 @@ def test_signals_reach_a_command_whose_reader_takes_nothing(account: Emulator, i
         process.send_signal(signal.SIGTERM)
         _until_taken(process, signal.SIGTERM)
     # The last calls are billed, which is not to say that their answers have been read.
-    assert process.wait(30) in (Exit.DONE, Exit.TERMINATED, Exit.UNKNOWN)
+    assert process.wait(PATIENCE) in (Exit.DONE, Exit.TERMINATED, Exit.UNKNOWN)
     assert process.stderr is not None
     assert b"Traceback" not in process.stderr.read()
     process.communicate()
@@ -303,7 +303,7 @@ def test_interrupted_before_anything_is_loaded(account: Emulator, image: Path):
         process.send_signal(signal.SIGINT)
         time.sleep(0.05)
         process.send_signal(signal.SIGINT)
-        _, err = process.communicate(timeout=30)
+        _, err = process.communicate(timeout=PATIENCE)
         assert b"Traceback" not in err
         assert process.returncode in (Exit.INTERRUPTED, Exit.UNKNOWN, -signal.SIGINT)
     assert not account.ledger.billed()

@@ -15,7 +15,7 @@ import pytest
 from memories_async.cli.exit_codes import Exit
 from memories_async.cli.interrupts import interruptible, interrupts
 from memories_async.emulator import Emulator, Hang, HttpResponse, InjectedFault
-from tests.cli.terminal import COMMAND, wait_until
+from tests.cli.terminal import COMMAND, PATIENCE, wait_until
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the signals are POSIX's")
 
@@ -24,11 +24,18 @@ SIGNALS = {
     signal.SIGTERM: Exit.TERMINATED,
     signal.SIGHUP: Exit.HUNG_UP,
 }
+AN_HOUR = 3600.0
+"""Which an answer takes until the emulator's clock is turned on: nothing is over too early."""
 EACH_SIGNAL = pytest.mark.parametrize("number", SIGNALS, ids=lambda number: number.name)
 
 
 def in_flight(emulator: Emulator, count: int) -> bool:
     return sum(entry.complete for entry in emulator.ledger) >= count
+
+
+def is_held(emulator: Emulator) -> bool:
+    """Tell whether the service has the call, and answers it once an hour has passed."""
+    return in_flight(emulator, 1) and emulator.clock.waiting == 1
 
 
 @pytest.mark.parametrize(
@@ -43,7 +50,7 @@ def in_flight(emulator: Emulator, count: int) -> bool:
 def test_the_first_signal_lets_a_call_end(
     account: Emulator, process, image: Path, number: signal.Signals, command: str
 ):
-    account.faults.add(InjectedFault(None, None, moment="body", latency=1.0))
+    account.faults.add(InjectedFault(None, None, moment="body", latency=AN_HOUR))
     arguments = {
         "caption": ("caption", image, "-p", "What?"),
         "embed": ("embed", image),
@@ -51,9 +58,10 @@ def test_the_first_signal_lets_a_call_end(
         "search": ("search", "-i", image),
     }[command]
     one = process(*arguments, "--json")
-    wait_until(lambda: in_flight(account, 1))
+    wait_until(lambda: is_held(account))
     one.send(number)
     one.read_until("the call under way is let end; once more aborts")
+    account.clock.advance(AN_HOUR)
     status, out, err = one.end()
     assert status == Exit.DONE
     assert "Traceback" not in err
@@ -92,11 +100,12 @@ def test_before_anything_is_sent_the_first_signal_ends_it(
 def test_after_a_signal_nothing_is_sent_again(account: Emulator, process, image: Path):
     """A throttled call would go out a second time: not once it was told to end."""
     throttled = HttpResponse(status=429, headers={"Retry-After": "2"}, body=b"{}")
-    account.faults.add(InjectedFault(None, throttled, moment="body", latency=0.5, times=1))
+    account.faults.add(InjectedFault(None, throttled, moment="body", latency=AN_HOUR, times=1))
     one = process("embed", image)
-    wait_until(lambda: in_flight(account, 1))
+    wait_until(lambda: is_held(account))
     one.send(signal.SIGTERM)
     one.read_until("the call under way is let end")
+    account.clock.advance(AN_HOUR)
     status, out, _ = one.end()
     assert (status, out) == (Exit.TERMINATED, "")
     assert len(account.ledger) == 1
@@ -125,7 +134,7 @@ def test_what_nohup_ignores_stays_ignored(account: Emulator, image: Path):
     )
     wait_until(lambda: in_flight(account, 1))
     one.send_signal(signal.SIGHUP)
-    out, err = one.communicate(timeout=30)
+    out, err = one.communicate(timeout=PATIENCE)
     assert one.returncode == 0
     assert json.loads(out)["status"] == "done"
     assert b"let end" not in err
@@ -191,7 +200,7 @@ def test_a_signal_while_names_are_read(account: Emulator, process, home: Path):
     wait_until(lambda: Path(f"/proc/{one.pid}/wchan").exists())
     threading.Event().wait(0.8)  # until Python has come to read
     one.send_signal(signal.SIGTERM)
-    _, err = one.communicate(timeout=30)
+    _, err = one.communicate(timeout=PATIENCE)
     os.close(reading)
     os.close(writing)
     assert one.returncode in (Exit.TERMINATED, -signal.SIGTERM)

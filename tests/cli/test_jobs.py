@@ -523,8 +523,10 @@ def test_a_limiter_s_file_that_cannot_be_used_is_said_at_once(
     assert len(account.ledger) == 0
 
 
-def test_a_limiter_that_is_down_sends_nothing(account: Emulator, run: Run, images: Path, capsys):
-    address = "redis://someone:SENTINEL-password@127.0.0.1:1/0"
+def test_a_limiter_that_is_down_sends_nothing(
+    account: Emulator, run: Run, images: Path, capsys, closed_port: int
+):
+    address = f"redis://someone:SENTINEL-password@127.0.0.1:{closed_port}/0"
     assert run("embed", images, "--rate", "1", "--limiter", address, "--json") == Exit.FAILED
     shown = "".join(capsys.readouterr())
     assert "SENTINEL" not in shown

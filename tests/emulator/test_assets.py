@@ -42,7 +42,7 @@ async def in_thread(
     **options: object,
 ) -> requests.Response:
     """Let ``requests`` wait in a thread, as it knows no other way."""
-    return await to_thread.run_sync(partial(function, url, headers=headers, timeout=10, **options))
+    return await to_thread.run_sync(partial(function, url, headers=headers, timeout=60, **options))
 
 
 def data_of(response: requests.Response) -> object:

@@ -292,9 +292,9 @@ async def test_a_receiver_that_never_stops_answering_costs_no_memory(engine: Kno
 
 
 async def test_a_callback_address_cannot_forge_the_log(
-    client: aiohttp.ClientSession, emulator: Emulator, caplog: pytest.LogCaptureFixture
+    client: aiohttp.ClientSession, caplog: pytest.LogCaptureFixture, closed_port: int
 ) -> None:
-    url = "http://127.0.0.1:1/\x1b[2J\r\n2026-11-21 ERROR all is lost" + "x" * 5000
+    url = f"http://127.0.0.1:{closed_port}/\x1b[2J\r\n2026-11-21 ERROR all is lost" + "x" * 5000
     body = {"user_prompt": "u", "system_prompt": "s", "callback": url}
     form = req_and_files(body, ("files", "v.mp4", MP4, "video/mp4"))
     with caplog.at_level(logging.INFO):

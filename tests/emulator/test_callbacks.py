@@ -169,9 +169,9 @@ async def test_faults_are_for_the_call_that_they_name(
 
 
 async def test_what_nobody_took_has_no_status(
-    client: aiohttp.ClientSession, emulator: Emulator, site: Site
+    client: aiohttp.ClientSession, emulator: Emulator, site: Site, closed_port: int
 ) -> None:
-    site.url = "http://127.0.0.1:1"
+    site.url = f"http://127.0.0.1:{closed_port}"
     await submit(client, site)
     [callback] = await posted(emulator, 1)
     assert callback.status is None

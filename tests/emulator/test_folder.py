@@ -120,7 +120,7 @@ def test_a_signal_that_ends_the_program_leaves_nothing_behind(
     with emulator_process(tmp_path) as process:
         assert os.listdir(tmp_path)
         process.send_signal(number)
-        out, err = process.communicate(timeout=30)
+        out, err = process.communicate(timeout=60)
     assert (process.returncode, out, err) == (0, b"", b"")
     assert os.listdir(tmp_path) == []
 

@@ -393,7 +393,7 @@ async def test_refused_embeddings(
 async def test_the_engine_has_a_time_limit(client: aiohttp.ClientSession) -> None:
     class SlowEngine(KnownEngine):
         def embed_image(self, picture: Path, model: str) -> list[float]:
-            released.wait(5)
+            released.wait(60)
             return []
 
     released = threading.Event()

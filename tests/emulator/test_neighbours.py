@@ -29,7 +29,7 @@ async def in_thread(
     function: Callable[..., requests.Response], url: str, **options: object
 ) -> requests.Response:
     """Let ``requests`` wait in a thread, as it knows no other way."""
-    return await to_thread.run_sync(partial(function, url, headers=HEADERS, timeout=10, **options))
+    return await to_thread.run_sync(partial(function, url, headers=HEADERS, timeout=60, **options))
 
 
 async def post(emulator: Emulator, path: str, **options: object) -> Mapping[str, object]:

@@ -47,12 +47,13 @@ async def caption(client: aiohttp.ClientSession, url: str) -> str:
         ("a.png", "only http and https addresses will do"),
         ("http://key@127.0.0.1/a.png", "an address must not hold a user name"),
         ("http://127.0.0.1:99999/a.png", ""),
-        ("http://127.0.0.1:1/a.png", ""),
+        ("http://127.0.0.1:{closed_port}/a.png", ""),
     ],
 )
 async def test_addresses_that_are_not_fetched(
-    client: aiohttp.ClientSession, url: str, why: str
+    client: aiohttp.ClientSession, url: str, why: str, closed_port: int
 ) -> None:
+    url = url.replace("{closed_port}", str(closed_port))
     message = await caption(client, url)
     assert message.startswith(f"failure: Failed to fetch file size from URL: {url} (")
     assert why in message
@@ -129,12 +130,13 @@ async def test_a_callback_to_another_machine_is_refused(
 
 
 async def test_a_callback_that_cannot_be_delivered_is_logged(
-    client: aiohttp.ClientSession, emulator: Emulator, caplog: pytest.LogCaptureFixture
+    client: aiohttp.ClientSession, caplog: pytest.LogCaptureFixture, closed_port: int
 ) -> None:
+    url = f"http://127.0.0.1:{closed_port}/callback"
     with caplog.at_level(logging.WARNING, "memories_async.emulator"):
-        assert (await submit(client, "http://127.0.0.1:1/callback"))["code"] == 0
+        assert (await submit(client, url))["code"] == 0
         await until(lambda: caplog.records)
-    assert "The callback to http://127.0.0.1:1/callback was not delivered" in caplog.text
+    assert f"The callback to {url} was not delivered" in caplog.text
 
 
 async def test_a_caption_that_fails_calls_back_without_a_reason(
@@ -153,7 +155,7 @@ async def test_the_callback_follows_the_answer(
     go_on = threading.Event()
 
     def describe(video: object, prompt: str, persons: object) -> str:
-        go_on.wait(5)
+        go_on.wait(60)
         return "done"
 
     engine.describe_video = describe

@@ -355,9 +355,10 @@ def test_files_can_be_read_and_reviewed(tmp_path: Path) -> None:
 
 
 async def test_a_service_that_is_down_is_no_recording(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, closed_port: int
 ) -> None:
-    async with Emulator(HashEngine(), record=tmp_path, upstream="http://127.0.0.1:1") as recorder:
+    upstream = f"http://127.0.0.1:{closed_port}"
+    async with Emulator(HashEngine(), record=tmp_path, upstream=upstream) as recorder:
         status, _ = await raw(recorder, "POST", "/serve/api/v1/list_videos", json={})
         assert status == 502
         assert recorder.ledger.billed() == 0

@@ -361,7 +361,7 @@ def test_a_notebook_s_walk_through_the_library(live: Live) -> None:
 def test_a_browser_assistant_that_waits_for_parse_or_fail(live: Live) -> None:
     """A screen agent's client: uploads, lists by its number until PARSE, FAIL ends the wait."""
     number = live.add_video()
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while True:
         body = {"video_no": number, "page": 1, "size": 20}
         [video] = live.post(f"{live.v1}/list_videos", json=body)["data"]["videos"]
@@ -403,7 +403,7 @@ def test_an_editor_s_captions_by_callback(live: Live) -> None:
             return answer
 
     task_id = asyncio.run(submit())["data"]["task_id"]
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while not (found := [one for one in live.emulator.callbacks.posted if "editor" in one.url]):
         assert time.monotonic() < deadline
         time.sleep(0.005)

@@ -208,7 +208,7 @@ def test_the_program_serves_until_it_is_interrupted(tmp_path: Path) -> None:
         with urllib.request.urlopen(request) as response:
             assert b'"code":"0000"' in response.read()
         process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=10)
+        out, err = process.communicate(timeout=60)
     assert (process.returncode, out, err) == (0, "", "")
 
 

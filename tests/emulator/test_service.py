@@ -160,7 +160,7 @@ def test_the_dockerfile_s_steps_make_a_service(tmp_path: Path) -> None:
         deadline = time.monotonic() + 60
         while True:
             try:
-                with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5) as found:
+                with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=60) as found:
                     assert json.load(found)["status"] == "ok"
                 break
             except OSError:

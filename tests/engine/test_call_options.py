@@ -301,7 +301,10 @@ async def test_a_proxy_that_repeats_its_login_shows_it_to_nobody(where: str, tun
 
 @pytest.mark.parametrize("how", ["refused", "unknown", "garbage"])
 async def test_a_proxy_s_password_is_in_no_message(
-    how: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    how: str,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    closed_port: int,
 ) -> None:
     async def garbage(conversation: Conversation) -> None:
         await conversation.head()
@@ -310,7 +313,7 @@ async def test_a_proxy_s_password_is_in_no_message(
     caplog.set_level("DEBUG")
     async with RawServer(garbage) as proxy:
         host = {
-            "refused": "127.0.0.1:1",
+            "refused": f"127.0.0.1:{closed_port}",
             "unknown": "no-such-host.invalid",
             "garbage": f"127.0.0.1:{proxy.port}",
         }[how]

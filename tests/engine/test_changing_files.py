@@ -151,7 +151,7 @@ async def test_cancelled_while_a_thread_reads(
 
     def slow_pread(descriptor: int, size: int, position: int) -> bytes:
         loop.call_soon_threadsafe(reading.set)
-        may_go_on.wait(10)
+        may_go_on.wait(60)
         return real_pread(descriptor, size, position)
 
     monkeypatch.setattr(sources, "_NOWAIT", None)

@@ -189,6 +189,11 @@ def test_ids_beyond_a_float_stay_exact() -> None:
         (400, 400, "Request has exceeded the limit.", BadRequest),
         ("0003", 200, "Request has exceeded the limit.", BadRequest),
         ("0402", 200, "Request has exceeded the limit.", InsufficientCredits),
+        (-1, 200, "failure: Request has exceeded the limit", RateLimited),
+        (-1, 200, "failure: Request has exceeded the limit of 20 MB", BadRequest),
+        (-1, 500, "failure: Request has exceeded the limit.", ServerError),
+        ("0001", 504, "Request has exceeded the limit.", ServerError),
+        ("0409", 502, "Service is busy, try later", ServerError),
         # HTTP decides where the codes disagree
         ("0001", 429, "whatever", RateLimited),
         ("0000", 429, "success", RateLimited),
@@ -208,6 +213,30 @@ def test_refusals(code: object, status: int, message: str, error: type[ApiError]
 def test_0001_with_the_throttling_sentence_is_throttling() -> None:
     refused = refusal(200, body(code="0001", msg="Request has exceeded the limit."))
     assert type(refused) is RateLimited
+
+
+@pytest.mark.parametrize(
+    ("status", "answer"),
+    [
+        (429, {"code": "0000", "msg": "success", "data": {"text": "A cat"}}),
+        (200, {"code": "0429", "msg": "busy", "data": {"text": "A cat"}}),
+        (200, {"code": 16, "msg": "busy", "data": [1.0]}),
+        (200, {"code": -1, "msg": "Request has exceeded the limit.", "data": {"text": "A cat"}}),
+        (429, {"success": True, "data": {"text": "A cat"}}),
+        (429, {"status": "completed", "choices": []}),
+    ],
+)
+def test_who_is_turned_away_with_data_was_perhaps_served(
+    status: int, answer: dict[str, object]
+) -> None:
+    with pytest.raises(UnexpectedShape, match="both a refusal and data") as caught:
+        decode(status, JSON, body(**answer))
+    assert caught.value.answer == answer, "paid for, and kept"
+
+
+@pytest.mark.parametrize("data", [None, {}, [], "Request has exceeded the limit.", 5])
+def test_who_is_turned_away_without_data_was_not_served(data: object) -> None:
+    assert type(refusal(200, body(code="0429", msg="busy", data=data))) is RateLimited
 
 
 @pytest.mark.parametrize("flags", [{"failed": True}, {"success": False}])
@@ -425,6 +454,31 @@ def test_what_is_neither_utf_8_nor_what_it_says() -> None:
     for charset in ("gbk", "punycode", "hex", "no-such"):
         headers = {"content-type": f"application/json; charset={charset}"}
         assert decode(200, headers, answer) == {"text": "a \ufffd\ufffd"}
+
+
+@pytest.mark.parametrize("control", ["\n", "\t", "\0", "\x1b", "\r\n", "\n\\n"])
+def test_a_paid_answer_with_a_control_character_in_its_text(control: str) -> None:
+    """Somebody's writer does not escape: what was paid for is not lost for a line feed."""
+    answer = '{"code":0,\n"data":{"text":"a \\"cat\\"' + control + ', \\\\"}}'
+    text = f'a "cat"{control}, \\'.replace("\\n", "\n")
+    assert decode(200, JSON, answer.encode()) == {"text": text}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b'{"code":0,"data":{"text":"a cat","score":NaN}}', b'{"code":0,"data":{"text":"a'],
+)
+def test_what_cannot_be_read_is_kept_whole(content: bytes) -> None:
+    with pytest.raises(NotJson) as caught:
+        decode(200, JSON, content + b" " * 5000 + b"\xff")
+    assert caught.value.answer == content.decode() + " " * 5000 + "\ufffd", "perhaps paid for"
+    assert len(caught.value.snippet) <= 200
+
+
+def test_texts_without_an_end_are_looked_through_once() -> None:
+    answer = b'{"a\n":"' + b'\\"' * 500_000
+    with pytest.raises(NotJson):
+        decode(200, JSON, answer)
 
 
 def test_numbers_too_long_for_anything() -> None:

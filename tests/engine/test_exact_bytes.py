@@ -54,7 +54,7 @@ def pipe(*parts: bytes, pause: threading.Event | None = None) -> int:
             for part in parts[:-1]:
                 end.write(part)
             if pause is not None:
-                pause.wait(10)
+                pause.wait(60)
             end.write(parts[-1])
 
     threading.Thread(target=fill, daemon=True).start()

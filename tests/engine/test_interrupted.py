@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from memories_async import ClosedError, Memories, MemoriesError, OutcomeUnknown, Progress
+from memories_async import ClosedError, Media, Memories, MemoriesError, OutcomeUnknown, Progress
 from tests.engine.raw_server import Conversation, RawServer, answer
 from tests.virtual_clock import HurriedClock
 
@@ -81,6 +81,22 @@ async def test_a_hook_that_raises_a_cancellation_ends_the_call_with_it(
             await client.captions.video(film, "What?", on_progress=cancel)
     assert ("billed" in str(getattr(caught.value, "__notes__", ""))) is at_the_end
     assert at_the_end or server.requests == []
+
+
+@pytest.mark.parametrize("kind", [asyncio.CancelledError, GeneratorExit])
+async def test_a_stream_that_raises_no_common_exception_ends_the_call_with_it(
+    kind: type[BaseException], server: RawServer
+) -> None:
+    """aiohttp, in whose task a stream is read, waits on for the answer to half a request."""
+
+    async def stream() -> AsyncIterator[bytes]:
+        yield b"\0\0\0\x18ftypmp42"
+        raise kind("of the caller's own")
+
+    async with Memories(KEY, caption_key=KEY, base_url=server.url) as client:
+        with pytest.raises(kind, match="of the caller's own"):
+            await client.captions.video(Media(stream(), "a.mp4", "video/mp4"), "What?")
+    assert server.requests == []
 
 
 @pytest.mark.parametrize("billed", [True, False])

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import Coroutine
-from typing import ClassVar
+from typing import ClassVar, cast
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from memories_async import Bucket, DeadlineExceeded, Rate, RateLimited
+from memories_async import Bucket, ConfigurationError, DeadlineExceeded, Rate, RateLimited
 from memories_async._engine.lanes import SLOWEST, Lane, NotDue
 from memories_async._engine.pacing import Pacer, Slot
 from memories_async.clock import Clock, SystemClock
@@ -200,6 +200,29 @@ async def test_the_limiter_never_sees_the_key(clock: VirtualClock) -> None:
     [lane] = Spy.lanes
     assert "SENTINEL" not in lane
     assert lane.endswith(":search")
+
+
+@pytest.mark.parametrize(
+    "turn",
+    [None, 0.5, Turn(wait=-1), Turn(wait=float("nan")), Turn(wait=float("inf")), Turn("1")],  # type: ignore[arg-type]
+)
+async def test_a_limiter_that_returns_no_turn_is_asked_once(
+    clock: VirtualClock, turn: object
+) -> None:
+    """One that says to come back before now was asked without end, at full speed."""
+
+    class Odd(MemoryLimiter):
+        asked = 0
+
+        async def take(self, lane: str, rate: Rate, clock: Clock) -> Turn:
+            self.asked += 1
+            return cast("Turn", turn)
+
+    limiter = Odd()
+    lane = Pacer({Bucket.SEARCH: Rate(1)}, limiter, clock).lane(Secret("key", "X"), Bucket.SEARCH)
+    with pytest.raises(ConfigurationError, match=r"the limiter's take\(\) returned"):
+        await leave(lane)
+    assert limiter.asked == 1
 
 
 # Cancellation.

@@ -461,12 +461,12 @@ def test_proxies_come_from_the_environment(
 
 
 async def test_a_proxy_that_cannot_be_reached(
-    recorder: Recorder, monkeypatch: pytest.MonkeyPatch, clock: HurriedClock
+    monkeypatch: pytest.MonkeyPatch, clock: HurriedClock, closed_port: int
 ) -> None:
     """Nothing goes past a proxy that is told of, and its absence is a ConnectError."""
     for name in ("no_proxy", "NO_PROXY", "MEMORIES_BASE_URL"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("https_proxy", "http://127.0.0.1:1")
+    monkeypatch.setenv("https_proxy", f"http://127.0.0.1:{closed_port}")
     async with Memories(KEY, clock=clock, rates={}) as client:
         with pytest.raises(ConnectError) as caught:
             await client.library.video("VI1", options=CallOptions(attempts=2))

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
+import attrs
 import pytest
 
-from memories_async import Media, MediaChanged, MediaError, Progress
+from memories_async import Media, MediaChanged, MediaError, MediaTooLarge, Memories, Progress
 from memories_async._engine.body import writer
 from memories_async._engine.body.budget import UploadBudget
 from memories_async._engine.body.writer import PIECE, Transfer
 from memories_async._engine.request import State
 from memories_async.media.inspect import inspect_source
 from memories_async.media.readers import READ_SIZE, Attachment
-from memories_async.media.rules import CAPTION_VIDEO
+from memories_async.media.rules import CAPTION_VIDEO, MEBIBYTE
+from memories_async.media.source import Readable
+from tests.engine.raw_server import Conversation, RawServer
 from tests.engine.uploads import Sink, body_of, checked, film, send
 
 pytestmark = pytest.mark.anyio
@@ -105,6 +108,61 @@ async def test_a_stream_that_fails_is_closed(budget: UploadBudget) -> None:
 
     with pytest.raises(OSError, match="camera unplugged"):
         await send(body_of(stream(failing()), b">"), budget)
+
+
+async def stream_of(size: int) -> AsyncIterator[bytes]:
+    for _ in range(size // 1024):
+        yield bytes(1024)
+
+
+class Unnamed:
+    """What has ``read`` and nothing else."""
+
+    def __init__(self, size: int, head: bytes = b"") -> None:
+        self.left = io.BytesIO(head)
+        self.size = size - len(head)
+
+    def read(self, size: int, /) -> bytes:
+        if data := self.left.read(size):
+            return data
+        count = min(size, self.size)
+        self.size -= count
+        return bytes(count)
+
+
+@pytest.mark.parametrize("kind", [stream_of, Unnamed])
+async def test_what_turns_out_to_be_too_large_is_not_sent_to_its_end(
+    kind: Callable[[int], Readable | AsyncIterator[bytes]], budget: UploadBudget
+) -> None:
+    most = 2 * MEBIBYTE
+    rule = attrs.evolve(CAPTION_VIDEO, max_size=most)
+
+    def of(size: int) -> Attachment:
+        return inspect_source(Media(kind(size), "a.mp4", "video/mp4"), rule)
+
+    sent, transfer = await send(body_of(b"<", of(most), b">"), budget)
+    assert len(sent) == most + 2
+    assert transfer.state is State.SENT
+
+    sink, transfer = Sink(), Transfer(None)
+    with pytest.raises(MediaTooLarge, match=r"a\.mp4 has [\d,]+ bytes or more; the limit .* 2 MB"):
+        await writer.write(body_of(b"<", of(9 * most), b">"), sink, transfer, budget)
+    assert transfer.state is State.PARTIAL
+    assert MEBIBYTE <= len(sink.data) <= most + 1
+
+
+async def test_a_call_with_what_turns_out_to_be_too_large_ends_unbilled() -> None:
+    async def speak(conversation: Conversation) -> None:
+        await conversation.request()
+
+    endless = Unnamed(1 << 50, b"\x89PNG\r\n\x1a\n")
+    async with RawServer(speak) as server:
+        async with Memories("sk-mavi-0123456789", base_url=server.url) as client:
+            with pytest.raises(MediaTooLarge, match="limit for a library image is 20 MB") as caught:
+                await client.library.add_images([endless])
+        assert server.requests == []
+        assert server.connections == 1
+    assert caught.value.attempts == 1
 
 
 # Pipes.

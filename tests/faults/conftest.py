@@ -17,6 +17,7 @@ import pytest
 from memories_async import CallOptions, Memories, MemoriesError
 from memories_async.emulator import Emulator
 from memories_async.emulator.engines.hashing import HashEngine
+from tests.conftest import PatientLoop
 from tests.faults.proxy import Proxy
 from tests.observe.recorded_events import RecordedEvents
 from tests.virtual_clock import HurriedClock
@@ -178,6 +179,37 @@ async def until(condition: Callable[[], object], within: float = 30.0) -> None:
     async with asyncio.timeout(within):
         while not condition():  # noqa: ASYNC110  # there is no event to wait for
             await asyncio.sleep(0.001)
+
+
+def pass_time(seconds: float = 1.0) -> None:
+    """Let the loop's time go on at once: a limit need neither be short nor be waited for."""
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, PatientLoop)
+    loop.leap(seconds)
+
+
+async def time_passes(until_then: Callable[[], object]) -> None:
+    """Let a second pass each millisecond, until a limit has ended what it is for."""
+    while not until_then():
+        pass_time()
+        await asyncio.sleep(0.001)
+
+
+async def time_passes_while(call: asyncio.Future[object], moved: Callable[[], object]) -> None:
+    """Let a second pass each time that something has moved, until a call has ended."""
+    seen = moved()
+    while not call.done():
+        await asyncio.sleep(0.001)
+        if seen != (seen := moved()):
+            pass_time()
+
+
+async def late_failure_of(call: Awaitable[object], once: Callable[[], object]) -> MemoriesError:
+    """Return the error that a call ends with after a limit, whose time passes from a moment on."""
+    calling = asyncio.ensure_future(failure_of(call))
+    await until(lambda: once() or calling.done())
+    await time_passes(calling.done)
+    return await calling
 
 
 async def failure_of(call: Awaitable[object]) -> MemoriesError:

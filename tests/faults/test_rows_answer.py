@@ -436,6 +436,25 @@ async def test_refusals_are_never_sent_again(
 
 
 @pytest.mark.parametrize(
+    ("status", "body", "kind"),
+    [
+        (429, {"code": "0000", "msg": "success", "data": {"text": "A cat"}}, UnexpectedShape),
+        (200, {"code": "0429", "msg": "busy", "data": {"text": "A cat"}}, UnexpectedShape),
+        (500, {"code": -1, "msg": "failure: Request has exceeded the limit."}, OutcomeUnknown),
+    ],
+)
+async def test_what_was_perhaps_served_is_not_sent_again(
+    stage: Stage, status: int, body: dict[str, object], kind: type[Exception]
+) -> None:
+    stage.emulator.faults.add(Fault(None, Answer(status=status, body=body), times=None))
+    client = stage.client(rates={Bucket.CAPTION_IMAGE: Rate(100)}, limiter=MemoryLimiter())
+    error = await failure_of(caption(client))
+    assert type(error) is kind
+    assert error.attempts == 1
+    await stage.saw(requests=1, billed=0)
+
+
+@pytest.mark.parametrize(
     ("body", "status", "kind"),
     [
         ({"code": "0429", "msg": "Request has exceeded the limit."}, 200, RateLimited),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -26,10 +25,22 @@ from memories_async import (
 from memories_async.emulator import HttpResponse as Answer
 from memories_async.emulator import InjectedFault as Fault
 from memories_async.emulator import Reason, gateway
-from tests.faults.conftest import FILM_SIZE, MP4, PNG, Stage, failure_of, until
+from tests.faults.conftest import (
+    FILM_SIZE,
+    MP4,
+    PNG,
+    Stage,
+    failure_of,
+    time_passes,
+    time_passes_while,
+    until,
+)
 from tests.faults.proxy import Plan
 
 pytestmark = pytest.mark.anyio
+
+STALL_TIME = 30.0
+"""Nobody waits for it: it passes where a test lets it pass."""
 
 
 async def upload(
@@ -109,8 +120,12 @@ def _feed(descriptor: int) -> None:
 
 async def test_row_14_a_peer_that_stops_reading(stage: Stage, film: Path) -> None:
     stage.proxy.plans.append(Plan(body=0.5, how="stall"))
-    async with asyncio.timeout(20):
-        result = await upload(stage.client(), film, CallOptions(stall_timeout=0.5))
+    uploading = asyncio.ensure_future(
+        upload(stage.client(), film, CallOptions(stall_timeout=STALL_TIME))
+    )
+    await until(lambda: stage.proxy.received >= FILM_SIZE // 2)
+    await time_passes(lambda: stage.clock.slept or uploading.done())
+    result = await uploading
     assert result.attempts == 2
     await stage.aclose()
     await stage.saw(requests=2, billed=1)
@@ -118,10 +133,14 @@ async def test_row_14_a_peer_that_stops_reading(stage: Stage, film: Path) -> Non
 
 async def test_row_14_a_peer_that_never_reads_on(stage: Stage, film: Path) -> None:
     stage.proxy.plans.extend([Plan(body=0.1, how="stall")] * 2)
-    async with asyncio.timeout(20):
-        error = await failure_of(
-            upload(stage.client(), film, CallOptions(stall_timeout=0.2, attempts=2))
-        )
+    uploading = asyncio.ensure_future(
+        failure_of(upload(stage.client(), film, CallOptions(stall_timeout=STALL_TIME, attempts=2)))
+    )
+    await until(lambda: stage.proxy.received >= FILM_SIZE // 10)
+    await time_passes(lambda: stage.clock.slept or uploading.done())
+    await until(lambda: stage.proxy.received >= 2 * (FILM_SIZE // 10) or uploading.done())
+    await time_passes(uploading.done)
+    error = await uploading
     assert type(error) is StallTimeout
     assert isinstance(error, TimeoutError)
     assert error.attempts == 2
@@ -131,23 +150,27 @@ async def test_row_14_a_peer_that_never_reads_on(stage: Stage, film: Path) -> No
 
 
 async def test_row_15_a_slow_peer_that_never_stalls(stage: Stage) -> None:
-    # 12 MB in pieces of 16 KB, one each millisecond: longer than the stall time in all.
     stage.proxy.plans.append(Plan(drip=16 * 1024))
     film = MP4 + bytes(12 << 20)
-    began = time.monotonic()
-    result = await stage.client().captions.video(
-        film, "what", options=CallOptions(stall_timeout=0.5, answer_timeout=20)
+    began = asyncio.get_running_loop().time()
+    uploading = asyncio.ensure_future(
+        stage.client().captions.video(
+            film, "what", options=CallOptions(stall_timeout=STALL_TIME, answer_timeout=3600)
+        )
     )
-    assert time.monotonic() - began > 0.5
+    await time_passes_while(uploading, lambda: stage.proxy.received)
+    result = await uploading
+    assert asyncio.get_running_loop().time() - began > 2 * STALL_TIME
     assert result.attempts == 1
     await stage.saw(requests=1, billed=1)
 
 
 async def test_row_15_only_a_deadline_ends_it(stage: Stage, film: Path) -> None:
     stage.proxy.plans.append(Plan(drip=16 * 1024))
-    error = await failure_of(
-        upload(stage.client(), film, CallOptions(stall_timeout=0.5, deadline=1))
-    )
+    options = CallOptions(stall_timeout=STALL_TIME, deadline=2 * STALL_TIME)
+    uploading = asyncio.ensure_future(failure_of(upload(stage.client(), film, options)))
+    await time_passes_while(uploading, lambda: stage.proxy.received)
+    error = await uploading
     assert type(error) is DeadlineExceeded
     assert isinstance(error, TimeoutError)
     assert error.attempts == 1

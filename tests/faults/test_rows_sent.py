@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import gzip
 import itertools
 import os
@@ -29,7 +28,15 @@ from memories_async.emulator import Cut, Drip, Hang, Raw
 from memories_async.emulator import HttpResponse as Answer
 from memories_async.emulator import InjectedFault as Fault
 from memories_async.operations import ADD_IMAGES, CAPTION_IMAGE_FILE, Operation
-from tests.faults.conftest import PNG, Stage, caption, failure_of, stored_video, until
+from tests.faults.conftest import (
+    PNG,
+    Stage,
+    caption,
+    failure_of,
+    late_failure_of,
+    stored_video,
+    until,
+)
 from tests.faults.proxy import Plan
 
 pytestmark = pytest.mark.anyio
@@ -144,8 +151,11 @@ async def test_row_22_no_answer(stage: Stage, moment: str, billed: int) -> None:
     stage.emulator.faults.add(
         Fault("captions.image", Hang(), moment=moment)  # type: ignore[arg-type]
     )
-    async with asyncio.timeout(10):
-        error = await failure_of(caption(stage.client(), CallOptions(answer_timeout=0.1)))
+    ledger = stage.emulator.ledger
+    error = await late_failure_of(
+        caption(stage.client(), CallOptions(answer_timeout=30)),
+        once=lambda: ledger.billed() == billed and ledger and ledger[0].complete,
+    )
     assert type(error) is AnswerTimeout
     assert isinstance(error, TimeoutError)
     assert_unknown(error)
@@ -154,7 +164,9 @@ async def test_row_22_no_answer(stage: Stage, moment: str, billed: int) -> None:
 
 async def test_row_22_a_deadline_after_the_whole_was_sent(stage: Stage) -> None:
     stage.emulator.faults.add(Fault("captions.image", Hang(), moment="processed"))
-    error = await failure_of(caption(stage.client(), CallOptions(deadline=0.7)))
+    error = await late_failure_of(
+        caption(stage.client(), CallOptions(deadline=30)), once=stage.emulator.ledger.billed
+    )
     assert type(error) is AnswerTimeout
     assert_unknown(error)
     await stage.saw(requests=1, billed=1)
@@ -249,8 +261,10 @@ async def test_row_27_an_answer_that_drips(stage: Stage) -> None:
 
 
 async def test_row_27_an_answer_that_drips_for_too_long(stage: Stage) -> None:
-    stage.emulator.faults.add(Fault("captions.image", Drip(0.03), moment="processed"))
-    error = await failure_of(caption(stage.client(), CallOptions(answer_timeout=0.7)))
+    stage.emulator.faults.add(Fault("captions.image", Drip(1.0), moment="processed"))
+    error = await late_failure_of(
+        caption(stage.client(), CallOptions(answer_timeout=30)), once=stage.emulator.ledger.billed
+    )
     assert type(error) is AnswerTimeout
     assert assert_unknown(error).status == 200
     await stage.saw(requests=1, billed=1)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from memories_async import MediaError, Memories, UnexpectedShape
+from memories_async import ConfigurationError, MediaError, Memories, UnexpectedShape
 from tests.cases import JPEG, PNG, v1
 from tests.recorder import Recorder
 
@@ -28,6 +28,29 @@ async def test_a_batch_names_every_bad_file(
         assert str(folder / name) in str(caught.value)
     assert "photo1.jpg" not in str(caught.value)
     assert recorder.requests == []
+
+
+class BrokenText(str):
+    """A subclass whose own methods fail, as those of a lazily translated text may."""
+
+    __slots__ = ()
+
+    def strip(self, *_: object) -> str:
+        raise ZeroDivisionError
+
+    isascii = encode = lower = strip  # type: ignore[assignment]
+
+
+async def test_texts_of_a_class_of_their_own_are_paths(
+    recorder: Recorder, client: Memories, folder: Path
+) -> None:
+    recorder.answer(v1('[{"id":"1"},{"id":"2"}]'))
+    path = BrokenText(folder / "photo1.jpg")
+    assert len(await client.library.add_images([path, PNG])) == 2
+    assert len(await client.library.add_images(source for source in (path, PNG))) == 2
+    with pytest.raises(ConfigurationError, match=r"sources\[1\] is empty"):
+        await client.library.add_images([PNG, BrokenText("")])
+    assert len(recorder.requests) == 2
 
 
 async def test_fifty_tags_and_two_hundred_characters_are_sent(

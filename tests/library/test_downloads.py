@@ -239,7 +239,7 @@ async def test_a_cancelled_write_closes_after_its_thread(
 
     def slow(descriptor: int, data: bytes) -> int:
         begun.set()
-        go_on.wait(10)
+        go_on.wait(60)
         assert stat.S_ISREG(os.fstat(descriptor).st_mode), "closed under the thread's hands"
         return real_write(descriptor, data)
 

@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import cast
 
+import attrs
 import pytest
 
 from memories_async import (
@@ -17,8 +18,9 @@ from memories_async import (
     MediaTooLong,
     UnsupportedMedia,
 )
+from memories_async.media import readers
 from memories_async.media.inspect import inspect_all, inspect_source
-from memories_async.media.readers import Attachment
+from memories_async.media.readers import Attachment, read_all
 from memories_async.media.rules import (
     CAPTION_IMAGE,
     CAPTION_VIDEO,
@@ -135,6 +137,41 @@ def test_no_limit_where_none_is_documented(tmp_path: Path) -> None:
     path = sparse(tmp_path / "a.png", GIBIBYTE, PNG)
     for rule in (CAPTION_IMAGE, EMBEDDED_IMAGE):
         assert inspect_source(path, rule).size == GIBIBYTE
+
+
+class Endless:
+    """What can be read for ever."""
+
+    def __init__(self) -> None:
+        self.given = 0
+
+    def read(self, size: int, /) -> bytes:
+        data = bytes(size) if self.given else PNG[:size]
+        self.given += len(data)
+        return data
+
+
+@pytest.mark.parametrize(
+    ("rule", "words"),
+    [
+        (CAPTION_IMAGE, "of unknown size, 3 MB are the most that is read into memory"),
+        (attrs.evolve(CAPTION_IMAGE, max_size=MEBIBYTE), "the limit for an image to caption is 1"),
+    ],
+)
+def test_what_has_no_end_is_not_read_to_it(
+    rule: MediaRule, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(readers, "MOST_IN_MEMORY", 3 * MEBIBYTE)
+    endless = Endless()
+    attachment = inspect_source(endless, rule)
+    with pytest.raises(MediaTooLarge, match=words):
+        read_all(attachment)
+    assert endless.given <= 4 * MEBIBYTE
+
+
+def test_what_is_known_to_end_is_read_to_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(readers, "MOST_IN_MEMORY", 3)
+    assert read_all(inspect_source(io.BytesIO(PNG), CAPTION_IMAGE)) == PNG
 
 
 @pytest.mark.parametrize("given", ["path", "file", "bytes", "memory"])

@@ -358,6 +358,14 @@ REFUSED: list[tuple[str, Any, str]] = [
 ]
 
 
+@pytest.mark.parametrize("buffering", [0, -1])
+async def test_a_device_is_named_as_one(buffering: int, budget: UploadBudget) -> None:
+    with open("/dev/zero", "rb", buffering) as device:  # noqa: ASYNC230  # opening it never waits
+        for _ in range(2):
+            with pytest.raises(MediaError, match=r"^/dev/zero is a device, which has no size"):
+                await sent(device, budget)
+
+
 def end_of(file: io.BytesIO) -> io.BytesIO:
     file.seek(0, io.SEEK_END)
     return file

@@ -118,7 +118,7 @@ async def test_a_request_whose_connection_dies_at_the_last_moment_leaves_once(
     assert [receipt.status for receipt in read_receipts(path)] == ["billed"]
 
 
-async def test_waits_for_the_limiter_a_pause_and_a_retry(stage: Stage) -> None:
+async def test_waits_for_the_limiter_a_pause_and_a_retry(stage: Stage, closed_port: int) -> None:
     rates = {Bucket.CAPTION_IMAGE: Rate(1, 10)}
     client = stage.client(rates=rates, limiter=MemoryLimiter())
     await caption(client)
@@ -130,7 +130,8 @@ async def test_waits_for_the_limiter_a_pause_and_a_retry(stage: Stage) -> None:
     await client.embeddings.image(PNG)
     assert [(reason, attempt) for reason, _, attempt in waits(stage.recorded)] == [("pause", 2)]
     stage.recorded.events.clear()
-    away = stage.client(base_url="http://localhost:1", options=CallOptions(attempts=2))
+    nowhere = f"http://127.0.0.1:{closed_port}"
+    away = stage.client(base_url=nowhere, options=CallOptions(attempts=2))
     await asyncio.gather(caption(away), return_exceptions=True)
     assert [(reason, attempt) for reason, _, attempt in waits(stage.recorded)] == [("backoff", 2)]
 

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
 
 from memories_async import CallOptions
-from tests.faults.conftest import Stage, caption
+from tests.faults.conftest import Stage, caption, late_failure_of
 from tests.faults.proxy import Plan
 from tests.faults.scenarios import SCENARIOS
 
 pytestmark = pytest.mark.anyio
 
 TWICE = CallOptions(attempts=2)
-QUICK = CallOptions(stall_timeout=0.5, answer_timeout=0.5, attempts=2)
-"""Where nothing comes; elsewhere what comes may take its time."""
+LATE: Mapping[str, Callable[[Stage], object]] = {
+    "stalled": lambda stage: stage.proxy.received,
+    "no answer": lambda stage: stage.proxy.received,
+    "dripping answer": lambda stage: stage.emulator.ledger.billed(),
+}
+"""From when on time passes until the answer is late; the clocks of all else are real."""
 
 UNKNOWN = ["attempt 1", "leaving", "perhaps billed", "unknown SENT OutcomeUnknown"]
 
@@ -265,8 +269,13 @@ def test_every_fault_has_its_line() -> None:
 @pytest.mark.parametrize("fault", SCENARIOS)
 async def test_what_is_told_of_a_billed_call(fault: str, stage: Stage) -> None:
     SCENARIOS[fault](stage)
-    options = QUICK if "Timeout" in TOLD[fault][-1] else TWICE
-    [outcome] = await asyncio.gather(caption(stage.client(), options), return_exceptions=True)
+    if once := LATE.get(fault):
+        options = CallOptions(answer_timeout=30, attempts=2)
+        call = caption(stage.client(), options)
+        outcome: object = await late_failure_of(call, once=lambda: once(stage))
+    else:
+        call = caption(stage.client(), TWICE)
+        [outcome] = await asyncio.gather(call, return_exceptions=True)
     assert stage.recorded.summary() == ["started", *TOLD[fault]]
     assert stage.recorded.summary()[-1].split()[1] in ("ok", type(outcome).__name__)
     stage.check_recorded()
@@ -313,8 +322,9 @@ async def test_what_was_sent_twice_by_choice_may_be_billed_twice(stage: Stage) -
     ]
 
 
-async def test_nobody_listens_there(stage: Stage) -> None:
-    client = stage.client(base_url="http://localhost:1", options=CallOptions(attempts=2))
+async def test_nobody_listens_there(stage: Stage, closed_port: int) -> None:
+    nowhere = f"http://127.0.0.1:{closed_port}"
+    client = stage.client(base_url=nowhere, options=CallOptions(attempts=2))
     await asyncio.gather(caption(client), return_exceptions=True)
     assert stage.recorded.summary() == [
         "started",

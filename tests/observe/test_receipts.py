@@ -99,14 +99,13 @@ async def test_what_a_killed_process_had_sent_is_perhaps_billed(tmp_path: Path) 
 
 
 async def test_what_was_refused_or_never_left_leaves_no_receipt(
-    stage: Stage, tmp_path: Path
+    stage: Stage, tmp_path: Path, closed_port: int
 ) -> None:
     path = tmp_path / "receipts.jsonl"
     receipts = Receipts(path)
     stage.emulator.faults.add(InjectedFault(None, Reason.NO_CREDITS))
-    away = stage.client(
-        base_url="http://localhost:1", observers=[receipts], options=CallOptions(attempts=1)
-    )
+    nowhere, once = f"http://127.0.0.1:{closed_port}", CallOptions(attempts=1)
+    away = stage.client(base_url=nowhere, observers=[receipts], options=once)
     refused = stage.client(observers=[receipts])
     await asyncio.gather(caption(refused), caption(away), return_exceptions=True)
     await stage.client(observers=[receipts]).library.videos().aclose()  # type: ignore[attr-defined]

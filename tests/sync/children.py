@@ -95,7 +95,7 @@ def be_collected() -> None:
     thread = next(thread for thread in threading.enumerate() if thread.name == "memories-async")
     del client
     gc.collect()
-    thread.join(10)
+    thread.join(60)
     say("ended" if not thread.is_alive() else "alive")
 
 

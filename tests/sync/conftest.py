@@ -25,7 +25,7 @@ KEY = "sk-mavi-0123456789abcdef"
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(100)
 MP4 = b"\x00\x00\x00\x18ftypmp42" + bytes(1000)
 IMAGE_URL = "https://example.com/a.png"
-LONG = 20.0
+LONG = 60.0
 """Seconds after which something that should have happened will not happen any more."""
 
 

@@ -13,7 +13,7 @@ from memories_async import ClosedError, ConfigurationError
 from memories_async import Memories as AsyncMemories
 from memories_async.emulator import Emulator
 from memories_async.sync import Memories
-from tests.sync.conftest import IMAGE_URL, KEY, PNG, SilentServer, client_for, until
+from tests.sync.conftest import IMAGE_URL, KEY, LONG, PNG, SilentServer, client_for, until
 
 
 def test_every_outcome_once(client: Memories) -> None:
@@ -100,15 +100,15 @@ def test_break_cancels_and_closes(silent: SilentServer) -> None:
     with client_for(silent.url) as client:
         for outcome in client.captions.images(pictures(), "what"):
             assert outcome.error is not None
-            assert silent.received.wait(10)
+            assert silent.received.wait(LONG)
             break
-        assert silent.closed.wait(1)
+        assert silent.closed.wait(LONG)
         assert closed == [True]
 
 
 def divide_by_zero(client: Memories, silent: SilentServer) -> None:
     for outcome in client.captions.images([IMAGE_URL, b"no picture"], "what"):
-        assert silent.received.wait(10)
+        assert silent.received.wait(LONG)
         assert outcome.index / 0  # what a program does wrong with an outcome
 
 
@@ -117,7 +117,7 @@ def test_an_exception_in_the_loop_s_body_closes(silent: SilentServer) -> None:
     with client_for(silent.url) as client:
         with pytest.raises(ZeroDivisionError):
             divide_by_zero(client, silent)
-        assert silent.closed.wait(1)
+        assert silent.closed.wait(LONG)
 
 
 def test_an_abandoned_batch_is_collected(silent: SilentServer) -> None:
@@ -125,12 +125,12 @@ def test_an_abandoned_batch_is_collected(silent: SilentServer) -> None:
     with client_for(silent.url) as client:
         batch = client.captions.images([IMAGE_URL, b"no picture"], "what")
         next(batch)
-        assert silent.received.wait(10)
+        assert silent.received.wait(LONG)
         cycle: list[object] = [batch]
         cycle.append(cycle)
         del batch, cycle
         gc.collect()
-        assert silent.closed.wait(1)
+        assert silent.closed.wait(LONG)
 
 
 def test_a_bad_option_is_raised_by_the_first_item(client: Memories) -> None:

@@ -21,6 +21,7 @@ from tests.recorder import Recorder
 from tests.sync.conftest import (
     IMAGE_URL,
     KEY,
+    LONG,
     PNG,
     Child,
     SilentServer,
@@ -72,7 +73,7 @@ def test_the_interpreter_s_exit_with_a_call_in_a_daemon_thread(silent: SilentSer
         child.say("leave")
         assert child.listen() == "leaving"
         assert child.end(AT_EXIT) == (0, "")
-    assert silent.closed.wait(1)
+    assert silent.closed.wait(LONG)
 
 
 def test_a_program_that_ends_by_an_exception(emulator: Emulator) -> None:
@@ -88,7 +89,7 @@ def test_a_program_that_ends_by_ctrl_c(silent: SilentServer) -> None:
         assert child.listen() == "calling"
         assert silent.received.wait(20)
         child.process.send_signal(signal.SIGINT)
-        assert silent.closed.wait(2)
+        assert silent.closed.wait(LONG)
         status, complaints = child.end(AT_EXIT)
     assert status == -signal.SIGINT
     lines = complaints.splitlines()
@@ -148,7 +149,7 @@ def test_closing_ends_the_calls_of_other_threads(silent: SilentServer) -> None:
         client.close()
         with pytest.raises(ClosedError, match="while the call was under way") as caught:
             call.result(20)
-        assert silent.closed.wait(1)
+        assert silent.closed.wait(LONG)
     assert any("may have been billed" in note for note in caught.value.__notes__)
 
 

@@ -12,7 +12,7 @@ import pytest
 from memories_async import Progress
 from memories_async.emulator import Emulator
 from memories_async.sync import Memories
-from tests.sync.conftest import MP4, PNG, SilentServer, client_for, open_files, until
+from tests.sync.conftest import LONG, MP4, PNG, SilentServer, client_for, open_files, until
 
 
 @pytest.fixture
@@ -61,7 +61,7 @@ def test_a_hook_that_raises_cancels_the_upload(silent: SilentServer, tmp_path: P
         assert caught.value is error
         until(lambda: str(film) not in open_files())
     silent.read_on.set()
-    assert silent.closed.wait(1)
+    assert silent.closed.wait(LONG)
     assert silent.count < 100_000_000
 
 

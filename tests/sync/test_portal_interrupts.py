@@ -47,7 +47,7 @@ def test_ctrl_c_has_closed_the_connection_before_it_is_raised(silent: SilentServ
         with pytest.raises(KeyboardInterrupt) as caught:
             client.captions.image(IMAGE_URL, "what")
         assert not [name for name in open_files() if _is_client_s(name, silent)]
-        assert silent.closed.wait(1)
+        assert silent.closed.wait(LONG)
     # The whole request had left: the one thing that the user must know.
     assert any("may have been billed" in note for note in caught.value.__notes__)
 
@@ -74,7 +74,7 @@ def test_ctrl_c_in_the_middle_of_an_upload(silent: SilentServer, tmp_path: Path)
             client.captions.video(film, "what")
         until(lambda: str(film) not in open_files())
     silent.read_on.set()
-    assert silent.closed.wait(1)
+    assert silent.closed.wait(LONG)
     assert silent.count < 100_000_000
     assert not hasattr(caught.value, "__notes__")  # it never became whole: nothing is billed
 
@@ -91,7 +91,7 @@ def test_ctrl_c_that_does_not_wake_the_main_thread(silent: SilentServer) -> None
         threading.Thread(target=send, daemon=True).start()
         with pytest.raises(KeyboardInterrupt):
             client.captions.image(IMAGE_URL, "what")
-        assert silent.closed.wait(1)
+        assert silent.closed.wait(LONG)
 
 
 class PatienceError(Exception):
@@ -111,7 +111,7 @@ def test_any_exception_of_a_signal_s_handler(silent: SilentServer) -> None:
             signal_when(silent.received, signal.SIGUSR1)
             with pytest.raises(PatienceError) as caught:
                 client.captions.image(IMAGE_URL, "what")
-            assert silent.closed.wait(1)
+            assert silent.closed.wait(LONG)
     finally:
         signal.signal(signal.SIGUSR1, before)
     assert caught.value is error

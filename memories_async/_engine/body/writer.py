@@ -199,7 +199,10 @@ class _BodyWriter:
             return
         async with _OpenSource(attachment, self.budget) as reading:
             if size is None:
+                count = 0
                 while data := await reading.read(self.budget.chunk_size(READ_SIZE)):
+                    count += len(data)
+                    attachment.check_size(count)
                     await self.put(data)
             else:
                 await self._put_sized(reading, size)
@@ -235,6 +238,7 @@ class _BodyWriter:
                 count += len(data)
                 if size is not None and count > size:
                     break
+                attachment.check_size(count)
                 if data:
                     await self.put(data)
         finally:

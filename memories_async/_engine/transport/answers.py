@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+import functools
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any, cast
 
 import aiohttp
@@ -158,11 +159,12 @@ async def reply(
         still_packed: Whether it comes as it was sent, as what a download is answered with does:
             aiohttp unpacks all others. Where it cannot be unpacked, an error's status says enough.
     """
-    chunks: AsyncIterator[bytes] = response.content.iter_any()
+    following: Callable[[], Awaitable[bytes]] = response.content.readany
     if still_packed and (packing := packing_of(response.headers)):
-        chunks = unpacked(chunks, packing)
+        pieces = unpacked(response.content.iter_any(), packing)
+        following = functools.partial(anext, pieces, b"")
     try:
-        body = await _read(chunks)
+        body = await _read(following)
     except PackedError:
         if response.status < 400:
             raise
@@ -170,11 +172,11 @@ async def reply(
     return Reply(response.status, _kept(response, key), _hidden(key, body))
 
 
-async def _read(chunks: AsyncIterator[bytes]) -> bytes:
+async def _read(following: Callable[[], Awaitable[bytes]]) -> bytes:
     """Read an answer, unpacked as it comes, up to the cap: a few KB may unpack to gigabytes."""
     read: list[bytes] = []
     size = 0
-    async for chunk in chunks:
+    while chunk := await following():
         read.append(chunk)
         size += len(chunk)
         if size > LARGEST_ANSWER:

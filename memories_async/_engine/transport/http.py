@@ -218,9 +218,15 @@ class _Exchange:
             await write(body, connection, self.transfer, self.budget, connection.piece)
         except (aiohttp.ClientError, ConnectionError):
             raise
-        except Exception as error:
+        except BaseException as error:
+            if _is_asked_for(error):
+                raise
             self.transfer.failure = self.transfer.failure or error
-            raise
+            if isinstance(error, Exception):
+                raise
+            # Of anything else aiohttp, in whose task this runs, tells nobody: the call would wait
+            # for an answer to half a request.
+            raise RuntimeError("the caller's own code ended the writing") from error
         if body.length is None and connection.answered:
             await connection.hold()  # what ends a chunked body has not been written
         self._limit(self.request.policy.answer_timeout)
@@ -260,6 +266,14 @@ class _Exchange:
         if self.payload is not None and self.payload.stalled:
             return Failure(Fault.STALLED)
         return failures.read(error, self.request.key, *_of_the_proxy(self.proxy))
+
+
+def _is_asked_for(error: BaseException) -> bool:
+    """Tell whether an error cancels this task; a source may raise a cancellation of its own."""
+    if not isinstance(error, asyncio.CancelledError):
+        return False
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 def _note_what_may_be_billed(
