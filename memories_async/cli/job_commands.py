@@ -173,6 +173,9 @@ async def _preview(
             dollars_for(count, price) for count in (len(plan.to_send), plan.counts.unknown)
         )
         plan = attrs.evolve(plan, price=price, cost=cost, possible_cost=possible)
+    unheeded = {"--max-items": running.max_items, "--max-cost": running.max_cost}
+    for option in (name for name, value in unheeded.items() if value is not None):
+        output.note(f"{option} is for a run: this is all that there is to send without it")
     summarised = at_terminal(len(plan.inputs)) and not output.json
     async with output.rows() as printer:
         for one in plan.unsent if summarised else plan.inputs:

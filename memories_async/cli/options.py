@@ -101,7 +101,8 @@ class Running:
     """How a job is run.
 
     Attributes:
-        dry_run: Say what would be sent, what it would cost and how long it would take.
+        dry_run: Say what would be sent, what it would cost and how long it would take: all that
+            there is to send, whatever --max-cost and --max-items say.
         max_cost: Stop before the job costs more dollars than this, over all its runs.
         max_items: Stop after so many items.
         price: Dollars per item, where the service does not document a price.

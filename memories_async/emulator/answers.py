@@ -13,12 +13,24 @@ from typing import Any, TypeAlias, TypeGuard, cast, get_args, get_origin, overlo
 import attrs
 
 from memories_async import _json, operations
-from memories_async.checks.kinds import shown
+from memories_async.checks import ConfigurationError, checked
+from memories_async.checks.kinds import (
+    ANY_TEXT,
+    COUNT,
+    FLAG,
+    HOOK,
+    INTEGER,
+    NUMBER,
+    NUMBERS,
+    Kind,
+    Problem,
+    instance_of,
+    shown,
+)
 from memories_async.emulator import callbacks
-from memories_async.emulator.faults import check_operation
-from memories_async.emulator.handlers import file_checks
+from memories_async.emulator.handlers import file_checks, validation
 from memories_async.emulator.handlers.request import Callback, HandlerRequest, HandlerResult
-from memories_async.emulator.ledger import LedgerEntry, matches
+from memories_async.emulator.ledger import OPERATION, LedgerEntry, matches
 from memories_async.operations import OPERATIONS, Operation
 
 Condition: TypeAlias = Mapping[str, object] | Callable[[LedgerEntry], bool]
@@ -27,6 +39,35 @@ Condition: TypeAlias = Mapping[str, object] | Callable[[LedgerEntry], bool]
 _SUBMISSIONS = frozenset({operations.SUBMIT_VIDEO_URL.name, operations.SUBMIT_VIDEO_FILE.name})
 _OF_THE_CALL = frozenset({"extra", "attempts", "http"})
 _NOT_SENT = frozenset({("Embedding", "model")})  # the client adds it
+_FIELD_OF = {
+    "camera_model": "camera_tag",
+    "name": "video_name",
+    "page_size": "size",
+    "prompt": "user_prompt",
+    "query": "search_param",
+    "texts": "input",
+}
+"""What the SDK calls otherwise than the service, and sends as it was given."""
+_PLAIN: Mapping[object, Kind] = {
+    str: ANY_TEXT,
+    int: INTEGER,
+    float: NUMBER,
+    bool: FLAG,
+    datetime: instance_of(datetime, wanted="a datetime"),
+}
+"""What may be in a field, as far as it can be sent."""
+_NO_IDENTIFIERS = ("", "null")
+
+
+def _when_problem(name: str, value: object) -> Problem:
+    return None if isinstance(value, Mapping) else HOOK.problem(name, value)
+
+
+_WHEN = Kind(
+    "a mapping of the request's fields or a function of its entry in the ledger",
+    lambda value: isinstance(value, Mapping) or callable(value),
+    _when_problem,
+)
 
 
 @attrs.frozen
@@ -69,6 +110,7 @@ class Answers(Sequence[ChosenAnswer]):
     def __repr__(self) -> str:
         return f"<Answers: {self._answers}>"
 
+    @checked({"operation": OPERATION, "when": _WHEN, "times": COUNT})
     def add(
         self,
         operation: str,
@@ -92,23 +134,25 @@ class Answers(Sequence[ChosenAnswer]):
             value: The model that the call returns, a mapping of its fields, or for a call that
                 returns several a list of either; for a download the bytes. The fields may be given
                 by name instead.
-            when: The request's own fields that must have these values, or a function of its entry
-                in the ledger, where the files are as well. By default every request.
+            when: The request's own fields that must have these values, in the SDK's names or in
+                the service's, or a function of its entry in the ledger, where the files are as
+                well. By default every request.
             times: How many requests are answered so; by default all.
             fields: The fields of the model, in the SDK's names.
 
         Raises:
-            ValueError: No operation is called so, or several of different results are.
-            TypeError: The fields are not those of the model, or not of their types.
+            ConfigurationError: No operation is called so, or several of different results are; the
+                fields are not those of the model or of the request, or no answer can carry them.
         """
-        check_operation(operation)
         if value is not None and fields:
-            raise TypeError(f"{operation}: a value or fields by name, not both")
+            raise ConfigurationError(f"{operation}: a value or fields by name, not both")
         rows = [row for row in OPERATIONS if matches(operation, row.name)]
         if len({str(_result(row)) for row in rows}) > 1:
             names = ", ".join(row.name for row in rows)
-            raise ValueError(f"{operation} is several operations: name one of {names}")
+            raise ConfigurationError(f"{operation} is several operations: name one of {names}")
         chosen = _checked(operation, _result(rows[0]), fields if value is None else value)
+        if isinstance(when, Mapping):
+            when = _fields_of(rows, cast("Mapping[object, object]", when))
         self._answers.append(ChosenAnswer(operation, chosen, when, times))
         self._given.append(0)
 
@@ -133,7 +177,32 @@ def _fits(when: Condition | None, entry: LedgerEntry) -> bool:
         return True
     if callable(when):
         return when(entry)
-    return all(entry.fields.get(name) == value for name, value in when.items())
+    return all(_is_sent(value, entry.fields.get(name)) for name, value in when.items())
+
+
+def _is_sent(value: object, sent: object) -> bool:
+    """Return whether a field has a value: a form and a query say numbers and flags as text."""
+    return sent == value or (
+        isinstance(value, int | float) and str(sent).lower() == str(value).lower()
+    )
+
+
+def _fields_of(rows: Sequence[Operation[Any]], when: Mapping[object, object]) -> dict[str, object]:
+    """Return a condition in the service's names.
+
+    Raises:
+        ConfigurationError: The requests have no such field, so that it would never be met.
+    """
+    fields = {field.name for row in rows for field in validation.FIELDS[row.name]}
+    names: dict[object, str] = {name: name for name in fields}
+    names |= {ours: theirs for ours, theirs in _FIELD_OF.items() if theirs in fields}
+    for name in when:
+        if name not in names:
+            there = ", ".join(sorted(map(str, names))) or "none"
+            raise ConfigurationError(
+                f"when: {rows[0].call} sends no field {shown(name)}; those that it sends: {there}"
+            )
+    return {names[name]: value for name, value in when.items()}
 
 
 # --- from the SDK's names, checked ------------------------------------------------------------
@@ -148,20 +217,22 @@ def _checked(where: str, wanted: Any, value: object) -> object:
     """Return plain values in the SDK's names.
 
     Raises:
-        TypeError: They are not what the model holds.
+        ConfigurationError: They are not what the model holds.
     """
     origin, arguments = get_origin(wanted), get_args(wanted)
     if wanted is NoneType:
         if value:
-            raise TypeError(f"{where} returns nothing")
+            raise ConfigurationError(f"{where} returns nothing")
         return None
     if isinstance(wanted, type) and wanted.__name__ == "Download":
         if not isinstance(value, bytes):
-            raise TypeError(f"{where} is a download: its bytes are wanted, not {value!r}")
+            raise ConfigurationError(f"{where} is a download: its bytes are wanted, not {value!r}")
         return value
     if origin is not None and attrs.has(arguments[0]):
         if not _is_several(value):
-            raise TypeError(f"{where} returns several: a list of {arguments[0].__name__} is wanted")
+            raise ConfigurationError(
+                f"{where} returns several: a list of {arguments[0].__name__} is wanted"
+            )
         return [_checked(where, arguments[0], item) for item in value]
     return _model(where, wanted, value)
 
@@ -174,15 +245,19 @@ def _model(where: str, model: type[attrs.AttrsInstance], value: object) -> dict[
     elif isinstance(value, Mapping):
         given = cast("Mapping[str, object]", value)
     else:
-        raise TypeError(f"{where}: a {model.__name__} or its fields are wanted, not {value!r}")
+        raise ConfigurationError(
+            f"{where}: a {model.__name__} or its fields are wanted, not {value!r}"
+        )
     if unknown := [name for name in given if name not in names]:
-        raise TypeError(
+        raise ConfigurationError(
             f"{where}: {model.__name__} has no field {unknown[0]!r}; it has {', '.join(names)}"
         )
     for field in attrs.fields(model):
         required = field.default is attrs.NOTHING and (model.__name__, field.name) not in _NOT_SENT
         if required and field.name in names and given.get(field.name) is None:
-            raise TypeError(f"{where}: {model.__name__} needs {field.name}")
+            raise ConfigurationError(f"{where}: {model.__name__} needs {field.name}")
+        if field.metadata.get("identifier") and given.get(field.name) in _NO_IDENTIFIERS:
+            raise ConfigurationError(f"{where}: {field.name} is empty, which no identifier is")
     return {
         name: _field(f"{where}: {name}", hints[name], given[name])
         for name in names
@@ -191,27 +266,44 @@ def _model(where: str, model: type[attrs.AttrsInstance], value: object) -> dict[
 
 
 def _field(where: str, wanted: Any, value: object) -> object:
-    choices = [one for one in _members(wanted) if one is not NoneType]
-    for one in choices:
+    kinds = [one for one in _members(wanted) if one is not NoneType]
+    for one in kinds:
         origin = get_origin(one) or one
-        match origin:
-            case _ if attrs.has(origin) and isinstance(value, Mapping | origin):
-                return _model(where, origin, cast("object", value))
-            case _ if origin is float and isinstance(value, int | float):
-                if not isinstance(value, bool):
-                    return value
-            case _ if origin is int and isinstance(value, bool):
-                pass
-            case _ if origin in (str, int, bool, datetime) and isinstance(value, origin):
-                return value
-            case _ if _is_sequence(origin) and not isinstance(value, str):
-                if _is_several(value):
-                    [item, *_] = get_args(one) or (float,)
-                    return [_field(where, item, each) for each in value]
-            case _:
-                pass
-    names = " or ".join(getattr(one, "__name__", str(one)) for one in choices)
-    raise TypeError(f"{where} is {shown(value)}; {names} is wanted")
+        kind = _PLAIN.get(origin)
+        if attrs.has(origin) and isinstance(value, Mapping | origin):
+            return _model(where, origin, cast("object", value))
+        if kind is not None and kind.fits(value):
+            return _sendable(where, kind, value)
+        if (
+            kind is None
+            and _is_sequence(origin)
+            and not isinstance(value, str)
+            and _is_several(value)
+        ):
+            items = list(value)
+            if get_args(one):
+                return [_field(where, get_args(one)[0], item) for item in items]
+            if not items:
+                raise ConfigurationError(f"{where} is empty, which no vector is")
+            _sendable(where, NUMBERS, items)
+            return [float(cast("float", item)) for item in items]
+    names = " or ".join(_PLAIN[one].wanted if one in _PLAIN else _name_of(one) for one in kinds)
+    raise ConfigurationError(f"{where} is {shown(value)}; {names} is wanted")
+
+
+def _name_of(wanted: Any) -> str:
+    return getattr(wanted, "__name__", str(wanted))
+
+
+def _sendable(where: str, kind: Kind, value: object) -> object:
+    """Return a value as JSON has it.
+
+    Raises:
+        ConfigurationError: JSON has no such value.
+    """
+    if (problem := kind.problem(where, value)) is not None:
+        raise ConfigurationError(problem)
+    return value if kind.plain is None else kind.plain(value)
 
 
 def _members(wanted: Any) -> Sequence[Any]:

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable, Mapping
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, ClassVar, TypeAlias
 
 import attrs
 
-from memories_async import _json
+from memories_async import _json, operations
+from memories_async.checks import checked
+from memories_async.checks.kinds import COUNT, instance_of, seconds_from
+from memories_async.checks.parameters import between
 from memories_async.emulator import deliveries
 from memories_async.emulator.deliveries import AsgiApplication, Deliver, WsgiApplication
-from memories_async.emulator.faults import Faults, check_operation
+from memories_async.emulator.faults import Faults
+from memories_async.emulator.ledger import named
 
 if TYPE_CHECKING:
     from memories_async.emulator.http.outbound import OutboundClient
@@ -43,6 +48,7 @@ class Early:
     """It comes before the answer to the request that asked for it."""
 
 
+@checked({"seconds": seconds_from(0)})
 @attrs.frozen
 class Late:
     """It comes later.
@@ -59,6 +65,7 @@ class Overtaken:
     """It comes after the next callback that has no such fault."""
 
 
+@checked({"times": COUNT})
 @attrs.frozen
 class Repeated:
     """It comes more than once.
@@ -72,6 +79,7 @@ class Repeated:
     body: object = None
 
 
+@checked
 @attrs.frozen
 class Rewritten:
     """It comes with another body.
@@ -83,6 +91,7 @@ class Rewritten:
     rewrite: Callable[[dict[str, object]], object]
 
 
+@checked
 @attrs.frozen
 class Forged:
     """Somebody else posts first.
@@ -111,6 +120,24 @@ CallbackEffect: TypeAlias = (
 )
 
 
+_EFFECTS = (Early, Late, Overtaken, Repeated, Rewritten, Forged, Held, Dropped)
+CALLING_BACK = (
+    operations.SUBMIT_VIDEO_URL,
+    operations.SUBMIT_VIDEO_FILE,
+    operations.ADD_VIDEO_URL,
+    operations.ADD_VIDEO_FILE,
+)
+"""The rows that take a callback's address."""
+
+
+@checked(
+    {
+        "operation": named(*CALLING_BACK, what="operation with a callback"),
+        "effect": instance_of(*_EFFECTS),
+        "nth": COUNT,
+        "times": COUNT,
+    }
+)
 @attrs.frozen
 class CallbackFault:
     """What goes wrong with which callbacks.
@@ -124,15 +151,15 @@ class CallbackFault:
         effect: What goes wrong.
         nth: The first callback that is hit, counting from 1 when the fault is added.
         times: How many callbacks are hit from there on; None is all of them.
+
+    Raises:
+        ConfigurationError: It is none of these.
     """
 
     operation: str | None
     effect: CallbackEffect
     nth: int = attrs.field(default=1, kw_only=True)
     times: int | None = attrs.field(default=1, kw_only=True)
-
-    def __attrs_post_init__(self) -> None:
-        check_operation(self.operation)
 
 
 @attrs.frozen
@@ -158,6 +185,8 @@ class Callbacks(Faults[CallbackFault]):
         held: Addresses and bodies that wait to be released, in that order; reorder them at will.
     """
 
+    _wanted: ClassVar[type] = CallbackFault
+
     def __init__(
         self, outbound: OutboundClient, sleep: Callable[[float], Awaitable[object]]
     ) -> None:
@@ -174,6 +203,7 @@ class Callbacks(Faults[CallbackFault]):
         if self._deliver is None:
             self._outbound.check(url)
 
+    @checked
     def deliver_to_asgi(self, application: AsgiApplication) -> None:
         """Hand all callbacks to an ASGI application in this process, whatever their host.
 
@@ -185,10 +215,12 @@ class Callbacks(Faults[CallbackFault]):
             loop = None
         self._deliver = deliveries.to_asgi(application, loop)
 
+    @checked
     def deliver_to_wsgi(self, application: WsgiApplication) -> None:
         """Hand all callbacks to a WSGI application in this process, whatever their host."""
         self._deliver = deliveries.to_wsgi(application)
 
+    @checked
     def deliver_to(self, function: Callable[[str, bytes], int]) -> None:
         """Hand all callbacks to a function that takes address and body and returns the status.
 
@@ -205,6 +237,7 @@ class Callbacks(Faults[CallbackFault]):
         self._overtaken.clear()
         self._deliver = None
 
+    @checked({"count": between(0, math.inf)})
     async def release(self, count: int | None = None) -> None:
         """Post what is held, or so many from the front; return when all are answered."""
         while self.held and (count is None or count > 0):

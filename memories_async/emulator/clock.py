@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
 import time
 from collections.abc import Callable
+
+from memories_async.checks import checked
+from memories_async.checks.parameters import between
 
 
 class AdjustableClock:
@@ -33,6 +37,7 @@ class AdjustableClock:
         """How many wait by this clock: look at it before turning, lest one begins afterwards."""
         return len(self._sleepers)
 
+    @checked({"seconds": between(0, math.inf)})
     def advance(self, seconds: float) -> None:
         """Turn the clock on, from any thread: indexing, latencies and late callbacks are due.
 
@@ -40,10 +45,8 @@ class AdjustableClock:
             seconds: By so much, at least 0.
 
         Raises:
-            ValueError: It is negative: time does not go back.
+            ConfigurationError: It is negative: time does not go back.
         """
-        if seconds < 0:
-            raise ValueError(f"{seconds} s: a clock is only ever turned on")
         with self._lock:
             self._ahead += seconds
             sleepers = list(self._sleepers)

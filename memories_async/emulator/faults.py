@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Generic, Literal, Protocol, TypeAlias, TypeVar, overload
+from typing import ClassVar, Generic, Literal, Protocol, TypeAlias, TypeVar, overload
 
 import attrs
 
+from memories_async.checks import ConfigurationError, checked
+from memories_async.checks.kinds import COUNT, Kind, Problem, seconds_from, shown
 from memories_async.emulator.http.envelopes import HttpResponse, Reason
-from memories_async.emulator.ledger import matches
-from memories_async.operations import OPERATIONS
+from memories_async.emulator.ledger import OPERATION, matches
 
 Moment: TypeAlias = Literal["headers", "body", "processed"]
 
 
+@checked
 @attrs.frozen
 class Cut:
     """The connection is lost.
@@ -28,6 +30,7 @@ class Cut:
     answer: HttpResponse | None = None
 
 
+@checked({"seconds": seconds_from(0)})
 @attrs.frozen
 class Drip:
     """The answer's body comes byte by byte.
@@ -41,6 +44,7 @@ class Drip:
     answer: HttpResponse | None = None
 
 
+@checked
 @attrs.frozen
 class Raw:
     """These bytes come in place of an HTTP answer, then the connection closes."""
@@ -60,6 +64,45 @@ Effect: TypeAlias = ConnectionEffect | Reason
 """The same, or a refusal that each service says in its own words."""
 
 
+_EFFECTS = (HttpResponse, Cut, Drip, Raw, Hang, Reason)
+
+
+def _effect_problem(name: str, value: str | Effect) -> Problem:
+    answer = getattr(value, "answer", value)
+    match answer:
+        case str() if answer.upper() not in Reason.__members__:
+            names = ", ".join(reason.name for reason in Reason)
+            return f"no reason is called {shown(answer)}: one of {names}"
+        case HttpResponse(chunks=None, file=None):
+            try:
+                answer.payload()
+            except Exception as error:  # a caller's object may raise anything
+                return f"{name} has a body that cannot be sent: {error}"
+        case _:
+            pass
+    return None
+
+
+EFFECT = Kind(
+    f"{', '.join(kind.__name__ for kind in _EFFECTS)} or the name of a Reason",
+    lambda value: isinstance(value, str | Effect),
+    _effect_problem,
+)
+
+
+def _effect(given: Effect | str | None) -> Effect | None:
+    return Reason[given.upper()] if isinstance(given, str) else given
+
+
+@checked(
+    {
+        "operation": OPERATION,
+        "effect": EFFECT,
+        "nth": COUNT,
+        "times": COUNT,
+        "latency": seconds_from(0),
+    }
+)
 @attrs.frozen
 class InjectedFault:
     """What goes wrong, for which requests, and when.
@@ -71,33 +114,32 @@ class InjectedFault:
     Attributes:
         operation: A row of the table (``caption_video_url``), a call (``captions.video``), or
             None for any request.
-        effect: What is sent in place of the real answer; None changes nothing but the latency.
+        effect: What is sent in place of the real answer, or the name of a ``Reason``; None changes
+            nothing but the latency.
         nth: The first matching request that is hit, counting from 1 when the fault is added.
         times: How many matching requests are hit from there on; None is all of them.
         moment: ``"headers"``: at once, while the body is still arriving. ``"body"``: when the
             whole body has arrived and nothing has been done. ``"processed"``: when the work is
             done and billed.
         latency: Seconds to wait at that moment.
+
+    Raises:
+        ConfigurationError: It is none of these, or nothing would go wrong by it.
     """
 
     operation: str | None = None
-    effect: Effect | None = None
+    effect: Effect | None = attrs.field(default=None, converter=_effect)
     nth: int = attrs.field(default=1, kw_only=True)
     times: int | None = attrs.field(default=1, kw_only=True)
     moment: Moment = attrs.field(default="body", kw_only=True)
     latency: float = attrs.field(default=0.0, kw_only=True)
 
     def __attrs_post_init__(self) -> None:
-        check_operation(self.operation)
+        if self.effect is None and not self.latency:
+            raise ConfigurationError("InjectedFault: an effect or a latency is wanted")
         real_answer = isinstance(self.effect, Cut | Drip) and self.effect.answer is None
         if real_answer and self.effect != Cut() and self.moment != "processed":
-            raise ValueError(f"{self.effect} needs an answer, or moment='processed'")
-
-
-def check_operation(operation: str | None) -> None:
-    """Raise ``ValueError`` unless it is a row's name, a call's, or None for any."""
-    if operation is not None and not any(matches(operation, row.name) for row in OPERATIONS):
-        raise ValueError(f"No operation is called {operation!r}")
+            raise ConfigurationError(f"{self.effect} needs an answer, or moment='processed'")
 
 
 class _Countable(Protocol):
@@ -116,6 +158,8 @@ F = TypeVar("F", bound=_Countable)
 
 class Faults(Sequence[F], Generic[F]):
     """The faults that are switched on; for each request the first that is due acts."""
+
+    _wanted: ClassVar[type] = InjectedFault
 
     def __init__(self) -> None:
         self._faults: list[F] = []
@@ -138,7 +182,17 @@ class Faults(Sequence[F], Generic[F]):
         return f"<{type(self).__name__}: {self._faults}>"
 
     def add(self, *faults: F) -> None:
-        """Switch faults on; each counts matching requests from now."""
+        """Switch faults on; each counts matching requests from now.
+
+        Raises:
+            ConfigurationError: One is no fault of this kind.
+        """
+        for fault in faults:
+            if not isinstance(fault, self._wanted):
+                raise ConfigurationError(
+                    f"{type(self).__name__.lower()}.add: {shown(fault)} is no fault; "
+                    f"{self._wanted.__name__}(...) is wanted"
+                )
         self._faults += faults
         self._seen += [0] * len(faults)
 

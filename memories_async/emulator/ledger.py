@@ -10,10 +10,30 @@ from typing import TYPE_CHECKING, Any, overload
 import attrs
 
 from memories_async import _json
+from memories_async.checks import checked
+from memories_async.checks.kinds import Kind, Problem, shown
 from memories_async.operations import OPERATIONS, Operation, Replay
 
 if TYPE_CHECKING:
     from memories_async.emulator.http.envelopes import HttpResponse
+
+
+def named(*rows: Operation[Any], what: str = "operation") -> Kind:
+    """Return the kind of what names one of some rows, or the call of one."""
+    calls = tuple(dict.fromkeys(row.call for row in rows))
+    names = {*calls, *(row.name for row in rows)}
+
+    def problem(name: str, value: str) -> Problem:
+        if value in names:
+            return None
+        return f"No {what} is called {shown(value)}; the calls are {', '.join(calls)}"
+
+    return Kind(f"the name of an {what}", lambda value: isinstance(value, str), problem)
+
+
+OPERATION = named(*OPERATIONS)
+"""A row of the table, or a call. One that is misspelt would match nothing, ever: a test of it
+would pass whatever the application did."""
 
 _LONGEST_VALUE = 4096
 _MOST_CHARACTERS = 16_384
@@ -102,12 +122,22 @@ class RequestLedger(Sequence[LedgerEntry]):
     def __repr__(self) -> str:
         return f"<Ledger: {len(self)} requests, {self.billed()} billed>"
 
+    @checked({"operation": OPERATION})
     def of(self, operation: str) -> list[LedgerEntry]:
-        """Return the requests of a row (``caption_video_url``) or a call (``captions.video``)."""
+        """Return the requests of a row (``caption_video_url``) or a call (``captions.video``).
+
+        Raises:
+            ConfigurationError: No operation is called so.
+        """
         return [entry for entry in self if matches(operation, entry.operation)]
 
+    @checked({"operation": OPERATION})
     def billed(self, operation: str | None = None) -> int:
-        """Count the billed requests, of one row or call or of all."""
+        """Count the billed requests, of one row or call or of all.
+
+        Raises:
+            ConfigurationError: No operation is called so.
+        """
         billed = dict(
             self._billed
         )  # a copy made in one step: the emulator's thread goes on counting

@@ -7,43 +7,49 @@ import contextlib
 import functools
 import hashlib
 import logging
+import math
 import mimetypes
 import os
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping, MutableMapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Self, TypeVar, TypeVarTuple, Unpack
+from typing import TYPE_CHECKING, Literal, Self, TypeVar, TypeVarTuple, Unpack, cast
 
 import anyio
 from aiohttp import web
 from anyio import CapacityLimiter, to_thread
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
-from memories_async.checks import checked
+from memories_async.checks import ConfigurationError, checked
 from memories_async.checks.kinds import (
+    ASYNC_HOOK,
     COUNT,
     FREE_TEXT,
     PORT,
     SECONDS,
     SECRET,
+    Kind,
+    Problem,
     instance_of,
     seconds_from,
+    shown,
     with_methods,
 )
+from memories_async.checks.parameters import between
 from memories_async.emulator.answers import Answers
 from memories_async.emulator.callbacks import Callbacks
 from memories_async.emulator.clock import AdjustableClock
 from memories_async.emulator.context import Context, Timing
 from memories_async.emulator.engines.installed import default_engine
-from memories_async.emulator.faults import Faults, InjectedFault, check_operation
+from memories_async.emulator.faults import Faults, InjectedFault
 from memories_async.emulator.folder import kept, temporary
 from memories_async.emulator.handlers.file_checks import CAPTION_VIDEO_BYTES, MB
 from memories_async.emulator.http.app import App
-from memories_async.emulator.http.auth import Keys, RateLimit, RateLimiter, is_loopback
-from memories_async.emulator.http.outbound import OutboundClient
+from memories_async.emulator.http.auth import Keys, RateLimit, RateLimiter, RateLimits, is_loopback
+from memories_async.emulator.http.outbound import OutboundClient, is_http
 from memories_async.emulator.http.protocol_log import ProtocolLog
-from memories_async.emulator.ledger import RequestLedger
+from memories_async.emulator.ledger import OPERATION, RequestLedger
 from memories_async.emulator.recording.recorder import Recorder
 from memories_async.emulator.recording.recordings import Recordings
 from memories_async.emulator.recording.replayer import Replayer
@@ -59,6 +65,26 @@ T = TypeVar("T")
 Arguments = TypeVarTuple("Arguments")
 
 _DISK_THREADS = 4
+_LATENCY = seconds_from(0)
+
+
+def _latencies_problem(name: str, value: object) -> Problem:
+    if not isinstance(value, Mapping):
+        return None
+    problems = (
+        OPERATION.problem(name, operation)
+        if OPERATION.fits(operation) and _LATENCY.fits(seconds)
+        else f"{name}[{shown(operation)}] is {shown(seconds)}; {_LATENCY.wanted} is wanted"
+        for operation, seconds in cast("Mapping[object, object]", value).items()
+    )
+    return next(filter(None, problems), None)
+
+
+_LATENCIES = Kind(
+    f"{_LATENCY.wanted}, or a mapping of calls to such,",
+    lambda value: isinstance(value, Mapping) or _LATENCY.fits(value),
+    _latencies_problem,
+)
 
 
 class Emulator:
@@ -104,6 +130,11 @@ class Emulator:
         answers: What a test chooses to be answered in place of the engine.
         clock: The emulator's time, which a test may turn on: ``emulator.clock.advance(60)``.
         callbacks: What was posted to callback addresses, and what goes wrong there on request.
+
+    Raises:
+        ConfigurationError: An option is wrong, or does not go with the others. So is whatever is
+            wrong with a fault, a chosen answer or a condition: it is said when that is made, for
+            a test in which nothing went wrong would pass.
     """
 
     @checked(
@@ -147,13 +178,18 @@ class Emulator:
         sleep: Callable[[float], Awaitable[object]] | None = None,
     ) -> None:
         if not is_loopback(host) and not (allow_remote and api_key and caption_key):
-            raise ValueError(
-                f"{host} is not loopback: it needs allow_remote=True, api_key and caption_key"
+            raise ConfigurationError(
+                f"{host} is not loopback: it needs allow_remote=True, api_key and caption_key "
+                "(of the command: --allow-remote, and the key in MEMORIES_EMULATOR_KEY)"
             )
         if record is not None and replay is not None:
-            raise ValueError("record and replay are for two runs, one after the other")
+            raise ConfigurationError("record and replay are for two runs, one after the other")
         if upstream is not None and record is None:
-            raise ValueError("upstream is where requests are sent on to while they are recorded")
+            raise ConfigurationError(
+                "upstream is where requests are sent on to while they are recorded"
+            )
+        if upstream is not None and not is_http(upstream):
+            raise ConfigurationError("upstream is no http(s) address")  # it may hold a login
         self._record = None if record is None else Recordings(Path(record))
         self._upstream = upstream
         self._replay = None if replay is None else Recordings(Path(replay))
@@ -166,7 +202,7 @@ class Emulator:
         sleep = self.clock.sleep if sleep is None else sleep
         self._timing = Timing(index_seconds)
         self._index_seconds = index_seconds
-        self._limits: dict[Bucket, RateLimit] = dict(limits or {})
+        self._limits = RateLimits(limits or {})
         self._engine = engine
         self._address = host, port
         self._folder = folder
@@ -203,7 +239,7 @@ class Emulator:
         return self._url
 
     @property
-    def limits(self) -> dict[Bucket, RateLimit]:
+    def limits(self) -> MutableMapping[Bucket, RateLimit]:
         """The rate limits in force, per account; change them at any time."""
         return self._limits
 
@@ -216,10 +252,8 @@ class Emulator:
         return self._timing.latency
 
     @latency.setter
+    @checked({"seconds": _LATENCIES})
     def latency(self, seconds: float | Mapping[str, float]) -> None:
-        if isinstance(seconds, Mapping):
-            for operation in seconds:
-                check_operation(operation)
         self._timing.latency = seconds
 
     @property
@@ -228,9 +262,11 @@ class Emulator:
         return self._timing.index_seconds
 
     @index_seconds.setter
+    @checked({"seconds": _LATENCY})
     def index_seconds(self, seconds: float) -> None:
         self._timing.index_seconds = seconds
 
+    @checked({"count": between(0, math.inf), "operation": OPERATION})
     def assert_billed(self, count: int, operation: str | None = None) -> None:
         """Fail, and show the ledger, unless so many requests were billed.
 
@@ -240,8 +276,8 @@ class Emulator:
 
         Raises:
             AssertionError: More or fewer were billed.
+            ConfigurationError: No operation is called so.
         """
-        check_operation(operation)
         billed = self.ledger.billed(operation)
         of = f" of {operation}" if operation else ""
         if billed != count:
@@ -283,6 +319,7 @@ class Emulator:
             portal.call(self.stop)
             self._end_portal()
 
+    @checked({"function": ASYNC_HOOK})
     def call(self, function: Callable[[Unpack[Arguments]], Awaitable[T]], *args: *Arguments) -> T:
         """Run a coroutine function of the emulator's from blocking code: ``with Emulator()``.
 
@@ -373,6 +410,7 @@ class Emulator:
         self._url = ""
         await self._cleanup.aclose()
 
+    @checked
     def add_asset(self, path: str | os.PathLike[str]) -> str:
         """Copy a file into the asset store, as an upload to the service would.
 

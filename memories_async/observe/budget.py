@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from types import TracebackType
-from typing import Any, Self, cast
+from typing import Any, Self
 
-from memories_async.checks.kinds import shown
 from memories_async.errors import BudgetExceeded, ConfigurationError
-from memories_async.observe.prices import ARITHMETIC, PRICES
-from memories_async.operations import OPERATIONS, Operation, Replay
+from memories_async.observe.prices import ARITHMETIC, amount, prices_with
+from memories_async.operations import Operation, Replay
 
 
 class Budget:
@@ -32,16 +31,8 @@ class Budget:
         open_scope: Callable[[Budget], None],
         close_scope: Callable[[Budget], None],
     ) -> None:
-        self.dollars = _amount("dollars", dollars)
-        given: Mapping[str, float | Decimal] = {} if prices is None else prices
-        if not isinstance(given, Mapping):
-            raise ConfigurationError(
-                f"budget: prices is {shown(given)}; a mapping of calls to dollars is wanted"
-            )
-        if unknown := set(given) - {operation.call for operation in OPERATIONS}:
-            raise ConfigurationError(f"budget: prices names {unknown.pop()!r}, which is no call")
-        own = {name: _amount(f"prices[{name!r}]", price) for name, price in given.items()}
-        self._prices = {**PRICES, **own}
+        self.dollars = amount(dollars, "budget: dollars")
+        self._prices = prices_with(prices, "budget")
         self._lock = threading.Lock()
         self._spent = Decimal(0)
         self._open_scope = open_scope
@@ -120,21 +111,6 @@ class Budget:
         traceback: TracebackType | None,
     ) -> None:
         self.__exit__(kind, error, traceback)
-
-
-def _amount(name: str, value: object) -> Decimal:
-    # A float is taken as it is written: 0.1 is a tenth, not 0.1000000000000000055.
-    try:
-        if isinstance(value, bool):
-            raise TypeError
-        amount = Decimal(str(value)) if isinstance(value, float) else Decimal(cast("int", value))
-    except (TypeError, ValueError, InvalidOperation):
-        amount = Decimal("NaN")
-    if not amount.is_finite() or amount < 0:
-        raise ConfigurationError(
-            f"budget: {name} is {shown(value)}; a number of dollars from 0 is wanted"
-        )
-    return amount
 
 
 def reserve(budgets: Sequence[Budget], operation: Operation[Any]) -> Sequence[Budget]:

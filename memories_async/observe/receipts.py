@@ -18,10 +18,10 @@ import attrs
 from memories_async import _json
 from memories_async._lines import lines
 from memories_async.checks import checked
-from memories_async.checks.kinds import MAPPING
+from memories_async.checks.kinds import MAPPING, shown
 from memories_async.errors import ConfigurationError
 from memories_async.observe.events import AttemptEnded, Charged, Event, RequestLeaving
-from memories_async.observe.prices import PRICES, dollars_for
+from memories_async.observe.prices import dollars_for, prices_with
 
 log = logging.getLogger("memories_async")
 
@@ -245,7 +245,7 @@ class Total:
 
 @checked({"prices": attrs.evolve(MAPPING, wanted="a mapping of calls to dollars")})
 def totals(
-    receipts: Iterable[Receipt], prices: Mapping[str, Decimal] | None = None
+    receipts: Iterable[Receipt], prices: Mapping[str, float | Decimal] | None = None
 ) -> Iterator[Total]:
     """Sum receipts by day, operation and status.
 
@@ -256,17 +256,19 @@ def totals(
     Raises:
         ConfigurationError: An argument is none of these.
     """
-    known = {**PRICES, **(prices or {})}
-    counts: collections.Counter[tuple[str, str, ReceiptStatus]] = collections.Counter(
-        (_utc(receipt.time).date().isoformat(), receipt.operation, receipt.status)
-        for receipt in receipts
-    )
-    for (day, operation, status), count in sorted(counts.items()):
-        price = known.get(operation)
-        yield Total(
+    known = prices_with(prices, "totals")
+    counts: collections.Counter[tuple[str, str, ReceiptStatus]] = collections.Counter()
+    for receipt in receipts:
+        if not isinstance(receipt, Receipt):
+            raise ConfigurationError(f"totals: {shown(receipt)} is among them; receipts are wanted")
+        counts[_utc(receipt.time).date().isoformat(), receipt.operation, receipt.status] += 1
+    return (
+        Total(
             day=day,
             operation=operation,
             status=status,
             count=count,
-            dollars=None if price is None else dollars_for(count, price),
+            dollars=None if (price := known.get(operation)) is None else dollars_for(count, price),
         )
+        for (day, operation, status), count in sorted(counts.items())
+    )

@@ -7,18 +7,22 @@ test that asks for it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+import inspect
+from collections.abc import Collection, Iterator
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 if TYPE_CHECKING:
     from memories_async import Memories
-    from memories_async.emulator import Emulator
+    from memories_async.emulator import Emulator, InjectedFault
     from memories_async.sync import Memories as BlockingMemories
 
 KEY = "a-key-for-tests"
 """What stands in ``MEMORIES_API_KEY`` and ``MEMORIES_CAPTION_KEY``; the emulator takes any."""
+
+MARKER = "memories_fault(operation, effect, *, nth=1, times=1, moment='body', latency=0.0)"
+"""The marker, as InjectedFault takes it; written out, for that comes only with the emulator."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -35,9 +39,19 @@ def pytest_configure(config: pytest.Config) -> None:
     """Announce the marker."""
     config.addinivalue_line(
         "markers",
-        "memories_fault(operation, reason, *, nth=1, times=1, ...): "
-        "let a call fail in the emulator; reason is an effect, or the name of a Reason",
+        f"{MARKER}: let a call fail in the emulator; what it takes is what InjectedFault takes, "
+        "and effect may be the name of a Reason",
     )
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Refuse the marker on a test that has no emulator: nothing would go wrong there."""
+    fixtures: Collection[str] = getattr(item, "fixturenames", ())
+    if "memories_emulator" not in fixtures and item.get_closest_marker("memories_fault"):
+        raise pytest.UsageError(
+            "memories_fault: the test uses neither memories_emulator nor a client of it; "
+            "where it is only needed behind it: @pytest.mark.usefixtures('memories_emulator')"
+        )
 
 
 @pytest.fixture(scope="session")
@@ -68,7 +82,7 @@ def memories_emulator(
     monkeypatch.setenv("MEMORIES_API_KEY", KEY)
     monkeypatch.setenv("MEMORIES_CAPTION_KEY", KEY)
     for mark in request.node.iter_markers("memories_fault"):
-        emulator.faults.add(_fault(*mark.args, **mark.kwargs))
+        emulator.faults.add(_fault(mark))
     yield emulator
     emulator.reset()
 
@@ -111,13 +125,12 @@ def _engine(name: str) -> Any:
             raise pytest.UsageError(f"memories_engine is {name!r}: 'hash' or 'pixels' is wanted")
 
 
-def _fault(operation: str | None = None, effect: Any = None, **options: Any) -> Any:
-    from memories_async.emulator import InjectedFault, Reason
+def _fault(mark: pytest.Mark) -> InjectedFault:
+    from memories_async.emulator import InjectedFault
+    from memories_async.errors import ConfigurationError
 
-    if isinstance(effect, str):
-        try:
-            effect = Reason[effect.upper()]
-        except KeyError:
-            names = ", ".join(reason.name for reason in Reason)
-            raise pytest.UsageError(f"no reason is called {effect!r}: one of {names}") from None
-    return InjectedFault(operation, effect, **options)
+    try:
+        inspect.signature(InjectedFault).bind(*mark.args, **mark.kwargs)
+        return InjectedFault(*mark.args, **mark.kwargs)
+    except (ConfigurationError, TypeError) as error:
+        raise pytest.UsageError(f"{MARKER}: {error}") from None

@@ -458,6 +458,14 @@ def test_a_damaged_job_can_be_removed(
     assert list(path.parent.iterdir()) == []
 
 
+@pytest.mark.parametrize(("option", "value"), [("--max-items", 2), ("--max-cost", 0)])
+def test_a_dry_run_says_what_it_does_not_heed(account, run: Run, images, option, value, capsys):
+    assert run("embed", images, "--dry-run", option, value) == Exit.DONE
+    assert f"{option} is for a run: this is all that there is to send" in capsys.readouterr().err
+    assert run("embed", images, "--dry-run") == Exit.DONE
+    assert "is for a run" not in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("extension", ["csv", "jsonl", "parquet"])
 def test_export(account: Emulator, run: Run, home: Path, images: Path, extension: str, capsys):
     run("embed", images, "--quiet")

@@ -101,3 +101,13 @@ def test_the_package_is_the_command_line(module: str):
     command = [sys.executable, "-W", "error", "-m", module, "--version"]
     ended = subprocess.run(command, capture_output=True, text=True, check=True)
     assert (ended.stdout, ended.stderr) == (f"{__version__}\n", "")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device of Linux")
+def test_a_version_that_cannot_be_printed_is_a_line():
+    with Path("/dev/full").open("w") as full:
+        command = [sys.executable, "-m", "memories_async.cli", "--version"]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == Exit.FAILED
+    [line] = done.stderr.splitlines()
+    assert line.startswith("memories-async: stdout cannot be written: ")

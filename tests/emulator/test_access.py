@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import aiohttp
 import pytest
 
+from memories_async import ConfigurationError
 from memories_async.emulator import Emulator, RateLimit
 from memories_async.emulator.http.auth import is_loopback, names_loopback
 from memories_async.operations import Bucket
@@ -111,7 +114,7 @@ async def test_a_foreign_host_header_is_refused(
     [{}, {"allow_remote": True}, {"api_key": "a", "caption_key": "b"}],
 )
 def test_other_hosts_need_permission_and_keys(options: dict[str, object]) -> None:
-    with pytest.raises(ValueError, match="is not loopback"):
+    with pytest.raises(ConfigurationError, match="is not loopback"):
         Emulator(KnownEngine(), host="0.0.0.0", **options)
 
 
@@ -194,3 +197,39 @@ async def test_no_limit_by_default(client: aiohttp.ClientSession, emulator: Emul
     emulator.limits[Bucket.IMAGE_UPLOAD] = RateLimit(1)
     await post(client, LIBRARY, body_for(LIBRARY))
     assert (await post(client, LIBRARY, body_for(LIBRARY)))["code"] == "0429"
+
+
+@pytest.mark.parametrize(
+    ("bucket", "limit"), [("search", RateLimit(1)), (Bucket.SEARCH, 3), (Bucket.SEARCH, RateLimit)]
+)
+def test_a_limit_that_would_limit_nothing_is_refused(
+    engine: KnownEngine, bucket: Any, limit: Any
+) -> None:
+    limits = Emulator(engine).limits
+    with pytest.raises(ConfigurationError, match="a RateLimit of a Bucket is wanted"):
+        limits[bucket] = limit
+    with pytest.raises(ConfigurationError, match="a RateLimit of a Bucket is wanted"):
+        limits.update({bucket: limit})
+    with pytest.raises(ConfigurationError, match="a RateLimit of a Bucket is wanted"):
+        Emulator(engine, limits={bucket: limit})
+    assert not limits
+
+
+@pytest.mark.parametrize(("count", "seconds"), [(-1, 1), (1.5, 1), (1, 0), (1, "1")])
+def test_a_limit_of_wrong_numbers_is_refused(count: Any, seconds: Any) -> None:
+    with pytest.raises(ConfigurationError, match="RateLimit: "):
+        RateLimit(count, seconds)
+
+
+@pytest.mark.parametrize("option", ["fetch_hosts", "callback_hosts"])
+@pytest.mark.parametrize("host", ["a b", "https://example.com", "me@example.com", "example.com:80"])
+def test_a_host_that_would_allow_nothing_is_refused(option: str, host: str) -> None:
+    options: dict[str, Any] = {option: [host]}
+    with pytest.raises(ConfigurationError, match=f"{option} names .* a host's name or address"):
+        Emulator(KnownEngine(), **options)
+
+
+@pytest.mark.parametrize("upstream", ["notaurl", "", "ftp://example.com", "http://[::1"])
+def test_an_upstream_that_is_no_address_is_refused(upstream: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"is no http\(s\) address|is empty"):
+        Emulator(KnownEngine(), record="recordings", upstream=upstream)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from typing import Any
 
 import aiohttp
 import pytest
 
-from memories_async import Memories
+from memories_async import ConfigurationError, Memories
 from memories_async.callbacks import CallbackInbox, MemoryStore, asgi_app, wsgi_app
 from memories_async.emulator import CallbackFault, Emulator, Held, Late
 from memories_async.models import Caption, Clip, TokenUsage
@@ -182,7 +183,7 @@ def test_no_call_is_left_out() -> None:
 def test_a_wrong_field_is_refused_for_every_row(emulator_of_hashes: Emulator) -> None:
     for row in OPERATIONS:
         if row.result is not type(None):
-            with pytest.raises((TypeError, ValueError)):
+            with pytest.raises(ConfigurationError):
                 emulator_of_hashes.answers.add(row.name, no_such_field=1)
 
 
@@ -194,34 +195,104 @@ def emulator_of_hashes() -> Emulator:
 
 
 @pytest.mark.parametrize(
-    ("operation", "value", "error", "message"),
+    ("operation", "value", "message"),
     [
-        ("captions.video", {"txt": "x"}, TypeError, "has no field 'txt'; it has text, tokens"),
-        ("captions.video", {}, TypeError, "Caption needs text"),
-        ("captions.video", {"text": 5}, TypeError, "text is 5; str is wanted"),
-        ("captions.video", "A rabbit.", TypeError, "a Caption or its fields are wanted"),
-        ("captions.video", {"text": "x", "tokens": 5}, TypeError, "tokens is 5; TokenUsage"),
-        ("captions.song", {"text": "x"}, ValueError, "No operation is called 'captions.song'"),
-        ("assets.upload", {"asset_id": "x"}, ValueError, "name one of upload_asset, sign_upload"),
-        ("library.search_clips", {"score": 1}, TypeError, "a list of Clip is wanted"),
-        ("library.search_clips", [{"score": 1.0}], TypeError, "Clip needs start_time"),
-        ("library.add_images", [{"id": True}], TypeError, "id is True; int is wanted"),
-        ("embeddings.image", {"vector": ["a"]}, TypeError, "vector is 'a'; float is wanted"),
-        ("library.download", "x", TypeError, "its bytes are wanted"),
-        ("library.delete_videos", {"x": 1}, TypeError, "returns nothing"),
-        ("library.video", {"video_no": "V", "duration": "5"}, TypeError, "float is wanted"),
+        ("captions.video", {"txt": "x"}, "has no field 'txt'; it has text, tokens"),
+        ("captions.video", {}, "Caption needs text"),
+        ("captions.video", {"text": 5}, "text is 5; a text is wanted"),
+        ("captions.video", "A rabbit.", "a Caption or its fields are wanted"),
+        ("captions.video", {"text": "x", "tokens": 5}, "tokens is 5; TokenUsage"),
+        ("captions.song", {"text": "x"}, "No operation is called 'captions.song'"),
+        ("assets.upload", {"asset_id": "x"}, "name one of upload_asset, sign_upload"),
+        ("library.search_clips", {"score": 1}, "a list of Clip is wanted"),
+        ("library.search_clips", [{"score": 1.0}], "Clip needs start_time"),
+        ("library.add_images", [{"id": True}], "id is True; a whole number is wanted"),
+        ("embeddings.image", {"vector": ["a"]}, r"vector\[0\] is 'a'; a number is wanted"),
+        ("library.download", "x", "its bytes are wanted"),
+        ("library.delete_videos", {"x": 1}, "returns nothing"),
+        (
+            "library.video",
+            {"video_no": "V", "duration": "5"},
+            "duration is '5'; a number is wanted",
+        ),
+        # What JSON, or the client's own reading of the answer, has no place for.
+        ("captions.image", {"text": "a \ud83d"}, "a lone surrogate"),
+        ("captions.image", {"text": "x", "tokens": {"input": 2**70}}, "input is too large"),
+        ("library.video", {"video_no": "V", "duration": float("inf")}, "a finite number"),
+        ("library.video", {"video_no": ""}, "video_no is empty, which no identifier is"),
+        ("library.video", {"video_no": "V", "tags": ["zoo", "\udc80"]}, "a lone surrogate"),
+        (
+            "library.search_clips",
+            [{"start_time": 1, "end_time": 2, "score": float("nan")}],
+            "score is nan; a finite number is wanted",
+        ),
+        ("embeddings.image", {"vector": [0.5, float("nan")]}, r"vector\[1\] is nan"),
+        ("embeddings.image", {"vector": [1e39]}, "a finite number is wanted"),
+        ("embeddings.image", {"vector": []}, "vector is empty"),
     ],
 )
 def test_a_wrong_answer_is_refused_when_it_is_chosen(
     emulator_of_hashes: Emulator,
     operation: str,
     value: object,
-    error: type[Exception],
     message: str,
 ) -> None:
-    with pytest.raises(error, match=message):
+    with pytest.raises(ConfigurationError, match=message):
         emulator_of_hashes.answers.add(operation, value)
     assert len(emulator_of_hashes.answers) == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"times": 0}, "times is 0; a whole number from 1 is wanted"),
+        ({"times": -1}, "times is -1; a whole number from 1 is wanted"),
+        ({"when": "q"}, "when is 'q'; a mapping of the request's fields or a function"),
+        ({"when": {"user_promt": "q"}}, "sends no field 'user_promt'; those that it sends: "),
+        ({"when": {"taken_since": MOMENT}}, "sends no field 'taken_since'"),
+        ({"when": lambda entry: entry}, None),
+    ],
+)
+def test_an_answer_that_would_never_be_given_is_refused(
+    emulator_of_hashes: Emulator, options: dict[str, Any], message: str | None
+) -> None:
+    refused = pytest.raises(ConfigurationError, match=message) if message else nullcontext()
+    with refused:
+        emulator_of_hashes.answers.add("captions.image", text="x", **options)
+    assert len(emulator_of_hashes.answers) == (message is None)
+
+
+async def _async_condition(entry: object) -> bool:
+    return False
+
+
+def test_a_condition_that_nobody_would_await_is_refused(emulator_of_hashes: Emulator) -> None:
+    """Its coroutine would be true of every request."""
+    condition: Any = _async_condition
+    with pytest.raises(ConfigurationError, match="when is an async function"):
+        emulator_of_hashes.answers.add("captions.image", text="x", when=condition)
+
+
+async def test_conditions_in_the_names_of_the_sdk(emulator: Emulator) -> None:
+    """And of values that a form says as text."""
+    answers = emulator.answers
+    answers.add("captions.image", text="red", when={"prompt": "Which colour?", "thinking": True})
+    answers.add("library.search_similar", [], when={"similarity": 0.5})
+    answers.add("library.search", [], when={"query": "zoo", "camera_model": "X100", "top_k": 3})
+    answers.add("library.videos", [{"video_no": "VI1"}], when={"name": "film"})
+    answers.add("embeddings.text", [{"vector": [0.5]}], when={"texts": ["a"]})
+    answers.add("library.add_images", [{"id": 7}], when={"latitude": 1.0, "tags": ["a", "b"]})
+    async with client_for(emulator) as client:
+        caption = await client.captions.image(PNG, "Which colour?", thinking=True)
+        await client.library.search_similar(PNG, similarity=0.5)
+        await client.library.search("zoo", camera_model="X100", top_k=3)
+        numbers = [video.video_no async for video in client.library.videos(name="film")]
+        [embedding] = await client.embeddings.text(["a"])
+        [image] = await client.library.add_images(
+            [PNG], latitude=1.0, longitude=2.0, tags=["a", "b"]
+        )
+        assert (await client.captions.image(PNG, "Which colour?")).text != "red"
+    assert (caption.text, numbers, len(embedding.vector), image.id) == ("red", ["VI1"], 1, 7)
 
 
 async def test_a_chosen_answer_does_not_hide_a_bad_request(
@@ -283,10 +354,31 @@ def test_a_clock_is_never_turned_back(emulator_of_hashes: Emulator) -> None:
     before = emulator_of_hashes.clock()
     emulator_of_hashes.clock.advance(60)
     assert emulator_of_hashes.clock() - before >= 60
-    with pytest.raises(ValueError, match="only ever turned on"):
-        emulator_of_hashes.clock.advance(-1)
+    for seconds in (-1, float("nan"), float("inf"), "60"):
+        with pytest.raises(ConfigurationError, match="seconds"):
+            emulator_of_hashes.clock.advance(seconds)
     emulator_of_hashes.clock.reset()
     assert abs(emulator_of_hashes.clock() - time.time()) < 30
+
+
+LATENCIES: tuple[Any, ...] = (
+    *("2", -1, float("nan"), None),
+    *({"embeddings.imgae": 1}, {"embeddings.image": "2"}, {"embeddings.image": -1}, {1: 1}),
+)
+
+
+@pytest.mark.parametrize("seconds", LATENCIES, ids=repr)
+def test_a_latency_that_is_none_is_refused(emulator_of_hashes: Emulator, seconds: Any) -> None:
+    with pytest.raises(ConfigurationError, match=r"Emulator\.latency: "):
+        emulator_of_hashes.latency = seconds
+    assert emulator_of_hashes.latency == 0
+
+
+@pytest.mark.parametrize("seconds", ["2", -1, float("nan"), None])
+def test_an_index_time_that_is_none_is_refused(emulator_of_hashes: Emulator, seconds: Any) -> None:
+    with pytest.raises(ConfigurationError, match="a number of seconds from 0 is wanted"):
+        emulator_of_hashes.index_seconds = seconds
+    assert emulator_of_hashes.index_seconds == 0
 
 
 # --- callbacks without a port -----------------------------------------------------------------

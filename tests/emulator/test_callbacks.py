@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import re
+from collections.abc import Callable
 
 import aiohttp
 import pytest
 
+from memories_async import ConfigurationError
 from memories_async.emulator import (
     CallbackFault,
     Dropped,
@@ -14,12 +17,16 @@ from memories_async.emulator import (
     Emulator,
     Forged,
     Held,
+    InjectedFault,
     Late,
     Overtaken,
     Posted,
+    Reason,
     Repeated,
     Rewritten,
 )
+from memories_async.emulator.callbacks import CALLING_BACK
+from memories_async.emulator.handlers.validation import FIELDS
 from tests.emulator.conftest import (
     MP4,
     KnownEngine,
@@ -171,5 +178,53 @@ async def test_what_nobody_took_has_no_status(
 
 
 def test_a_fault_names_a_call() -> None:
-    with pytest.raises(ValueError, match=r"No operation is called 'captions\.sing'"):
+    with pytest.raises(ConfigurationError, match=r"is called 'captions\.sing'; the calls are"):
         CallbackFault("captions.sing", Dropped())
+    with pytest.raises(ConfigurationError, match=r"No operation with a callback is called"):
+        CallbackFault("captions.image", Dropped())
+
+
+def test_every_operation_with_a_callback_may_have_a_fault() -> None:
+    taking = {
+        name for name, fields in FIELDS.items() if any(field.name == "callback" for field in fields)
+    }
+    assert {row.name for row in CALLING_BACK} == taking
+
+
+@pytest.mark.parametrize(
+    ("make", "wanted"),
+    [
+        (lambda: CallbackFault(None, "dropped"), "effect is 'dropped'; Early or Late"),
+        (lambda: CallbackFault(None, Dropped), "effect is <class"),
+        (lambda: CallbackFault(None, Dropped(), nth=0), "nth is 0; a whole number from 1"),
+        (lambda: CallbackFault(None, Dropped(), times=0), "times is 0; a whole number from 1"),
+        (lambda: Late(-1), "a number of seconds from 0 is wanted"),
+        (lambda: Repeated(0), "a whole number from 1 is wanted"),
+        (lambda: Rewritten({"status": -1}), "a function is wanted"),
+        (lambda: Forged(None, "no"), "True or False is wanted"),
+    ],
+)
+def test_what_could_never_go_wrong_is_refused(make: Callable[[], object], wanted: str) -> None:
+    with pytest.raises(ConfigurationError, match=re.escape(wanted)):
+        make()
+
+
+async def _async_function(url: str, body: bytes) -> int:
+    return 200
+
+
+@pytest.mark.parametrize(
+    ("method", "given", "wanted"),
+    [
+        ("add", InjectedFault(None, Reason.KEY), "CallbackFault(...) is wanted"),
+        ("deliver_to", "x", "a function is wanted"),
+        ("deliver_to", _async_function, "which is never awaited"),
+        ("deliver_to_wsgi", _async_function, "which is never awaited"),
+        ("deliver_to_asgi", None, "an async function is wanted"),
+    ],
+)
+async def test_what_callbacks_are_given_is_checked_at_once(
+    emulator: Emulator, method: str, given: object, wanted: str
+) -> None:
+    with pytest.raises(ConfigurationError, match=re.escape(wanted)):
+        getattr(emulator.callbacks, method)(given)

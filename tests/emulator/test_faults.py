@@ -5,15 +5,22 @@ from __future__ import annotations
 import asyncio
 import gzip
 import itertools
-from collections.abc import AsyncIterator
+import math
+import re
+from collections.abc import AsyncIterator, Callable
+from typing import Any
 
 import aiohttp
 import pytest
 
+from memories_async import ConfigurationError
 from memories_async.emulator import (
+    CallbackFault,
     Cut,
     Drip,
+    Dropped,
     Emulator,
+    Faults,
     Hang,
     HttpResponse,
     InjectedFault,
@@ -93,13 +100,61 @@ async def test_nth_and_times(client: aiohttp.ClientSession, emulator: Emulator) 
 
 
 def test_faults_that_make_no_sense_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"No operation is called 'captions\.film'"):
+    with pytest.raises(ConfigurationError, match=r"No operation is called 'captions\.film'"):
         InjectedFault("captions.film", Hang())
     for effect in Drip(), Cut("half"), Cut("status"):
-        with pytest.raises(ValueError, match="needs an answer, or moment='processed'"):
+        with pytest.raises(ConfigurationError, match="needs an answer, or moment='processed'"):
             InjectedFault(None, effect)
     InjectedFault(None, Cut("half", HttpResponse(body={})))
     InjectedFault(None, Drip(), moment="processed")
+
+
+@pytest.mark.parametrize(
+    ("make", "wanted"),
+    [
+        (lambda: InjectedFault(), "an effect or a latency is wanted"),
+        (lambda: InjectedFault("captions.image", None), "an effect or a latency is wanted"),
+        (lambda: InjectedFault(None, "no_credit"), "no reason is called 'no_credit': one of BAD"),
+        (lambda: InjectedFault(None, 402), "effect is 402; HttpResponse, Cut, Drip, Raw, Hang"),
+        (lambda: InjectedFault(None, Cut), "or the name of a Reason is wanted"),
+        (lambda: InjectedFault(None, Hang(), nth=0), "nth is 0; a whole number from 1"),
+        (lambda: InjectedFault(None, Hang(), nth=1.5), "nth is 1.5; a whole number from 1"),
+        (lambda: InjectedFault(None, Hang(), times=0), "times is 0; a whole number from 1"),
+        (lambda: InjectedFault(None, Hang(), times=-1), "times is -1; a whole number from 1"),
+        (lambda: InjectedFault(None, Hang(), moment="procesed"), "one of headers, body, processed"),
+        (lambda: InjectedFault(None, latency=math.nan), "a number of seconds from 0 is wanted"),
+        (lambda: InjectedFault(None, latency=-3), "a number of seconds from 0 is wanted"),
+        (lambda: InjectedFault(None, latency="3"), "a number of seconds from 0 is wanted"),
+        (lambda: InjectedFault(None, HttpResponse(body={"a": object()})), "cannot be sent"),
+        (lambda: InjectedFault(None, Cut("half", HttpResponse(body=2**70))), "cannot be sent"),
+        (lambda: Cut("hafl"), "after is one of nothing, status, half"),
+        (lambda: Cut("half", {"code": 0}), "HttpResponse is wanted"),
+        (lambda: Drip(-1), "a number of seconds from 0 is wanted"),
+        (lambda: Raw("text"), "bytes is wanted"),
+        (lambda: HttpResponse(status="500"), "a whole number is wanted"),
+        (lambda: HttpResponse(headers={"Retry-After": 3}), "lines of text are wanted"),
+        (lambda: HttpResponse(headers={"A": "b\r\nC: d"}), "lines of text are wanted"),
+        (lambda: gateway(999), "an HTTP status, e.g. 503 is wanted"),
+    ],
+)
+def test_a_fault_that_would_inject_nothing_is_refused(
+    make: Callable[[], object], wanted: str
+) -> None:
+    """Else a test of what an application does about it passes, and nothing went wrong in it."""
+    with pytest.raises(ConfigurationError, match=re.escape(wanted)):
+        make()
+
+
+@pytest.mark.parametrize("given", ["x", Reason.KEY, None, CallbackFault(None, Dropped())])
+def test_what_is_no_fault_is_not_switched_on(given: Any) -> None:
+    faults: Faults[InjectedFault] = Faults()
+    with pytest.raises(ConfigurationError, match=r"InjectedFault\(\.\.\.\) is wanted"):
+        faults.add(InjectedFault(None, Reason.KEY), given)
+    assert list(faults) == []
+
+
+def test_a_reason_by_its_name() -> None:
+    assert InjectedFault(None, "no_credits").effect is Reason.NO_CREDITS
 
 
 # --- what is answered -------------------------------------------------------------------------

@@ -7,10 +7,12 @@ import base64
 import hashlib
 import itertools
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import pytest
 
+from memories_async import ConfigurationError
 from memories_async.emulator import Emulator, FileEntry, ledger
 from memories_async.operations import CAPTION_IMAGE_BASE64, EMBED_IMAGE_FILE, Operation
 from tests.emulator.conftest import (
@@ -103,6 +105,16 @@ async def test_views(client: aiohttp.ClientSession, emulator: Emulator) -> None:
     assert (len(ledger), ledger.billed()) == (0, 0)
     await add_video(client)
     assert [(entry.number, entry.complete) for entry in ledger] == [(4, True)]
+
+
+@pytest.mark.parametrize("operation", ["embeddings.imgae", "", "captions", 3])
+def test_a_misspelt_operation_is_refused(operation: Any) -> None:
+    """Else "nothing was sent" is found of every application."""
+    for ask in ledger.RequestLedger().of, ledger.RequestLedger().billed:
+        with pytest.raises(
+            ConfigurationError, match=r"No operation is called|the name of an operation is wanted"
+        ):
+            ask(operation)
 
 
 async def test_long_texts_are_shortened(client: aiohttp.ClientSession, emulator: Emulator) -> None:

@@ -12,6 +12,7 @@ import threading
 import time as clock
 from decimal import Decimal, localcontext
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,7 +20,7 @@ from memories_async import CallOptions, ConfigurationError
 from memories_async.cli import main as command_line
 from memories_async.emulator import Cut, Emulator, InjectedFault, Reason, gateway
 from memories_async.emulator.engines.hashing import HashEngine
-from memories_async.observe import Receipts, read_receipts, totals
+from memories_async.observe import Receipt, Receipts, read_receipts, totals
 from memories_async.sync import Memories as BlockingMemories
 from tests import forks
 from tests.faults.conftest import PNG, Stage, caption, until
@@ -358,3 +359,37 @@ def test_the_command_line_sums_them(
             "dollars": 0.0002,
         },
     ]
+
+
+def of_one_caption(folder: Path) -> list[Receipt]:
+    line = {"id": "1", "time": "2026-11-21T23:59:00+00:00", "operation": "captions.image"}
+    path = folder / "receipts.jsonl"
+    path.write_text(json.dumps(line | {"attempt": 1, "digest": "d", "status": "billed"}) + "\n")
+    return read_receipts(path)
+
+
+@pytest.mark.parametrize("price", [0.01, "0.01", Decimal("0.01")])
+def test_totals_take_prices_as_a_budget_does(tmp_path: Path, price: Any) -> None:
+    [total] = totals(of_one_caption(tmp_path), prices={"captions.image": price})
+    assert total.dollars == Decimal("0.01")
+
+
+@pytest.mark.parametrize(
+    ("prices", "wanted"),
+    [
+        ({"captions.imge": 1}, r"totals: prices names 'captions\.imge', which is no call"),
+        ({"captions.image": "much"}, "is 'much'; a number of dollars from 0 is wanted"),
+        ({"captions.image": -1}, "a number of dollars from 0 is wanted"),
+        ({"captions.image": float("nan")}, "a number of dollars from 0 is wanted"),
+        ([1], "a mapping of calls to dollars is wanted"),
+    ],
+)
+def test_totals_refuse_other_prices_at_once(prices: Any, wanted: str) -> None:
+    with pytest.raises(ConfigurationError, match=wanted):
+        totals([], prices=prices)
+
+
+@pytest.mark.parametrize("receipts", [["x"], [None], "receipts.jsonl", None])
+def test_totals_are_of_receipts(receipts: Any) -> None:
+    with pytest.raises(ConfigurationError, match="receipts"):
+        totals(receipts)

@@ -5,7 +5,9 @@ Each suite runs in a process of its own, with its own configuration.
 
 from __future__ import annotations
 
+import ast
 import importlib.metadata
+import inspect
 import os
 import re
 import shutil
@@ -15,6 +17,8 @@ from pathlib import Path
 import pytest
 
 import memories_async
+from memories_async.emulator import InjectedFault
+from memories_async.testing.plugin import MARKER
 from tests import suites
 
 PROJECT = Path(memories_async.__file__).parent.parent
@@ -194,6 +198,11 @@ def test_a_wrong_count_shows_the_ledger(tmp_path: Path) -> None:
     [
         ('"captions.image", "tired"', "no reason is called 'tired': one of BAD_REQUEST"),
         ('"captions.song", "server"', "No operation is called 'captions.song'"),
+        ("", "an effect or a latency is wanted"),
+        ('"captions.image", "server", time=2', "got an unexpected keyword argument 'time'"),
+        ('"captions.image", reason="server"', "memories_fault(operation, effect, *, nth=1"),
+        ('"captions.image", "server", nth=0', "nth is 0; a whole number from 1 is wanted"),
+        ('"captions.image", 402', "effect is 402"),
     ],
 )
 def test_a_wrong_marker_is_named(tmp_path: Path, mark: str, message: str) -> None:
@@ -209,6 +218,39 @@ def test_a_wrong_marker_is_named(tmp_path: Path, mark: str, message: str) -> Non
         """,
     )
     assert message in output
+
+
+def test_a_marker_without_an_emulator_is_refused(tmp_path: Path) -> None:
+    output = run(
+        tmp_path,
+        NEITHER,
+        """
+        import pytest
+
+        pytestmark = pytest.mark.memories_fault("captions.image", "server")
+
+        def test_nothing():
+            pass
+
+        @pytest.mark.usefixtures("memories_emulator")
+        def test_behind_an_application():
+            pass
+        """,
+    )
+    assert "1 passed, 1 error" in output
+    assert "uses neither memories_emulator nor a client of it" in output
+
+
+def test_what_is_said_of_the_marker_is_what_it_takes() -> None:
+    """To pytest, in the documentation, and by the fault that is made of it."""
+    marker = inspect.signature(InjectedFault)
+    said = ast.parse(f"def {MARKER}: pass").body[0]
+    assert isinstance(said, ast.FunctionDef)
+    assert [each.arg for each in (*said.args.args, *said.args.kwonlyargs)] == [*marker.parameters]
+    defaults = [ast.literal_eval(default) for default in said.args.kw_defaults if default]
+    assert defaults == [each.default for each in marker.parameters.values()][2:]
+    readme = (PROJECT / "memories_async" / "testing" / "README.md").read_text()
+    assert f"`{MARKER}`" in readme
 
 
 def test_an_engine_of_one_s_own(tmp_path: Path) -> None:

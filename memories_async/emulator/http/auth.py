@@ -6,12 +6,16 @@ import collections
 import hashlib
 import hmac
 import ipaddress
+import math
 import secrets
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import attrs
 
+from memories_async.checks import ConfigurationError, checked
+from memories_async.checks.kinds import SECONDS, shown
+from memories_async.checks.parameters import between
 from memories_async.operations import Bucket, Service
 
 if TYPE_CHECKING:
@@ -70,12 +74,24 @@ class Keys:
         return any(key and hmac.compare_digest(account, key) for key in self._required.values())
 
 
+@checked({"count": between(0, math.inf), "seconds": SECONDS})
 @attrs.frozen
 class RateLimit:
     """At most ``count`` calls in any ``seconds``, per account."""
 
     count: int
     seconds: float = 1.0
+
+
+class RateLimits(collections.UserDict[Bucket, RateLimit]):
+    """The limits in force: one of no bucket would limit nothing."""
+
+    def __setitem__(self, bucket: Bucket, limit: RateLimit) -> None:
+        if not isinstance(bucket, Bucket) or not isinstance(limit, RateLimit):
+            raise ConfigurationError(
+                f"limits[{shown(bucket)}] is {shown(limit)}; a RateLimit of a Bucket is wanted"
+            )
+        super().__setitem__(bucket, limit)
 
 
 class RateLimiter:

@@ -7,19 +7,33 @@ import uuid
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from http import HTTPStatus
-from typing import TYPE_CHECKING
+from pathlib import Path
 from urllib.parse import quote
 from xml.sax.saxutils import escape
 
 import attrs
 
 from memories_async import _json
+from memories_async.checks import checked
+from memories_async.checks.kinds import Kind, Problem, shown
+from memories_async.checks.parameters import between
 from memories_async.operations import Service
 
-if TYPE_CHECKING:
-    from pathlib import Path
+
+def _headers_problem(name: str, headers: Mapping[object, object]) -> Problem:
+    for header, value in headers.items():
+        if not isinstance(header, str) or not isinstance(value, str) or "\n" in value:
+            return f"{name}[{shown(header)}] is {shown(value)}; lines of text are wanted"
+    return None
 
 
+_HEADERS = Kind(
+    "a mapping of texts to texts", lambda value: isinstance(value, Mapping), _headers_problem
+)
+_STATUS = Kind("an HTTP status, e.g. 503", lambda value: value in tuple(map(int, HTTPStatus)))
+
+
+@checked({"status": between(100, 999), "headers": _HEADERS})
 @attrs.frozen(kw_only=True)
 class HttpResponse:
     """An HTTP answer, as a value.
@@ -151,6 +165,7 @@ def download(name: str, content_type: str, file: Path) -> HttpResponse:
     )
 
 
+@checked({"status": _STATUS})
 def gateway(status: int, path: str = "/") -> HttpResponse:
     """HttpResponse as the gateway before the services does: without a code."""
     return HttpResponse(

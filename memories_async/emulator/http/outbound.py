@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import mimetypes
+import re
 import socket
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,8 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
 from memories_async import _json
+from memories_async.checks import ConfigurationError
+from memories_async.checks.kinds import shown
 from memories_async.emulator.http.auth import is_loopback
 from memories_async.emulator.http.envelopes import Reason, Refusal
 from memories_async.emulator.http.request_bodies import READ_SIZE
@@ -28,6 +31,16 @@ _TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=30)
 _CALLBACK_TIMEOUT = aiohttp.ClientTimeout(total=30)
 _MOST_ANSWERED = 64 << 10
 _LONGEST_SHOWN = 300
+_HOST = re.compile(r"[^\s/?#@:]+|[0-9A-Fa-f:.]+")
+
+
+def is_http(url: str) -> bool:
+    """Return whether an address can be asked."""
+    try:
+        target = URL(url)
+    except ValueError:
+        return False
+    return target.scheme in {"http", "https"} and bool(target.host)
 
 
 class OutboundClient:
@@ -42,6 +55,11 @@ class OutboundClient:
     """
 
     def __init__(self, allowed: Collection[str], option: str) -> None:
+        for host in allowed:
+            if not _HOST.fullmatch(host):  # it would allow nothing, ever
+                raise ConfigurationError(
+                    f"{option} names {shown(host)}; a host's name or address alone is wanted"
+                )
         self._guard = _Guard(frozenset(host.lower() for host in allowed), option)
         self._session: aiohttp.ClientSession | None = None
 
