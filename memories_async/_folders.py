@@ -61,6 +61,4 @@ def _named(variable: str) -> Path | None:
 def _checked(variable: str, folder: Path) -> Path:
     if len(path := str(folder)) > _LONGEST_PATH:  # each message about it would hold all of it
         raise ConfigurationError(f"{variable} is longer than a path may be: {quoted(path, 40)}")
-    if not folder.is_absolute():
-        raise ConfigurationError(f"{variable} is no absolute path: {quoted(path, 40)}")
     return folder

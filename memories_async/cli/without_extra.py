@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import functools
 import importlib
-import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 
 from memories_async._extras import to_install
 from memories_async._version import __version__
-from memories_async.cli.exit_codes import Exit
 
 COMMANDS: Mapping[str, tuple[str, str]] = {
     "emulator": (
@@ -36,16 +34,9 @@ def command(tokens: Sequence[str]) -> Callable[[], int] | None:
 
 
 def print_version() -> int:
-    """Print the version, and return the exit status."""
-    try:
-        print(__version__, flush=True)
-    except OSError as error:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # at the end the interpreter tries once more
-        if isinstance(error, BrokenPipeError):
-            return Exit.READER_GONE
-        print(f"memories-async: stdout cannot be written: {error}", file=sys.stderr)
-        return Exit.FAILED
-    return Exit.DONE
+    """Print the version."""
+    print(__version__)
+    return 0
 
 
 def advise(tokens: Sequence[str], missing: str) -> int:
