@@ -358,3 +358,12 @@ def test_the_command_line_sums_them(
             "dollars": 0.0002,
         },
     ]
+
+
+@pytest.mark.parametrize("name", ["missing.jsonl", "", "x" * 300])
+def test_receipts_that_cannot_be_read_are_an_error_of_the_package(
+    tmp_path: Path, name: str
+) -> None:
+    with pytest.raises(ConfigurationError) as caught:  # as where they cannot be written
+        read_receipts(f"{tmp_path}/{name}")
+    assert str(tmp_path) in str(caught.value)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 import weakref
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Sequence
@@ -30,6 +31,8 @@ ANSWER_SECONDS = 5.0
 ``socket_timeout`` in the URL goes before it."""
 RECONNECT_SECONDS = 0.5
 """How long to wait before listening again after Redis has gone away."""
+_LONGEST = 100 * 365 * 86_400
+"""Seconds that stand for no end; Redis takes whole numbers, and none beyond its clock's range."""
 
 _PROPOSE = """
 local proposed, prefix = unpack(ARGV)
@@ -126,7 +129,7 @@ class RedisStore:
     Args:
         url: The server, e.g. ``redis://127.0.0.1:6379/0``, ``rediss://…`` or ``unix://…``.
         prefix: What all keys begin with; the braces keep them together in a cluster.
-        kept: Seconds that tasks and results are kept (default a week).
+        kept: Seconds that tasks and results are kept (default a week), a century at most.
 
     Raises:
         ConfigurationError: The package ``redis`` is not installed, or the URL is none of its.
@@ -148,11 +151,15 @@ class RedisStore:
             raise ConfigurationError(f"the URL of the RedisStore: {error}") from None
         self._url = url
         self._prefix = prefix
-        self._kept = round(kept)
+        self._kept = round(min(kept, _LONGEST))
         self._subscribers = Subscribers()
         self._connections: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Connection] = (
             weakref.WeakKeyDictionary()
         )
+
+    def __reduce__(self) -> tuple[object, ...]:
+        options = {"prefix": self._prefix, "kept": self._kept}
+        return functools.partial(type(self), **options), (self._url,)
 
     async def secret(self, proposed: str) -> str:
         """Keep a secret unless one is kept."""
