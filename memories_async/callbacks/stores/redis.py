@@ -158,8 +158,8 @@ class RedisStore:
         )
 
     def __reduce__(self) -> tuple[object, ...]:
-        options = {"prefix": self._prefix, "kept": self._kept}
-        return functools.partial(type(self), **options), (self._url,)
+        made = functools.partial(type(self), prefix=self._prefix, kept=self._kept)
+        return made, (self._url,)
 
     async def secret(self, proposed: str) -> str:
         """Keep a secret unless one is kept."""
