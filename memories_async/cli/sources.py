@@ -23,6 +23,8 @@ STDIN = "-"
 """Stands for names on standard input."""
 
 _LISTS = (*JSON_LINES, *LIST)
+_BOM = b"\xef\xbb\xbf"
+_OTHER_BOMS = (b"\xff\xfe", b"\xfe\xff")
 _PIECE = 1 << 20
 _IN_MEMORY = 1 << 22
 
@@ -49,7 +51,8 @@ def inputs_of(sources: Sequence[str], *, null: bool) -> Generator[Iterator[str |
         null: Names on standard input are separated by NUL instead of line feeds.
 
     Raises:
-        ConfigurationError: Standard input is named twice, is closed, or never ends a name.
+        ConfigurationError: Standard input is named twice, is closed, is in UTF-16, or never ends a
+            name.
     """
     if sources.count(STDIN) > 1:
         raise ConfigurationError("- is standard input, which can be read only once")
@@ -72,6 +75,11 @@ def inputs_of(sources: Sequence[str], *, null: bool) -> Generator[Iterator[str |
                     raise ConfigurationError(f"a name on standard input has more than {most}")
                 names.write(piece)
         names.seek(0)
+        beginning = names.read(len(_BOM))
+        if beginning.startswith(_OTHER_BOMS):  # otherwise a name has bytes that are no UTF-8
+            raise ConfigurationError("standard input is in UTF-16: write it as UTF-8")
+        if beginning != _BOM:  # as PowerShell writes it
+            names.seek(0)
         yield _expanded(sources, names, separator)
 
 

@@ -210,6 +210,19 @@ def test_names_on_standard_input(account: Emulator, process, images: Path, end: 
     assert account.ledger.billed() == 5
 
 
+def test_names_on_standard_input_begin_with_a_byte_order_mark(
+    account: Emulator, process, images: Path
+):
+    names = "\n".join(str(path) for path in sorted(images.iterdir()))
+    status, out, _ = with_input(process, names.encode("utf-8-sig"), "embed", "-", "--json")
+    assert status == 0
+    assert len(rows(out)) == account.ledger.billed() == 5
+    status, _, err = with_input(process, names.encode("utf-16"), "embed", "-", "--json")
+    assert status == Exit.USAGE
+    assert "UTF-16" in err
+    assert account.ledger.billed() == 5
+
+
 def test_any_name_can_be_given(account: Emulator, process, images: Path):
     """A line feed, a star, bytes that are no UTF-8, the name of a list: each is a name."""
     odd = [b"a\nb.png", b"a*[1].png", b"caf\xe9.png", b"list.txt", b"-.png"]
