@@ -30,9 +30,10 @@ _HIGH_OF_BOOL = (0x00, 0x3F)
 class Vector(_Float32):
     """Numbers as float32 in one buffer: 5,632 bytes for 1,408 of them.
 
-    It is a sequence of floats that cannot be changed, equals a list of the same numbers, and has
-    the buffer protocol: ``numpy.asarray(vector)`` and ``memoryview(vector)`` copy nothing.
-    ``vector.tolist()`` makes a plain list.
+    It is a sequence of floats that has no way to change it, equals a list of the same numbers, and
+    has the buffer protocol: ``numpy.asarray(vector)`` and ``memoryview(vector)`` copy nothing, so
+    that what is written to them changes the vector. ``numpy.array(vector)`` makes a copy to work
+    on, ``vector.tolist()`` a plain list.
 
     Args:
         numbers: The numbers; each is rounded to the nearest float32.

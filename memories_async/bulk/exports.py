@@ -149,7 +149,7 @@ async def write(
     count = 0
     # A name of its own, made exclusively: exports to one name do not meet, and no link is followed.
     part = _part_of(path)
-    file = await asyncio.to_thread(_new_file, part)
+    file = await asyncio.to_thread(_new_file, part, replacing=path)
     try:
         try:
             writer: RowWriter = await asyncio.to_thread(FORMATS[format], file, columns)
@@ -173,8 +173,8 @@ def check_destination(path: str, format: str, job: str | None = None) -> None:
 
     Raises:
         ConfigurationError: The package that writes this format is not installed, there is no such
-            folder, nothing can be added to it, what is there is a folder or a job, or the name is
-            one of a job's own.
+            folder, nothing can be added to it, what is there is a folder, a pipe, a device or a
+            job, or the name is one of a job's own.
     """
     if format == "parquet":
         _installed("pyarrow")
@@ -190,6 +190,8 @@ def check_destination(path: str, format: str, job: str | None = None) -> None:
         return
     if stat.S_ISDIR(status.st_mode):
         raise ConfigurationError(f"{path} is a folder: export to another name")
+    if not stat.S_ISREG(status.st_mode):  # whoever reads a pipe would wait for ever
+        raise ConfigurationError(f"{path} is no regular file, and would be replaced by one")
     if sqlite.in_use(status) or _is_job(path):
         raise ConfigurationError(f"{path} is a job's own file: export to another name")
 
@@ -240,11 +242,26 @@ def _try_part(path: str) -> None:
         raise ConfigurationError(f"{path} cannot be written: {reason}") from None
 
 
-def _new_file(path: str) -> BinaryIO:
-    def exclusive(name: str, flags: int) -> int:
-        return os.open(name, flags | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0), 0o666)
+def _new_file(path: str, *, replacing: str | None = None) -> BinaryIO:
+    """Make a file, for nobody else to read than the one that it is to replace."""
+    mode = None if replacing is None else _mode_of(replacing)
 
-    return open(path, "xb", opener=exclusive)
+    def exclusive(name: str, flags: int) -> int:
+        wanted = 0o666 if mode is None else mode
+        return os.open(name, flags | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0), wanted)
+
+    file = open(path, "xb", opener=exclusive)  # noqa: SIM115  # the caller closes it
+    if mode is not None:
+        with contextlib.suppress(OSError):  # some file systems have no modes
+            os.chmod(path, mode)  # the process's mask may have taken some of it
+    return file
+
+
+def _mode_of(path: str) -> int | None:
+    try:
+        return stat.S_IMODE(os.stat(path).st_mode) & 0o777
+    except OSError:
+        return None
 
 
 async def vectors(pages: AsyncIterator[Sequence[Item]]) -> tuple[list[str], NDArray[np.float32]]:

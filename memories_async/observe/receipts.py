@@ -179,13 +179,19 @@ def read_receipts(path: str | os.PathLike[str]) -> list[Receipt]:
         path: The file.
 
     Raises:
-        OSError: It cannot be read.
-        ConfigurationError: The path is none, or the file none of receipts; or it is a device, or
-            a pipe by name, which may never end.
+        ConfigurationError: The path is none, or the file cannot be read or is none of receipts; or
+            it is a device, or a pipe by name, which may never end.
     """
+    try:
+        return _read(os.fspath(path))
+    except OSError as error:
+        raise ConfigurationError(f"{os.fspath(path)} cannot be read: {error.strerror}") from None
+
+
+def _read(path: str) -> list[Receipt]:
     found: dict[str, Receipt] = {}
     broken = 0
-    for line in lines(os.fspath(path)):
+    for line in lines(path):
         start = max(line.rfind(_BEGINNING), 0)  # before it may stand what was cut short
         receipt = _receipt(line[start:])
         broken += bool(line[:start].strip()) + (receipt is None and bool(line[start:].strip()))
@@ -196,9 +202,9 @@ def read_receipts(path: str | os.PathLike[str]) -> list[Receipt]:
             digest = before.digest or receipt.digest  # elsewhere it may be known only later
             found[receipt.id] = attrs.evolve(before, status=receipt.status, digest=digest)
     if broken and not found:
-        raise ConfigurationError(f"{os.fspath(path)} is no file of receipts")
+        raise ConfigurationError(f"{path} is no file of receipts")
     if broken:
-        log.warning("%s: %d lines are no whole receipts", os.fspath(path), broken)
+        log.warning("%s: %d lines are no whole receipts", path, broken)
     return [receipt for receipt in found.values() if receipt.status != "not billed"]
 
 

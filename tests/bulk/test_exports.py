@@ -6,6 +6,7 @@ import asyncio
 import csv
 import json
 import os
+import stat
 import sys
 from pathlib import Path
 from typing import Any
@@ -190,3 +191,25 @@ async def test_no_name_of_a_job_s_own_is_exported_to(suffix: str, job: Job, tmp_
     with pytest.raises(ConfigurationError, match="own file"):
         await job.export(tmp_path / f"other{suffix}", format="jsonl")
     assert await job.export(tmp_path / "nobody.lock", format="jsonl") == 5
+
+
+async def test_what_is_no_regular_file_is_not_replaced_by_one(job: Job, tmp_path: Path) -> None:
+    pipe = tmp_path / "rows.jsonl"
+    os.mkfifo(pipe)
+    (tmp_path / "link.jsonl").symlink_to(os.devnull)
+    for place in (pipe, tmp_path / "link.jsonl"):
+        with pytest.raises(ConfigurationError, match="no regular file, and would be replaced"):
+            await job.export(place)
+    assert stat.S_ISFIFO(pipe.stat().st_mode)
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o640, 0o664, 0o400])
+async def test_the_mode_of_a_file_that_is_replaced_stays(
+    job: Job, tmp_path: Path, mode: int
+) -> None:
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text("earlier")
+    rows.chmod(mode)
+    assert await job.export(rows) == 5
+    assert stat.S_IMODE(rows.stat().st_mode) == mode
+    assert len(rows.read_text().splitlines()) == 5

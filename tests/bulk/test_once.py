@@ -233,6 +233,41 @@ async def test_a_ledger_lost_after_sending_still_hands_over_what_was_paid(
     assert record.status is Status.DONE
     assert record.value is not None
     assert "gone" in (record.error or "")
+    assert "billed" in (record.error or "")
+    assert LedgerUnavailable.advice not in (record.error or "")  # it was sent
+
+
+@pytest.mark.parametrize("raised", [OSError("no disk"), ValueError("odd"), RuntimeError()])
+@pytest.mark.parametrize("where", ["find", "begin", "settle"])
+async def test_a_ledger_of_ones_own_that_raises_anything_loses_nothing(
+    client: Memories, emulator: Emulator, tmp_path: Path, where: str, raised: Exception
+) -> None:
+    async def fail(*_: object, **__: object) -> None:
+        raise raised
+
+    ledger = SqliteLedger(tmp_path / "ledger")
+    setattr(ledger, where, fail)
+    record = await Once(client, ledger).embed_image(PICTURE)
+    assert (record.status is Status.DONE) == (where == "settle")
+    assert (record.value is not None) == (where == "settle") == bool(emulator.ledger.billed())
+    assert str(raised) in (record.error or "")
+    assert type(raised).__name__ in (record.error or "")
+    await ledger.aclose()
+
+
+async def test_a_ledger_that_fails_beside_a_refusal_leaves_the_refusal(
+    client: Memories, emulator: Emulator, tmp_path: Path
+) -> None:
+    class Losing(SqliteLedger):
+        async def settle(self, key: str, outcome: Entry) -> Entry | None:
+            raise OSError("no disk")
+
+    emulator.faults.add(InjectedFault(None, Reason.NO_CREDITS))
+    ledger = Losing(tmp_path / "ledger")
+    record = await Once(client, ledger).embed_image(PICTURE)
+    await ledger.aclose()
+    assert record.status is Status.FAILED
+    assert "credits" in (record.error or "").lower()
 
 
 async def test_a_ledger_lost_just_before_the_first_byte_lets_nothing_leave(
@@ -383,6 +418,12 @@ async def test_what_is_no_name_or_no_text_is_a_failure_of_that_item(
         record = await once.embed_image(source)
         assert (record.status, record.attempts) == (Status.FAILED, 0), source
     assert (await once.caption_image(PICTURE, "\udc80")).status is Status.FAILED
+    for prompt in (None, b"x", "\ud800", "", 5):
+        record = await once.caption_image(PICTURE, prompt)  # type: ignore[arg-type]  # on purpose
+        assert record.status is Status.FAILED
+        assert "prompt" in (record.error or "")
+        assert "cannot be read" not in (record.error or ""), "the picture can be"
+        assert "missing" not in (record.error or "")
     assert (await once.add_image(PICTURE, tags="sea")).value is None
     assert len(emulator.ledger) == 1
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import math
+import pickle
 import socket
 import threading
 from collections.abc import Awaitable, Callable
@@ -347,3 +349,31 @@ async def test_what_is_kept_for_ever_is_kept(place: StorePlace) -> None:
 def test_the_stores_are_stores() -> None:
     stores: list[Store] = [MemoryStore(), SqliteStore("x"), RedisStore("redis://127.0.0.1")]
     assert len(stores) == 3
+
+
+@pytest.mark.parametrize("kept", [math.inf, 1e300])
+async def test_a_redis_store_keeps_without_an_end_if_asked(tmp_path: Path, kept: float) -> None:
+    with redis_server(free_port(), str(tmp_path)) as url:
+        store = RedisStore(url, kept=kept)
+        await store.open("a", "a", NOW)
+        await store.deliver("a", delivery("a"))
+        assert await store.find("a") is not None
+        await store.aclose()
+
+
+async def test_a_store_that_processes_share_can_be_handed_to_one(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path / "store", kept=math.inf)
+    await store.open("a", "task-1", NOW)
+    there = pickle.loads(pickle.dumps(store))
+    assert await there.deliver("a", delivery()) is DeliveryStatus.FIRST
+    assert await store.find("task-1") == delivery()
+    await there.aclose()
+    await store.aclose()
+    redis = RedisStore("redis://127.0.0.1:6379/0", prefix="{mine}:", kept=5)
+    [once, twice] = [redis, pickle.loads(pickle.dumps(redis))]
+    assert (once._url, once._prefix, once._kept) == (twice._url, twice._prefix, twice._kept)
+
+
+async def test_a_store_in_memory_says_which_ones_processes_share() -> None:
+    with pytest.raises(TypeError, match=r"SqliteStore\(path\)"):
+        pickle.dumps(MemoryStore())

@@ -393,3 +393,12 @@ def test_totals_refuse_other_prices_at_once(prices: Any, wanted: str) -> None:
 def test_totals_are_of_receipts(receipts: Any) -> None:
     with pytest.raises(ConfigurationError, match="receipts"):
         totals(receipts)
+
+
+@pytest.mark.parametrize("name", ["missing.jsonl", "", "x" * 300])
+def test_receipts_that_cannot_be_read_are_an_error_of_the_package(
+    tmp_path: Path, name: str
+) -> None:
+    with pytest.raises(ConfigurationError) as caught:  # as where they cannot be written
+        read_receipts(f"{tmp_path}/{name}")
+    assert str(tmp_path) in str(caught.value)

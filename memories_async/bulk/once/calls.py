@@ -23,9 +23,9 @@ from memories_async.bulk.once.item import CallKind, SentItem
 from memories_async.bulk.once.records import Record
 from memories_async.captions import Person
 from memories_async.checks import checked
-from memories_async.checks.kinds import AMOUNT, seconds_from, with_methods
+from memories_async.checks.kinds import AMOUNT, TEXT, seconds_from, with_methods
 from memories_async.config import CallOptions
-from memories_async.errors import MemoriesError
+from memories_async.errors import ConfigurationError, MemoriesError
 from memories_async.models import Caption, Embedding, LibraryImage, Result, Video
 
 if TYPE_CHECKING:
@@ -135,15 +135,14 @@ class Once:
         Returns:
             What has become of it; see ``Record``.
         """
-        given = _given(
-            prompt=prompt,
+        options = _given(
             system_prompt=system_prompt,
             thinking=thinking,
             qa=qa,
             reasoning_effort=reasoning_effort,
         )
         kind = CallKind("caption_images", self._client.captions.image, Caption)
-        return await self._send(kind, source, given)
+        return await self._send(kind, source, {"prompt": prompt, **options})
 
     async def caption_video(
         self,
@@ -170,8 +169,7 @@ class Once:
         Returns:
             What has become of it; see ``Record``.
         """
-        given = _given(
-            prompt=prompt,
+        options = _given(
             system_prompt=system_prompt,
             persons=persons or None,
             thinking=thinking,
@@ -179,7 +177,7 @@ class Once:
             reasoning_effort=reasoning_effort,
         )
         kind = CallKind("caption_videos", self._client.captions.video, Caption)
-        return await self._send(kind, source, given)
+        return await self._send(kind, source, {"prompt": prompt, **options})
 
     async def add_image(
         self, source: OnceSource, *, unique_id: str | None = None, tags: Sequence[str] = ()
@@ -224,6 +222,8 @@ class Once:
         self, kind: CallKind[T], source: OnceSource, given: Mapping[str, object]
     ) -> Record[T]:
         try:
+            if "prompt" in given:
+                _check_prompt(given["prompt"])
             price = price_of(kind.name, self._max_cost, self._price)
             seen = await asyncio.to_thread(fingerprint_of, source)
             key = await key_of(kind.name, source, given, self._additions)
@@ -265,3 +265,12 @@ class Once:
 
 def _given(**options: object) -> dict[str, object]:
     return {name: value for name, value in options.items() if value is not None}
+
+
+def _check_prompt(prompt: object) -> None:
+    # It becomes part of the key before the call itself would look at it.
+    fits = TEXT.fits(prompt)
+    wanted = f"prompt is {shown(prompt)}; {TEXT.wanted} is wanted"
+    problem = TEXT.problem("prompt", prompt) if fits else wanted
+    if problem is not None:
+        raise ConfigurationError(f"Once: {problem}")

@@ -21,6 +21,7 @@ from memories_async.checks.hooks import in_turn
 from memories_async.config import CallOptions
 from memories_async.errors import (
     DecodeError,
+    LedgerUnavailable,
     MediaChanged,
     MediaError,
     MemoriesError,
@@ -73,8 +74,8 @@ class SentItem(Generic[T]):
         """Send it if the ledger lets it, and report what came of it."""
         try:
             known = await self._settled_by_others()
-        except MemoriesError as error:
-            return self._record(Status.PLANNED, error)
+        except Exception as error:
+            return self._record(Status.PLANNED, _unavailable(error))
         if known is not None and known.status is Status.DONE:
             return self._replayed(known)
         given = self.options
@@ -91,12 +92,12 @@ class SentItem(Generic[T]):
             notes = getattr(error, "__notes__", ())
             if notes and self.said is not Begun.DONE:
                 return await self._record_failure(OutcomeUnknown("; ".join(notes)))
-            with contextlib.suppress(MemoriesError):
+            with contextlib.suppress(Exception):
                 await self._settle(Status.PLANNED)
             return self._not_sent()
         except asyncio.CancelledError as error:
             status = Status.UNKNOWN if getattr(error, "__notes__", None) else Status.PLANNED
-            with contextlib.suppress(MemoriesError):
+            with contextlib.suppress(Exception):
                 await asyncio.shield(self._settle(status, error=str(error)))
             raise
         except Exception as error:
@@ -104,9 +105,12 @@ class SentItem(Generic[T]):
         result, vector = kept(value)
         try:
             await self._settle(Status.DONE, result=result, vector=vector)
-        except MemoriesError as error:
-            # It is paid for, and here it is; only the ledger does not know it yet.
-            return self._record(Status.DONE, error, value)
+        except Exception as error:
+            # It is paid for, and here it is; only the ledger does not know it, and would have it
+            # for unknown. The error's own advice, that nothing was sent, is for another moment.
+            reason = _unavailable(error).message.rstrip(".")
+            text = f"{reason}. This was sent and billed: keep the value, the ledger does not"
+            return self._record(Status.DONE, text, value)
         return self._record(Status.DONE, None, value)
 
     async def _call(self, options: CallOptions) -> T:
@@ -142,8 +146,8 @@ class SentItem(Generic[T]):
                 price=self.price,
                 max_cost=self.max_cost,
             )
-        except MemoriesError as error:
-            self.lost = error
+        except Exception as error:
+            self.lost = _unavailable(error)
             raise _LedgerRefusalError from None
         self.said, self.began = said, entry
         if said is not Begun.SEND:
@@ -178,7 +182,7 @@ class SentItem(Generic[T]):
             status = Status.PLANNED if unbilled else Status.UNKNOWN
         else:
             status = Status.FAILED
-        with contextlib.suppress(MemoriesError):
+        with contextlib.suppress(Exception):
             await self._settle(status, error=str(error))
         return self._record(status, error)
 
@@ -219,3 +223,10 @@ class SentItem(Generic[T]):
             attempts=attempts,
             key=self.key,
         )
+
+
+def _unavailable(error: Exception) -> MemoriesError:
+    """Return what is wrong with a ledger; one of the caller's own may raise anything."""
+    if isinstance(error, MemoriesError):
+        return error
+    return LedgerUnavailable(f"the ledger raised {type(error).__name__}: {error}")

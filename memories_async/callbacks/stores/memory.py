@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import threading
 from collections.abc import AsyncGenerator
+from typing import NoReturn
 
 import attrs
 
@@ -37,6 +38,11 @@ class MemoryStore:
         self._tasks: dict[str, _Task] = {}
         self._tokens: dict[str, str] = {}
         self._subscribers = Subscribers()
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            "a MemoryStore is in one process alone: give SqliteStore(path) or RedisStore(url)"
+        )
 
     async def secret(self, proposed: str) -> str:
         """Keep a secret unless one is kept."""

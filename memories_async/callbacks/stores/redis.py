@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 import weakref
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Sequence
@@ -128,7 +129,7 @@ class RedisStore:
     Args:
         url: The server, e.g. ``redis://127.0.0.1:6379/0``, ``rediss://…`` or ``unix://…``.
         prefix: What all keys begin with; the braces keep them together in a cluster.
-        kept: Seconds that tasks and results are kept (default a week).
+        kept: Seconds that tasks and results are kept (default a week), a century at most.
 
     Raises:
         ConfigurationError: The package ``redis`` is not installed, or the URL is none of its.
@@ -155,6 +156,10 @@ class RedisStore:
         self._connections: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Connection] = (
             weakref.WeakKeyDictionary()
         )
+
+    def __reduce__(self) -> tuple[object, ...]:
+        made = functools.partial(type(self), prefix=self._prefix, kept=self._kept)
+        return made, (self._url,)
 
     async def secret(self, proposed: str) -> str:
         """Keep a secret unless one is kept."""

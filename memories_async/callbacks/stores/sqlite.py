@@ -56,6 +56,9 @@ class SqliteStore:
     def __repr__(self) -> str:
         return f"SqliteStore({self._path!r})"
 
+    def __reduce__(self) -> tuple[object, ...]:
+        return functools.partial(type(self), kept=self._kept), (self._path,)
+
     async def secret(self, proposed: str) -> str:
         """Keep a secret unless one is kept."""
         return await self._run(queries.secret, proposed)

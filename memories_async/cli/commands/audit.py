@@ -10,7 +10,6 @@ from memories_async.cli.exit_codes import Exit
 from memories_async.cli.options import SHARED, FileName, Shared
 from memories_async.cli.terminal.console import on_a_line
 from memories_async.cli.terminal.output import Output
-from memories_async.errors import ConfigurationError
 from memories_async.observe import Total, read_receipts, totals
 
 
@@ -22,10 +21,7 @@ async def audit(file: FileName, /, *, shared: Shared = SHARED) -> int:
         shared: What every command understands.
     """
     output = Output.of(shared)
-    try:
-        found = list(totals(read_receipts(file)))
-    except OSError as error:
-        raise ConfigurationError(f"{file} cannot be read: {error.strerror}") from None
+    found = list(totals(read_receipts(file)))
     async with output.rows() as printer:
         for total in found:
             await printer.put(output.line(_row_of(total), _text_of(total)))
