@@ -8,6 +8,7 @@ import stat
 from collections.abc import Iterator
 from typing import BinaryIO, Final
 
+from memories_async.checks.files import is_open_in_sqlite
 from memories_async.errors import ConfigurationError
 
 LONGEST: Final = 1 << 24
@@ -19,7 +20,7 @@ def lines(path: str) -> Iterator[bytes]:
 
     Raises:
         ConfigurationError: It is a device, or a pipe that is there by name only, which might be
-            waited for without end; or a line is too long.
+            waited for without end; a file that SQLite has open here; or a line is too long.
         OSError: It cannot be read.
     """
     with _opened(path) as file:
@@ -31,6 +32,8 @@ def lines(path: str) -> Iterator[bytes]:
 
 def _opened(path: str) -> BinaryIO:
     status = os.stat(path)
+    if is_open_in_sqlite(status):
+        raise ConfigurationError(f"{path} is an SQLite file that this process has open")
     if stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode):
         return open(path, "rb")
     if (descriptor := _held(status)) is None:

@@ -7,7 +7,6 @@ import os
 
 import attrs
 
-from memories_async import sqlite
 from memories_async.bulk.journal.rows import UNSEEN, FileContent, FileState, ItemRow
 from memories_async.bulk.models import Item
 from memories_async.errors import MediaChanged, MediaError, MemoriesError
@@ -79,12 +78,6 @@ def check_file(path: str, rule: MediaRule) -> str:
     Raises:
         MediaError: It cannot be sent.
     """
-    try:
-        in_use = sqlite.in_use(os.stat(path))
-    except (OSError, ValueError):
-        in_use = False  # what is wrong with it is said better below
-    if in_use:
-        raise MediaError(f"{path} is an SQLite file that this process has open, e.g. the job's own")
     return inspect_source(path, rule).name
 
 

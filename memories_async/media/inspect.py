@@ -14,6 +14,7 @@ from typing import Protocol, TypeVar, cast
 
 import attrs
 
+from memories_async.checks.files import is_open_in_sqlite
 from memories_async.errors import (
     ConfigurationError,
     MediaError,
@@ -248,6 +249,8 @@ def _inspect_path(media: Media, path: str, prefetch: int) -> _Inspection:
             raise MediaError(f"{label} is a directory: give the files in it")
         if not stat.S_ISREG(status.st_mode):
             raise MediaError(f"{label} is no regular file: open it and pass the file object")
+        if is_open_in_sqlite(status):
+            raise MediaError(f"{label} is an SQLite file that this process has open, e.g. a job's")
         return _inspect_regular_file(media, path, label, Fingerprint.of(status), prefetch)
     except (FileNotFoundError, NotADirectoryError):
         raise MediaError(f"{label}: {_why_missing(path)}") from None

@@ -18,6 +18,7 @@ import attrs
 from memories_async import _json
 from memories_async._lines import lines
 from memories_async.checks import checked
+from memories_async.checks.files import is_open_in_sqlite
 from memories_async.checks.kinds import MAPPING, shown
 from memories_async.errors import ConfigurationError
 from memories_async.observe.events import AttemptEnded, Charged, Event, RequestLeaving
@@ -163,6 +164,8 @@ def _open_to_append(path: str) -> int:
     flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | getattr(os, "O_CLOEXEC", 0)
     flags |= getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
     try:
+        if os.path.exists(path) and is_open_in_sqlite(os.stat(path)):
+            raise ConfigurationError(f"{path} is an SQLite file that this process has open")
         return os.open(path, flags, 0o600)
     except OSError as error:
         raise ConfigurationError(f"receipts cannot be written to {path}: {error}") from None

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from memories_async import ConfigurationError, Memories, sqlite
+from memories_async import ConfigurationError, MediaError, Memories, sqlite
 from memories_async.bulk import Event, Job, JournalError, Status
 from memories_async.emulator import Emulator
 from memories_async.emulator.faults import InjectedFault
+from memories_async.observe import Receipts, read_receipts
 from tests.bulk.conftest import MakeImages
 from tests.bulk.ledgers import assert_journal_matches, items_of, until
 from tests.locks import locks_held
@@ -45,6 +46,15 @@ async def test_a_run_keeps_its_locks_whatever_else_its_process_does(
             await other.export(tmp_path / "rows.jsonl")
             with pytest.raises(ConfigurationError, match="own file"):
                 await other.export(path, format="jsonl")
+        own = f"{path} is an SQLite file that this process has open"
+        with pytest.raises(MediaError, match=own):
+            await client.captions.image(path, "What?")
+        with pytest.raises(ConfigurationError, match=own):
+            Receipts(path)
+        with pytest.raises(ConfigurationError, match=own):
+            read_receipts(path)
+        with pytest.raises(MediaError, match=own):
+            await client.library.download("VI1", path)
         assert not run.done()
         assert locks_held(path) >= held
         report = await run

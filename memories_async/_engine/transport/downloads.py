@@ -17,6 +17,7 @@ from multidict import MultiMapping
 from memories_async._engine.body.budget import UploadBudget
 from memories_async._engine.body.writer import Transfer
 from memories_async._engine.transport.packed import packing_of
+from memories_async.checks.files import is_open_in_sqlite
 from memories_async.errors import MediaError
 from memories_async.media.names import clipped
 from memories_async.media.readers import READ_SIZE
@@ -53,8 +54,11 @@ def check(destination: str) -> None:
     if not os.path.isdir(folder):
         raise MediaError(f"{destination} cannot be written: {folder} is no directory")
     # What is found out only with the answer at hand has been paid for.
-    if os.path.exists(destination) and not os.path.isfile(destination):
-        raise MediaError(f"{destination} is no regular file, and would be replaced by one")
+    if os.path.exists(destination):
+        if not os.path.isfile(destination):
+            raise MediaError(f"{destination} is no regular file, and would be replaced by one")
+        if is_open_in_sqlite(os.stat(destination)):
+            raise MediaError(f"{destination} is an SQLite file that this process has open")
     path = f"{destination}{_UNTIL_WHOLE}"
     try:
         mode = os.lstat(path).st_mode
