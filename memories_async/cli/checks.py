@@ -56,6 +56,8 @@ def between(low: float, high: float = MOST, *, above: bool = False) -> Check:
     def unfit(value: object) -> str | None:
         # What is no number at all (nan) compares as false.
         fits = isinstance(value, int | float) and low <= value <= high
+        if isinstance(value, int | float) and value > high == MOST:
+            return f"a number of at most {MOST:,} is wanted"
         return None if fits and not (above and value == low) else wanted
 
     return _check(unfit)

@@ -212,6 +212,8 @@ def prompt_for(name: KeyName, origin: str, *, piped: bool = False) -> str:
         key = sys.stdin.readline(_LONGEST_KEY + 1).strip()
         if len(key) > _LONGEST_KEY:
             raise ConfigurationError(f"what stands on standard input is no {name}: it is too long")
+        if not key:
+            raise NoKey(f"standard input has no {name}: pipe one in, or run this at a terminal")
     else:
         raise NoKey(f"{origin} has no {name}: {advice}")
     if not key:

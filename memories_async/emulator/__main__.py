@@ -11,6 +11,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from memories_async.checks import ConfigurationError
+from memories_async.emulator.http.auth import is_loopback
 from memories_async.emulator.server import Emulator
 
 if TYPE_CHECKING:
@@ -67,6 +68,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     options = parser.parse_args(argv)
     key = os.environ.get(_KEY)
+    if not is_loopback(options.host) and not (options.allow_remote and key):
+        needed = f"it needs --allow-remote, and a key in {_KEY}"
+        print(f"memories-async emulator: {options.host} is not loopback: {needed}", file=sys.stderr)
+        return 2
     try:
         emulator = Emulator(
             host=options.host,

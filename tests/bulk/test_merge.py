@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import pickle
 import shutil
 from decimal import Decimal
 from pathlib import Path
@@ -178,8 +179,11 @@ async def test_a_merge_that_was_cut_short_can_be_repeated_and_nothing_else(
 ) -> None:
     async with await Job.create(tmp_path / "job", "embed_images", images(2)) as job:
         await job._journal.write(job_table.set_merged, str(tmp_path / "into"))
-        with pytest.raises(JournalError, match="merged into"):
+        with pytest.raises(JournalError, match="merged into") as caught:
             await job.run(client)
+        assert "merge" in caught.value.advice  # its disk and its file are well
+        assert "same path" in str(caught.value)
+        assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
     with pytest.raises(JournalError, match="merged into"):
         await Job.merge([tmp_path / "job"], tmp_path / "elsewhere")
     async with await Job.merge([tmp_path / "job"], tmp_path / "into") as job:

@@ -156,6 +156,9 @@ def test_key_refuses_what_no_header_can_carry(run: Run, monkeypatch, capsys):
     assert "without 'Bearer'" in capsys.readouterr().err
     pipe_in(monkeypatch, "\n")
     assert run("config", "key", "api_key") == 4
+    error = capsys.readouterr().err
+    assert "standard input" in error
+    assert "memories-async config key" not in error  # which was just what was called
     assert not profiles.path().exists()
 
 

@@ -349,11 +349,11 @@ def test_a_refused_key_is_a_problem(account: Emulator, run: Run, capsys):
 
 def test_without_a_key_nothing_is_called(emulator: Emulator, run: Run, monkeypatch, capsys):
     monkeypatch.setenv("MEMORIES_BASE_URL", emulator.url)
-    assert run("doctor", "--json") == Exit.DONE
+    assert run("doctor", "--json") == Exit.FAILED
     found = findings(capsys.readouterr().out)
     assert found["api_key"]["health"] == "missing"
     assert "memories-async config key api_key" in found["api_key"]["message"]
-    assert found["calls"]["health"] == "skipped"
+    assert found["calls"]["health"] == "problem"
     assert len([entry for entry in emulator.ledger if entry.operation]) == 0
 
 

@@ -174,3 +174,8 @@ def test_a_wrong_value_is_refused_by_name(
             assert repr(value)[1:-1] in line, (value, line)
     assert len(account.ledger) == 0
     assert list(home.rglob("*.*")) == []
+
+
+def test_a_number_that_is_too_large_is_said_to_be(run: Run, capsys: pytest.CaptureFixture[str]):
+    assert run("embed", "x.png", "--max-cost", "10000000000") == Exit.USAGE
+    assert "at most 1,000,000,000 is wanted" in capsys.readouterr().err

@@ -523,6 +523,16 @@ def test_recording_and_replaying_from_the_command_line(tmp_path: Path) -> None:
         assert ask(replay) == first
 
 
+def test_other_hosts_are_allowed_by_the_names_of_the_command_line(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["--host", "0.0.0.0"]) == 2
+    _, err = capsys.readouterr()
+    assert "--allow-remote" in err
+    assert "MEMORIES_EMULATOR_KEY" in err
+    assert "allow_remote" not in err
+
+
 @pytest.mark.parametrize("folder", ["a_file", "a_file/recordings"])
 def test_a_folder_that_cannot_be_recorded_to_is_said_before_anything_is_sent_on(
     folder: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]

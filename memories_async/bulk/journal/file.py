@@ -238,7 +238,12 @@ class JobFile:
                 )
             into = job_table.read_header(db).merged_into
             if into is not None and into != merging_into:
-                raise JournalError(f"{self.path} was merged into {into}: run that one")
+                error = JournalError(f"{self.path} was merged into {into}")
+                error.advice = (
+                    "Run that one; if it was removed, repeat the merge into that same path, with "
+                    "all the jobs that were merged"
+                )
+                raise error
             self._commit_alone(queries.doubt_sending)
             self._checkpoint(db)
             self._running = True

@@ -123,7 +123,7 @@ async def _findings(
         for finding in await in_thread(functools.partial(_check_connection, origin)):
             yield finding
     if not who.keys:
-        yield Finding("calls", Health.SKIPPED, "there is no key")
+        yield Finding("calls", Health.PROBLEM, "there is no key: none can be made")
         return
     steps: Sequence[Step] = FREE
     budget = Decimal(str(0.05 if live.max_cost is None else live.max_cost))
