@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 from collections.abc import Callable
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from memories_async import MediaError
+from memories_async import MediaError, sqlite
 from memories_async._engine.transport.downloads import check
 
 
@@ -67,3 +68,11 @@ def test_allowed(there: tuple[str, ...], tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(b"old")
     check(str(tmp_path / "a.mp4"))
     assert sorted(os.listdir(tmp_path)) == sorted(there)
+
+
+def test_a_file_that_sqlite_has_open_is_not_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "photos.job"
+    opened = contextlib.closing(sqlite.connect(path, create_missing=True))
+    with opened, pytest.raises(MediaError, match="is an SQLite file that this process has open"):
+        check(str(path))
+    check(str(path))
