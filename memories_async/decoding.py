@@ -41,7 +41,8 @@ _ESCAPE = re.compile(
 """An escape in JSON; in the group half of a surrogate pair that stands alone."""
 _STRING = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
 """A text in JSON. One without an end goes on to the last character: each is looked at once."""
-_CONTROL = re.compile(r"[\0-\x1f]")
+_CONTROL = re.compile(r"\\.|([\0-\x1f])", re.DOTALL)
+"""An escape in a text; in the group a character that should have been one."""
 
 
 _CHARSETS = frozenset(
@@ -77,8 +78,8 @@ def read_json(body: bytes, content_type: str = "") -> object:
         return _json.loads(mended.encode())
 
 
-def _escaped(control: re.Match[str]) -> str:
-    return f"\\u{ord(control[0]):04x}"
+def _escaped(found: re.Match[str]) -> str:
+    return f"\\u{ord(found[1]):04x}" if found[1] else found[0]
 
 
 def _text_of(body: bytes, charset: str) -> str:

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from typing import cast
 
 from memories_async import _json
-from memories_async._json import is_array, is_object
+from memories_async._engine.transport.answers import Reply
+from memories_async._json import is_object
 from memories_async.decoding import read_json
 from memories_async.errors import (
     ApiError,
@@ -87,7 +88,9 @@ _MESSAGES: tuple[tuple[frozenset[str], re.Pattern[str], type[ApiError]], ...] = 
     ),
     (
         frozenset({"-1", "0001"}),
-        re.compile(r"request has exceeded the limit\s*(?:[.,;:!]|$)", re.IGNORECASE),
+        re.compile(
+            r"request has exceeded the limit(?! of [\d.,]+ ?(?:[KMGT]i?B|bytes)\b)", re.IGNORECASE
+        ),
         RateLimited,
     ),
     (frozenset({"0001"}), re.compile(r"network abnormal", re.IGNORECASE), ServerError),
@@ -104,7 +107,7 @@ _MESSAGES: tuple[tuple[frozenset[str], re.Pattern[str], type[ApiError]], ...] = 
 )
 
 
-_TURNED_AWAY = (RateLimited, CapacityReached)
+TURNED_AWAY = (RateLimited, CapacityReached)
 """Refusals that say that nothing was done, so that even what is billed is sent again."""
 
 _NO_CONTENT = 204
@@ -145,13 +148,18 @@ def decode(status: int, headers: Mapping[str, str], body: bytes) -> object:
     if _may_be_too_deep(body) and _is_too_deep(answer):
         text = body.decode("utf-8", "replace")  # paid for, and as text it can be kept
         raise _unexpected(f"more than {DEEPEST_ANSWER} levels", status, body, text)
+    return _open(answer, status, headers, body)
+
+
+def data_beside(refusal: Reply) -> object:
+    """Return the data of an answer that was a refusal, if it has any."""
     try:
-        return _open(answer, status, headers, body)
-    except _TURNED_AWAY:
-        if not _has_data(answer):
-            raise
-    # Who is turned away comes again; what says so beside its data has perhaps been served.
-    raise _unexpected("both a refusal and data", status, body, answer)
+        answer = read_json(refusal.body, refusal.headers.get("content-type", ""))
+    except _json.JSONDecodeError:
+        return None
+    if not is_object(answer):
+        return None
+    return _flatten(answer.get("data")) if "data" in answer else answer
 
 
 def _open(
@@ -185,12 +193,6 @@ def _open(
             code = str(status) if status >= 400 else code
         raise _error(code, status, _message_of(answer) or _reason(status, b""), headers)
     return _flatten(answer.get("data"))
-
-
-def _has_data(answer: Mapping[str, object]) -> bool:
-    data = answer.get("data")
-    some = data if is_object(data) or is_array(data) else ()
-    return len(some) > 0 or answer.get("status") == "completed"
 
 
 def _may_be_too_deep(body: bytes) -> bool:
@@ -268,7 +270,7 @@ def _kind(code: str, status: int, message: str) -> type[ApiError]:
         return RateLimited
     broken = status >= 500
     for codes, pattern, kind in _MESSAGES:
-        if code in codes and pattern.search(message) and not (broken and kind in _TURNED_AWAY):
+        if code in codes and pattern.search(message) and not (broken and kind in TURNED_AWAY):
             return kind
     if broken:
         return ServerError

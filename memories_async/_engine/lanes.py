@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
-from math import inf
+from math import inf, isfinite
+from numbers import Real
 from typing import Final, Literal, TypeAlias, TypeVar
 from weakref import WeakKeyDictionary
+
+import attrs
 
 from memories_async._engine.queues import Queue
 from memories_async._engine.retry import LONGEST_HINT, backoff
@@ -38,6 +41,8 @@ LONGEST_HOLD: Final = 1.5
 """Seconds that a call may hold a connection until it departs: an idle one is trusted for two."""
 DECAY: Final = 0.9
 """What each call leaves of the longest latency of ``before_sending``."""
+SHORTEST: Final = 1e-3
+"""Seconds after which a limiter is asked again that says not now, and to wait for no time."""
 _INSTANT: Final = 1e-6
 """Seconds that are none: what the limiter counts in, and more than a clock's float may lose."""
 
@@ -252,18 +257,20 @@ class Lane:
 
     async def _acquire(self) -> Turn:
         """Acquire a permit, unless there is a pause or the rate is used up."""
-        if wait := self._pause_left():
-            return Turn(wait)
+        if left := self._pause_left():
+            return Turn(left)
         if self._rate is None:
             return Turn()
         turn = await self._limiter.take(self._name, self._rate, self.clock)
-        # A limiter may be the caller's own. By what is no time to wait, it would be asked for ever.
-        seconds: object = turn.wait if isinstance(turn, Turn) else None
-        if not isinstance(seconds, int | float) or not 0 <= seconds < inf:
+        wait: object = turn.wait if isinstance(turn, Turn) else None
+        if type(wait) is float and 0 <= wait < inf:
+            return turn
+        # A limiter may be the caller's own, which reckons in other numbers, or a hair too late.
+        if not isinstance(wait, Real) or not isfinite(float(wait)):
             raise ConfigurationError(
                 f"the limiter's take() returned {shown(turn)}; a Turn with a time to wait is wanted"
             )
-        return turn
+        return attrs.evolve(turn, wait=max(float(wait), SHORTEST) if wait else 0.0)
 
     def _pause_left(self) -> float:
         now = self.clock.monotonic()

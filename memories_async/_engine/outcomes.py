@@ -12,6 +12,7 @@ from memories_async._engine.request import Request, State
 from memories_async._engine.transport.answers import Reply, Saved
 from memories_async._engine.transport.downloads import PartialFile
 from memories_async._engine.transport.failures import Failure, Fault
+from memories_async._json import is_array, is_object
 from memories_async.checks import unchecked
 from memories_async.errors import (
     AnswerTimeout,
@@ -58,7 +59,11 @@ def value_of(request: Request[T], answer: Reply | Saved, number: int, now: float
         DecodeError: The answer cannot be read.
     """
     operation = request.operation
-    value = structure(_data_of(answer, operation), operation.result, request.known)
+    try:
+        data = _data_of(answer, operation)
+    except envelope.TURNED_AWAY as refusal:
+        raise _believed(refusal, answer, request) from None
+    value = structure(data, operation.result, request.known)
     exchange = unchecked(
         HttpExchange,
         status=answer.status,
@@ -67,6 +72,35 @@ def value_of(request: Request[T], answer: Reply | Saved, number: int, now: float
         digest=request.digest(),
     )
     return completed(value, attempts=number, http=exchange)
+
+
+def _believed(refusal: ApiError, answer: Reply | Saved, request: Request[Any]) -> MemoriesError:
+    """Return what it is to be turned away: another thing where the result came along.
+
+    Who is turned away comes again, also with what is billed. A result says that it was served.
+    """
+    if isinstance(answer, Saved) or request.operation.replay is Replay.FREE_READ:
+        return refusal
+    data = envelope.data_beside(answer)
+    if _says_something(data):
+        try:
+            served = structure(data, request.operation.result, request.known)
+        except DecodeError:
+            served = None
+        if served is not None:
+            return UnexpectedShape(
+                f"the answer has both a refusal and a result: {refusal.message}",
+                answer=data,
+                status=answer.status,
+            )
+    return refusal
+
+
+def _says_something(data: object) -> bool:
+    """Tell whether anything in an answer's data is more than nothing, zero or empty."""
+    if is_object(data):
+        return any(map(_says_something, data.values()))
+    return any(map(_says_something, data)) if is_array(data) else bool(data)
 
 
 def _data_of(answer: Reply | Saved, operation: Operation[Any]) -> object:

@@ -243,8 +243,8 @@ def certainty_of(
         state: How far the request got.
         error: What the attempt ended with; None for a result.
     """
-    if operation.replay is Replay.FREE_READ:
-        return None
+    if operation.replay is Replay.FREE_READ or state is State.NOT_SENT:
+        return None  # also where a hook of the caller raised what would say something else
     if error is None:
         return "billed"
     if isinstance(error, OutcomeUnknown):

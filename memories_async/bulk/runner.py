@@ -283,6 +283,8 @@ class Run:
             self._taken -= len(attempt.ids)
             return []
         except asyncio.CancelledError as error:
+            if not task.cancelling():  # nobody asked for it: a hook of the user's raised it
+                return await self._settle_odd(attempt, RuntimeError("a hook was cancelled"))
             if attempt.begun and hasattr(error, "__notes__"):
                 await self._settle(attempt.all_unknown("cancelled after the request had left"))
             else:
@@ -297,18 +299,21 @@ class Run:
         except MemoriesError as error:
             return await self._judge(attempt, error)
         except Exception as error:
-            # Nothing that one item brings about may keep the others from being sent.
-            doubtful = attempt.begun and not attempt.departures.unbilled
-            status = Status.UNKNOWN if doubtful else Status.FAILED
-            await self._settle([Settlement.of_error(id, status, error) for id in attempt.ids])
-            self._count_failure(error)
-            return []
+            return await self._settle_odd(attempt, error)
         except BaseException:
             if attempt.begun:
                 await self._settle(attempt.all_unknown("the run broke off"))
             raise
         self._failures = 0
         await self._keep(attempt, answers)
+        return []
+
+    async def _settle_odd(self, attempt: _Attempt, error: Exception) -> list[list[CheckedItem]]:
+        """Record what nobody expected: nothing that one item brings about keeps the others back."""
+        doubtful = attempt.begun and not attempt.departures.unbilled
+        status = Status.UNKNOWN if doubtful else Status.FAILED
+        await self._settle([Settlement.of_error(id, status, error) for id in attempt.ids])
+        self._count_failure(error)
         return []
 
     def _request(self, attempt: _Attempt) -> ItemRequest:

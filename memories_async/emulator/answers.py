@@ -200,7 +200,8 @@ def _fields_of(rows: Sequence[Operation[Any]], when: Mapping[object, object]) ->
         if name not in names:
             there = ", ".join(sorted(map(str, names))) or "none"
             raise ConfigurationError(
-                f"when: {rows[0].call} sends no field {shown(name)}; those that it sends: {there}"
+                f"when: {rows[0].call} sends no field {shown(name)}; those that it sends: {there}; "
+                "for one that CallOptions adds, give a function"
             )
     return {names[name]: value for name, value in when.items()}
 

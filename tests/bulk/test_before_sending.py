@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 from pathlib import Path
 from typing import Literal
 
 import pytest
 
-from memories_async import Bucket, CallOptions, ConfigurationError, Memories, Rate, ServerError
+from memories_async import (
+    Bucket,
+    CallOptions,
+    ConfigurationError,
+    Memories,
+    OutcomeUnknown,
+    Rate,
+    ServerError,
+)
 from memories_async.bulk import Job, Once, SqliteLedger, Status
 from memories_async.emulator import Emulator
 from memories_async.emulator.faults import Cut
@@ -73,7 +82,7 @@ class Veto:
     """A hook that lets so many through and refuses the rest, and knows what was billed then."""
 
     def __init__(
-        self, emulator: Emulator, through: int = 0, error: Exception | None = None
+        self, emulator: Emulator, through: int = 0, error: BaseException | None = None
     ) -> None:
         self._emulator, self._through = emulator, through
         self._error = error or RuntimeError("our own quota is used up")
@@ -111,6 +120,23 @@ async def test_a_veto_holds_in_a_job(
     assert emulator.ledger.billed() == 0
     assert (report.counts.failed, report.counts.unknown) == (3, 0)
     assert all("RuntimeError: our own quota" in str(item.error) for item in items)
+
+
+@pytest.mark.parametrize("error", [OutcomeUnknown("of another call"), asyncio.CancelledError()])
+async def test_a_veto_by_any_error_fails_its_item_alone(
+    error: BaseException, emulator: Emulator, images: MakeImages, tmp_path: Path
+) -> None:
+    """A run whose hook was cancelled returned as if it were through, with all items planned."""
+    veto = Veto(emulator, through=1, error=error)
+    async with (
+        await Job.create(tmp_path / "job", "embed_images", images(4)) as job,
+        Memories("vetoed", base_url=emulator.url) as client,
+    ):
+        options = CallOptions(before_sending=veto)
+        report = await job.run(client, batch_size=1, concurrency=1, options=options)
+    assert len(veto.billed) == 4
+    assert (len(emulator.ledger), emulator.ledger.billed()) == (1, 1)
+    assert (report.counts.done, report.counts.failed, report.counts.planned) == (1, 3, 0)
 
 
 @SOMEWHERE

@@ -205,6 +205,17 @@ async def test_gateway_bodies_have_no_code(
     assert set(answer) == {"timestamp", "path", "status", "error", "requestId"}
 
 
+async def test_a_content_type_goes_out_once_in_whatever_case_it_is_given(
+    client: aiohttp.ClientSession, emulator: Emulator
+) -> None:
+    """As of a recording; of two, Python's development mode makes no HTTP."""
+    page = HttpResponse(body=bytearray(b"<html>"), headers={"content-type": "text/html"})
+    emulator.faults.add(InjectedFault(None, page))
+    async with client.post(CAPTION, data=caption()) as response:
+        assert response.headers.getall("Content-Type") == ["text/html"]
+        assert await response.read() == b"<html>"
+
+
 async def test_bytes_are_sent_as_they_are(
     client: aiohttp.ClientSession, emulator: Emulator
 ) -> None:

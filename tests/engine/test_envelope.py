@@ -191,6 +191,7 @@ def test_ids_beyond_a_float_stay_exact() -> None:
         ("0402", 200, "Request has exceeded the limit.", InsufficientCredits),
         (-1, 200, "failure: Request has exceeded the limit", RateLimited),
         (-1, 200, "failure: Request has exceeded the limit of 20 MB", BadRequest),
+        (-1, 200, "failure: Request has exceeded the limit of 1 request per second", RateLimited),
         (-1, 500, "failure: Request has exceeded the limit.", ServerError),
         ("0001", 504, "Request has exceeded the limit.", ServerError),
         ("0409", 502, "Service is busy, try later", ServerError),
@@ -213,30 +214,6 @@ def test_refusals(code: object, status: int, message: str, error: type[ApiError]
 def test_0001_with_the_throttling_sentence_is_throttling() -> None:
     refused = refusal(200, body(code="0001", msg="Request has exceeded the limit."))
     assert type(refused) is RateLimited
-
-
-@pytest.mark.parametrize(
-    ("status", "answer"),
-    [
-        (429, {"code": "0000", "msg": "success", "data": {"text": "A cat"}}),
-        (200, {"code": "0429", "msg": "busy", "data": {"text": "A cat"}}),
-        (200, {"code": 16, "msg": "busy", "data": [1.0]}),
-        (200, {"code": -1, "msg": "Request has exceeded the limit.", "data": {"text": "A cat"}}),
-        (429, {"success": True, "data": {"text": "A cat"}}),
-        (429, {"status": "completed", "choices": []}),
-    ],
-)
-def test_who_is_turned_away_with_data_was_perhaps_served(
-    status: int, answer: dict[str, object]
-) -> None:
-    with pytest.raises(UnexpectedShape, match="both a refusal and data") as caught:
-        decode(status, JSON, body(**answer))
-    assert caught.value.answer == answer, "paid for, and kept"
-
-
-@pytest.mark.parametrize("data", [None, {}, [], "Request has exceeded the limit.", 5])
-def test_who_is_turned_away_without_data_was_not_served(data: object) -> None:
-    assert type(refusal(200, body(code="0429", msg="busy", data=data))) is RateLimited
 
 
 @pytest.mark.parametrize("flags", [{"failed": True}, {"success": False}])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import Coroutine
+from fractions import Fraction
 from typing import ClassVar, cast
 
 import pytest
@@ -204,7 +205,7 @@ async def test_the_limiter_never_sees_the_key(clock: VirtualClock) -> None:
 
 @pytest.mark.parametrize(
     "turn",
-    [None, 0.5, Turn(wait=-1), Turn(wait=float("nan")), Turn(wait=float("inf")), Turn("1")],  # type: ignore[arg-type]
+    [None, 0.5, Turn(wait=float("nan")), Turn(wait=float("inf")), Turn("1")],  # type: ignore[arg-type]
 )
 async def test_a_limiter_that_returns_no_turn_is_asked_once(
     clock: VirtualClock, turn: object
@@ -223,6 +224,25 @@ async def test_a_limiter_that_returns_no_turn_is_asked_once(
     with pytest.raises(ConfigurationError, match=r"the limiter's take\(\) returned"):
         await leave(lane)
     assert limiter.asked == 1
+
+
+@pytest.mark.parametrize("wait", [-1, -1e-9, Fraction(1, 2000)])
+async def test_a_limiter_that_reckons_otherwise_is_asked_a_thousand_times_a_second(
+    clock: VirtualClock, wait: float
+) -> None:
+    """One that waits less than no time was asked without end, at full speed."""
+
+    class Odd(MemoryLimiter):
+        times: ClassVar[list[float]] = []
+
+        async def take(self, lane: str, rate: Rate, clock: Clock) -> Turn:
+            self.times.append(clock.monotonic())
+            return Turn(wait) if len(self.times) < 5 else Turn(False)
+
+    Odd.times.clear()
+    lane = Pacer({Bucket.SEARCH: Rate(1)}, Odd(), clock).lane(Secret("key", "X"), Bucket.SEARCH)
+    await clock.run(leave(lane))
+    assert Odd.times == pytest.approx([START + n / 1000 for n in range(5)])
 
 
 # Cancellation.

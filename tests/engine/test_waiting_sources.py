@@ -13,13 +13,14 @@ from pathlib import Path
 
 import pytest
 
-from memories_async import ClosedError, MediaError
+from memories_async import ClosedError, Media, MediaError, Memories
 from memories_async._engine.body import threads
 from memories_async._engine.body.budget import UploadBudget
 from memories_async._engine.body.threads import Threads
 from memories_async.media.inspect import inspect_sources
 from memories_async.media.readers import READ_SIZE
 from memories_async.media.rules import CAPTION_VIDEO
+from tests.engine.raw_server import RawServer
 from tests.engine.uploads import body_of, film, send
 
 pytestmark = pytest.mark.anyio
@@ -189,6 +190,27 @@ async def test_an_error_is_the_caller_s() -> None:
     assert await pool.run(lambda: 1) == 1
     pool.close()
     await ended("test-errors")
+
+
+async def test_a_source_that_ends_by_stop_iteration_is_an_error(server: RawServer) -> None:
+    """With a StopIteration a loop's future is never done: the call waited for ever."""
+
+    class Chunks:
+        def __init__(self) -> None:
+            self.left = iter([b"\0\0\0\x18ftypmp42" + bytes(100_000), bytes(100_000)])
+
+        def read(self, size: int = -1) -> bytes:
+            return next(self.left)
+
+    pool = Threads(1, "test-ended")
+    for run in (pool.run, lambda function: asyncio.wrap_future(pool.submit(function))):
+        with pytest.raises(RuntimeError, match="StopIteration"):
+            await run(lambda: next(iter(())))
+    pool.close()
+    async with Memories("k", caption_key="k", base_url=server.url) as client:
+        with pytest.raises(MediaError, match=r"a\.mp4.* cannot be read: .*StopIteration"):
+            await client.captions.video(Media(Chunks(), "a.mp4", "video/mp4"), "What?")
+    assert server.requests == []
 
 
 EXIT = """

@@ -440,6 +440,8 @@ async def test_refusals_are_never_sent_again(
     [
         (429, {"code": "0000", "msg": "success", "data": {"text": "A cat"}}, UnexpectedShape),
         (200, {"code": "0429", "msg": "busy", "data": {"text": "A cat"}}, UnexpectedShape),
+        (200, {"code": 16, "msg": "busy", "data": {"data": {"text": "A cat"}}}, UnexpectedShape),
+        (429, {"text": "A cat"}, UnexpectedShape),
         (500, {"code": -1, "msg": "failure: Request has exceeded the limit."}, OutcomeUnknown),
     ],
 )
@@ -451,7 +453,37 @@ async def test_what_was_perhaps_served_is_not_sent_again(
     error = await failure_of(caption(client))
     assert type(error) is kind
     assert error.attempts == 1
+    if isinstance(error, UnexpectedShape):
+        assert error.answer == {"text": "A cat"}, "paid for, and kept"
     await stage.saw(requests=1, billed=0)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [None, {}, [], [None], "busy", {"retryAfter": 1}, {"text": None}, {"text": "", "token": 0}],
+)
+async def test_who_is_turned_away_without_a_result_comes_again(stage: Stage, data: object) -> None:
+    body = {"code": "0429", "msg": "busy", "data": data}
+    stage.emulator.faults.add(Fault(None, Answer(status=429, body=body), times=2))
+    client = stage.client(rates={Bucket.CAPTION_IMAGE: Rate(100)}, limiter=MemoryLimiter())
+    await caption(client)
+    await stage.saw(requests=3, billed=1)
+
+
+@pytest.mark.parametrize("text", ["<html>busy", "[1]", "", "{"])
+async def test_http_429_alone_turns_away(stage: Stage, text: str) -> None:
+    answer = Answer(status=429, body=text.encode(), headers={"Content-Type": "text/html"})
+    stage.emulator.faults.add(Fault(None, answer, times=1))
+    client = stage.client(rates={Bucket.CAPTION_IMAGE: Rate(100)}, limiter=MemoryLimiter())
+    await caption(client)
+    await stage.saw(requests=2, billed=1)
+
+
+async def test_what_is_free_is_sent_again_whatever_comes_with_the_refusal(stage: Stage) -> None:
+    body = {"code": "0429", "msg": "busy", "data": {"videos": [{"video_no": "VI1"}]}}
+    stage.emulator.faults.add(Fault(None, Answer(status=200, body=body), times=1))
+    assert [video async for video in stage.client().library.videos()] == []
+    await stage.saw(requests=2, billed=0)
 
 
 @pytest.mark.parametrize(

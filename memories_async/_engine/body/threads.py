@@ -182,7 +182,7 @@ class _AwaitedJob:
         try:
             result = self.function()
         except BaseException as error:
-            self.deliver(self.loop, (self.future, None, error))
+            self.deliver(self.loop, (self.future, None, _holdable(error)))
         else:
             self.deliver(self.loop, (self.future, result, None))
 
@@ -198,6 +198,18 @@ class _Job:
         try:
             result = self.function()
         except BaseException as error:
-            self.future.set_exception(error)
+            self.future.set_exception(_holdable(error))
         else:
             self.future.set_result(result)
+
+
+def _holdable(error: BaseException) -> BaseException:
+    """Return what a loop's future can hold: with a StopIteration it would never be done.
+
+    An object of the caller's may read by ``next``. As of a generator, it is a RuntimeError then.
+    """
+    if not isinstance(error, StopIteration):
+        return error
+    ended = RuntimeError("StopIteration was raised")
+    ended.__cause__ = error
+    return ended

@@ -57,7 +57,9 @@ class HttpResponse:
         """Return the body as it goes on the wire."""
         if self.file is not None:
             return self.file.read_bytes()  # only where a fault is to cut it or make it drip
-        return self.body if isinstance(self.body, bytes) else _json.dumps(self.body)
+        if isinstance(self.body, bytes | bytearray):
+            return bytes(self.body)
+        return _json.dumps(self.body)
 
     @property
     def code(self) -> str | int | None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aiohttp import web
+from multidict import CIMultiDict
 
 from memories_async.emulator.faults import ConnectionEffect, Cut, Drip, Hang, Raw
 from memories_async.emulator.http.envelopes import HttpResponse
@@ -71,7 +72,7 @@ class _NoAnswer(web.StreamResponse):
 
 
 async def _send(request: web.Request, answer: HttpResponse) -> web.StreamResponse:
-    headers = _JSON | dict(answer.headers)
+    headers = _headers(answer)
     response = (
         web.Response(status=answer.status, headers=headers, body=answer.payload())
         if answer.chunks is None
@@ -85,9 +86,17 @@ async def _send(request: web.Request, answer: HttpResponse) -> web.StreamRespons
     return response
 
 
+def _headers(answer: HttpResponse) -> CIMultiDict[str]:
+    """Return an answer's headers, whose names may be in any case: two of one name are no HTTP."""
+    headers = CIMultiDict(_JSON)
+    headers.update(answer.headers)
+    return headers
+
+
 def _rendered(answer: HttpResponse) -> tuple[bytes, bytes]:
     body = answer.payload()
-    headers = _JSON | dict(answer.headers) | {"Content-Length": str(len(body))}
+    headers = _headers(answer)
+    headers["Content-Length"] = str(len(body))
     lines = [f"HTTP/1.1 {answer.status} {HTTPStatus(answer.status).phrase}"]
     lines += [f"{name}: {value}" for name, value in headers.items()]
     return "".join(f"{line}\r\n" for line in [*lines, ""]).encode(), body
