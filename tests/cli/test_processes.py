@@ -14,6 +14,7 @@ from memories_async.cli.exit_codes import Exit
 from memories_async.emulator import Emulator, Hang
 from memories_async.emulator import InjectedFault as Fault
 from tests.cli.conftest import CAPTION_KEY, KEY
+from tests.cli.terminal import wait_until
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="pseudo-terminals are POSIX")
 
@@ -58,6 +59,8 @@ def test_ctrl_c_while_the_service_thinks(account: Emulator, terminal, video: Pat
     account.faults.add(Fault("captions.video", Hang()))
     process = terminal("caption", video, "-p", "What happens?")
     process.read_until("waiting for the answer")
+    # All that is written may still lie in the socket: by then both could be gone.
+    wait_until(lambda: any(entry.complete for entry in account.ledger))
     process.type("\x03")
     process.read_until("the call under way is let end; once more aborts")
     process.type("\x03")
