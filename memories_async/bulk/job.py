@@ -21,7 +21,7 @@ from memories_async.bulk.inputs.values import kept
 from memories_async.bulk.journal import file, job_table, lock, merge, queries
 from memories_async.bulk.journal.database import Journal
 from memories_async.bulk.journal.rows import ItemRow, JobHeader
-from memories_async.bulk.kinds import CLIENT, KINDS, JobKind, dollars
+from memories_async.bulk.kinds import CLIENT, KINDS, JobKind, check_billed_once, dollars
 from memories_async.bulk.models import Counts, Event, Inputs, Item, Plan, Report, Status
 from memories_async.bulk.plan import Preview
 from memories_async.bulk.runner import BULK_OPTIONS, Run, RunOptions
@@ -441,10 +441,10 @@ class Job:
             max_failures: Requests in a row that may come to nothing before the run stops.
             price: Dollars per item, as for ``set_price``.
             options: Deadline, attempts and timeouts of each call; by default ten minutes of
-                retries. What is done stays so, whichever fields and headers it was sent with.
-                retries. A ``before_sending``, here or of the client, is awaited before an item is
-                written down as being sent: what it raises is that item's failure, nothing is sent,
-                and nothing is unknown. It is awaited before free requests (for videos), too.
+                retries. What is done stays so, whichever fields and headers it was sent with. A
+                ``before_sending``, here or of the client, is awaited before an item is written
+                down as being sent: what it raises is that item's failure, nothing is sent, and
+                nothing is unknown. It is awaited before free requests (for videos), too.
             on_event: Told of every step, on the loop: it must be quick. What it raises ends the
                 run in order, as ``stop`` does, and is raised in the end.
 
@@ -452,7 +452,8 @@ class Job:
             How it went. An early end is in ``stopped`` and raises nothing.
 
         Raises:
-            ConfigurationError: A bad argument, or ``max_cost`` where the price is unknown.
+            ConfigurationError: A bad argument, ``max_cost`` where the price is unknown, or with
+                ``replay="accept_double_billing"``, by which an item may cost twice.
             JobBusy: Another run of the job is alive, here or elsewhere; it is not disturbed.
             JournalError: The journal cannot be written, e.g. because the disk is full; nothing
                 was sent that is not in it.
@@ -464,6 +465,8 @@ class Job:
                 "say it with price"
             )
         given = _given(options)
+        call_options = attrs.evolve(BULK_OPTIONS, **given)
+        check_billed_once(client, call_options, budget)
         run_options = RunOptions(
             concurrency=concurrency or 1,
             batch_size=batch_size,
@@ -472,7 +475,7 @@ class Job:
             unknown=unknown,
             failed=failed,
             max_failures=max_failures or 1,
-            options=attrs.evolve(BULK_OPTIONS, **given),
+            options=call_options,
             on_event=on_event,
         )
         journal = self._journal

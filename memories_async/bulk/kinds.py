@@ -209,6 +209,25 @@ def policy_of(client: Memories) -> Policy:
     return getattr(getattr(client, "_dispatcher", None), "policy", None) or Policy()
 
 
+def check_billed_once(client: Memories, options: CallOptions, max_cost: Decimal | None) -> None:
+    """Refuse a budget that could not be kept, because an item counts once and may be paid twice.
+
+    Args:
+        client: Whose calls are made.
+        options: What is set for them besides.
+        max_cost: The budget in dollars; None is any number.
+
+    Raises:
+        ConfigurationError: A budget, with ``replay="accept_double_billing"``.
+    """
+    replay = policy_of(client).with_options(options).replay
+    if max_cost is not None and replay == "accept_double_billing":
+        raise ConfigurationError(
+            'max_cost counts an item once, and with replay="accept_double_billing" it may cost '
+            "twice: limit the calls instead, by client.budget(dollars=...)"
+        )
+
+
 def _is_client(value: object) -> bool:
     one_of = any(hasattr(value, name) for name in ("captions", "embeddings", "library"))
     return one_of and not isinstance(value, type) and not hasattr(value, "__enter__")

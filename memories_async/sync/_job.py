@@ -392,10 +392,10 @@ class Job:
             max_failures: Requests in a row that may come to nothing before the run stops.
             price: Dollars per item, as for ``set_price``.
             options: Deadline, attempts and timeouts of each call; by default ten minutes of
-                retries. What is done stays so, whichever fields and headers it was sent with.
-                retries. A ``before_sending``, here or of the client, is awaited before an item is
-                written down as being sent: what it raises is that item's failure, nothing is sent,
-                and nothing is unknown. It is awaited before free requests (for videos), too.
+                retries. What is done stays so, whichever fields and headers it was sent with. A
+                ``before_sending``, here or of the client, is awaited before an item is written
+                down as being sent: what it raises is that item's failure, nothing is sent, and
+                nothing is unknown. It is awaited before free requests (for videos), too.
             on_event: Told of every step, on the loop: it must be quick. What it raises ends the
                 run in order, as ``stop`` does, and is raised in the end.
 
@@ -403,7 +403,8 @@ class Job:
             How it went. An early end is in ``stopped`` and raises nothing.
 
         Raises:
-            ConfigurationError: A bad argument, or ``max_cost`` where the price is unknown.
+            ConfigurationError: A bad argument, ``max_cost`` where the price is unknown, or with
+                ``replay="accept_double_billing"``, by which an item may cost twice.
             JobBusy: Another run of the job is alive, here or elsewhere; it is not disturbed.
             JournalError: The journal cannot be written, e.g. because the disk is full; nothing
                 was sent that is not in it.

@@ -129,7 +129,7 @@ async def test_what_may_have_been_billed_is_kept_whatever_comes_before_it_is_sen
         Memories("key", base_url=emulator.url, clock=clock) as client,
         await Job.create(tmp_path / "job", "embed_images", folder) as job,
     ):
-        run = asyncio.ensure_future(job.run(client, options=options, max_cost="0.0001"))
+        run = asyncio.ensure_future(job.run(client, options=options))
         clock.act = {
             "stopped": job.stop,
             "cancelled": run.cancel,
@@ -137,7 +137,7 @@ async def test_what_may_have_been_billed_is_kept_whatever_comes_before_it_is_sen
         }[how]
         await asyncio.gather(run, return_exceptions=True)
         counts = await job.counts()
-        again = await job.run(client, options=options, max_cost="0.0001")
+        again = await job.run(client, max_cost="0.0001")
     assert (counts.planned, counts.unknown, emulator.ledger.billed()) == (0, 1, 1)
     assert (again.counts.unknown, again.possible_cost) == (1, Decimal("0.0001"))
     assert len(emulator.ledger) == 1
@@ -151,9 +151,10 @@ async def test_once_keeps_what_may_have_been_billed_before_it_is_sent_again(
     image, clock = images(1) / "0000.png", ActingClock()
     options = CallOptions(replay="accept_double_billing")
     ledger = SqliteLedger(tmp_path / "ledger")
-    async with Memories("key", base_url=emulator.url, clock=clock, options=options) as client:
+    async with Memories("key", base_url=emulator.url, clock=clock) as client:
         once = Once(client, ledger, patience=0, max_cost="0.0001")
-        call = asyncio.ensure_future(once.embed_image(image))
+        twice = Once(client, ledger, patience=0, options=options)
+        call = asyncio.ensure_future(twice.embed_image(image))
         content = image.read_bytes()
         clock.act = {
             "cancelled": call.cancel,
@@ -172,6 +173,29 @@ async def test_once_keeps_what_may_have_been_billed_before_it_is_sent_again(
     assert (totals.unknown, totals.billable, emulator.ledger.billed()) == (1, 1, 1)
     assert (same.status, other.status) == (Status.UNKNOWN, Status.PLANNED)
     assert len(emulator.ledger) == 1
+
+
+@pytest.mark.parametrize("of", ["client", "call"])
+async def test_a_budget_that_what_is_paid_twice_would_pass_is_refused(
+    emulator: Emulator, images: MakeImages, tmp_path: Path, of: str
+) -> None:
+    """It counts an item once: ten answers lost under a budget of ten cost nineteen."""
+    options = CallOptions(replay="accept_double_billing")
+    on_client, on_call = (options, None) if of == "client" else (None, options)
+    ledger = SqliteLedger(tmp_path / "ledger")
+    async with (
+        Memories("key", base_url=emulator.url, options=on_client) as client,
+        await Job.create(tmp_path / "job", "embed_images", images(1)) as job,
+    ):
+        with pytest.raises(ConfigurationError, match=r"client\.budget"):
+            await job.run(client, max_cost=1, options=on_call)
+        with pytest.raises(ConfigurationError, match=r"client\.budget"):
+            Once(client, ledger, max_cost=1, options=on_call)
+        assert len(emulator.ledger) == 0
+        async with client.budget(dollars=1):
+            report = await job.run(client, options=on_call)
+    assert report.counts.done == emulator.ledger.billed() == 1
+    await ledger.aclose()
 
 
 async def test_a_video_that_was_added_and_not_indexed_was_billed(tmp_path: Path) -> None:

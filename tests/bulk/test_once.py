@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import io
 import math
 import os
 from collections.abc import AsyncIterator
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import attrs
 import pytest
@@ -17,7 +18,7 @@ import pytest
 from memories_async import CallOptions, ConfigurationError, LedgerUnavailable, Memories
 from memories_async.bulk import Once, RedisLedger, SqliteLedger, Status
 from memories_async.bulk.ledger import Begun, Entry
-from memories_async.bulk.once import item
+from memories_async.bulk.once import Openable, item
 from memories_async.emulator import Cut, Emulator, Hang, InjectedFault, Reason
 from memories_async.emulator.http.envelopes import HttpResponse
 from tests.bulk.conftest import MakeImages
@@ -523,3 +524,39 @@ async def test_a_job_whose_options_changed(
     assert (await poorer.embed_image(PICTURE, model="mobileclip")).replayed
     assert (await poorer.embed_image(PICTURE + b"new")).status is Status.PLANNED
     assert len(emulator.ledger) == 2
+
+
+@pytest.mark.parametrize("moment", ["open", "read", "reopen", "close"])
+async def test_an_object_that_raises_stop_iteration_ends_its_item(
+    once: Once, emulator: Emulator, moment: str
+) -> None:
+    """On Python 3.11 a future of a loop cannot hold a StopIteration, and the call never ended."""
+    opened = 0
+
+    class Ended(io.BytesIO):
+        def read(self, size: int | None = -1, /) -> bytes:
+            return next(iter(())) if moment == "read" else super().read(size)
+
+        def close(self) -> None:
+            if moment == "close" and opened == 2 and not self.closed:
+                super().close()
+                next(iter(()))
+            super().close()
+
+    def opener() -> BinaryIO:
+        nonlocal opened
+        opened += 1
+        if moment == "open" or (moment == "reopen" and opened == 2):
+            next(iter(()))
+        return Ended(PICTURE)
+
+    async with asyncio.timeout(30):
+        record = await once.embed_image(Openable("a.png", opener))
+    if moment == "close":  # the answer is there, and paid for
+        assert record.status is Status.DONE, record.error
+        assert len(emulator.ledger) == 1
+    else:
+        assert record.status is not Status.DONE
+        assert record.error is not None
+        assert "StopIteration" in record.error
+        assert len(emulator.ledger) == 0

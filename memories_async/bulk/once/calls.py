@@ -8,8 +8,9 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import attrs
+from anyio import to_thread
 
-from memories_async.bulk.kinds import CLIENT, dollars, policy_of, price_of
+from memories_async.bulk.kinds import CLIENT, check_billed_once, dollars, policy_of, price_of
 from memories_async.bulk.ledger import Ledger, UnknownPolicy
 from memories_async.bulk.models import Status
 from memories_async.bulk.once.identity import (
@@ -64,7 +65,8 @@ class Once:
             as being sent: what it raises leaves the item to be sent another time.
 
     Raises:
-        ConfigurationError: A bad argument.
+        ConfigurationError: A bad argument, or ``max_cost`` with
+            ``replay="accept_double_billing"``, by which an item may cost twice.
     """
 
     @checked(
@@ -94,6 +96,7 @@ class Once:
         self._price = dollars(price)
         self._patience = patience
         self._options = options or BULK_OPTIONS
+        check_billed_once(client, self._options, self._max_cost)
         self._additions = additions_of(policy_of(client).with_options(self._options))
         self._under_way: dict[str, asyncio.Future[Record[Any]]] = {}
 
@@ -225,7 +228,7 @@ class Once:
             if "prompt" in given:
                 _check_prompt(given["prompt"])
             price = price_of(kind.name, self._max_cost, self._price)
-            seen = await asyncio.to_thread(fingerprint_of, source)
+            seen = await to_thread.run_sync(fingerprint_of, source, abandon_on_cancel=True)
             key = await key_of(kind.name, source, given, self._additions)
         except MemoriesError as error:
             return Record(status=Status.FAILED, error=str(error))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import os
 import stat
@@ -10,6 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import BinaryIO, TypeAlias, cast
 
 import attrs
+from anyio import to_thread
 
 from memories_async import _json, sqlite
 from memories_async.bulk.journal.rows import FileState
@@ -61,7 +61,7 @@ async def key_of(
     elif isinstance(source, bytes):
         content = hashlib.sha256(source).hexdigest()
     else:
-        content = await asyncio.to_thread(_content_digest, source)
+        content = await to_thread.run_sync(_content_digest, source, abandon_on_cancel=True)
     options = {name: value for name, value in given.items() if value is not None}
     # What has no additions keeps the digest that it had before they were part of it.
     named = [kind, options, content, *([additions] if additions else [])]
