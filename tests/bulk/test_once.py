@@ -14,6 +14,7 @@ from typing import Any, BinaryIO
 
 import attrs
 import pytest
+from anyio import create_task_group
 
 from memories_async import CallOptions, ConfigurationError, LedgerUnavailable, Memories
 from memories_async.bulk import Once, RedisLedger, SqliteLedger, Status
@@ -524,6 +525,27 @@ async def test_a_job_whose_options_changed(
     assert (await poorer.embed_image(PICTURE, model="mobileclip")).replayed
     assert (await poorer.embed_image(PICTURE + b"new")).status is Status.PLANNED
     assert len(emulator.ledger) == 2
+
+
+async def test_a_cancelled_item_closes_the_object_that_it_opened(
+    once: Once, ledger: SqliteLedger, emulator: Emulator
+) -> None:
+    """A scope of anyio cancels each await again, the one that closes the object, too."""
+    emulator.faults.add(InjectedFault(None, Hang()))
+    opened: list[io.BytesIO] = []
+
+    def opener() -> BinaryIO:
+        opened.append(io.BytesIO(PICTURE))
+        return opened[-1]
+
+    async with create_task_group() as tasks:
+        tasks.start_soon(once.embed_image, Openable("a.png", opener))
+        while not any(entry.complete for entry in emulator.ledger):  # noqa: ASYNC110  # no event
+            await asyncio.sleep(0.001)
+        tasks.cancel_scope.cancel()
+    assert [file.closed for file in opened] == [True, True]
+    while not (await ledger.totals()).unknown:  # noqa: ASYNC110  # it has none
+        await asyncio.sleep(0.001)
 
 
 @pytest.mark.parametrize("moment", ["open", "read", "reopen", "close"])

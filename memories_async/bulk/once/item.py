@@ -10,7 +10,7 @@ from decimal import Decimal
 from typing import Generic, TypeVar
 
 import attrs
-from anyio import to_thread
+from anyio import CancelScope, to_thread
 
 from memories_async.bulk.departures import Departures
 from memories_async.bulk.journal.rows import FileState
@@ -124,7 +124,7 @@ class SentItem(Generic[T]):
             return await self.kind.send(media, **self.given, options=options)
         finally:
             # It was only read: a store that fails now has lost nothing, least of all the answer.
-            with contextlib.suppress(Exception):
+            with contextlib.suppress(Exception), CancelScope(shield=True):
                 await to_thread.run_sync(file.close, abandon_on_cancel=True)
 
     async def _settled_by_others(self) -> Entry | None:
