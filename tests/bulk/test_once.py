@@ -7,6 +7,7 @@ import contextlib
 import io
 import math
 import os
+import threading
 from collections.abc import AsyncIterator
 from decimal import Decimal
 from pathlib import Path
@@ -14,10 +15,10 @@ from typing import Any, BinaryIO
 
 import attrs
 import pytest
-from anyio import create_task_group
+from anyio import CancelScope, create_task_group, from_thread, to_thread
 
 from memories_async import CallOptions, ConfigurationError, LedgerUnavailable, Memories
-from memories_async.bulk import Once, RedisLedger, SqliteLedger, Status
+from memories_async.bulk import Once, Record, RedisLedger, SqliteLedger, Status
 from memories_async.bulk.ledger import Begun, Entry
 from memories_async.bulk.once import Openable, item
 from memories_async.emulator import Cut, Emulator, Hang, InjectedFault, Reason
@@ -543,9 +544,107 @@ async def test_a_cancelled_item_closes_the_object_that_it_opened(
         while not any(entry.complete for entry in emulator.ledger):  # noqa: ASYNC110  # no event
             await asyncio.sleep(0.001)
         tasks.cancel_scope.cancel()
-    assert [file.closed for file in opened] == [True, True]
-    while not (await ledger.totals()).unknown:  # noqa: ASYNC110  # it has none
+    while not all(file.closed for file in opened):  # noqa: ASYNC110  # a thread does
         await asyncio.sleep(0.001)
+    assert len(opened) == 2
+    assert (await ledger.totals()).unknown == 1
+
+
+@pytest.mark.parametrize("lost", [False, True], ids=["answered", "lost"])
+@pytest.mark.parametrize("how", ["cancelled", "in a scope", "by the store"])
+async def test_what_ends_while_its_object_is_closed_has_its_outcome_in_the_ledger(
+    once: Once, ledger: SqliteLedger, emulator: Emulator, how: str, lost: bool
+) -> None:
+    """It was forgotten with the answer, taken for never sent, and paid for a second time."""
+    if lost:
+        emulator.faults.add(InjectedFault(None, Cut(), moment="processed"))
+    closing, may_close = threading.Event(), threading.Event()
+    files: list[Slow] = []
+
+    class Slow(io.BytesIO):
+        def close(self) -> None:
+            super().close()
+            if len(files) == 2 and not closing.is_set():
+                closing.set()
+                may_close.wait()
+                if how == "by the store":
+                    raise asyncio.CancelledError
+
+    def opener() -> BinaryIO:
+        files.append(Slow(PICTURE))
+        return files[-1]
+
+    scope = CancelScope()
+
+    async def run() -> None:
+        with scope:
+            await once.embed_image(Openable("a.png", opener))
+
+    task = asyncio.create_task(run())
+    await asyncio.to_thread(closing.wait)
+    {"cancelled": task.cancel, "in a scope": scope.cancel, "by the store": may_close.set}[how]()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
+    may_close.set()
+    assert all(file.closed for file in files)  # before it waited
+    totals = await ledger.totals()
+    assert (totals.sending, totals.unknown, totals.done) == (0, int(lost), int(not lost))
+    again = await once.embed_image(PICTURE)
+    assert again.status is (Status.UNKNOWN if lost else Status.DONE)
+    assert again.replayed is not lost
+    assert emulator.ledger.billed() == 1
+
+
+async def test_who_waits_for_the_same_item_is_not_sent_where_the_first_is_cancelled_closing(
+    once: Once, emulator: Emulator
+) -> None:
+    closing, may_close = threading.Event(), threading.Event()
+    opened = 0
+
+    class Slow(io.BytesIO):
+        def close(self) -> None:
+            super().close()
+            if opened == 2 and not closing.is_set():
+                closing.set()
+                may_close.wait()
+
+    def opener() -> BinaryIO:
+        nonlocal opened
+        opened += 1
+        return Slow(PICTURE)
+
+    source = Openable("a.png", opener)
+    first = asyncio.create_task(once.embed_image(source))
+    await asyncio.to_thread(closing.wait)
+    second = asyncio.create_task(once.embed_image(PICTURE))
+    first.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await first
+    may_close.set()
+    record = await second
+    assert (record.status, record.replayed) == (Status.DONE, True)
+    assert emulator.ledger.billed() == 1
+
+
+async def test_items_are_sent_though_all_threads_of_anyio_wait_for_them(
+    client: Memories, ledger: SqliteLedger
+) -> None:
+    """As the plain functions of a web framework do: they held the threads that an item needed."""
+    once = Once(client, ledger)
+    taken = int(to_thread.current_default_thread_limiter().total_tokens)
+    pictures = [PICTURE + bytes([number]) for number in range(taken)]
+    waiting = threading.Barrier(taken)
+    records: list[Record[Any]] = []
+
+    def endpoint(picture: bytes) -> None:
+        waiting.wait()
+        records.append(from_thread.run(once.embed_image, picture))
+
+    async with create_task_group() as tasks:
+        for picture in pictures:
+            tasks.start_soon(to_thread.run_sync, endpoint, picture)
+    assert {record.status for record in records} == {Status.DONE}
+    assert len(records) == taken
 
 
 @pytest.mark.parametrize("moment", ["open", "read", "reopen", "close"])

@@ -23,6 +23,16 @@ MOST_REPLACED = 64
 """Threads that may hang at once; beyond, a call waits, and its deadline ends that."""
 
 
+async def in_thread(function: Callable[..., T], *args: object) -> T:
+    """Run what calls the caller's code in a thread of the loop's own.
+
+    Args:
+        function: It may raise StopIteration, as one that reads by ``next`` does.
+        args: What it is called with.
+    """
+    return await asyncio.to_thread(_called, function, args)
+
+
 class Threads:
     """Daemon threads that run functions in the order in which they come.
 
@@ -201,6 +211,13 @@ class _Job:
             self.future.set_exception(_holdable(error))
         else:
             self.future.set_result(result)
+
+
+def _called(function: Callable[..., T], args: tuple[object, ...]) -> T:
+    try:
+        return function(*args)
+    except StopIteration as error:
+        raise _holdable(error) from error
 
 
 def _holdable(error: BaseException) -> BaseException:

@@ -17,8 +17,8 @@ from collections.abc import (
 from typing import cast
 
 import attrs
-from anyio import to_thread
 
+from memories_async._engine.body.threads import in_thread
 from memories_async.bulk.inputs.lists import JSON_LINES, LIST, json_lines, plain_list
 from memories_async.bulk.inputs.patterns import fixed_part, matching
 from memories_async.bulk.inputs.selection import Selection, named_alike
@@ -61,17 +61,14 @@ async def chunks(
         items = [_planned(one, kind, given, is_own) for one in meant]
         return [item for item in items if item is not None] if chunk else None
 
-    async def in_thread(found: Iterator[_Found]) -> list[NewItem] | None:
-        return await to_thread.run_sync(planned, found, abandon_on_cancel=True)
-
     if isinstance(inputs, AsyncIterable):
         async for one in inputs:
             found = _found(one, kind.rule)
-            while (chunk := await in_thread(found)) is not None:
+            while (chunk := await in_thread(planned, found)) is not None:
                 yield chunk
     else:
         found = _all_found(inputs, kind.rule)
-        while (chunk := await in_thread(found)) is not None:
+        while (chunk := await in_thread(planned, found)) is not None:
             yield chunk
 
 

@@ -8,8 +8,8 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import attrs
-from anyio import to_thread
 
+from memories_async._engine.body.threads import in_thread
 from memories_async.bulk.kinds import CLIENT, check_billed_once, dollars, policy_of, price_of
 from memories_async.bulk.ledger import Ledger, UnknownPolicy
 from memories_async.bulk.models import Status
@@ -228,7 +228,7 @@ class Once:
             if "prompt" in given:
                 _check_prompt(given["prompt"])
             price = price_of(kind.name, self._max_cost, self._price)
-            seen = await to_thread.run_sync(fingerprint_of, source, abandon_on_cancel=True)
+            seen = await in_thread(fingerprint_of, source)
             key = await key_of(kind.name, source, given, self._additions)
         except MemoriesError as error:
             return Record(status=Status.FAILED, error=str(error))

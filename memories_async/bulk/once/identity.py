@@ -9,9 +9,9 @@ from collections.abc import Callable, Mapping
 from typing import BinaryIO, TypeAlias, cast
 
 import attrs
-from anyio import to_thread
 
 from memories_async import _json, sqlite
+from memories_async._engine.body.threads import in_thread
 from memories_async.bulk.journal.rows import FileState
 from memories_async.bulk.preflight import fingerprint
 from memories_async.checks import checked
@@ -61,7 +61,7 @@ async def key_of(
     elif isinstance(source, bytes):
         content = hashlib.sha256(source).hexdigest()
     else:
-        content = await to_thread.run_sync(_content_digest, source, abandon_on_cancel=True)
+        content = await in_thread(_content_digest, source)
     options = {name: value for name, value in given.items() if value is not None}
     # What has no additions keeps the digest that it had before they were part of it.
     named = [kind, options, content, *([additions] if additions else [])]

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from decimal import Decimal
-from typing import Generic, TypeVar
+from typing import BinaryIO, Generic, TypeVar
 
 import attrs
-from anyio import CancelScope, to_thread
 
+from memories_async._engine.body.threads import in_thread
 from memories_async.bulk.departures import Departures
 from memories_async.bulk.journal.rows import FileState
 from memories_async.bulk.ledger import Begun, Entry, Ledger, UnknownPolicy
@@ -79,6 +80,21 @@ class SentItem(Generic[T]):
             return self._record(Status.PLANNED, _unavailable(error))
         if known is not None and known.status is Status.DONE:
             return self._replayed(known)
+        if not isinstance(self.source, Openable):
+            return await self._send(self.source)
+        try:
+            file = await in_thread(self.source.open)
+        except Exception as error:
+            return await self._record_failure(error)
+        try:
+            return await self._send(Media(file, name=self.source.name))
+        finally:
+            # Only now that the ledger knows the outcome: whoever is cancelled here, or has a store
+            # that fails to close what was only read, has lost nothing.
+            loop = asyncio.get_running_loop()
+            await asyncio.shield(loop.run_in_executor(None, _close, file))
+
+    async def _send(self, source: str | os.PathLike[str] | bytes | Media) -> Record[T]:
         given = self.options
         options = attrs.evolve(
             given,
@@ -87,7 +103,7 @@ class SentItem(Generic[T]):
             observers=(*(given.observers or ()), self.departures),
         )
         try:
-            value = await self._call(options)
+            value = await self.kind.send(source, **self.given, options=options)
         except _LedgerRefusalError as error:
             # The engine notes on the exception whether an attempt before may have been billed.
             notes = getattr(error, "__notes__", ())
@@ -99,7 +115,7 @@ class SentItem(Generic[T]):
         except asyncio.CancelledError as error:
             status = Status.UNKNOWN if getattr(error, "__notes__", None) else Status.PLANNED
             with contextlib.suppress(Exception):
-                await asyncio.shield(self._settle(status, error=str(error)))
+                await self._settle(status, error=str(error))
             raise
         except Exception as error:
             return await self._record_failure(error)
@@ -114,19 +130,6 @@ class SentItem(Generic[T]):
             return self._record(Status.DONE, text, value)
         return self._record(Status.DONE, None, value)
 
-    async def _call(self, options: CallOptions) -> T:
-        if not isinstance(self.source, Openable):
-            return await self.kind.send(self.source, **self.given, options=options)
-        # anyio's threads: on Python 3.11 one of asyncio's would never be done with a StopIteration.
-        file = await to_thread.run_sync(self.source.open, abandon_on_cancel=True)
-        try:
-            media = Media(file, name=self.source.name)
-            return await self.kind.send(media, **self.given, options=options)
-        finally:
-            # It was only read: a store that fails now has lost nothing, least of all the answer.
-            with contextlib.suppress(Exception), CancelScope(shield=True):
-                await to_thread.run_sync(file.close, abandon_on_cancel=True)
-
     async def _settled_by_others(self) -> Entry | None:
         """Return what the ledger knows, once others who send the same have had time to report."""
         waited = 0.0
@@ -138,7 +141,7 @@ class SentItem(Generic[T]):
             waited += POLL_INTERVAL
 
     async def _begin(self) -> None:
-        if await to_thread.run_sync(self._changed, abandon_on_cancel=True):
+        if await in_thread(self._changed):
             # Its answer would be kept under the digest of what is no longer there.
             self.lost = MediaChanged(f"{self.source!r} changed while it was looked at: not sent")
             raise _LedgerRefusalError
@@ -208,7 +211,8 @@ class SentItem(Generic[T]):
             vector=vector,
             error=error,
         )
-        await self.ledger.settle(self.key, outcome)
+        # Whoever is cancelled now does not wait for it, but it is written down.
+        await asyncio.shield(self.ledger.settle(self.key, outcome))
 
     def _replayed(self, entry: Entry) -> Record[T]:
         value = read(self.kind.model, entry)
@@ -227,6 +231,11 @@ class SentItem(Generic[T]):
             attempts=attempts,
             key=self.key,
         )
+
+
+def _close(file: BinaryIO) -> None:
+    with contextlib.suppress(Exception):
+        file.close()
 
 
 def _unavailable(error: Exception) -> MemoriesError:
