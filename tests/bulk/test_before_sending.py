@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 from pathlib import Path
 from typing import Literal
@@ -204,8 +205,8 @@ async def test_a_veto_holds_with_a_ledger(
     async with (
         Memories("vetoed", base_url=emulator.url, options=of_client) as client,
         Memories("free", base_url=emulator.url) as free,
+        contextlib.aclosing(SqliteLedger(tmp_path / "ledger")) as ledger,
     ):
-        ledger = SqliteLedger(tmp_path / "ledger")
         record = await Once(client, ledger, options=of_call).embed_image(image)
         assert (record.status, len(veto.billed)) == (Status.PLANNED, 1)
         assert (await ledger.totals()).unknown == 0
@@ -225,8 +226,8 @@ async def test_a_ledger_has_nothing_unknown_by_a_veto_of_a_later_attempt(
             "vetoed", base_url=emulator.url, options=of_client, clock=HurriedClock()
         ) as client,
         Memories("free", base_url=emulator.url) as free,
+        contextlib.aclosing(SqliteLedger(tmp_path / "ledger")) as ledger,
     ):
-        ledger = SqliteLedger(tmp_path / "ledger")
         record = await Once(client, ledger, options=of_call).embed_image(image)
         assert (record.status, len(emulator.ledger)) == (Status.PLANNED, 1)
         assert (await Once(free, ledger).embed_image(image)).status is Status.DONE
